@@ -1,0 +1,1 @@
+"""From a grid to finished runs: plan, run ledger, executors, tracking."""

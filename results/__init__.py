@@ -1,0 +1,1 @@
+"""From finished runs to tables: records, collection, statistics, the published numbers."""

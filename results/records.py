@@ -1,0 +1,118 @@
+"""What a run leaves behind: the schema of `result.json` and `failure.json`.
+
+`experiments` writes these, `results` reads them. A field's meaning never changes within a
+`schema_version`; a reader refuses versions it does not know, by name.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+WeightSet = Literal["raw", "ensembled"]
+Checkpoint = Literal["best", "last"]
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class RunKey(Record):
+    """The point of the grid a run stands for. `dataset` is what it was trained on."""
+
+    protocol: str
+    protocol_version: int
+    dataset: str
+    model: str
+    variant: str = "base"
+    shots: int | None = None
+    base_split: int | None = None
+    seed: int
+    demo: bool = False
+    #: Settings that differ from the protocol's own, as `name=value`, sorted. Part of the identity.
+    overrides: tuple[str, ...] = ()
+    #: "trained" by this run, or "checkpoint": evaluated from given weights, nothing trained.
+    origin: Literal["trained", "checkpoint"] = "trained"
+
+
+class Measurement(Record):
+    """One number: one metric of one split, for one view mode, weight set and checkpoint."""
+
+    suite: str
+    dataset: str
+    split: str
+    classes: int = Field(gt=0)
+    views: str
+    weights: WeightSet
+    checkpoint: Checkpoint
+    metric: Literal["top1", "top5"]
+    #: Percent of `videos`, 0-100. An unreadable video counts as wrong.
+    value: float = Field(ge=0, le=100)
+    videos: int = Field(gt=0)
+    unreadable: int = Field(default=0, ge=0)
+
+
+class Selection(Record):
+    """How the reported epoch was chosen (SPEC 4): its rule's name and what it saw."""
+
+    rule: str
+    best_epoch: int
+    best_value: float | None
+    last_epoch: int
+    last_value: float | None
+
+
+class Provenance(Record):
+    """Everything that could explain a different number."""
+
+    git_commit: str | None
+    git_dirty: bool | None
+    packages: dict[str, str]
+    python: str
+    platform: str
+    device: str
+    world_size: int
+    micro_batch: int
+    global_batch: int
+    precision: str
+    started: str
+    finished: str
+    wall_seconds: float
+    gpu_hours: float
+    #: sha256 by name: annotation lists, label files, starting weights.
+    digests: dict[str, str]
+    #: Reader -> videos read with it; `replaced` training videos that could not be read.
+    readers: dict[str, int] = {}
+    videos_expected: int
+    videos_missing: int = 0
+    videos_unreadable: int = 0
+    unreadable: tuple[str, ...] = ()
+
+
+class Result(Record):
+    """`result.json`: there and valid means the run is finished."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run_id: str
+    key: RunKey
+    selection: Selection
+    measurements: tuple[Measurement, ...]
+    parameters: int
+    provenance: Provenance
+
+
+class Failure(Record):
+    """`failure.json`: why a run stopped. Replaced by the next attempt."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run_id: str
+    error: str
+    message: str
+    traceback: str
+    attempt: int
+    time: str

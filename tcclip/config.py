@@ -1,0 +1,205 @@
+"""Settings of model, training, augmentation and evaluation, as frozen pydantic models.
+
+No torch here: planning, `--help`, `status` and `report` read these without loading it.
+A default stands in exactly one place: here when it belongs to the method (SPEC 2 and 3),
+in `protocols/` when it belongs to a protocol (SPEC 4 and 5).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+ModelName = Literal["tc_clip", "vifi_clip", "clip"]
+FrameAttention = Literal["none", "cls", "window", "joint", "context"]
+Aggregation = Literal["bipartite", "none", "random", "kmeans", "dpc_knn"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Reader = Literal["auto", "decord", "pyav", "published"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Geometry(Settings):
+    """Sizes of the two CLIP towers (SPEC 1). Pixels for sizes, counts for the rest."""
+
+    image_size: int = Field(gt=0)
+    patch_size: int = Field(gt=0)
+    vision_width: int = Field(gt=0)
+    vision_layers: int = Field(gt=0)
+    vision_heads: int = Field(gt=0)
+    text_width: int = Field(gt=0)
+    text_layers: int = Field(gt=0)
+    text_heads: int = Field(gt=0)
+    embed_dim: int = Field(gt=0)
+    context_length: int = Field(default=77, gt=2)
+    vocab_size: int = Field(default=49408, gt=0)
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+            )
+        for tower in ("vision", "text"):
+            width, heads = getattr(self, f"{tower}_width"), getattr(self, f"{tower}_heads")
+            if width % heads:
+                raise ValueError(f"{tower}_width {width} is not a multiple of {tower}_heads {heads}")
+        return self
+
+    @property
+    def patches(self) -> int:
+        """Patches a frame, P."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+#: Known backbones. The CLIP ones carry open_clip's names; `tiny` learns from scratch on a CPU.
+GEOMETRIES: dict[str, Geometry] = {
+    "ViT-B-16": Geometry(
+        image_size=224, patch_size=16, vision_width=768, vision_layers=12, vision_heads=12,
+        text_width=512, text_layers=12, text_heads=8, embed_dim=512,
+    ),
+    "ViT-B-32": Geometry(
+        image_size=224, patch_size=32, vision_width=768, vision_layers=12, vision_heads=12,
+        text_width=512, text_layers=12, text_heads=8, embed_dim=512,
+    ),
+    "ViT-L-14": Geometry(
+        image_size=224, patch_size=14, vision_width=1024, vision_layers=24, vision_heads=16,
+        text_width=768, text_layers=12, text_heads=12, embed_dim=768,
+    ),
+    "tiny": Geometry(
+        image_size=32, patch_size=8, vision_width=64, vision_layers=3, vision_heads=4,
+        text_width=64, text_layers=2, text_heads=4, embed_dim=64, context_length=77,
+    ),
+}  # fmt: skip
+
+
+class ModelConfig(Settings):
+    """What the model computes (SPEC 2), the paper's ablations included.
+
+    `geometry` overrides the backbone's sizes. `prompt_layers` are 1-based text layers;
+    layer i sees the context tokens that leave vision layer i (SPEC 2.2).
+    """
+
+    name: ModelName = "tc_clip"
+    backbone: str = "ViT-B-16"
+    geometry: Geometry | None = None
+    num_frames: int = Field(default=16, gt=0)
+    text_length: int = Field(default=30, gt=2)
+    frame_attention: FrameAttention = "context"
+    aggregation: Aggregation = "bipartite"
+    context_tokens: int = Field(default=96, gt=0)
+    seed_ratio: float = Field(default=0.3, gt=0, le=1)
+    merge_step: int = Field(default=100, gt=0)
+    positional_embedding: Literal["space", "joint"] = "space"
+    local_global_bias: bool = True
+    video_prompting: bool = True
+    prompt_layers: tuple[int, ...] = (12,)
+    prompt_length: int = Field(default=4, gt=0)
+    prompt_init: Literal["text_layer", "random"] = "text_layer"
+    prompt_stop_grad: bool = True
+
+    @property
+    def sizes(self) -> Geometry:
+        """The tower sizes in force: `geometry` if given, else the backbone's."""
+        if self.geometry is not None:
+            return self.geometry
+        if self.backbone not in GEOMETRIES:
+            raise ValueError(
+                f"unknown backbone {self.backbone!r}; known: {', '.join(GEOMETRIES)}, "
+                "or give the sizes as `geometry`"
+            )
+        return GEOMETRIES[self.backbone]
+
+
+class AugmentConfig(Settings):
+    """Pixels of a training clip and of a test view (SPEC 3). Sizes in pixels, probabilities 0-1."""
+
+    resize: int = Field(default=256, gt=0)
+    crop: int = Field(default=224, gt=0)
+    crop_scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    flip: float = Field(default=0.5, ge=0, le=1)
+    jitter: float = Field(default=0.8, ge=0, le=1)
+    brightness: float = Field(default=0.4, ge=0)
+    contrast: float = Field(default=0.4, ge=0)
+    saturation: float = Field(default=0.2, ge=0)
+    hue: float = Field(default=0.1, ge=0, le=0.5)
+    #: Quirk: the published code draws the colour jitter anew for every frame ("clip": once a clip).
+    jitter_per: Literal["frame", "clip"] = "frame"
+    grey: float = Field(default=0.2, ge=0, le=1)
+    #: Quirk: ImageNet's mean and std, not CLIP's.
+    normalisation: Literal["imagenet", "clip"] = "imagenet"
+    reader: Reader = "auto"
+
+
+class MixConfig(Settings):
+    """CutMix and Mixup with smoothed targets (SPEC 3), drawn a group of neighbours at a time."""
+
+    probability: float = Field(default=1.0, ge=0, le=1)
+    cutmix_share: float = Field(default=0.5, ge=0, le=1)
+    cutmix_alpha: float = Field(default=1.0, gt=0)
+    mixup_alpha: float = Field(default=0.8, gt=0)
+    smoothing: float = Field(default=0.1, ge=0, lt=1)
+    group: int = Field(default=4, gt=0)
+
+
+class TrainConfig(Settings):
+    """The optimisation of SPEC 4. What differs between protocols has no default here."""
+
+    epochs: int = Field(ge=0)
+    warmup_epochs: float = Field(ge=0)
+    lr: float = Field(gt=0)
+    lr_min: float = Field(ge=0)
+    global_batch: int = Field(gt=0)
+    #: Videos a loader iteration of the published set-up (4 GPUs x 4), the schedule's unit of time.
+    schedule_batch: int = Field(default=16, gt=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=1e-3, ge=0)
+    #: Prompt vectors and VP layers of tc_clip train at this multiple of the learning rate.
+    prompt_lr_scale: float = Field(default=10.0, gt=0)
+    precision: Precision = "bf16"
+    validate_every: int = Field(default=1, gt=0)
+    #: Starting weights: "openai" (through open_clip), "random" (drawn from the seed), or a path.
+    clip_weights: str = "openai"
+    mix: MixConfig = MixConfig()
+
+
+class Views(Settings):
+    """Views of a test video: temporal clips x spatial crops (SPEC 3).
+
+    `sampling`: several temporal clips are drawn by the train rule in the published code
+    (quirk, "published"); "uniform" places them evenly and draws nothing.
+    """
+
+    clips: int = Field(default=1, gt=0)
+    crops: Literal[1, 3] = 1
+    sampling: Literal["published", "uniform"] = "published"
+
+    @property
+    def label(self) -> str:
+        """Short name used in tables and paths, e.g. `2x1`."""
+        return f"{self.clips}x{self.crops}" + ("u" if self.sampling == "uniform" else "")
+
+
+class Execution(Settings):
+    """Where and how fast a run computes; nothing here may change its numbers beyond rounding.
+
+    Kept out of the run's identity: `micro_batch` videos at once on each of `workers` ranks.
+    """
+
+    workers: int = Field(default=1, gt=0)
+    micro_batch: int = Field(default=4, gt=0)
+    eval_batch: int = Field(default=8, gt=0)
+    loader_workers: int = Field(default=0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    cpu_threads: int = Field(default=1, gt=0)
+    activation_checkpointing: bool = False
+    compile: bool = False
+    decode_timeout: float = Field(default=60.0, gt=0)
+    max_unreadable: float = Field(default=0.005, ge=0, le=1)
+    checkpoint_minutes: float = Field(default=20.0, gt=0)

@@ -1,0 +1,1 @@
+"""Videos in, batches out: annotations, decoding, sampling, transforms, mixing (SPEC 3)."""
