@@ -1,0 +1,95 @@
+"""The nouns of a protocol: what is trained on, what is evaluated, how the number is made."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from protocols.datasets import Dataset, Split, dataset
+from tcclip.config import AugmentConfig, Settings, TrainConfig, Views
+
+Variant = Literal["base", "llm", "pretrained"]
+GridAxis = Literal["shots", "base_split"]
+
+
+class Suite(Settings):
+    """An evaluation: some splits of one data set, each scored against its own class list."""
+
+    name: str
+    dataset: str
+    splits: tuple[str, ...]
+    views: Views = Views()
+
+
+class Statistic(Settings):
+    """How a table's number is made from a run's: the mean over an axis, its std if there is one.
+
+    `axis` "splits": splits of one model; "base_splits": runs trained on different base splits;
+    "none": a single run's number. `ddof` is that of the published std.
+    """
+
+    axis: Literal["none", "splits", "base_splits"]
+    metrics: tuple[Literal["top1", "top5"], ...] = ("top1",)
+    ddof: int = 0
+
+
+class Protocol(Settings):
+    """A frozen, versioned recipe. A fix makes a new version; old results stay readable.
+
+    `{dataset}`, `{shots}` and `{base_split}` in split names are filled in per grid point.
+    `eval_splits` names the test split of each data set where `{test}` is written.
+    """
+
+    name: str
+    version: int
+    title: str
+    demo: bool = False
+    #: What may be trained on: the grid's data set axis.
+    datasets: tuple[str, ...]
+    axis: GridAxis | None = None
+    axis_values: tuple[int, ...] = ()
+    variants: tuple[Variant, ...] = ("base", "llm", "pretrained")
+    #: Data sets on which a variant is not defined, e.g. pretrained on K400 itself.
+    undefined: tuple[tuple[Variant, str], ...] = ()
+    train: TrainConfig
+    train_split: str
+    validation: Suite
+    suites: tuple[Suite, ...]
+    eval_splits: dict[str, str] = Field(default_factory=dict)
+    #: Share of the fine-tuned weights when ensembled with CLIP's (SPEC 5); None: not evaluated.
+    ensemble_weight: float | None = None
+    #: The rule's name; first epoch on ties (SPEC 4). Quirk: validation is the test set where
+    #: the protocol has no other.
+    selection: Literal["best_validation_top1"] = "best_validation_top1"
+    statistic: Statistic
+    #: Model settings that differ from ModelConfig's own.
+    model: dict[str, JsonValue] = Field(default_factory=dict)
+    augment: AugmentConfig = AugmentConfig()
+    seeds: tuple[int, ...] = (1024,)
+    models: tuple[str, ...] = ("tc_clip",)
+
+    def point_split(self, dataset_name: str, value: int | None) -> Split:
+        """The list a grid point trains on; `value` is the point's shots or base split."""
+        return dataset(dataset_name).split(self._fill(self.train_split, dataset_name, value))
+
+    def point_suite(self, suite: Suite, dataset_name: str) -> Suite:
+        """`suite` with the placeholders filled in for a model trained on `dataset_name`."""
+        fill = {
+            "name": self._fill(suite.name, dataset_name, None),
+            "dataset": self._fill(suite.dataset, dataset_name, None),
+            "splits": tuple(self._fill(s, dataset_name, None) for s in suite.splits),
+        }
+        return suite.model_copy(update=fill)
+
+    def _fill(self, text: str, dataset_name: str, value: int | None) -> str:
+        return text.format(
+            dataset=dataset_name,
+            shots=value,
+            base_split=value,
+            test=self.eval_splits.get(dataset_name, "val"),
+        )
+
+    def trained_on(self) -> tuple[Dataset, ...]:
+        """The data sets of the grid's data set axis."""
+        return tuple(dataset(name) for name in self.datasets)
