@@ -1,0 +1,120 @@
+"""Annotation lists and class names, as published (SPEC 3 and 6)."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class AnnotationError(ValueError):
+    """A list or label file that cannot be used; the message says where and why."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One video of a list: its path relative to the video folder, and its label id."""
+
+    path: str
+    label: int
+
+
+def read_list(path: Path, classes: int | None = None) -> list[Item]:
+    """The videos of an annotation list, in its order; empty lines are passed over.
+
+    A line is `relative/path label`; the path may hold spaces. `classes`: how many classes the
+    label ids index, if they are to be checked. Raises AnnotationError naming file and line.
+    """
+    return [
+        _item(line, f"{path}:{number}", classes)
+        for number, line in enumerate(_lines(path), start=1)
+        if line.strip()
+    ]
+
+
+def _lines(path: Path) -> list[str]:
+    # Only \n ends a line: str.splitlines would also cut at exotic separators inside a path.
+    return [line.removesuffix("\r") for line in _text(path).split("\n")]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{path} is not UTF-8 text: {error}") from error
+
+
+def _item(line: str, place: str, classes: int | None) -> Item:
+    parts = line.strip().rsplit(maxsplit=1)
+    if len(parts) != 2:
+        raise AnnotationError(f"{place}: {line!r} is not `relative/path label`")
+    path, label = parts
+    if not (label.isascii() and label.isdigit()):
+        raise AnnotationError(
+            f"{place}: label {label!r} is not a class id; a line is `relative/path label`, "
+            "with a whole number from 0"
+        )
+    if classes is not None and int(label) >= classes:
+        raise AnnotationError(
+            f"{place}: label {label} is out of range; the class list has ids 0 to {classes - 1}"
+        )
+    if path.startswith("/") or ".." in path.split("/"):
+        raise AnnotationError(f"{place}: path {path!r} leaves the video folder; give it relative")
+    return Item(path, int(label))
+
+
+def read_class_names(path: Path, classes: int | None = None) -> list[str]:
+    """The names of a class list, by id: CSV with a header `id,name`, or JSON {"id": "name"}.
+
+    Raises AnnotationError if ids are not exactly 0 to n-1, a name is empty, or n is not `classes`.
+    """
+    pairs = _json_pairs(path) if path.suffix == ".json" else _csv_pairs(path)
+    names: dict[int, str] = {}
+    for place, number, name in pairs:
+        if not (number.isascii() and number.isdigit()):
+            raise AnnotationError(f"{place}: class id {number!r} is not a whole number from 0")
+        if int(number) in names:
+            raise AnnotationError(f"{place}: class id {number} is given twice")
+        if not name.strip():
+            raise AnnotationError(f"{place}: class {number} has no name")
+        names[int(number)] = name.strip()
+    missing = set(range(len(names))) - set(names)
+    if missing or not names:
+        raise AnnotationError(
+            f"{path}: ids must be 0 to n-1; {len(names)} names, missing {sorted(missing)[:5]}"
+        )
+    if classes is not None and len(names) != classes:
+        raise AnnotationError(f"{path}: {len(names)} classes where {classes} are expected")
+    return [names[number] for number in range(len(names))]
+
+
+def _csv_pairs(path: Path) -> Iterable[tuple[str, str, str]]:
+    for number, row in enumerate(csv.reader(_lines(path)), start=1):
+        if not row or (number == 1 and row[0].strip().lower() == "id"):
+            continue
+        if len(row) < 2:
+            raise AnnotationError(f"{path}:{number}: {','.join(row)!r} is not `id,name`")
+        # A name with a comma that nobody quoted comes in several fields.
+        yield f"{path}:{number}", row[0].strip(), ",".join(row[1:])
+
+
+def _json_pairs(path: Path) -> Iterable[tuple[str, str, str]]:
+    try:
+        content = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise AnnotationError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise AnnotationError(f'{path}: expected {{"id": "name"}}, got a {type(content).__name__}')
+    for number, name in content.items():
+        if not isinstance(name, str):
+            raise AnnotationError(f"{path}: name of class {number} is {name!r}, not text")
+        yield str(path), number, name
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

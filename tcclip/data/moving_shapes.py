@@ -1,0 +1,215 @@
+"""The embedded data set: coloured shapes that move, as real H.264 files.
+
+Made once into a cache folder, from a fixed seed. 96 classes = 6 colours x 4 shapes x 4 motions,
+e.g. "red circle bouncing up and down". Half of the combinations are seen in training, chosen so
+that every pair of attribute values is seen equally often; the other half is dealt into three
+lists of 16. No two classes differ by temporal order alone (SPEC 9): every motion looks the same
+backwards in time, and mirrored.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tcclip.data.annotations import sha256_of
+from tcclip.data.draws import draws
+from tcclip.data.shape_video import MOTIONS, PALETTE, SHAPES, draw, write
+
+#: Raise it when the videos or lists change: folders made by an older version are made again.
+VERSION = 1
+SEED = 20240410
+COLOURS = tuple(PALETTE)
+TRAIN_CLIPS, VAL_CLIPS, UNSEEN_CLIPS = 8, 2, 4
+SHOTS = (2, 4, 8)
+BASE_SPLITS, BASE_CLIPS = 3, 6
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One class: positions in COLOURS, SHAPES and MOTIONS."""
+
+    colour: int
+    shape: int
+    motion: int
+
+    @property
+    def name(self) -> str:
+        """The class name, e.g. "red circle bouncing up and down"."""
+        return f"{COLOURS[self.colour]} {SHAPES[self.shape]} {MOTIONS[self.motion]}"
+
+    def clip(self, number: int) -> str:
+        """Path of the class's clip `number`, relative to the video folder."""
+        return f"{self.name.replace(' ', '_')}_{number:02d}.mp4"
+
+
+def seen() -> list[Combination]:
+    """The 48 classes of training: every pair of attribute values equally often."""
+    return [one for one in _combinations() if (one.colour + one.shape + one.motion) % 2 == 0]
+
+
+def unseen(part: int | None = None) -> list[Combination]:
+    """The 48 classes never trained on, or the 16 of list `part` (1 to 3).
+
+    A list holds each pair of shape and motion once, and each colour two or three times.
+    """
+    rest = [one for one in _combinations() if (one.colour + one.shape + one.motion) % 2 == 1]
+    if part is None:
+        return rest
+    return [one for one in rest if _part(one) == part]
+
+
+def _combinations() -> list[Combination]:
+    return [
+        Combination(colour, shape, motion)
+        for colour in range(len(COLOURS))
+        for shape in range(len(SHAPES))
+        for motion in range(len(MOTIONS))
+    ]
+
+
+def _part(one: Combination) -> int:
+    return 1 + (one.colour // 2 + one.shape * 2 + one.motion // 2) % 3
+
+
+def make(folder: Path) -> Path:
+    """Make the data set in `folder` if it is not there; the folder.
+
+    Holds videos/*.mp4, splits/*.txt, labels/*.csv and manifest.json. Built aside and renamed, so
+    a folder that is there is whole; callers at the same time wait for one of them to build.
+    """
+    folder = folder.absolute()
+    if is_made(folder):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.with_name(f".{folder.name}.lock")):
+        if not is_made(folder):
+            _build(folder)
+    return folder
+
+
+def is_made(folder: Path) -> bool:
+    """Whether `folder` holds this version with every file at its size (digests: `damaged`)."""
+    manifest = _manifest(folder)
+    if manifest is None or manifest.get("version") != VERSION:
+        return False
+    try:
+        return all(
+            (folder / name).stat().st_size == entry["bytes"]
+            for name, entry in manifest["files"].items()
+        )
+    except FileNotFoundError:
+        return False
+
+
+def damaged(folder: Path) -> list[str]:
+    """The files of `folder` that are missing or whose sha256 is not the manifest's."""
+    manifest = _manifest(folder)
+    if manifest is None:
+        return ["manifest.json"]
+    return [
+        name
+        for name, entry in manifest["files"].items()
+        if not (folder / name).is_file() or sha256_of(folder / name) != entry["sha256"]
+    ]
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    """The folder's manifest; None if there is none that can be read."""
+    try:
+        content = json.loads((folder / "manifest.json").read_text())
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+    return content if isinstance(content, dict) and "files" in content else None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _build(folder: Path) -> None:
+    """Make everything aside, then put it in place; an unusable `folder` makes way."""
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for name in ("videos", "splits", "labels"):
+            (aside / name).mkdir()
+        _write_videos(aside / "videos")
+        _write_lists(aside)
+        _write_manifest(aside)
+        aside.chmod(0o755)
+        if folder.exists():
+            shutil.move(folder, aside / "replaced")
+        os.rename(aside, folder)
+        shutil.rmtree(folder / "replaced", ignore_errors=True)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_videos(videos: Path) -> None:
+    for classes, count in ((seen(), TRAIN_CLIPS + VAL_CLIPS), (unseen(), UNSEEN_CLIPS)):
+        for one in classes:
+            for number in range(count):
+                name = one.clip(number)
+                rng = draws("moving shapes", SEED, name)
+                frames = draw(COLOURS[one.colour], SHAPES[one.shape], MOTIONS[one.motion], rng)
+                write(videos / name, frames)
+
+
+def _write_lists(folder: Path) -> None:
+    """Splits and label files, as `protocols.datasets.MOVING_SHAPES` names them."""
+    train, val = range(TRAIN_CLIPS), range(TRAIN_CLIPS, TRAIN_CLIPS + VAL_CLIPS)
+    _write_split(folder, "train", seen(), [train] * len(seen()))
+    for name in ("val", "base_val"):
+        _write_split(folder, name, seen(), [val] * len(seen()))
+    for shots in SHOTS:
+        _write_split(folder, f"train_{shots}shot", seen(), [train[:shots]] * len(seen()))
+    for split in range(1, BASE_SPLITS + 1):
+        picks = [
+            sorted(draws("base split", SEED, split, one.name).permutation(TRAIN_CLIPS)[:BASE_CLIPS])
+            for one in seen()
+        ]
+        _write_split(folder, f"base_s{split}", seen(), picks)
+    test = range(UNSEEN_CLIPS)
+    _write_split(folder, "novel_val", unseen(), [test] * len(unseen()))
+    _write_labels(folder, "seen", seen())
+    _write_labels(folder, "unseen", unseen())
+    for part in (1, 2, 3):
+        _write_split(folder, f"unseen{part}", unseen(part), [test] * len(unseen(part)))
+        _write_labels(folder, f"unseen{part}", unseen(part))
+
+
+def _write_split(
+    folder: Path, name: str, classes: Sequence[Combination], clips: Sequence[Sequence[int]]
+) -> None:
+    lines = [
+        f"{one.clip(number)} {label}\n"
+        for label, (one, numbers) in enumerate(zip(classes, clips, strict=True))
+        for number in numbers
+    ]
+    (folder / "splits" / f"{name}.txt").write_text("".join(lines))
+
+
+def _write_labels(folder: Path, name: str, classes: Sequence[Combination]) -> None:
+    lines = ["id,name\n", *(f"{label},{one.name}\n" for label, one in enumerate(classes))]
+    (folder / "labels" / f"{name}.csv").write_text("".join(lines))
+
+
+def _write_manifest(folder: Path) -> None:
+    files = {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    text = json.dumps({"version": VERSION, "seed": SEED, "files": files}, indent=1)
+    (folder / "manifest.json").write_text(text + "\n")
