@@ -10,8 +10,7 @@ from protocols.protocol import Protocol
 from protocols.zero_shot import ZERO_SHOT
 
 PROTOCOLS: dict[str, Protocol] = {
-    protocol.name: protocol
-    for protocol in (ZERO_SHOT, FEW_SHOT, BASE_TO_NOVEL, FULLY_SUPERVISED)
+    protocol.name: protocol for protocol in (ZERO_SHOT, FEW_SHOT, BASE_TO_NOVEL, FULLY_SUPERVISED)
 }
 
 

@@ -114,7 +114,9 @@ def _vals(folder: str, videos: tuple[int, int, int]) -> tuple[Split, ...]:
     )  # fmt: skip
 
 
-def _labels(stem: str, llm_stem: str, suffix: str, classes: tuple[int, int, int]) -> tuple[LabelSet, ...]:
+def _labels(
+    stem: str, llm_stem: str, suffix: str, classes: tuple[int, int, int]
+) -> tuple[LabelSet, ...]:
     """The full, base and novel label sets of a data set that has all three, LLM names included."""
     return tuple(
         LabelSet(
@@ -255,11 +257,17 @@ MOVING_SHAPES = Dataset(
         Split(name="train", annotations="splits/train.txt", labels="seen", videos=384),
         Split(name="val", annotations="splits/val.txt", labels="seen", videos=96),
         *(
-            Split(name=f"unseen{i}", annotations=f"splits/unseen{i}.txt", labels=f"unseen{i}", videos=64)
+            Split(
+                name=f"unseen{i}", annotations=f"splits/unseen{i}.txt",
+                labels=f"unseen{i}", videos=64,
+            )
             for i in (1, 2, 3)
         ),
         *(
-            Split(name=f"train_{k}shot", annotations=f"splits/train_{k}shot.txt", labels="seen", videos=48 * k)
+            Split(
+                name=f"train_{k}shot", annotations=f"splits/train_{k}shot.txt",
+                labels="seen", videos=48 * k,
+            )
             for k in (2, 4, 8)
         ),
         *(

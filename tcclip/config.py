@@ -48,7 +48,9 @@ class Geometry(Settings):
         for tower in ("vision", "text"):
             width, heads = getattr(self, f"{tower}_width"), getattr(self, f"{tower}_heads")
             if width % heads:
-                raise ValueError(f"{tower}_width {width} is not a multiple of {tower}_heads {heads}")
+                raise ValueError(
+                    f"{tower}_width {width} is not a multiple of {tower}_heads {heads}"
+                )
         return self
 
     @property
@@ -203,3 +205,20 @@ class Execution(Settings):
     decode_timeout: float = Field(default=60.0, gt=0)
     max_unreadable: float = Field(default=0.005, ge=0, le=1)
     checkpoint_minutes: float = Field(default=20.0, gt=0)
+
+    def chunk(self, train: TrainConfig) -> int:
+        """Videos a loader chunk: micro-batch x workers x accumulation must be the global batch.
+
+        A chunk holds whole mixing groups; a smaller micro-batch is cut from it after mixing.
+        ValueError if the protocol's global batch cannot be made.
+        """
+        group = train.mix.group
+        chunk = max(self.micro_batch, group)
+        whole = chunk % self.micro_batch == 0 and chunk % group == 0
+        if not whole or train.global_batch % (chunk * self.workers):
+            raise ValueError(
+                f"a global batch of {train.global_batch} cannot be made from micro-batches of "
+                f"{self.micro_batch} on {self.workers} workers in mixing groups of {group}; "
+                "choose --micro-batch and --workers-per-run so that their product divides it"
+            )
+        return chunk

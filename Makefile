@@ -1,0 +1,40 @@
+# `make demo` and `make test` set up what they need: python3 (>= 3.11) and make are enough.
+# uv is used where it is installed, plain venv and pip elsewhere.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(shell command -v uv 2>/dev/null)
+INSTALL = $(if $(UV),$(UV) pip install -q --python $(BIN)/python,$(BIN)/python -m pip install -q --disable-pip-version-check)
+
+.PHONY: demo test lint format install dev
+
+demo: install
+	$(BIN)/tcclip sweep zero_shot --demo --models tc_clip,vifi_clip,clip --seeds 0,1
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: .venv/installed
+dev: .venv/installed-dev
+
+# The stamps are newer than what they were made from, so a change of the pins installs anew.
+.venv/installed: requirements.txt pyproject.toml | $(BIN)/python
+	$(INSTALL) --require-hashes -r requirements.txt
+	$(INSTALL) --no-deps -e .
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(INSTALL) --require-hashes -r requirements-dev.txt
+	@touch $@
+
+$(BIN)/python:
+	@$(if $(UV),$(UV) venv -q .venv,$(PYTHON) -m venv .venv) || { echo "No virtual environment could be made. On Debian: apt install python3-venv" >&2; exit 1; }

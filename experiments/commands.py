@@ -1,0 +1,172 @@
+"""What the CLI's commands on runs do, one function a command; each returns what to show or exit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from experiments import plan
+from experiments.display import Display, status_table
+from experiments.errors import UserError
+from experiments.executor import Executor, make_executor
+from experiments.ledger import Ledger, State
+from experiments.roots import Roots
+from experiments.spec import RunSpec
+from experiments.status import RunStatus, statuses
+from experiments.sweep import Summary, forget, outstanding
+from experiments.sweep import sweep as run_sweep
+from tcclip.config import Execution
+
+FORMATS = ("terminal", "md", "json")
+
+
+def dry_run(grid: plan.Grid, out: Path) -> list[RunStatus]:
+    """The runs of `grid` with their states; nothing is written."""
+    specs = plan.expand(grid)
+    return statuses(Ledger(out), [spec.run_id for spec in specs])
+
+
+def sweep(
+    grid: plan.Grid,
+    *,
+    out: Path,
+    roots: Roots,
+    execution: Execution,
+    executor: str,
+    address: str | None,
+    max_concurrent: int | None,
+    rerun: str | None,
+    console: Console,
+) -> Summary:
+    """Compute what is missing of `grid`, shown on `console` and mirrored to MLflow."""
+    specs = plan.expand(grid)
+    for spec in specs:
+        check_batch(spec, execution)
+    ledger = Ledger(out)
+    if rerun is not None:
+        for run_id in forget(ledger, specs, rerun):
+            console.print(f"{run_id}: forgotten, to be run again", highlight=False)
+    left = len(outstanding(ledger, specs))
+    console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False)
+
+    def start() -> Executor:
+        return make_executor(
+            executor,
+            workers=execution.workers,
+            device=execution.device,
+            max_concurrent=max_concurrent,
+            address=address,
+        )
+
+    return run_sweep(
+        specs,
+        out=out,
+        roots=roots,
+        execution=execution,
+        make_executor=start,
+        watch=lambda ledger: _watch(ledger, specs, console),
+    )
+
+
+def check_batch(spec: RunSpec, execution: Execution) -> None:
+    """UserError unless micro-batch x workers x accumulation can make the global batch."""
+    if spec.train.epochs == 0:
+        return
+    try:
+        execution.chunk(spec.train)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+@contextmanager
+def _watch(ledger: Ledger, specs: Sequence[RunSpec], console: Console) -> Iterator[None]:
+    from experiments.tracking import Follower, default_uri
+
+    def warn(text: str) -> None:
+        console.print(text, style="yellow", highlight=False)
+
+    with (
+        Display(ledger, [spec.run_id for spec in specs], console),
+        Follower(ledger, default_uri(ledger.out), specs, warn),
+    ):
+        yield
+
+
+def status(out: Path) -> list[RunStatus]:
+    """Every run under `out`."""
+    if not (out / "runs").is_dir():
+        raise UserError(f"{out} holds no runs; give the folder of a sweep with --out")
+    return statuses(Ledger(out))
+
+
+def watch_status(out: Path, console: Console) -> None:
+    """Redraw the status of `out` until interrupted."""
+    with Live(console=console, refresh_per_second=1) as live:
+        while True:
+            live.update(status_table(status(out)))
+            time.sleep(2)
+
+
+def print_statuses(rows: Sequence[RunStatus], console: Console, format: str) -> None:
+    """Print `rows` as a table, markdown or JSON."""
+    if format == "json":
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+    elif format == "md":
+        print("| run | state | epoch | val top-1 % |\n|---|---|---|---|")
+        for row in rows:
+            top1 = "–" if row.top1 is None else f"{row.top1:.1f}"
+            print(f"| {row.run_id} | {row.state} | {row.epoch or '–'} | {top1} |")
+    else:
+        console.print(status_table(rows))
+
+
+def all_finished(rows: Sequence[RunStatus]) -> bool:
+    """Whether every run is finished."""
+    return all(row.state is State.FINISHED for row in rows)
+
+
+def _all_specs(ledger: Ledger) -> list[RunSpec]:
+    return [ledger.spec(folder.run_id) for folder in ledger.folders() if folder.spec.exists()]
+
+
+def sync(out: Path) -> int:
+    """Copy every run folder under `out` into MLflow; returns how many there are."""
+    from experiments.tracking import Mirror, default_uri
+
+    ledger = Ledger(out)
+    specs = _all_specs(ledger)
+    Mirror(ledger, default_uri(out)).sync(specs)
+    return len(specs)
+
+
+def log_report(out: Path, grid: plan.Grid, files: dict[str, str], console: Console) -> None:
+    """Keep a report's files (name -> text) with the sweep's parent run in MLflow."""
+    from experiments.tracking import Mirror, default_uri
+
+    spec = plan.expand(grid)[0]
+    try:
+        Mirror(Ledger(out), default_uri(out)).report(spec, files)
+    except Exception as error:  # noqa: BLE001
+        # The tracker may be down in any way; the report was printed and can be made again.
+        console.print(f"MLflow did not take the report: {error}", style="yellow", highlight=False)
+
+
+def serve_ui(out: Path, *, host: str, port: int) -> int:
+    """Serve MLflow's UI on the runs of `out` until interrupted; its exit status."""
+    from experiments.tracking import default_uri
+
+    uri = default_uri(out)
+    if uri.startswith("sqlite") and not (out / "mlflow.db").exists():
+        raise UserError(f"{out} has no mlflow.db yet; run a sweep, or `tcclip ui --sync`")
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    # Not the user's folder: `-m` would put it on the import path.
+    return subprocess.call([*command, "--host", host, "--port", str(port)], cwd=out)

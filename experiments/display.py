@@ -1,0 +1,114 @@
+"""What a running sweep shows: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from experiments.ledger import Ledger, State
+from experiments.status import RunStatus, statuses
+
+REFRESH_SECONDS = 2.0
+#: Without a terminal a run's line is printed on a change of state, and every so many epochs.
+PLAIN_EPOCHS = 5
+_STYLE = {
+    State.FINISHED: "green",
+    State.FAILED: "red",
+    State.RUNNING: "cyan",
+    State.STALE: "yellow",
+    State.PLANNED: "dim",
+}
+
+
+class Display:
+    """Draws the state of `run_ids` from their files until closed; use as a context manager."""
+
+    def __init__(self, ledger: Ledger, run_ids: Sequence[str], console: Console) -> None:
+        self.ledger, self.run_ids, self.console = ledger, run_ids, console
+        self._stop = threading.Event()
+        self._said: dict[str, tuple[State, int]] = {}
+        target = self._live if console.is_terminal else self._plain
+        self._thread = threading.Thread(target=target, daemon=True, name="display")
+
+    def __enter__(self) -> Display:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _live(self) -> None:
+        with Live(console=self.console, refresh_per_second=1) as live:
+            while True:
+                live.update(status_table(statuses(self.ledger, self.run_ids)))
+                if self._stop.wait(REFRESH_SECONDS):
+                    live.update(status_table(statuses(self.ledger, self.run_ids)))
+                    return
+
+    def _plain(self) -> None:
+        last = False
+        while not last:
+            last = self._stop.wait(REFRESH_SECONDS)
+            for status in statuses(self.ledger, self.run_ids):
+                self._say(status)
+
+    def _say(self, status: RunStatus) -> None:
+        now = (status.state, (status.epoch or 0) // PLAIN_EPOCHS)
+        if now != self._said.get(status.run_id, (State.PLANNED, 0)):
+            self.console.print(status_line(status), soft_wrap=True, highlight=False)
+        self._said[status.run_id] = now
+
+
+def status_table(rows: Sequence[RunStatus]) -> Table:
+    """One row a run: state, epoch, loss, validation top-1, time left, last error."""
+    table = Table(title=count_states([row.state for row in rows]), title_justify="left")
+    table.add_column("run", overflow="fold")
+    table.add_column("state")
+    for name in ("epoch", "loss", "val top-1 %", "time left"):
+        table.add_column(name, justify="right")
+    if any(row.error for row in rows):
+        table.add_column("last error", overflow="fold")
+    for row in rows:
+        cells = [row.run_id, f"[{_STYLE[row.state]}]{row.state}[/]", *_cells(row)]
+        table.add_row(*cells, *([row.error] if row.error else []))
+    return table
+
+
+def status_line(row: RunStatus) -> str:
+    """The same as a line of text."""
+    epoch, loss, top1, left = _cells(row)
+    parts = [f"{row.run_id}: {row.state}"]
+    if row.epoch is not None:
+        parts.append(f"epoch {epoch}, loss {loss}, val top-1 {top1} %")
+    if left != "–":
+        parts.append(f"{left} left")
+    if row.error:
+        parts.append(row.error.splitlines()[0])
+    return ", ".join(parts)
+
+
+def _cells(row: RunStatus) -> tuple[str, str, str, str]:
+    return (
+        "–" if row.epoch is None else f"{row.epoch}/{row.epochs}",
+        "–" if row.loss is None else f"{row.loss:.3f}",
+        "–" if row.top1 is None else f"{row.top1:.1f}",
+        "–" if row.seconds_left is None else duration(row.seconds_left),
+    )
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def count_states(states: Sequence[State]) -> str:
+    """`6 runs: 4 finished, 1 running, 1 failed`; states without a run are left out."""
+    counts = [(state, sum(one is state for one in states)) for state in reversed(State)]
+    return f"{len(states)} runs: " + ", ".join(f"{n} {state}" for state, n in counts if n)

@@ -1,0 +1,40 @@
+"""The platform's own errors.
+
+UserError                 what was asked for cannot be done; the message says what to do
+├── MissingData           annotation lists or videos a run needs are not there
+└── OutputUnusable        the output folder cannot be written
+RunError                  one run stopped; others go on
+├── LeaseHeld             a live process elsewhere works on this run
+├── LeaseLost             another process took this run over
+└── TooManyUnreadable     more videos than allowed could not be read
+"""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """What was asked for cannot be done; the message says what was given and what to do."""
+
+
+class MissingData(UserError):
+    """Annotation lists or videos a run needs are not there."""
+
+
+class OutputUnusable(UserError):
+    """The output folder cannot be written."""
+
+
+class RunError(RuntimeError):
+    """One run stopped; the others go on."""
+
+
+class LeaseHeld(RunError):
+    """A live process elsewhere works on this run."""
+
+
+class LeaseLost(RunError):
+    """Another process took this run over; this one must write nothing more."""
+
+
+class TooManyUnreadable(RunError):
+    """More videos than allowed could not be read."""

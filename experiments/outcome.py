@@ -1,0 +1,175 @@
+"""What a finished run keeps: per-video scores as parquet, and its `Result`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from experiments import provenance
+from experiments.files import write_whole
+from experiments.job import Job
+from experiments.ledger import RunFolder
+from experiments.lists import RunData
+from results.records import (
+    Checkpoint,
+    Measurement,
+    Provenance,
+    Result,
+    Selection,
+    WeightSet,
+)
+from tcclip.data.annotations import sha256_of
+from tcclip.distributed import Ranks
+from tcclip.evaluate import EvalList, Scores
+from tcclip.model import Model
+from tcclip.train import Fit
+
+METRICS: tuple[tuple[str, int], ...] = (("top1", 1), ("top5", 5))
+
+
+class Weights(NamedTuple):
+    """A weight set that is evaluated: of which epoch, and whether ensembled."""
+
+    checkpoint: Checkpoint
+    weights: WeightSet
+
+    @property
+    def label(self) -> str:
+        """Name within one evaluation."""
+        return f"{self.checkpoint}-{self.weights}"
+
+
+def keep_scores(
+    folder: RunFolder,
+    lists: Sequence[EvalList],
+    weights: Sequence[Weights],
+    scores: Mapping[tuple[str, int], Scores],
+) -> None:
+    """One parquet file a split: a row a video and weight set, any metric can be made from it."""
+    for number, one in enumerate(lists):
+        tables = [_table(one, key, scores[key.label, number]) for key in weights]
+        table = pa.concat_tables(tables)
+        write_whole(
+            folder.predictions(one.suite, one.split),
+            lambda path, table=table: _write(table, path),
+        )
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="zstd")
+
+
+def _table(one: EvalList, key: Weights, scores: Scores) -> pa.Table:
+    rows = len(one.items)
+    return pa.table(
+        {
+            "video": [item.path for item in one.items],
+            "label": pa.array([item.label for item in one.items], pa.int32()),
+            "weights": pa.array([key.weights] * rows).dictionary_encode(),
+            "checkpoint": pa.array([key.checkpoint] * rows).dictionary_encode(),
+            "readable": pa.array(scores.readable),
+            "scores": pa.FixedSizeListArray.from_arrays(
+                pa.array(scores.values.astype(np.float32).ravel()), scores.values.shape[1]
+            ),
+        }
+    )
+
+
+def make_result(
+    job: Job,
+    data: RunData,
+    fit: Fit,
+    weights: Sequence[Weights],
+    scores: Mapping[tuple[str, int], Scores],
+    ranks: Ranks,
+    model: Model,
+    started: datetime,
+) -> Result:
+    """Everything `result.json` holds."""
+    measurements: list[Measurement] = []
+    for key in weights:
+        for number, one in enumerate(data.suites):
+            measurements += _measure(one, key, scores[key.label, number])
+    if not any(key.checkpoint == "best" for key in weights):
+        # The last epoch is the best one: the same weights, so the same numbers.
+        same = [m.model_copy(update={"checkpoint": "best"}) for m in measurements]
+        measurements = same + measurements
+    return Result(
+        run_id=job.spec.run_id,
+        key=job.spec.key,
+        selection=Selection(
+            rule=job.spec.selection,
+            best_epoch=fit.best_epoch,
+            best_value=fit.best_value,
+            last_epoch=fit.last_epoch,
+            last_value=fit.last_value,
+        ),
+        measurements=tuple(measurements),
+        parameters=sum(p.numel() for p in model.parameters()),
+        provenance=_provenance(job, data, scores, ranks, started),
+    )
+
+
+def _measure(one: EvalList, key: Weights, scores: Scores) -> Iterator[Measurement]:
+    labels = [item.label for item in one.items]
+    for metric, k in METRICS:
+        yield Measurement(
+            suite=one.suite,
+            dataset=one.dataset,
+            split=one.split,
+            classes=len(one.class_names),
+            views=one.views.label,
+            weights=key.weights,
+            checkpoint=key.checkpoint,
+            metric=metric,  # type: ignore[arg-type]  # METRICS holds the literals
+            value=scores.top(k, labels),
+            videos=len(labels),
+            unreadable=int((~scores.readable).sum()),
+        )
+
+
+def _provenance(
+    job: Job,
+    data: RunData,
+    scores: Mapping[tuple[str, int], Scores],
+    ranks: Ranks,
+    started: datetime,
+) -> Provenance:
+    commit, dirty = provenance.git_state()
+    finished = datetime.now(UTC)
+    seconds = (finished - started).total_seconds()
+    causes = {path: why for one in scores.values() for path, why in one.causes.items()}
+    cuda = ranks.device.type == "cuda"
+    return Provenance(
+        git_commit=commit,
+        git_dirty=dirty,
+        packages=provenance.packages(),
+        **provenance.machine(),
+        device=torch.cuda.get_device_name() if cuda else "cpu",
+        world_size=ranks.world,
+        micro_batch=job.execution.micro_batch,
+        global_batch=job.spec.train.global_batch,
+        precision=job.spec.train.precision,
+        started=started.isoformat(timespec="seconds"),
+        finished=finished.isoformat(timespec="seconds"),
+        wall_seconds=seconds,
+        gpu_hours=seconds / 3600 * ranks.world if cuda else 0.0,
+        digests=data.digests | _weights_digest(job),
+        videos_expected=data.listed,
+        videos_missing=len(data.missing),
+        videos_unreadable=len(causes),
+        unreadable=tuple(f"{path}: {why}" for path, why in sorted(causes.items())),
+    )
+
+
+def _weights_digest(job: Job) -> dict[str, str]:
+    """sha256 of the starting weights when they are a file here."""
+    path = Path(job.spec.train.clip_weights)
+    return {"starting weights": sha256_of(path)} if path.is_file() else {}

@@ -1,0 +1,157 @@
+"""One run on one worker: data and model, training, every suite in one pass, `result.json`."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import torch
+from tcclip.model.checkpoints import ensembled_state, load_checkpoint
+
+from experiments.files import write_text
+from experiments.job import Job
+from experiments.journal import RunJournal
+from experiments.lease import Lease, held
+from experiments.lists import RunData
+from experiments.outcome import Weights, keep_scores, make_result
+from tcclip.distributed import Ranks, current_ranks
+from tcclip.evaluate import Evaluator
+from tcclip.model import Model, build_model
+from tcclip.train import Fit, Trainer, Validation, autocast
+
+log = logging.getLogger(__name__)
+
+
+def execute(job: Job) -> None:
+    """Compute `job`'s run on this worker, from where it stands to its `result.json`.
+
+    Called on every rank. Raises what stopped the run, after writing failure.json.
+    """
+    torch.set_num_threads(job.execution.cpu_threads)
+    torch.manual_seed(job.spec.key.seed)
+    ranks = current_ranks(job.execution.device)
+    if not ranks.first:
+        _compute(job, ranks, None)
+        return
+    with held(job.folder.lease) as lease, _logged(job):
+        try:
+            _compute(job, ranks, lease)
+        except Exception as error:
+            log.exception("the run stopped")
+            message = f"{type(error).__name__}: {error}"
+            job.folder.fail(type(error).__name__, message, traceback.format_exc())
+            raise
+        job.folder.failure.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Clock:
+    started: datetime
+    begin: float
+
+    @classmethod
+    def start(cls) -> _Clock:
+        return cls(datetime.now(UTC), time.monotonic())
+
+
+def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
+    spec, clock = job.spec, _Clock.start()
+    data = RunData.load(job, ranks)
+    model = build_model(
+        spec.model, data.train.class_names,
+        clip_weights=spec.train.clip_weights, seed=spec.key.seed,
+    ).to(ranks.device)  # fmt: skip
+    if spec.parent is not None:
+        load_checkpoint(model, job.parent_checkpoint)
+    start = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    evaluator = Evaluator(
+        loader=data.eval_loader,
+        augment=spec.augment,
+        ranks=ranks,
+        autocast=lambda: autocast(spec.train, ranks.device),
+    )
+    fit = _train(job, data, model, evaluator, ranks, lease)
+    weights = _weight_sets(job, model, start, fit)
+    scores = evaluator.evaluate({key.label: one for key, one in weights.items()}, data.suites)
+    if ranks.first:
+        data.check_unreadable(scores)
+        keep_scores(job.folder, data.suites, tuple(weights), scores)
+        result = make_result(job, data, fit, tuple(weights), scores, ranks, model, clock.started)
+        if lease is not None:
+            lease.check()
+        write_text(job.folder.result, result.model_dump_json(indent=1))
+        log.info("finished in %.1f s", time.monotonic() - clock.begin)
+    ranks.barrier()
+
+
+def _train(
+    job: Job, data: RunData, model: Model, evaluator: Evaluator, ranks: Ranks, lease: Lease | None
+) -> Fit:
+    spec = job.spec
+
+    def validate(current: Model) -> Validation:
+        """Mean over the validation lists, weighted by their videos: percent of all of them."""
+        scores = evaluator.evaluate({"": current}, data.validation)
+        total = sum(len(one.items) for one in data.validation)
+        top1 = top5 = 0.0
+        for number, one in enumerate(data.validation):
+            labels = [item.label for item in one.items]
+            top1 += scores["", number].top(1, labels) * len(labels) / total
+            top5 += scores["", number].top(5, labels) * len(labels) / total
+        return Validation(top1, top5, total)
+
+    trainer = Trainer(
+        model=model,
+        loader=data.train_loader(),
+        config=spec.train,
+        augment=spec.augment,
+        execution=job.execution,
+        ranks=ranks,
+        seed=spec.key.seed,
+        videos=len(data.train.items),
+        validate=validate,
+        journal=RunJournal(job.folder, lease),
+    )
+    return trainer.fit()
+
+
+def _weight_sets(
+    job: Job, model: Model, start: dict[str, torch.Tensor], fit: Fit
+) -> dict[Weights, Model]:
+    """The models to evaluate: best and last epoch, raw and ensembled with the starting weights."""
+    models = {Weights("last", "raw"): model}
+    if fit.best_epoch != fit.last_epoch:
+        best = copy.deepcopy(model)
+        load_checkpoint(best, job.folder.best)
+        models[Weights("best", "raw")] = best
+    share = job.spec.ensemble_weight
+    if share is not None:
+        for key, tuned in list(models.items()):
+            ensembled = copy.deepcopy(tuned)
+            ensembled.load_state_dict(ensembled_state(start, tuned.state_dict(), share))
+            models[Weights(key.checkpoint, "ensembled")] = ensembled
+    return models
+
+
+@contextlib.contextmanager
+def _logged(job: Job) -> Iterator[None]:
+    """The run's own log file, beside whatever the process logs."""
+    job.folder.path.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(job.folder.log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(min(level, logging.INFO))
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()

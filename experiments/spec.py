@@ -1,0 +1,66 @@
+"""RunSpec: one point of the grid, fully resolved, and the name that identifies it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from protocols.datasets import LabelSet, Split
+from results.records import RunKey
+from tcclip.config import AugmentConfig, ModelConfig, Settings, TrainConfig, Views
+
+
+class ListSpec(Settings):
+    """One annotation list with the class list its label ids index, by name, never by path on disk.
+
+    `llm`: the class names are the LLM-rephrased ones.
+    """
+
+    suite: str
+    dataset: str
+    split: Split
+    labels: LabelSet
+    llm: bool = False
+    views: Views = Views()
+
+    @property
+    def label_file(self) -> str:
+        """The label file in force, relative to the annotations folder."""
+        return self.labels.llm if self.llm and self.labels.llm else self.labels.file
+
+
+class RunSpec(Settings):
+    """Everything that changes a run's numbers, and nothing else.
+
+    No paths, no device, worker or micro-batch counts: those are `Execution`'s.
+    """
+
+    key: RunKey
+    model: ModelConfig
+    train: TrainConfig
+    augment: AugmentConfig
+    train_list: ListSpec
+    flip: bool
+    validation: tuple[ListSpec, ...]
+    suites: tuple[ListSpec, ...]
+    ensemble_weight: float | None = None
+    selection: str
+    #: run_id of the run whose best checkpoint this one starts from (the pretrained variant).
+    parent: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """sha256 of everything that changes the numbers, as canonical JSON."""
+        # `overrides` only says which settings differ; the settings themselves are all here.
+        data = self.model_dump(mode="json", exclude={"key": {"overrides"}})
+        canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def run_id(self) -> str:
+        """Readable slug and the first 10 hex digits of the identity."""
+        key = self.key
+        point = [f"k{key.shots}"] if key.shots is not None else []
+        point += [f"b{key.base_split}"] if key.base_split is not None else []
+        parts = [key.protocol, key.dataset, key.model, key.variant, *point, f"s{key.seed}"]
+        return "-".join([*parts, self.identity[:10]])

@@ -1,0 +1,61 @@
+"""The few collective operations training and evaluation need; one process needs no group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among the workers of one run."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and logs."""
+        return self.rank == 0
+
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        """Sum of `value` over the ranks, on every rank."""
+        if self.world > 1:
+            dist.all_reduce(value)
+        return value
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's `value` (picklable), in rank order, on every rank."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+def current_ranks(device: str = "auto") -> Ranks:
+    """The ranks of the process group if one was set up, else one process alone.
+
+    `device`: "cpu", "cuda" (this process's current CUDA device) or "auto" (CUDA if there is any).
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' was asked for, but torch sees none; use --device cpu")
+    place = (
+        torch.device("cuda", torch.cuda.current_device())
+        if device == "cuda"
+        else torch.device(device)
+    )
+    if dist.is_available() and dist.is_initialized():
+        return Ranks(dist.get_rank(), dist.get_world_size(), place)
+    return Ranks(0, 1, place)

@@ -1,0 +1,188 @@
+"""Evaluation in one pass (SPEC 4, 5): each video is decoded once for a view mode, encoded once
+per weight set, and scored against every class list that wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tcclip.config import AugmentConfig, Views
+from tcclip.data.annotations import Item
+from tcclip.data.loader import EvalBatch, EvalLoader
+from tcclip.data.transforms import normalise
+from tcclip.distributed import Ranks
+from tcclip.model import Model
+
+
+@dataclass(frozen=True)
+class EvalList:
+    """One split to be scored: its videos, and the class names its label ids index."""
+
+    suite: str
+    dataset: str
+    split: str
+    items: tuple[Item, ...]
+    class_names: tuple[str, ...]
+    views: Views
+
+
+@dataclass
+class Scores:
+    """Scores of one list under one weight set, a row a video in the list's order.
+
+    `values` (videos, classes) float32: sum over views of softmax(logits), so a row sums to the
+    number of views; zeros where the video was not `readable`. `causes`: path -> why not.
+    """
+
+    values: NDArray[np.float32]
+    readable: NDArray[np.bool_]
+    causes: dict[str, str] = field(default_factory=dict)
+
+    def top(self, k: int, labels: Sequence[int]) -> float:
+        """Percent of all videos whose label is among the k best; an unreadable one is wrong.
+
+        Equal scores are ordered by class id, lowest first, so that the number is determined.
+        """
+        wanted = np.asarray(labels)[:, None]
+        own = np.take_along_axis(self.values, wanted, axis=1)
+        before = np.arange(self.values.shape[1])[None] < wanted
+        rank = ((self.values > own) | ((self.values == own) & before)).sum(axis=1)
+        return float(100.0 * ((rank < k) & self.readable).mean())
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """What every evaluation of a run shares. `loader` makes the loader of some videos' views."""
+
+    loader: Callable[[str, Sequence[Item], Views], EvalLoader]
+    augment: AugmentConfig
+    ranks: Ranks
+    autocast: Callable[[], torch.autocast]
+
+    def evaluate(
+        self, models: Mapping[str, Model], lists: Sequence[EvalList]
+    ) -> dict[tuple[str, int], Scores]:
+        """Score `lists` under every model: (model's key, index of the list) -> Scores.
+
+        Every rank gets all the scores; each video is decoded on exactly one of them.
+        """
+        results = {
+            (key, number): Scores(
+                np.zeros((len(one.items), len(one.class_names)), np.float32),
+                np.zeros(len(one.items), np.bool_),
+            )
+            for key in models
+            for number, one in enumerate(lists)
+        }
+        was_training = [(model, model.training) for model in models.values()]
+        for model, _ in was_training:
+            model.eval()
+        with torch.inference_mode():
+            for group in grouped(lists):
+                local = self._pass(models, lists, group)
+                for part in self.ranks.gather(local):
+                    part.fill(results, lists)
+        for model, training in was_training:
+            model.train(training)
+        return results
+
+    def _pass(self, models: Mapping[str, Model], lists: Sequence[EvalList], group: Group) -> _Part:
+        """This rank's share of the videos of one group."""
+        part = _Part()
+        with self.autocast():
+            classes = {
+                (key, names): model.encode_classes(list(names))
+                for key, model in models.items()
+                for names in dict.fromkeys(lists[number].class_names for number in group.members)
+            }
+        for batch in self.loader(group.dataset, group.items, group.views):
+            part.causes.update({group.items[i].path: why for i, why in batch.unreadable.items()})
+            if not len(batch.indices):
+                continue
+            video = self._views(batch)
+            places = [group.places[int(i)] for i in batch.indices]
+            for key, model in models.items():
+                with self.autocast():
+                    features = model.encode_video(video.to(next(model.parameters()).dtype))
+                for number in group.members:
+                    rows = [r for r, place in enumerate(places) if number in place]
+                    if not rows:
+                        continue
+                    names = lists[number].class_names
+                    views = batch.video.shape[1]
+                    picked = torch.tensor([r * views + v for r in rows for v in range(views)])
+                    with self.autocast():
+                        logits = model.score(features[picked.to(video.device)], classes[key, names])
+                    summed = logits.float().softmax(-1).unflatten(0, (-1, views)).sum(1)
+                    for row, values in zip(rows, summed.cpu().numpy(), strict=True):
+                        part.add(key, number, places[row][number], values)
+        return part
+
+    def _views(self, batch: EvalBatch) -> torch.Tensor:
+        """(b, views, T, 3, H, W) uint8 -> (b * views, T, 3, H, W) normalised, on the device."""
+        return normalise(
+            batch.video.flatten(0, 1).to(self.ranks.device, non_blocking=True), self.augment
+        )
+
+
+@dataclass(frozen=True)
+class Group:
+    """The lists that share a data set and view mode, and the union of their videos.
+
+    `places[i]`: for video i of `items`, the rows it fills in each member list.
+    """
+
+    dataset: str
+    views: Views
+    members: tuple[int, ...]
+    items: tuple[Item, ...]
+    places: tuple[dict[int, tuple[int, ...]], ...]
+
+
+def grouped(lists: Sequence[EvalList]) -> list[Group]:
+    """The fewest passes over videos that serve `lists`: a video listed twice is in one once."""
+    members: dict[tuple[str, Views], list[int]] = {}
+    for number, one in enumerate(lists):
+        members.setdefault((one.dataset, one.views), []).append(number)
+    groups = []
+    for (dataset, views), numbers in members.items():
+        items: dict[str, Item] = {}
+        places: dict[str, dict[int, list[int]]] = {}
+        for number in numbers:
+            for row, item in enumerate(lists[number].items):
+                items.setdefault(item.path, item)
+                places.setdefault(item.path, {}).setdefault(number, []).append(row)
+        frozen = tuple(
+            {number: tuple(rows) for number, rows in places[path].items()} for path in items
+        )
+        groups.append(Group(dataset, views, tuple(numbers), tuple(items.values()), frozen))
+    return groups
+
+
+@dataclass
+class _Part:
+    """One rank's scores, before they are put together."""
+
+    rows: list[tuple[str, int, tuple[int, ...], NDArray[np.float32]]] = field(default_factory=list)
+    causes: dict[str, str] = field(default_factory=dict)
+
+    def add(
+        self, key: str, number: int, rows: tuple[int, ...], values: NDArray[np.float32]
+    ) -> None:
+        self.rows.append((key, number, rows, values))
+
+    def fill(self, results: dict[tuple[str, int], Scores], lists: Sequence[EvalList]) -> None:
+        for key, number, rows, values in self.rows:
+            scores = results[key, number]
+            for row in rows:
+                assert not scores.readable[row], "a video was scored twice"
+                scores.values[row] = values
+                scores.readable[row] = True
+        for (_, number), scores in results.items():
+            paths = {item.path for item in lists[number].items}
+            scores.causes |= {p: why for p, why in self.causes.items() if p in paths}

@@ -1,0 +1,83 @@
+"""Learning rates and parameter groups (SPEC 4)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+from torch.optim import AdamW
+
+from tcclip.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Warm-up cosine over loader iterations of the published set-up.
+
+    Time is counted in iterations of `schedule_batch` videos (4 GPUs x 4), whatever the
+    hardware, so that the rate at every optimiser step is a function of the protocol alone.
+    """
+
+    config: TrainConfig
+    videos: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps an epoch; the last incomplete batch is dropped."""
+        return self.videos // self.config.global_batch
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        """S of SPEC 4: loader iterations an epoch."""
+        return self.videos // self.config.schedule_batch
+
+    def rate_at(self, iteration: float, base: float) -> float:
+        """The rate of a group whose full rate is `base`, at loader iteration t >= 0."""
+        config = self.config
+        warmup = config.warmup_epochs * self.iterations_per_epoch
+        if iteration < warmup:
+            return base * iteration / warmup
+        total = config.epochs * self.iterations_per_epoch
+        cosine = 1 + math.cos(math.pi * iteration / total)
+        return config.lr_min + (base - config.lr_min) / 2 * cosine
+
+    def rate(self, step: int, base: float) -> float:
+        """The rate optimiser step `step` (0-based, over the whole run) is taken at.
+
+        Quirk: the published loop sets the rate after each optimiser step, with that step's
+        iteration number, so step j runs at t of step j - 1 and the first step runs at 0.
+        """
+        if step == 0:
+            return 0.0
+        accumulation = self.config.global_batch / self.config.schedule_batch
+        epoch, within = divmod(step - 1, self.steps_per_epoch)
+        return self.rate_at(
+            epoch * self.iterations_per_epoch + (within + 1) * accumulation - 1, base
+        )
+
+
+def build_optimizer(model: nn.Module, fast_names: frozenset[str], config: TrainConfig) -> AdamW:
+    """AdamW over every trained parameter in two groups, the second at `prompt_lr_scale` x lr.
+
+    Quirk: weight decay also applies to biases and norms. Each group carries its full rate as
+    `base_lr`; the rate in force is set by `set_rates` before every step.
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    unknown = fast_names - {name for name, _ in named}
+    if unknown:
+        raise ValueError(f"fast parameters that are not trained: {', '.join(sorted(unknown))}")
+    slow = [p for name, p in named if name not in fast_names]
+    fast = [p for name, p in named if name in fast_names]
+    groups = [{"params": slow, "base_lr": config.lr, "lr": 0.0}]
+    if fast:
+        groups.append({"params": fast, "base_lr": config.lr * config.prompt_lr_scale, "lr": 0.0})
+    return AdamW(
+        groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
+    )
+
+
+def set_rates(optimizer: AdamW, schedule: Schedule, step: int) -> None:
+    """Put the rates of optimiser step `step` into the optimiser's groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = schedule.rate(step, group["base_lr"])

@@ -1,0 +1,82 @@
+"""Learning rates and parameter groups against SPEC 4's formula."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import protocols
+from tcclip.schedule import Schedule, build_optimizer, set_rates
+
+VIDEOS = {"zero_shot": 240_436, "few_shot": 816, "base_to_novel": 416, "fully_supervised": 240_436}
+
+
+def published_rates(protocol: str, base: float) -> list[float]:
+    """The published loop, literally: a rate is set after each optimiser step with that
+    iteration's number; the first step runs at 0."""
+    train = protocols.get(protocol).train
+    iterations = VIDEOS[protocol] // 16
+    accumulation = train.global_batch // 16
+    rates, rate = [], 0.0
+    for epoch in range(train.epochs):
+        for within in range(iterations):
+            if (within + 1) % accumulation:
+                continue
+            rates.append(rate)
+            t = epoch * iterations + within
+            warm = train.warmup_epochs * iterations
+            if t < warm:
+                rate = base * t / warm
+            else:
+                cosine = 1 + math.cos(math.pi * t / (train.epochs * iterations))
+                rate = train.lr_min + (base - train.lr_min) / 2 * cosine
+    return rates
+
+
+@pytest.mark.parametrize("protocol", VIDEOS)
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_rates_equal_the_formula_at_every_step(protocol: str, scale: float) -> None:
+    train = protocols.get(protocol).train
+    schedule = Schedule(train, VIDEOS[protocol])
+    expected = published_rates(protocol, train.lr * scale)
+    assert len(expected) == train.epochs * schedule.steps_per_epoch
+    got = [schedule.rate(step, train.lr * scale) for step in range(len(expected))]
+    assert max(abs(a - b) for a, b in zip(got, expected, strict=True)) < 1e-12
+    assert got[0] == 0.0
+
+
+def test_both_groups_end_at_the_same_rate() -> None:
+    train = protocols.get("few_shot").train
+    schedule = Schedule(train, 816)
+    end = train.epochs * schedule.iterations_per_epoch
+    assert schedule.rate_at(end, train.lr) == pytest.approx(train.lr_min, rel=1e-9)
+    assert schedule.rate_at(end, 10 * train.lr) == pytest.approx(train.lr_min, rel=1e-9)
+
+
+def test_groups_hold_every_trained_parameter_once_and_decay_all() -> None:
+    train = protocols.get("few_shot").train
+    model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.Embedding(3, 2))
+    model[2].weight.requires_grad_(False)
+    optimizer = build_optimizer(model, frozenset({"1.weight", "1.bias"}), train)
+    slow, fast = optimizer.param_groups
+    assert {id(p) for p in slow["params"]} == {id(model[0].weight), id(model[0].bias)}
+    assert {id(p) for p in fast["params"]} == {id(model[1].weight), id(model[1].bias)}
+    assert slow["weight_decay"] == fast["weight_decay"] == 1e-3
+    set_rates(optimizer, Schedule(train, 816), 30)
+    assert fast["lr"] == pytest.approx(10 * slow["lr"], rel=1e-6)
+
+
+def test_a_fast_name_that_is_no_parameter_is_refused() -> None:
+    with pytest.raises(ValueError, match="not trained: nothing"):
+        build_optimizer(nn.Linear(1, 1), frozenset({"nothing"}), protocols.get("few_shot").train)
+
+
+def test_steps_use_the_rates_set() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    before = layer.weight.detach().clone()
+    optimizer = build_optimizer(layer, frozenset(), protocols.get("few_shot").train)
+    set_rates(optimizer, Schedule(protocols.get("few_shot").train, 816), 0)
+    layer(torch.ones(1, 1)).sum().backward()
+    optimizer.step()
+    assert torch.equal(layer.weight, before), "the first step runs at rate 0"
