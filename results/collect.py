@@ -1,0 +1,305 @@
+"""From run folders to one long table: a row a number, with its key and its provenance.
+
+Nothing is dropped in silence: a file that cannot be used is a `Problem`, a run without a result
+an `Unfinished`, and both are shown wherever the table is.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+from results.records import SCHEMA_VERSION, Failure, Result, RunKey
+from results.source import Source, open_source
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ProblemKind = Literal["broken", "schema", "folder", "duplicate", "conflict", "measurement"]
+RunState = Literal["planned", "running", "stale", "failed"]
+
+#: Seconds without a heartbeat after which a run counts as stopped.
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that was not used as it is, and why."""
+
+    kind: ProblemKind
+    out: str
+    file: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run without a usable result. `key` is None where its spec cannot be read either."""
+
+    run_id: str
+    out: str
+    state: RunState
+    cause: str
+    key: RunKey | None
+
+    def __str__(self) -> str:
+        return self.state + (f": {self.cause}" if self.cause else "")
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Everything under some output folders that a report is made of.
+
+    `table` has a row a number: the columns of `RUN_COLUMNS` (the run and its provenance) and of
+    `NUMBER_COLUMNS` (what was measured; `value` in percent of `videos`).
+    """
+
+    table: pd.DataFrame
+    problems: tuple[Problem, ...]
+    unfinished: tuple[Unfinished, ...]
+
+
+#: `trained_on` is the key's data set; `dataset` that of the measurement.
+KEY_COLUMNS = (
+    "protocol", "protocol_version", "trained_on", "model", "variant", "shots", "base_split",
+    "seed", "demo", "overrides", "origin",
+)  # fmt: skip
+SELECTION_COLUMNS = ("rule", "best_epoch", "best_value", "last_epoch", "last_value")
+PROVENANCE_COLUMNS = (
+    "git_commit", "git_dirty", "packages", "python", "platform", "device", "world_size",
+    "micro_batch", "global_batch", "precision", "started", "finished", "wall_seconds",
+    "gpu_hours", "digests", "readers", "videos_expected", "videos_missing", "videos_unreadable",
+)  # fmt: skip
+RUN_COLUMNS = (
+    "run_id", "out", *KEY_COLUMNS, *SELECTION_COLUMNS, "parameters", *PROVENANCE_COLUMNS,
+)  # fmt: skip
+NUMBER_COLUMNS = (
+    "suite", "dataset", "split", "classes", "views", "weights", "checkpoint", "metric", "value",
+    "videos", "unreadable",
+)  # fmt: skip
+_MAPPINGS = ("packages", "digests", "readers")
+#: Numbers that may be absent: pandas' nullable integers.
+_OPTIONAL_INTEGERS = ("shots", "base_split")
+_PLAIN = frozenset({
+    "protocol_version", "seed", "demo", "best_epoch", "best_value", "last_epoch", "last_value",
+    "parameters", "world_size", "micro_batch", "global_batch", "wall_seconds", "gpu_hours",
+    "videos_expected", "videos_missing", "videos_unreadable", "git_dirty", "classes", "value",
+    "videos", "unreadable",
+})  # fmt: skip
+
+
+def collect(
+    outs: Sequence[Path | str] | Path | str,
+    protocol: str | None = None,
+    demo: bool | None = None,
+) -> Collected:
+    """Read every run folder of `outs`; None means any protocol, demo or not.
+
+    FileNotFoundError if an output folder does not exist; anything else that is wrong with a run
+    is named in `problems` and the run counts as unfinished.
+    """
+    reading = _Reading(protocol, demo)
+    for out in [outs] if isinstance(outs, Path | str) else outs:
+        source = open_source(out)
+        for run_id in source.run_ids():
+            reading.read(source, run_id)
+    return reading.collected()
+
+
+@dataclass
+class _Reading:
+    """What has been read so far: one entry a usable result, measurements in columns."""
+
+    protocol: str | None
+    demo: bool | None
+    results: dict[str, tuple[Result, str]] = field(default_factory=dict)
+    withdrawn: set[str] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+    unfinished: dict[str, Unfinished] = field(default_factory=dict)
+
+    def wanted(self, key: RunKey) -> bool:
+        return self.protocol in (None, key.protocol) and self.demo in (None, key.demo)
+
+    def read(self, source: Source, run_id: str) -> None:
+        data = source.read(run_id, "result.json")
+        if data is None:
+            self._unfinished(source, run_id, None)
+            return
+        try:
+            result = Result.model_validate_json(data)
+        except ValidationError as error:
+            kind, message = _diagnose(data, error)
+            problem = Problem(kind, source.out, source.where(run_id, "result.json"), message)
+            self._unfinished(source, run_id, problem)
+            return
+        if not self.wanted(result.key):
+            return
+        if result.run_id != run_id:
+            message = f"is the result of {result.run_id}, in a folder of another name; not used"
+            self._problem("folder", source, run_id, message)
+        elif run_id in self.results or run_id in self.withdrawn:
+            self._again(source, result)
+        else:
+            self.results[run_id] = (result, source.out)
+
+    def _again(self, source: Source, result: Result) -> None:
+        """The same run in a second output folder: counted once, or not at all if they disagree."""
+        first, out = self.results.get(result.run_id, (None, ""))
+        if first is not None and first.measurements == result.measurements:
+            self._problem("duplicate", source, result.run_id, f"also in {out}; counted once")
+            return
+        self._problem(
+            "conflict", source, result.run_id,
+            f"other numbers than the same run in {out or 'another output folder'}; "
+            "neither is used, report the folders one by one",
+        )  # fmt: skip
+        if first is not None:
+            self._withdraw(result.run_id, "two results that disagree")
+
+    def _withdraw(self, run_id: str, cause: str) -> None:
+        result, out = self.results.pop(run_id)
+        self.withdrawn.add(run_id)
+        self.unfinished[run_id] = Unfinished(run_id, out, "stale", cause, result.key)
+
+    def _problem(self, kind: ProblemKind, source: Source, run_id: str, message: str) -> None:
+        file = source.where(run_id, "result.json")
+        self.problems.append(Problem(kind, source.out, file, message))
+
+    def _unfinished(self, source: Source, run_id: str, problem: Problem | None) -> None:
+        key, complaint = _read_key(source, run_id)
+        if key is not None and not self.wanted(key):
+            return
+        self.problems.extend(one for one in (problem, complaint) if one is not None)
+        state, cause = _state(source, run_id)
+        if problem is not None:
+            cause = f"{problem.message}; {cause}" if cause else problem.message
+        self.unfinished[run_id] = Unfinished(run_id, source.out, state, cause, key)
+
+    def collected(self) -> Collected:
+        self._same_key_twice()
+        # Finished in one output folder is finished, whatever a second one says.
+        unfinished = [one for name, one in self.unfinished.items() if name not in self.results]
+        return Collected(
+            _table(self.results.values()), tuple(self.problems),
+            tuple(sorted(unfinished, key=lambda one: one.run_id)),
+        )  # fmt: skip
+
+    def _same_key_twice(self) -> None:
+        """Two results for one point of the grid: an average over both would count it twice."""
+        by_key: dict[RunKey, list[str]] = {}
+        for run_id, (result, _) in self.results.items():
+            by_key.setdefault(result.key, []).append(run_id)
+        for run_ids in by_key.values():
+            for run_id in run_ids if len(run_ids) > 1 else ():
+                others = ", ".join(other for other in run_ids if other != run_id)
+                message = f"stands for the same point of the grid as {others}; neither is used"
+                out = self.results[run_id][1]
+                self.problems.append(
+                    Problem("conflict", out, f"runs/{run_id}/result.json", message)
+                )
+                self._withdraw(run_id, f"same point of the grid as {others}")
+
+
+def _diagnose(data: bytes, error: ValidationError) -> tuple[ProblemKind, str]:
+    """What is wrong with a result.json that does not validate."""
+    try:
+        content = json.loads(data)
+    except ValueError:
+        return "broken", f"half-written: {len(data)} bytes that are no whole JSON"
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        return "schema", f"schema version {version!r}; this version reads {SCHEMA_VERSION}"
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return "broken", f"{place}: {first['msg']}{more}"
+
+
+def _read_key(source: Source, run_id: str) -> tuple[RunKey | None, Problem | None]:
+    """The point of the grid an unfinished run stands for, from its spec.json."""
+    data = source.read(run_id, "spec.json")
+    file = source.where(run_id, "spec.json")
+    if data is None:
+        return None, Problem("broken", source.out, file, "missing, so what the run was is unknown")
+    try:
+        return RunKey.model_validate(json.loads(data)["key"]), None
+    except (ValueError, KeyError, TypeError):
+        return None, Problem("broken", source.out, file, "not readable, so what it was is unknown")
+
+
+def _state(source: Source, run_id: str) -> tuple[RunState, str]:
+    """(state, cause) of a run without a usable result."""
+    beat = _heartbeat(source.read(run_id, "lease"))
+    if beat is not None and time.time() - beat < PATIENCE:
+        return "running", ""
+    data = source.read(run_id, "failure.json")
+    if data is not None:
+        try:
+            failure = Failure.model_validate_json(data)
+        except ValidationError:
+            return "failed", "failure.json is broken"
+        # The recorded message may begin with the error's name itself.
+        return "failed", failure.message.removeprefix(f"{failure.error}: ") or failure.error
+    if beat is not None or source.read(run_id, "metrics.jsonl") is not None:
+        return "stale", "stopped without a word; the same sweep command continues it"
+    return "planned", ""
+
+
+def _heartbeat(lease: bytes | None) -> float | None:
+    if lease is None:
+        return None
+    try:
+        return float(json.loads(lease)["heartbeat"])
+    except (ValueError, KeyError, TypeError):
+        return 0.0  # half-written: somebody held it once
+
+
+def _table(results: Iterable[tuple[Result, str]]) -> pd.DataFrame:
+    """The long table. Run columns are repeated by position, which keeps 10,000 runs small."""
+    import pandas as pd
+
+    runs: dict[str, list[Any]] = {name: [] for name in RUN_COLUMNS}
+    numbers: dict[str, list[Any]] = {name: [] for name in NUMBER_COLUMNS}
+    counts: list[int] = []
+    for result, out in results:
+        for name, value in _run_values(result, out).items():
+            runs[name].append(value)
+        counts.append(len(result.measurements))
+        for one in result.measurements:
+            for name, value in one.__dict__.items():
+                numbers[name].append(value)
+    index = pd.Series(range(len(counts)), dtype="int64").repeat(counts).to_numpy()
+    columns = {name: _column(name, values).take(index) for name, values in runs.items()}
+    columns |= {name: _column(name, values) for name, values in numbers.items()}
+    return pd.DataFrame({name: column.array for name, column in columns.items()})
+
+
+def _column(name: str, values: list[Any]) -> pd.Series[Any]:
+    import pandas as pd
+
+    if name in _OPTIONAL_INTEGERS:
+        return pd.Series(values, dtype="Int64")
+    if name in _PLAIN:
+        return pd.Series(values, dtype=None if values else "object")
+    return pd.Series(pd.Categorical(values))
+
+
+def _run_values(result: Result, out: str) -> dict[str, Any]:
+    key, provenance = result.key.__dict__, result.provenance.__dict__
+    values = {"run_id": result.run_id, "out": out, "parameters": result.parameters}
+    values |= {name: key["dataset" if name == "trained_on" else name] for name in KEY_COLUMNS}
+    values["overrides"] = ", ".join(result.key.overrides)
+    values |= {name: getattr(result.selection, name) for name in SELECTION_COLUMNS}
+    for name in PROVENANCE_COLUMNS:
+        value = provenance[name]
+        values[name] = json.dumps(value, sort_keys=True) if name in _MAPPINGS else value
+    return values

@@ -1,0 +1,83 @@
+"""Footnotes: what about a run's provenance could explain a different number."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from protocols.protocol import Protocol
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SHORT = 12
+
+
+def remarks(table: pd.DataFrame, protocol: Protocol) -> dict[str, tuple[str, ...]]:
+    """What sets runs apart, by run_id; runs like the others are not in it.
+
+    A list or starting weights with several sha256 over the runs: those who differ from the most
+    common one are remarked upon (from the first seen, where two are equally common).
+    """
+    names = [
+        "run_id", "seed", "global_batch", "overrides", "git_commit", "git_dirty",
+        "videos_missing", "videos_unreadable", "videos_expected", "digests",
+    ]  # fmt: skip
+    runs = table.drop_duplicates("run_id")
+    rows = [
+        dict(zip(names, row, strict=True))
+        for row in zip(*(runs[n].tolist() for n in names), strict=True)
+    ]
+    digests = [json.loads(row["digests"]) for row in rows]
+    usual = _usual(digests)
+    found: dict[str, tuple[str, ...]] = {}
+    for row, own in zip(rows, digests, strict=True):
+        remark = (*_run_remarks(row, protocol), *_other_files(own, usual))
+        if remark:
+            found[row["run_id"]] = remark
+    return found
+
+
+def _usual(digests: list[Mapping[str, str]]) -> dict[str, str]:
+    """The most common sha256 of every file that has more than one."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for one in digests:
+        for name, digest in one.items():
+            counts[name][digest] += 1
+    return {name: n.most_common(1)[0][0] for name, n in counts.items() if len(n) > 1}
+
+
+def _other_files(own: Mapping[str, str], usual: Mapping[str, str]) -> list[str]:
+    return [
+        f"another {name} than the other runs "
+        f"(sha256 {own[name][:_SHORT]}, theirs {digest[:_SHORT]})"
+        for name, digest in usual.items()
+        if name in own and own[name] != digest
+    ]
+
+
+def _run_remarks(row: Mapping[str, Any], protocol: Protocol) -> list[str]:
+    found = []
+    batch = protocol.train.global_batch
+    if row["global_batch"] != batch:
+        found.append(f"global batch {row['global_batch']}, the protocol's is {batch}")
+    if row["videos_missing"]:
+        found.append(f"{row['videos_missing']} of {row['videos_expected']} videos missing")
+    if row["videos_unreadable"]:
+        found.append(
+            f"{row['videos_unreadable']} of {row['videos_expected']} videos unreadable, "
+            "counted as wrong"
+        )
+    if row["git_dirty"]:
+        found.append("code with uncommitted changes")
+    return found
+
+
+def code_versions(table: pd.DataFrame) -> str | None:
+    """A remark if the runs were computed with several commits, else None."""
+    commits = sorted(str(c)[:_SHORT] for c in table["git_commit"].dropna().unique())
+    return (
+        f"computed with {len(commits)} commits: {', '.join(commits)}" if len(commits) > 1 else None
+    )
