@@ -1,0 +1,105 @@
+"""From settings and starting weights to a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tcclip.config import ModelConfig, ModelName
+from tcclip.model.names import from_openai
+from tcclip.model.settings import resolve
+from tcclip.model.tcclip import Model
+from tcclip.model.tokens import PROMPT_WORDS, tokenizer, word_ids
+from tcclip.model.weights import ClipWeights, StateDict, clip_state, clip_std
+
+
+def create_model(
+    name: ModelName,
+    class_names: Sequence[str],
+    *,
+    clip_weights: ClipWeights = None,
+    seed: int = 0,
+    **config: Any,
+) -> Model:
+    """A model by name; `config` are fields of `ModelConfig`. The rest as `build_model`."""
+    return build_model(
+        ModelConfig(name=name, **config), class_names, clip_weights=clip_weights, seed=seed
+    )
+
+
+def build_model(
+    config: ModelConfig,
+    class_names: Sequence[str],
+    *,
+    clip_weights: ClipWeights = None,
+    seed: int = 0,
+) -> Model:
+    """A float32 model on the CPU, in training mode.
+
+    `clip_weights`: None or "random" (drawn from `seed`, CLIP's initialisation), "openai" (of
+    `config.backbone`, through open_clip), or an OpenAI-named state dict or a path to one; its
+    geometry is then the model's. What CLIP does not have is drawn from `seed`; the global
+    generators are neither read nor moved. ValueError for settings that cannot be built.
+    """
+    state, geometry = clip_state(clip_weights, config, seed)
+    if geometry != config.sizes:
+        config = config.model_copy(update={"geometry": geometry})
+    config = resolve(config)
+    if geometry.vocab_size < tokenizer().vocab_size:
+        raise ValueError(
+            f"vocab_size {geometry.vocab_size} is smaller than CLIP's tokenizer's "
+            f"{tokenizer().vocab_size} tokens; take CLIP's"
+        )
+    with torch.device("meta"):
+        model = Model(config)
+    initial = _initial_state(model, state, torch.Generator().manual_seed(seed + 1))
+    # On "meta" nothing was allocated or drawn: every value comes from here.
+    model.load_state_dict(initial, assign=True)
+    model.set_class_names(class_names)
+    return model
+
+
+def _initial_state(model: Model, clip: StateDict, generator: torch.Generator) -> StateDict:
+    state = {from_openai(name): x for name, x in clip.items()}
+    config = model.config
+    if config.positional_embedding == "joint":
+        table = state["vision.positional_embedding"]
+        state["vision.positional_embedding"] = table.repeat(config.num_frames, 1, 1)
+    for name, parameter in model.named_parameters():
+        if name.endswith(".bias_table"):
+            state[name] = torch.empty(parameter.shape)
+            nn.init.trunc_normal_(state[name], std=0.02, generator=generator)
+    if model.text.prompt_vectors is not None:
+        state["text.prompt_vectors"] = _prompt_vectors(
+            state["text.token_embedding.weight"], config.prompt_length, generator
+        )
+    for j, layer in enumerate(model.text.prompt_layers):
+        for name, parameter in model.text.prompters[j].named_parameters():
+            shape = tuple(parameter.shape)
+            state[f"text.prompters.{j}.{name}"] = (
+                _random(name, shape, config.sizes.text_layers, generator)
+                if config.prompt_init == "random"
+                else state[f"text.blocks.{layer - 1}.{name.replace('ln_1_kv', 'ln_1')}"].clone()
+            )
+    return state
+
+
+def _prompt_vectors(table: Tensor, length: int, generator: torch.Generator) -> Tensor:
+    """The words "a photo of a"; of fewer vectors the last words, of more the first drawn small."""
+    words = table[word_ids(PROMPT_WORDS)]
+    drawn = torch.randn(max(length - len(words), 0), table.shape[1], generator=generator)
+    vectors = torch.cat([0.02 * drawn, words])
+    return vectors[len(vectors) - length :].clone()
+
+
+def _random(name: str, shape: tuple[int, ...], layers: int, generator: torch.Generator) -> Tensor:
+    """CLIP's initial values for one tensor of a text layer."""
+    if name.endswith("bias"):
+        return torch.zeros(shape)
+    if re.match(r"ln_", name):
+        return torch.ones(shape)
+    return torch.randn(shape, generator=generator) * clip_std(name, shape, layers)

@@ -1,0 +1,243 @@
+"""Checkpoints: our own format, the published one, and weight ensembling (SPEC 5, 8).
+
+Our own: `NAME.safetensors` with the parameters under our names, and `NAME.json` beside it with
+the format's version, the model's settings and the class names. The published one: a torch pickle.
+
+Errors, all `ValueError`: a file that is damaged or would run code; tensors that are missing,
+unexpected or of another shape than the model's. `FileNotFoundError` for a file that is not there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tcclip.config import ModelConfig
+from tcclip.model.names import REBUILT, TOKEN_EMBEDDING, from_published, is_clip
+from tcclip.model.pickles import plain, read_torch_file
+from tcclip.model.published import published_config
+from tcclip.model.tcclip import Model
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "tcclip"
+VERSION = 1
+HUB = "hf://"
+#: How many names an error lists before it only counts.
+LISTED = 6
+
+Source = str | Path | Mapping[str, Tensor]
+
+
+def load_checkpoint(model: Model, source: Source, *, ensemble_weight: float | None = None) -> None:
+    """Put fine-tuned weights into `model`, in place.
+
+    `source`: a path or `hf://owner/repository/file`, or a state dict, in our own or the published
+    names. `ensemble_weight` w in [0, 1]: the model's present weights are CLIP's, and the result
+    is (1 - w) * CLIP + w * fine-tuned for every parameter CLIP has (SPEC 5). The published format
+    holds no token embedding: the model keeps its own. ValueError as the module says.
+    """
+    where = "the state dict" if isinstance(source, Mapping) else str(source)
+    present = model.state_dict()
+    tuned = _our_names(source if isinstance(source, Mapping) else read_state(source))
+    _check(present, tuned, where)
+    _warn_of_other_embeddings(present, tuned, source, where)
+    if ensemble_weight is not None:
+        tuned = ensembled_state(present, tuned, ensemble_weight)
+    model.load_state_dict({TOKEN_EMBEDDING: present[TOKEN_EMBEDDING], **tuned})
+
+
+def save_checkpoint(model: Model, path: str | Path) -> None:
+    """Write `path` (.safetensors) and the .json beside it, each aside first and then renamed."""
+    config = model.config.model_dump(mode="json")
+    _write(model.state_dict(), path, config, list(model.class_names))
+
+
+def ensembled_state(
+    start_state: Mapping[str, Tensor], tuned_state: Mapping[str, Tensor], weight: float
+) -> dict[str, Tensor]:
+    """(1 - weight) * start + weight * tuned for what CLIP has, tuned for the rest; our names.
+
+    ValueError for a weight outside [0, 1] or a CLIP parameter that `start_state` lacks.
+    """
+    if not 0 <= weight <= 1:
+        raise ValueError(
+            f"ensemble_weight {weight} is not between 0 (CLIP) and 1 (fine-tuned); published: 0.7"
+        )
+    lacking = [name for name in tuned_state if is_clip(name) and name not in start_state]
+    if lacking:
+        raise ValueError(f"the starting weights lack {_some(lacking)}; they are not CLIP's")
+    return {
+        name: torch.lerp(start_state[name].to(tuned), tuned, weight) if is_clip(name) else tuned
+        for name, tuned in tuned_state.items()
+    }
+
+
+def convert(source: str | Path, destination: str | Path) -> None:
+    """A published checkpoint (path or hf://) into our own format at `destination`.
+
+    It holds neither the class names nor the token embedding: a model keeps its own on loading.
+    Settings come from the tensors' shapes and the checkpoint's own `config`.
+    """
+    path = fetch(source)
+    if _is_own(path):
+        raise ValueError(f"{source} is in our own format already; nothing to convert")
+    content = read_torch_file(path)
+    state = from_published(_tensors(content, path))
+    config = published_config(state, plain(content.get("config")))
+    _write(state, destination, config.model_dump(mode="json"), None)
+
+
+def describe(source: str | Path) -> dict[str, Any]:
+    """What is in a checkpoint, as JSON values: format, model settings, class names (None where
+    they are not kept), number of parameters, and a published one's epoch and accuracy."""
+    path = fetch(source)
+    if _is_own(path):
+        header = read_header(path)
+        state = read_state(path)
+        kept = {"model": header["model"], "class_names": header["class_names"]}
+    else:
+        content = read_torch_file(path)
+        state = from_published(_tensors(content, path))
+        config = published_config(state, plain(content.get("config")))
+        kept = {"model": config.model_dump(mode="json"), "class_names": None}
+        kept |= {name: plain(content.get(name)) for name in ("epoch", "max_accuracy")}
+    return {
+        "path": str(source),
+        "format": "own" if _is_own(path) else "published",
+        **kept,
+        "parameters": sum(x.numel() for x in state.values()),
+        "token_embedding": TOKEN_EMBEDDING in state,
+        "dtypes": sorted({str(x.dtype).removeprefix("torch.") for x in state.values()}),
+    }
+
+
+# ---- Reading ----
+
+
+def fetch(source: str | Path) -> Path:
+    """The local path of `source`, downloaded first if it is hf://owner/repository/file."""
+    text = str(source)
+    if text.startswith(HUB):
+        parts = text.removeprefix(HUB).split("/", 2)
+        if len(parts) < 3 or not all(parts):
+            raise ValueError(f"{text!r} is not hf://owner/repository/file")
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download("/".join(parts[:2]), parts[2]))
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    return path
+
+
+def read_state(source: str | Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint file, on the CPU, under the names the file gives them."""
+    path = fetch(source)
+    if not _is_own(path):
+        return _tensors(read_torch_file(path), path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or truncated: {error}; restore it") from error
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The json beside an own checkpoint: format, version, model, class_names."""
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        raise FileNotFoundError(f"no {beside.name} beside {path}; keep the two files together")
+    header: Any = json.loads(beside.read_text())
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ValueError(f"{beside} does not describe a checkpoint of this project")
+    if header["version"] > VERSION:
+        raise ValueError(
+            f"{beside} has version {header['version']}, newer than this program's {VERSION}; "
+            "update the program"
+        )
+    return header
+
+
+def _is_own(path: Path) -> bool:
+    return path.suffix == ".safetensors"
+
+
+def _tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    state = content.get("model", content)
+    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        raise ValueError(f"{path} has no state dict of tensors under 'model'")
+    return state
+
+
+def _our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    plain_names = {name.removeprefix("module.") for name in state}
+    if any(name.startswith("image_encoder.") for name in plain_names):
+        return from_published(state)
+    return {name.removeprefix("module."): x for name, x in state.items()}
+
+
+# ---- Checking ----
+
+
+def _check(present: Mapping[str, Tensor], tuned: Mapping[str, Tensor], where: str) -> None:
+    missing = sorted(set(present) - set(tuned) - {TOKEN_EMBEDDING})
+    unexpected = sorted(set(tuned) - set(present))
+    if missing or unexpected:
+        raise ValueError(
+            f"{where} does not fit the model; missing: {_some(missing)}; unexpected: "
+            f"{_some(unexpected)}; create the model with the settings it was trained with"
+        )
+    other = [
+        f"{name} {tuple(x.shape)} instead of {tuple(present[name].shape)}"
+        for name, x in tuned.items()
+        if x.shape != present[name].shape
+    ]
+    if other:
+        raise ValueError(
+            f"{where} is of another geometry than the model: {_some(other)}; create the model "
+            "with the backbone and settings it was trained with"
+        )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return (", ".join(names[:LISTED]) or "none") + more
+
+
+def _warn_of_other_embeddings(
+    present: Mapping[str, Tensor], tuned: Mapping[str, Tensor], source: Source, where: str
+) -> None:
+    """The published format's token embedding can only be CLIP's: say so if the model's is not."""
+    if TOKEN_EMBEDDING not in tuned:
+        logger.info("%s holds no token embedding: the model keeps its own", where)
+
+
+def _write(
+    state: Mapping[str, Tensor],
+    path: str | Path,
+    config: dict[str, Any],
+    class_names: list[str] | None,
+) -> None:
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: a checkpoint's name ends in .safetensors")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
+    header = {"format": FORMAT, "version": VERSION, "model": config, "class_names": class_names}
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(tensors, aside)
+    beside = path.with_suffix(".json")
+    beside_aside = beside.with_name(f".{beside.name}.{os.getpid()}")
+    beside_aside.write_text(json.dumps(header, indent=1, ensure_ascii=False) + "\n")
+    beside_aside.replace(beside)
+    aside.replace(path)

@@ -1,0 +1,94 @@
+"""What both towers are made of: packed attention projections, the MLP, precision helpers.
+
+Shape legend: H heads, E width of a head, D = H * E width of a tower, S queries, M keys.
+Leading axes, written `...`, are free.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """`x` in float32 if it is narrower, else unchanged (SPEC 9: selection and similarities)."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def no_autocast(x: Tensor) -> torch.autocast:
+    """A context in which matrix products on `x`'s device keep their inputs' precision."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+class QuickGELU(nn.Module):
+    """x * sigmoid(1.702 x), CLIP's activation (SPEC 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class Mlp(nn.Module):
+    """Two linear layers, four times as wide between them. (..., D) -> (..., D)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(width, 4 * width)
+        self.gelu = QuickGELU()
+        self.c_proj = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.c_proj(self.gelu(self.c_fc(x)))
+        return out
+
+
+class Attention(nn.Module):
+    """The four projections of multi-head attention, Q, K and V packed in one matrix as in CLIP.
+
+    Callers choose which tokens are queries and which are keys; `attend` does the rest.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(..., D) -> queries, keys, values, each (..., H, E)."""
+        q, k, v = self._project(x, 0, 3)
+        return q, k, v
+
+    def queries(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., H, E)."""
+        return self._project(x, 0, 1)[0]
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., D) -> keys, values, each (..., H, E)."""
+        k, v = self._project(x, 1, 3)
+        return k, v
+
+    def merge_heads(self, x: Tensor) -> Tensor:
+        """The output projection. (..., H, E) -> (..., D)."""
+        out: Tensor = self.out_proj(x.flatten(-2))
+        return out
+
+    def _project(self, x: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
+        D = x.shape[-1]
+        rows = slice(first * D, last * D)
+        out = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
+        return out.unflatten(-1, (last - first, self.heads, D // self.heads)).unbind(-3)
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False
+) -> Tensor:
+    """Fused softmax attention. q (B, S, H, E), k and v (B, M, H, E) -> (B, S, H, E).
+
+    `mask` is boolean, True where attention is allowed, and broadcasts to (B, H, S, M).
+    """
+    out = F.scaled_dot_product_attention(
+        q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask, is_causal=causal
+    )
+    return out.transpose(1, 2)

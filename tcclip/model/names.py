@@ -1,0 +1,110 @@
+"""The same parameters under three names: ours, OpenAI CLIP's, the published TC-CLIP's.
+
+    ours                          OpenAI                             published
+    logit_scale                   logit_scale                        logit_scale
+    vision.X                      visual.X                           image_encoder.X
+    vision.blocks.i.X             visual.transformer.resblocks.i.X   image_encoder.transformer...
+    text.X                        X                                  text_encoder.X
+    text.token_embedding.weight   token_embedding.weight             -
+    vision.blocks.i.bias_table    -                                  ...attn.local_global_bias_table
+    text.prompt_vectors           -                                  prompt_learner.ctx
+    text.prompters.j.X            -                                  text_encoder.prompt_generation_layer.j.X
+
+TC-CLIP's published vision layers keep Q, K and V apart (q_proj, k_proj, v_proj); ours and CLIP's
+pack them (in_proj). Stacked in this order they are the same numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+TOKEN_EMBEDDING = "text.token_embedding.weight"
+#: Parameters that CLIP does not have: weight ensembling leaves them fine-tuned (SPEC 5).
+EXTRAS = ("text.prompt_vectors", "text.prompters.", ".bias_table")
+#: Published buffers that hold the training classes; they are rebuilt from the class names.
+REBUILT = (
+    "prompt_learner.token_prefix",
+    "prompt_learner.token_suffix",
+    "prompt_learner.complete_text_embeddings",
+)
+
+
+def is_clip(name: str) -> bool:
+    """Does CLIP have this parameter of ours?"""
+    return not (name.startswith(EXTRAS[:2]) or name.endswith(EXTRAS[2]))
+
+
+def from_openai(name: str) -> str:
+    """`visual.transformer.resblocks.0.ln_1.weight` -> `vision.blocks.0.ln_1.weight`."""
+    if name == "logit_scale":
+        return name
+    name = name.replace("transformer.resblocks.", "blocks.")
+    return (
+        f"vision.{name.removeprefix('visual.')}" if name.startswith("visual.") else f"text.{name}"
+    )
+
+
+def to_openai(name: str) -> str:
+    """The inverse of `from_openai`, for names that CLIP has."""
+    name = name.replace(".blocks.", ".transformer.resblocks.")
+    return re.sub(r"^vision\.", "visual.", name).removeprefix("text.")
+
+
+def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A published state dict under our names, "module." and the rebuilt buffers left out."""
+    plain = {name.removeprefix("module."): x for name, x in state.items()}
+    named = {_ours(name): x for name, x in plain.items() if name not in REBUILT}
+    return _pack(named)
+
+
+def to_published(state: Mapping[str, Tensor], *, split: bool) -> dict[str, Tensor]:
+    """Our state dict under the published names; `split` Q, K and V of the vision layers.
+
+    The token embedding, which published checkpoints do not hold, is left out.
+    """
+    result = {}
+    for name, x in state.items():
+        if name == TOKEN_EMBEDDING:
+            continue
+        packed = re.fullmatch(r"(vision\..*\.attn\.)in_proj_(weight|bias)", name)
+        if split and packed:
+            for part, rows in zip("qkv", x.chunk(3), strict=True):
+                result[_published(f"{packed[1]}{part}_proj.{packed[2]}")] = rows
+        else:
+            result[_published(name)] = x
+    return result
+
+
+def _ours(name: str) -> str:
+    if name == "prompt_learner.ctx":
+        return "text.prompt_vectors"
+    name = name.replace("text_encoder.prompt_generation_layer.", "text.prompters.")
+    name = name.replace("transformer.resblocks.", "blocks.")
+    name = name.replace(".attn.local_global_bias_table", ".bias_table")
+    return re.sub(r"^image_encoder\.", "vision.", re.sub(r"^text_encoder\.", "text.", name))
+
+
+def _published(name: str) -> str:
+    if name == "text.prompt_vectors":
+        return "prompt_learner.ctx"
+    name = name.replace("text.prompters.", "text_encoder.prompt_generation_layer.")
+    name = name.replace(".blocks.", ".transformer.resblocks.")
+    name = name.replace(".bias_table", ".attn.local_global_bias_table")
+    return re.sub(r"^vision\.", "image_encoder.", re.sub(r"^text\.", "text_encoder.", name))
+
+
+def _pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Stack separate Q, K and V projections; a part without its siblings keeps its name."""
+    packed = dict(state)
+    for name in state:
+        part = re.fullmatch(r"(.*\.attn\.)q_proj\.(weight|bias)", name)
+        if part is None:
+            continue
+        siblings = [f"{part[1]}{q}_proj.{part[2]}" for q in "qkv"]
+        if all(s in state for s in siblings):
+            packed[f"{part[1]}in_proj_{part[2]}"] = torch.cat([packed.pop(s) for s in siblings])
+    return packed

@@ -1,0 +1,233 @@
+"""The text tower with video-conditional prompting, each part computed once (SPEC 2.2).
+
+Shape legend: B videos, n classes, p prefix tokens (start-of-text and m prompt vectors), s suffix
+tokens (name, full stop, end-of-text, cut at the longest of the list), k context tokens, D width,
+H heads, E width of a head, d joint embedding. A is 1 while nothing depends on the video, then B.
+
+Under the causal mask the prefix sees no class name, so it is kept apart, (A, p, D), from the
+classes' suffixes, (A, n, s, D). Prompting rewrites the prefix alone. In the last layer only the
+end-of-text token asks, and its attention over what the video does not change is kept as one
+value and one log-sum-exp a head (`EndOfText`), to which the prompts' keys are added a video.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from tcclip.config import ModelConfig
+from tcclip.model.layers import Attention, Mlp, attend, full_precision, no_autocast
+from tcclip.model.tokens import Prompts
+
+
+@dataclass(frozen=True)
+class EndOfText:
+    """The last layer's end-of-text queries, attended to everything but the prompts.
+
+    residual (A, n, D); query and value (A, H, n, E); log_sum (A, H, n).
+    """
+
+    residual: Tensor
+    query: Tensor
+    value: Tensor
+    log_sum: Tensor
+
+
+@dataclass(frozen=True)
+class ClassFeatures:
+    """A class list as far as it goes without a video; `score` takes it from there.
+
+    `features` (n, d), normalised, if no prompt depends on the video, else None. Otherwise the
+    tokens that enter the first prompted layer: prefix (1, p, D), suffix (1, n, s, D), the place
+    of end-of-text in the suffix (n,), and `tail` if that layer is also the last.
+    """
+
+    names: tuple[str, ...]
+    prefix: Tensor
+    suffix: Tensor
+    eot: Tensor
+    features: Tensor | None = None
+    tail: EndOfText | None = None
+
+
+class TextBlock(nn.Module):
+    """One CLIP text layer on prefix and suffixes."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width)
+        self.attn = Attention(width, heads)
+        self.ln_2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width)
+
+    def forward(self, prefix: Tensor, suffix: Tensor) -> tuple[Tensor, Tensor]:
+        """Prefix (A, p, D), suffix (A, n, s, D) -> the same, one layer on."""
+        A, n, s, D = suffix.shape
+        q, k, v = self.attn.qkv(self.ln_1(prefix))
+        prefix = self._ffn(prefix + self.attn.merge_heads(attend(q, k, v, causal=True)))
+
+        shared_k, shared_v = (x.unsqueeze(1).expand(-1, n, -1, -1, -1) for x in (k, v))
+        q, k, v = self.attn.qkv(self.ln_1(suffix))
+        k, v = torch.cat([shared_k, k], dim=2), torch.cat([shared_v, v], dim=2)
+        mask = suffix_mask(k.shape[2], s, suffix.device)
+        attended = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), mask)
+        suffix = self._ffn(suffix + self.attn.merge_heads(attended).unflatten(0, (A, n)))
+        return prefix, suffix
+
+    def end_of_text(self, start: Tensor, suffix: Tensor, eot: Tensor) -> EndOfText:
+        """The end-of-text query of every class, on the start token and its suffix only.
+
+        start (A, 1, D), suffix (A, n, s, D), eot (n,).
+        """
+        A, n, s, D = suffix.shape
+        index = eot.view(1, n, 1, 1).expand(A, n, 1, D)
+        residual = suffix.gather(2, index).squeeze(2)
+        h = self.ln_1(suffix)
+        q = self.attn.queries(h.gather(2, index).squeeze(2))
+        k, v = self.attn.keys_values(h)
+        first_k, first_v = self.attn.keys_values(self.ln_1(start))
+        k = torch.cat([first_k.unsqueeze(1).expand(-1, n, -1, -1, -1), k], dim=2)
+        v = torch.cat([first_v.unsqueeze(1).expand(-1, n, -1, -1, -1), v], dim=2)
+        q, k, v = full_precision(q), full_precision(k), full_precision(v)
+        with no_autocast(q):
+            scores = torch.einsum("anhe,anmhe->ahnm", q, k) * q.shape[-1] ** -0.5
+            after = torch.arange(s + 1, device=eot.device) > eot.unsqueeze(1) + 1
+            scores = scores.masked_fill(after, float("-inf"))
+            value = torch.einsum("ahnm,anmhe->ahne", scores.softmax(-1), v)
+            return EndOfText(residual, q.transpose(1, 2), value, scores.logsumexp(-1))
+
+    def with_prompts(self, tail: EndOfText, prompts: Tensor) -> Tensor:
+        """Add the prompts' (A, m, D) keys to the tail and finish the layer -> (A, n, D).
+
+        Either may have A = 1 where the other has B.
+        """
+        k, v = self.attn.keys_values(self.ln_1(prompts))
+        k, v = (full_precision(x).transpose(1, 2) for x in (k, v))
+        with no_autocast(k):
+            scores = tail.query @ k.transpose(2, 3) * k.shape[-1] ** -0.5
+            rest = tail.log_sum.unsqueeze(-1).expand(*scores.shape[:-1], 1)
+            weight = torch.cat([rest, scores], dim=-1).softmax(-1)
+            attended = weight[..., :1] * tail.value + weight[..., 1:] @ v
+        return self._ffn(tail.residual + self.attn.merge_heads(attended.transpose(1, 2)))
+
+    def _ffn(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.mlp(self.ln_2(x))
+        return out
+
+
+def suffix_mask(keys: int, s: int, device: torch.device) -> Tensor:
+    """Causal mask (s, keys) of the last `s` of `keys` positions, True where allowed."""
+    return torch.ones(s, keys, dtype=torch.bool, device=device).tril(keys - s)
+
+
+class VideoPrompter(nn.Module):
+    """VP: prompts c ask the video's context tokens z (SPEC 2.2)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width)
+        self.ln_1_kv = nn.LayerNorm(width)
+        self.attn = Attention(width, heads)
+        self.ln_2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width)
+
+    def forward(self, prompts: Tensor, context: Tensor) -> Tensor:
+        """Prompts (A, m, D), context (B, k, D) -> prompts of each video (B, m, D)."""
+        B = context.shape[0]
+        q = self.attn.queries(self.ln_1(prompts)).expand(B, -1, -1, -1)
+        k, v = self.attn.keys_values(self.ln_1_kv(context))
+        prompts = prompts + self.attn.merge_heads(attend(q, k, v))
+        out: Tensor = prompts + self.mlp(self.ln_2(prompts))
+        return out
+
+
+class TextTower(nn.Module):
+    """Class names to features, by way of the video where layers are prompted."""
+
+    def __init__(self, config: ModelConfig, prompt_layers: tuple[int, ...], words: int) -> None:
+        """`prompt_layers`: 1-based; `words`: learnable prompt vectors, 0 for none."""
+        super().__init__()
+        sizes = config.sizes
+        width, heads = sizes.text_width, sizes.text_heads
+        self.prompt_layers = prompt_layers
+        self.token_embedding = nn.Embedding(sizes.vocab_size, width)
+        self.token_embedding.weight.requires_grad_(False)
+        self.positional_embedding = nn.Parameter(torch.empty(sizes.context_length, width))
+        self.blocks = nn.ModuleList(TextBlock(width, heads) for _ in range(sizes.text_layers))
+        self.ln_final = nn.LayerNorm(width)
+        self.text_projection = nn.Parameter(torch.empty(width, sizes.embed_dim))
+        self.prompt_vectors = nn.Parameter(torch.empty(words, width)) if words else None
+        self.prompters = nn.ModuleList(VideoPrompter(width, heads) for _ in prompt_layers)
+        self.activation_checkpointing = False
+
+    def encode(self, prompts: Prompts) -> ClassFeatures:
+        """All that needs no video. Differentiable where gradients are enabled."""
+        prefix, suffix = self._embed(prompts)
+        last = len(self.blocks)
+        first = min(self.prompt_layers, default=last)
+        for layer in range(1, first):
+            prefix, suffix = self._block(layer, prefix, suffix)
+        classes = ClassFeatures(prompts.names, prefix, suffix, prompts.eot)
+        if first < last:
+            return classes
+        tail = self._layer(last).end_of_text(prefix[:, :1], suffix, prompts.eot)
+        if self.prompt_layers:
+            return ClassFeatures(prompts.names, prefix, suffix, prompts.eot, tail=tail)
+        features = self._finish(self._layer(last).with_prompts(tail, prefix[:, 1:]))[0]
+        return ClassFeatures(prompts.names, prefix, suffix, prompts.eot, features=features)
+
+    def condition(self, classes: ClassFeatures, contexts: tuple[Tensor, ...]) -> Tensor:
+        """Class features of each video, normalised, (B, n, d), or (1, n, d) if they are shared.
+
+        `contexts`: one (B, k, D) for each prompted layer.
+        """
+        if classes.features is not None:
+            return classes.features.unsqueeze(0)
+        prefix, suffix = classes.prefix, classes.suffix
+        B, last = contexts[0].shape[0], len(self.blocks)
+        for layer in range(min(self.prompt_layers), last):
+            prefix = self._prompt(layer, prefix, contexts)
+            prefix, suffix = self._block(layer, prefix, suffix.expand(B, -1, -1, -1))
+        block = self._layer(last)
+        tail = classes.tail
+        if tail is None:
+            tail = block.end_of_text(prefix[:, :1], suffix, classes.eot)
+        prefix = self._prompt(last, prefix, contexts)
+        return self._finish(block.with_prompts(tail, prefix[:, 1:]))
+
+    def _embed(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
+        prefix = self.token_embedding(prompts.prefix)
+        if self.prompt_vectors is not None:
+            prefix = torch.cat([prefix[:1], self.prompt_vectors])
+        p, s = prefix.shape[0], prompts.suffix.shape[1]
+        suffix = self.token_embedding(prompts.suffix) + self.positional_embedding[p : p + s]
+        return (prefix + self.positional_embedding[:p]).unsqueeze(0), suffix.unsqueeze(0)
+
+    def _layer(self, layer: int) -> TextBlock:
+        block = self.blocks[layer - 1]
+        assert isinstance(block, TextBlock)
+        return block
+
+    def _block(self, layer: int, prefix: Tensor, suffix: Tensor) -> tuple[Tensor, Tensor]:
+        block = self._layer(layer)
+        if not (self.activation_checkpointing and torch.is_grad_enabled()):
+            out: tuple[Tensor, Tensor] = block(prefix, suffix)
+        else:
+            out = checkpoint(block, prefix, suffix, use_reentrant=False, preserve_rng_state=False)
+        return out
+
+    def _prompt(self, layer: int, prefix: Tensor, contexts: tuple[Tensor, ...]) -> Tensor:
+        """Prefix (A, p, D) as it enters `layer`: (B, p, D) with new prompts if it is prompted."""
+        if layer not in self.prompt_layers:
+            return prefix
+        at = self.prompt_layers.index(layer)
+        prompts = self.prompters[at](prefix[:, 1:], contexts[at])
+        return torch.cat([prefix[:, :1].expand(prompts.shape[0], -1, -1), prompts], dim=1)
+
+    def _finish(self, eot: Tensor) -> Tensor:
+        """End-of-text tokens (A, n, D) -> normalised features (A, n, d)."""
+        return F.normalize(full_precision(self.ln_final(eot) @ self.text_projection), dim=-1)

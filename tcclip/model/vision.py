@@ -1,0 +1,213 @@
+"""The vision tower with temporal contextualization (SPEC 2.1) and its attention ablations.
+
+Shape legend: B videos, T frames, P patches a frame, N = 1 + P tokens a frame (CLS first),
+S seed patches a frame, k context tokens, D width, H heads, E width of a head, d joint embedding.
+
+Frame tokens (B, T, N, D) and context tokens (B, k, D) travel as two tensors: only frame tokens
+ask (queries), both answer (keys and values).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from tcclip.config import ModelConfig
+from tcclip.model.frame_attention import FrameKeys, attend_frames, cls_attention, frame_keys
+from tcclip.model.layers import Attention, Mlp, full_precision
+from tcclip.model.merging import aggregate
+
+
+@dataclass(frozen=True)
+class LayerTrace:
+    """What one layer selected: seeds (B, T, S) patch indices in descending order of score,
+    assignment (B, T*P) of patches to context tokens (-1: none), cls_attention (B, T, H, P)."""
+
+    seeds: Tensor
+    assignment: Tensor
+    cls_attention: Tensor
+
+
+@dataclass(frozen=True)
+class Tower:
+    """What leaves the tower: frames (B, T, d), not normalised; the tapped layers' projected
+    context tokens, each (B, k, d); one trace a layer if asked for and if there is context."""
+
+    frames: Tensor
+    contexts: tuple[Tensor, ...]
+    traces: tuple[LayerTrace, ...]
+
+
+BlockOutput = tuple[Tensor, Tensor | None, LayerTrace | None]
+
+
+class VisionBlock(nn.Module):
+    """One layer: attention within what a frame may see, new context tokens, MLP."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        sizes = config.sizes
+        self.config, self.layer = config, layer
+        self.ln_1 = nn.LayerNorm(sizes.vision_width)
+        self.attn = Attention(sizes.vision_width, sizes.vision_heads)
+        self.ln_2 = nn.LayerNorm(sizes.vision_width)
+        self.mlp = Mlp(sizes.vision_width)
+        # The first layer sees no context, so it has nothing to weigh against local keys.
+        has_bias = config.frame_attention == "context" and config.local_global_bias and layer > 0
+        self.bias_table = nn.Parameter(torch.empty(sizes.vision_heads, 1, 2)) if has_bias else None
+
+    def forward(self, x: Tensor, context: Tensor | None) -> BlockOutput:
+        """Frames (B, T, N, D) and the last layer's context (B, k, D) -> the same, one layer on."""
+        q, k, v = self.attn.qkv(self.ln_1(x))
+        keys = self._keys(k, v, context)
+        x = x + self.attn.merge_heads(attend_frames(q, keys))
+        new_context, trace = None, None
+        if self.config.frame_attention == "context":
+            scores = cls_attention(q[:, :, 0], keys)
+            seeds = top_patches(scores, self._seeds(x))
+            new_context, trace = self._context(take_patches(x, seeds), seeds, scores)
+        return self._ffn(x), new_context, trace
+
+    def forward_last(
+        self, x: Tensor, context: Tensor | None, *, with_context: bool, detach: bool
+    ) -> BlockOutput:
+        """The same for the last layer, whose patches nobody reads: only the CLS tokens
+        (B, T, 1, D), and the seeds if `with_context`, are computed. `detach`: the context
+        is read without gradient, so that none of its graph is kept."""
+        h = self.ln_1(x)
+        keys = self._keys(*self.attn.keys_values(h), context)
+        q = self.attn.queries(h[:, :, :1])
+        cls = self._ffn(x[:, :, :1] + self.attn.merge_heads(attend_frames(q, keys)))
+        if not with_context:
+            return cls, None, None
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
+            scores = cls_attention(q[:, :, 0], keys)
+            seeds = top_patches(scores, self._seeds(x))
+            asked = self.attn.queries(take_patches(h, seeds))
+            tokens = take_patches(x, seeds) + self.attn.merge_heads(attend_frames(asked, keys))
+            return cls, *self._context(tokens, seeds, scores)
+
+    def _keys(self, k: Tensor, v: Tensor, context: Tensor | None) -> FrameKeys:
+        extra = None if context is None else self.attn.keys_values(self.ln_1(context))
+        return frame_keys(self.config.frame_attention, k, v, extra, self.bias_table)
+
+    def _ffn(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.mlp(self.ln_2(x))
+        return out
+
+    def _seeds(self, x: Tensor) -> int:
+        return seeds_per_frame(x.shape[2] - 1, self.config.seed_ratio)
+
+    def _context(self, tokens: Tensor, seeds: Tensor, scores: Tensor) -> tuple[Tensor, LayerTrace]:
+        """Seed tokens (B, T, S, D) of all frames in a row -> context tokens (B, k, D), FFN'd."""
+        B, T, S, _ = tokens.shape
+        P = scores.shape[-1]
+        config = self.config
+        context, owner = aggregate(
+            tokens.flatten(1, 2),
+            config.context_tokens,
+            method=config.aggregation,
+            step=config.merge_step,
+            layer=self.layer,
+        )
+        nobody = torch.full((B, T, P), -1, dtype=owner.dtype, device=owner.device)
+        assignment = nobody.scatter(2, seeds, owner.unflatten(1, (T, S))).flatten(1)
+        return self._ffn(context), LayerTrace(seeds, assignment, scores)
+
+
+def seeds_per_frame(patches: int, ratio: float) -> int:
+    """int(P * alpha), SPEC 2.1 step 3."""
+    return int(patches * ratio)
+
+
+def top_patches(scores: Tensor, count: int) -> Tensor:
+    """Scores (B, T, H, P) -> indices (B, T, count) of the best patches by mean over heads, best
+    first. The sort is stable: between equal patches the lower index wins, on every device."""
+    return scores.mean(2).argsort(dim=-1, descending=True, stable=True)[..., :count]
+
+
+def take_patches(x: Tensor, index: Tensor) -> Tensor:
+    """Patches of x (B, T, N, D), counted without CLS, at index (B, T, S) -> (B, T, S, D)."""
+    return x.gather(2, 1 + index.unsqueeze(-1).expand(-1, -1, -1, x.shape[-1]))
+
+
+class VisionTower(nn.Module):
+    """Patches to per-frame features and projected context tokens."""
+
+    def __init__(self, config: ModelConfig, taps: tuple[int, ...]) -> None:
+        """`taps`: 1-based layers whose outgoing context tokens are wanted."""
+        super().__init__()
+        sizes = config.sizes
+        D, N = sizes.vision_width, 1 + sizes.patches
+        joint = config.positional_embedding == "joint"
+        self.config, self.taps = config, taps
+        self.conv1 = nn.Conv2d(3, D, sizes.patch_size, stride=sizes.patch_size, bias=False)
+        self.class_embedding = nn.Parameter(torch.empty(D))
+        self.positional_embedding = nn.Parameter(
+            torch.empty((config.num_frames, N, D) if joint else (N, D))
+        )
+        self.ln_pre = nn.LayerNorm(D)
+        self.blocks = nn.ModuleList(VisionBlock(config, i) for i in range(sizes.vision_layers))
+        self.ln_post = nn.LayerNorm(D)
+        self.proj = nn.Parameter(torch.empty(D, sizes.embed_dim))
+        self.activation_checkpointing = False
+
+    def forward(self, video: Tensor, *, traces: bool = False) -> Tower:
+        """Video (B, T, 3, height, width), normalised -> `Tower`; `traces` asks for every layer's."""
+        x = self.embed(video)
+        context: Tensor | None = None
+        tapped: list[Tensor] = []
+        kept: list[LayerTrace] = []
+        last = len(self.blocks)
+        for layer, block in enumerate(self.blocks, start=1):
+            if layer == last:
+                x, context, trace = self._last(block, x, context, traces=traces)
+            else:
+                x, context, trace = self._block(block, x, context)
+            if layer in self.taps and context is not None:
+                tapped.append(self.project(self._stop_gradient(context)))
+            if traces and trace is not None:
+                kept.append(trace)
+        frames = self.project(x[:, :, 0])
+        if self.taps and self.config.frame_attention != "context":
+            # No context tokens to prompt with: the frames' CLS tokens are the video's summary.
+            tapped = [self._stop_gradient(frames)] * len(self.taps)
+        return Tower(frames, tuple(tapped), tuple(kept))
+
+    def embed(self, video: Tensor) -> Tensor:
+        """Video (B, T, 3, height, width) -> tokens (B, T, N, D) that enter the first layer."""
+        B, T = video.shape[:2]
+        patches = self.conv1(video.flatten(0, 1)).flatten(2).transpose(1, 2)
+        patches = patches.unflatten(0, (B, T))
+        cls = self.class_embedding.to(patches.dtype).expand(B, T, 1, -1)
+        x: Tensor = self.ln_pre(torch.cat([cls, patches], dim=2) + self.positional_embedding)
+        return x
+
+    def project(self, x: Tensor) -> Tensor:
+        """Into the joint embedding, (..., D) -> (..., d)."""
+        return full_precision(self.ln_post(x) @ self.proj)
+
+    def _stop_gradient(self, x: Tensor) -> Tensor:
+        return x.detach() if self.config.prompt_stop_grad else x
+
+    def _block(self, block: nn.Module, x: Tensor, context: Tensor | None) -> BlockOutput:
+        out: BlockOutput
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            out = checkpoint(block, x, context, use_reentrant=False, preserve_rng_state=False)
+        else:
+            out = block(x, context)
+        return out
+
+    def _last(
+        self, block: nn.Module, x: Tensor, context: Tensor | None, *, traces: bool
+    ) -> BlockOutput:
+        assert isinstance(block, VisionBlock)
+        with_context = self.config.frame_attention == "context" and (
+            traces or len(self.blocks) in self.taps
+        )
+        return block.forward_last(
+            x, context, with_context=with_context, detach=self.config.prompt_stop_grad
+        )

@@ -1,0 +1,220 @@
+"""CLIP's starting weights: OpenAI's through open_clip, a given state dict, or drawn at random.
+
+All three become one thing: a float32 state dict with OpenAI's names, and the geometry it has.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tcclip.config import Geometry, ModelConfig
+
+ClipWeights = str | Path | Mapping[str, Tensor] | None
+StateDict = dict[str, Tensor]
+
+
+def clip_state(weights: ClipWeights, config: ModelConfig, seed: int) -> tuple[StateDict, Geometry]:
+    """The starting weights that `weights` asks for, and their geometry (see `build_model`).
+
+    ValueError if they are not a CLIP ViT or contradict `config.geometry`.
+    """
+    if weights is None or weights == "random":
+        sizes = config.sizes
+        return random_clip_state(sizes, torch.Generator().manual_seed(seed)), sizes
+    state = _read(weights, config)
+    geometry = geometry_of(state, config)
+    expected = clip_shapes(geometry)
+    _check_names(set(expected), set(state))
+    for name, shape in expected.items():
+        if tuple(state[name].shape) != shape:
+            raise ValueError(
+                f"the CLIP weights hold {name} as {tuple(state[name].shape)}, but their other "
+                f"tensors ask for {shape}; these are not the weights of one CLIP ViT"
+            )
+    return {name: state[name].to(torch.float32, copy=True) for name in expected}, geometry
+
+
+def clip_shapes(sizes: Geometry) -> dict[str, tuple[int, ...]]:
+    """Every name of OpenAI's CLIP ViT state dict, with its shape."""
+    D, d = sizes.vision_width, sizes.text_width
+    shapes: dict[str, tuple[int, ...]] = {
+        "visual.class_embedding": (D,),
+        "visual.positional_embedding": (sizes.patches + 1, D),
+        "visual.proj": (D, sizes.embed_dim),
+        "visual.conv1.weight": (D, 3, sizes.patch_size, sizes.patch_size),
+        "text_projection": (d, sizes.embed_dim),
+        "positional_embedding": (sizes.context_length, d),
+        "token_embedding.weight": (sizes.vocab_size, d),
+        "logit_scale": (),
+    }
+    norms = {"visual.ln_pre": D, "visual.ln_post": D, "ln_final": d}
+    towers = (("visual.", D, sizes.vision_layers), ("", d, sizes.text_layers))
+    for tower, width, layers in towers:
+        for i in range(layers):
+            block = f"{tower}transformer.resblocks.{i}"
+            shapes |= {f"{block}.{name}": shape for name, shape in _block_shapes(width).items()}
+            norms |= {f"{block}.ln_1": width, f"{block}.ln_2": width}
+    for name, width in norms.items():
+        shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (width,)
+    return shapes
+
+
+def _block_shapes(width: int) -> dict[str, tuple[int, ...]]:
+    return {
+        "attn.in_proj_weight": (3 * width, width),
+        "attn.in_proj_bias": (3 * width,),
+        "attn.out_proj.weight": (width, width),
+        "attn.out_proj.bias": (width,),
+        "mlp.c_fc.weight": (4 * width, width),
+        "mlp.c_fc.bias": (4 * width,),
+        "mlp.c_proj.weight": (width, 4 * width),
+        "mlp.c_proj.bias": (width,),
+    }
+
+
+# ---- Drawn at random ----
+
+
+def random_clip_state(sizes: Geometry, generator: torch.Generator) -> StateDict:
+    """CLIP's own initialisation, drawn from `generator` alone: it learns from scratch."""
+    state = {}
+    for name, shape in clip_shapes(sizes).items():
+        if name == "logit_scale":
+            state[name] = torch.tensor(math.log(1 / 0.07))
+        elif name.endswith("bias"):
+            state[name] = torch.zeros(shape)
+        elif ".ln_" in f".{name}":
+            state[name] = torch.ones(shape)
+        else:
+            layers = sizes.vision_layers if name.startswith("visual.") else sizes.text_layers
+            std = clip_std(name, shape, layers)
+            state[name] = torch.randn(shape, generator=generator) * std
+    return state
+
+
+def clip_std(name: str, shape: tuple[int, ...], layers: int) -> float:
+    """Standard deviation of a matrix's or embedding's initial values, by OpenAI name."""
+    if name in ("token_embedding.weight", "positional_embedding"):
+        return 0.02 if name.startswith("token") else 0.01
+    if name.endswith(("out_proj.weight", "c_proj.weight")):
+        width = shape[0]  # into the residual stream, so less with more layers
+        return float((2 * layers * width) ** -0.5)
+    if name.endswith("c_fc.weight"):
+        return float((2 * shape[1]) ** -0.5)
+    if name.endswith(("in_proj_weight", "conv1.weight")):
+        return float(math.prod(shape[1:]) ** -0.5)
+    if name.endswith("embedding"):
+        return float(shape[-1] ** -0.5)
+    return float(shape[0] ** -0.5)
+
+
+# ---- Read ----
+
+
+def _read(weights: str | Path | Mapping[str, Tensor], config: ModelConfig) -> Mapping[str, Tensor]:
+    if isinstance(weights, Mapping):
+        return _without_constants(weights)
+    if weights == "openai":
+        return _openai(config)
+    return _without_constants(read_state_file(Path(weights)))
+
+
+def _openai(config: ModelConfig) -> Mapping[str, Tensor]:
+    """OpenAI's weights of `config.backbone`, downloaded once by open_clip."""
+    import open_clip
+
+    known = [name for name, tag in open_clip.list_pretrained() if tag == "openai"]
+    if config.backbone not in known:
+        raise ValueError(
+            f"OpenAI published no weights for backbone {config.backbone!r}; known: "
+            f"{', '.join(n for n in known if n.startswith('ViT'))}; or use clip_weights='random'"
+        )
+    model = open_clip.create_model(
+        config.backbone, pretrained="openai", precision="fp32", force_quick_gelu=True
+    )
+    return _without_constants(model.state_dict())
+
+
+def _without_constants(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out what some CLIP files hold beside the weights."""
+    beside = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+    return {name: x for name, x in state.items() if name not in beside}
+
+
+def read_state_file(path: Path) -> dict[str, Tensor]:
+    """A state dict from a safetensors file, or from a torch file without running its pickle.
+
+    FileNotFoundError, or ValueError for a file that is damaged or holds something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}; give an existing file or 'openai'")
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} is not a plain state dict (torch.save of tensors) or is damaged: {error}"
+        ) from error
+    if not isinstance(loaded, dict) or not all(isinstance(x, Tensor) for x in loaded.values()):
+        raise ValueError(f"{path} holds no plain state dict of tensors; export one with torch.save")
+    return loaded
+
+
+def geometry_of(state: Mapping[str, Tensor], config: ModelConfig) -> Geometry:
+    """Tower sizes from a state dict's shapes; heads from `config.geometry`, else 64 wide.
+
+    ValueError if a tensor is missing or `config.geometry` says otherwise.
+    """
+    needed = ("visual.conv1.weight", "visual.positional_embedding", "visual.proj",
+              "positional_embedding", "token_embedding.weight")  # fmt: skip
+    _check_names(set(needed), set(state) & set(needed))
+    width, _, patch, _ = state["visual.conv1.weight"].shape
+    text_width = state["positional_embedding"].shape[1]
+    given = config.geometry
+    geometry = Geometry(
+        image_size=patch * math.isqrt(state["visual.positional_embedding"].shape[0] - 1),
+        patch_size=patch,
+        vision_width=width,
+        vision_layers=_layers(state, "visual.transformer.resblocks."),
+        vision_heads=given.vision_heads if given else max(width // 64, 1),
+        text_width=text_width,
+        text_layers=_layers(state, "transformer.resblocks."),
+        text_heads=given.text_heads if given else max(text_width // 64, 1),
+        embed_dim=state["visual.proj"].shape[1],
+        context_length=state["positional_embedding"].shape[0],
+        vocab_size=state["token_embedding.weight"].shape[0],
+    )
+    if given is not None and geometry != given:
+        wrong = [
+            f"{field} {getattr(given, field)} (weights: {value})"
+            for field, value in geometry
+            if value != getattr(given, field)
+        ]
+        raise ValueError(
+            f"the geometry given contradicts the CLIP weights: {', '.join(wrong)}; "
+            "leave it out to take the weights'"
+        )
+    return geometry
+
+
+def _layers(state: Mapping[str, Tensor], prefix: str) -> int:
+    return len({n[len(prefix) :].split(".")[0] for n in state if n.startswith(prefix)})
+
+
+def _check_names(expected: set[str], found: set[str]) -> None:
+    missing, unexpected = sorted(expected - found), sorted(found - expected)
+    if missing or unexpected:
+        raise ValueError(
+            "these are not the weights of an OpenAI-named CLIP ViT; "
+            f"missing: {', '.join(missing[:8]) or 'none'}; "
+            f"unexpected: {', '.join(unexpected[:8]) or 'none'}"
+        )
