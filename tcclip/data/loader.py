@@ -31,9 +31,7 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """The same in page-locked memory (called by torch's DataLoader)."""
-        return Batch(
-            self.video.pin_memory(), self.labels, self.indices, self.replaced, self.causes
-        )
+        return Batch(self.video.pin_memory(), self.labels, self.indices, self.replaced, self.causes)
 
 
 @dataclass(frozen=True)
@@ -175,9 +173,7 @@ class EvalLoader:
         views = self.clips.views.clips * transform.crops
         empty = torch.empty(0, views, self.clips.num_frames, 3, size, size, dtype=torch.uint8)
         return EvalBatch(
-            torch.stack([clip.video for clip in read if clip.video is not None])
-            if read
-            else empty,
+            torch.stack([clip.video for clip in read if clip.video is not None]) if read else empty,
             torch.tensor([clip.label for clip in read], dtype=torch.int64),
             torch.tensor([clip.index for clip in read], dtype=torch.int64),
             {clip.index: str(clip.cause) for clip in clips if clip.video is None},

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -150,7 +149,7 @@ def _build(folder: Path) -> None:
         aside.chmod(0o755)
         if folder.exists():
             shutil.move(folder, aside / "replaced")
-        os.rename(aside, folder)
+        aside.rename(folder)
         shutil.rmtree(folder / "replaced", ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

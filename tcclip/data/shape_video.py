@@ -27,21 +27,33 @@ FPS = 12
 Plane = NDArray[np.floating[Any]]
 
 
+def _circle(x: Plane, y: Plane) -> Plane:
+    distance: Plane = np.hypot(x, y) - 1.0
+    return distance
+
+
+def _square(x: Plane, y: Plane) -> Plane:
+    distance: Plane = np.maximum(np.abs(x), np.abs(y)) - 0.85
+    return distance
+
+
 def _triangle(x: Plane, y: Plane) -> Plane:
     # Pointing up, its base at y = 0.8: mirrored it is itself.
     sides: Plane = (2.0 * np.abs(x) - y - 1.0) / np.sqrt(5.0)
-    return np.maximum(y - 0.8, sides)
+    distance: Plane = np.maximum(y - 0.8, sides)
+    return distance
 
 
 def _cross(x: Plane, y: Plane) -> Plane:
     across = np.maximum(np.abs(x) - 1.0, np.abs(y) - 0.32)
-    return np.minimum(across, np.maximum(np.abs(y) - 1.0, np.abs(x) - 0.32))
+    distance: Plane = np.minimum(across, np.maximum(np.abs(y) - 1.0, np.abs(x) - 0.32))
+    return distance
 
 
 #: Distance to the outline in units of the shape's radius, negative inside.
 OUTLINES: dict[str, Callable[[Plane, Plane], Plane]] = {
-    "circle": lambda x, y: np.hypot(x, y) - 1.0,
-    "square": lambda x, y: np.maximum(np.abs(x), np.abs(y)) - 0.85,
+    "circle": _circle,
+    "square": _square,
     "triangle": _triangle,
     "cross": _cross,
 }
@@ -103,7 +115,8 @@ def _cover(shape: str, height: int, width: int, x: float, y: float, radius: floa
     """(H, W) how much of each pixel the shape covers, 0 to 1, with a soft edge of a pixel."""
     rows, columns = np.arange(height)[:, None] + 0.5, np.arange(width)[None] + 0.5
     distance = OUTLINES[shape]((columns - x) / radius, (rows - y) / radius)
-    return np.clip(0.5 - radius * distance, 0.0, 1.0)
+    cover: Plane = np.clip(0.5 - radius * distance, 0.0, 1.0)
+    return cover
 
 
 def write(path: Path, frames: NDArray[np.uint8]) -> None:
