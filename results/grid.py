@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from results.layouts import HARMONIC, Column, statistic_words
@@ -12,7 +13,8 @@ from results.statistics import Estimate
 
 NOTHING = "–"
 MARKS = {"within": "≈", "above": "↑", "below": "↓"}
-LABELS = ("model", "weights", "epoch", "numbers")
+LABELS = {"model": "Model", "weights": "Weights", "epoch": "Epoch", "numbers": ""}
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,8 @@ class Text:
 
     @property
     def marked(self) -> str:
-        """The text with its footnotes in brackets."""
-        marks = ",".join(map(str, self.notes))
-        return f"{self.text} [{marks}]" if marks else self.text
+        """The text with its footnotes as superscript digits."""
+        return self.text + superscript(self.notes)
 
 
 @dataclass(frozen=True)
@@ -46,30 +47,53 @@ class Heading:
 
 @dataclass(frozen=True)
 class Line:
-    """A printed line: labels (model, weights, epoch, what numbers) and two texts a heading."""
+    """A printed line: labels (as `Grid.labels` names them) and two texts a heading.
 
-    labels: tuple[str, str, str, str]
+    `first`: of its row; the lines after it repeat the row's labels but for the last.
+    """
+
+    labels: tuple[str, ...]
     texts: tuple[Text, ...]
     first: bool
+
+    @property
+    def shown_labels(self) -> tuple[str, ...]:
+        """The labels without those that the line above has already."""
+        return self.labels if self.first else ("",) * (len(self.labels) - 1) + self.labels[-1:]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """One printed table."""
+    """One printed table. `labels`: titles of the label columns; the last one's is empty."""
 
+    labels: tuple[str, ...]
     headings: tuple[Heading, ...]
     lines: tuple[Line, ...]
 
 
 def grid(report: Report, wanted: Sequence[Column] | None = None) -> Grid:
-    """The table of `wanted` columns (default: all), and of the rows that have any of them."""
+    """The table of `wanted` columns (default: all), and of the rows that have any of them.
+
+    Weights and epoch have a column of their own only where they differ between rows.
+    """
     picked = [i for i, column in enumerate(report.columns) if wanted is None or column in wanted]
+    shown = {
+        "model": True,
+        "weights": len({row.weights for row in report.rows}) > 1,
+        "epoch": len({row.checkpoint for row in report.rows}) > 1,
+        "numbers": True,
+    }
+    kept = [i for i, there in enumerate(shown.values()) if there]
     lines: list[Line] = []
     for row in report.rows:
         lines += _row_lines(row, [row.cells[i] for i in picked])
     if lines:
         lines.append(_chance_line([report.columns[i] for i in picked]))
-    return Grid(tuple(_headings(report, picked)), tuple(lines))
+    return Grid(
+        tuple(list(LABELS.values())[i] for i in kept),
+        tuple(_headings(report, picked)),
+        tuple(replace(line, labels=tuple(line.labels[i] for i in kept)) for line in lines),
+    )
 
 
 def panels(report: Report) -> list[list[Column]]:
@@ -95,36 +119,45 @@ def _row_lines(row: Row, cells: Sequence[Cell]) -> list[Line]:
         "published": any(cell.published is not None for cell in cells),
         "difference": any(cell.difference is not None for cell in cells),
     }
+    seeds = _common_seeds(cells)
     lines: list[Line] = []
     for kind in (kind for kind, there in kinds.items() if there):
-        labels = (row.title, row.weights, row.checkpoint, kind)
-        texts = tuple(text for cell in cells for text in _TEXTS[kind](cell))
+        words = f"ours, {count(seeds, 'seed')}" if kind == "ours" and seeds else kind
+        texts = tuple(text for cell in cells for text in _TEXTS[kind](cell, seeds))
+        labels = (row.title, row.weights, row.checkpoint, words)
         lines.append(Line(labels, texts, first=not lines))
     return lines
 
 
-def _ours(cell: Cell) -> tuple[Text, Text]:
+def _common_seeds(cells: Sequence[Cell]) -> int | None:
+    """The most common n over seeds of a row, named once; other cells name their own."""
+    counts = Counter(cell.ours.seeds.n for cell in cells if cell.ours and cell.ours.seeds)
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def _ours(cell: Cell, common: int | None) -> tuple[Text, Text]:
     if cell.ours is None:
         return Text(NOTHING), Text(NOTHING)
     notes = tuple(index + 1 for index in cell.notes)
-    kind = "partial" if cell.ours.partial else "ours"
-    if cell.ours.paper is None:
+    if cell.ours.paper is None or cell.ours.seeds is None:
         return Text("incomplete", notes, "missing"), Text(NOTHING)
-    paper = number(cell.ours.paper) + (f" (n={cell.ours.paper.n})" if cell.ours.partial else "")
-    seeds = Text(NOTHING)
-    if cell.ours.seeds is not None:
-        seeds = Text(f"{number(cell.ours.seeds)} (n={cell.ours.seeds.n})", (), kind)
-    return Text(paper, notes, kind), seeds
+    kind = "partial" if cell.ours.partial else "ours"
+    paper, seeds = number(cell.ours.paper), number(cell.ours.seeds)
+    if cell.ours.partial:
+        paper += f" (n={cell.ours.paper.n})"
+    if cell.ours.seeds.n != common:
+        seeds += f" (n={cell.ours.seeds.n})"
+    return Text(paper, notes, kind), Text(seeds, (), kind)
 
 
-def _published(cell: Cell) -> tuple[Text, Text]:
+def _published(cell: Cell, common: int | None) -> tuple[Text, Text]:
     if cell.published is None:
         return Text(NOTHING), Text(NOTHING)
     std = "" if cell.published.std is None else f" ± {cell.published.std:.1f}"
     return Text(f"{cell.published.value:.1f}{std}", (), "published"), Text(NOTHING)
 
 
-def _difference(cell: Cell) -> tuple[Text, Text]:
+def _difference(cell: Cell, common: int | None) -> tuple[Text, Text]:
     if cell.difference is None:
         return Text(NOTHING), Text(NOTHING)
     mark = f" {MARKS[cell.mark]}" if cell.mark else ""
@@ -147,6 +180,16 @@ def number(one: Estimate) -> str:
     return f"{one.mean:.1f} ± {NOTHING}" if spread_exists else f"{one.mean:.1f}"
 
 
+def count(n: int, noun: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def superscript(notes: Sequence[int]) -> str:
+    """Footnote numbers as superscript digits."""
+    return ",".join(str(note).translate(_SUPERSCRIPTS) for note in notes)
+
+
 def signed(value: float) -> str:
     """A difference in percentage points with its sign; 0.0 has none."""
     text = f"{value:+.1f}"
@@ -154,22 +197,12 @@ def signed(value: float) -> str:
 
 
 def caption(report: Report) -> list[str]:
-    """What the numbers are: statistic, axis, n, std's divisor, marks."""
-    protocol = report.protocol
-    units = len(report.columns[0].units)
-    words, ddof = statistic_words(protocol, units), protocol.statistic.ddof
-    if words == "single run":
-        first = "first column: a single run's number; with several seeds their mean"
-    else:
-        first = (
-            f"first column: mean ± std {words} of one model (ddof {ddof}: divisor n"
-            f"{f' - {ddof}' if ddof else ''}); with several seeds both are averaged over the seeds"
-        )
+    """What the numbers are: statistic, axis, n, the std's divisor, epoch, weights, marks."""
     lines = [
         "Percent of videos; an unreadable video counts as wrong.",
-        f"{first[0].upper()}{first[1:]}.",
-        "Over seeds: mean ± sample std (ddof 1: divisor n - 1) of the models' means, n seeds. "
-        f"{NOTHING}: not there, or a std of one value.",
+        _paper_words(report),
+        "Over seeds: mean ± sample std (ddof 1) of the models' means, n seeds. "
+        f"{NOTHING}: not there, or the std of a single value.",
     ]
     if any(column.part == HARMONIC for column in report.columns):
         lines.append("HM: harmonic mean of the two means; over seeds: of each seed's own HM.")
@@ -178,4 +211,25 @@ def caption(report: Report) -> list[str]:
             "Difference: ours - published; ≈ within, ↑ above, ↓ below the published std "
             "(no mark: none was published)."
         )
-    return lines
+    return [*lines, *_same_for_all(report)]
+
+
+def _paper_words(report: Report) -> str:
+    words = statistic_words(report.protocol, len(report.columns[0].units))
+    if words == "single run":
+        return "Single run: a model's number; with several seeds the mean of theirs."
+    several = "with several seeds mean and std are each averaged over the seeds"
+    text = f"{words}: mean ± std (ddof {report.protocol.statistic.ddof}) of one model; {several}."
+    return text[0].upper() + text[1:]
+
+
+def _same_for_all(report: Report) -> list[str]:
+    """What the table has no column for, because it is the same in every row."""
+    words = []
+    ours = [row for row in report.rows if row.has_ours]
+    if ours and len({row.checkpoint for row in report.rows}) == 1:
+        rule = f" ({report.protocol.selection.replace('_', ' ')})"
+        words.append(f"{ours[0].checkpoint} epoch{rule if ours[0].checkpoint == 'best' else ''}")
+    if ours and len({row.weights for row in report.rows}) == 1:
+        words.append(f"{ours[0].weights} weights")
+    return [f"All rows: {', '.join(words)}."] if words else []

@@ -99,6 +99,6 @@ def has_llm_names(column: Column) -> bool:
 
 
 def statistic_words(protocol: Protocol, units: int) -> str:
-    """The paper's statistic as a column heading, e.g. `over 3 splits`."""
+    """The paper's statistic as a column heading: `over 3 splits`, `single run`."""
     axis = AXES[protocol.statistic.axis]
     return axis if axis == "single run" else f"over {units} {axis}"

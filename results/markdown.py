@@ -33,20 +33,18 @@ def _tables(report: Report) -> list[str]:
 def _table(one: Grid) -> list[str]:
     if not one.lines:
         return []
-    heads = ["Model", "Weights", "Epoch", "Numbers"]
+    heads = list(one.labels)
     for heading in one.headings:
         heads += [f"{heading.title}, {heading.paper}", f"{heading.title}, {heading.seeds}"]
     rows = ["| " + " | ".join(heads) + " |"]
-    rows.append("|" + ":---|" * 4 + "---:|" * (len(heads) - 4))
+    rows.append("|" + ":---|" * len(one.labels) + "---:|" * (2 * len(one.headings)))
     rows += [_row(line) for line in one.lines]
     return ["\n".join(rows)]
 
 
 def _row(line: Line) -> str:
-    labels = [_escape(label) for label in line.labels]
-    if not line.first:
-        labels = ["", "", "", labels[3]]
-    return "| " + " | ".join([*labels, *(text.marked for text in line.texts)]) + " |"
+    cells = [*map(_escape, line.shown_labels), *(text.marked for text in line.texts)]
+    return "| " + " | ".join(cells) + " |"
 
 
 def _list(title: str, lines: list[str]) -> str:

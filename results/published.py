@@ -52,7 +52,7 @@ class PublishedNumber(Record):
 def published() -> tuple[PublishedNumber, ...]:
     """Every published figure; ValidationError or ValueError if the data file is not right."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    entries = yaml.load(FILE.read_text(), Loader=loader)  # noqa: S506  # a safe loader, the C one
+    entries = yaml.load(FILE.read_text(), Loader=loader)
     numbers = tuple(number for entry in entries for number in _expand(entry))
     seen: set[tuple[object, ...]] = set()
     for one in numbers:

@@ -188,7 +188,7 @@ def method_title(method: Method) -> str:
 
 
 def _order(numbers: Iterable[CellKey]) -> list[tuple[Method, str, str]]:
-    """Rows: models and variants in the paper's order, plain settings first, raw before ensembled."""
+    """Rows in the paper's order of models and variants, plain settings and raw weights first."""
     models, variants = ("clip", "vifi_clip", "tc_clip"), tuple(_VARIANT_TITLES)
 
     def rank(row: tuple[Method, str, str]) -> tuple[object, ...]:
@@ -235,7 +235,7 @@ def _row(
 def _with_peers(
     rows: list[Row], protocol: Protocol, layout: Sequence[Column], weights: WeightChoice
 ) -> list[Row]:
-    """`rows` and the published rows none of them stands beside, those first."""
+    """`rows` and the published rows none of them stands beside, in the paper's order."""
     shown = {
         (cell.published.method, cell.published.variant, cell.published.ensembled)
         for row in rows
@@ -251,7 +251,13 @@ def _with_peers(
         cells = tuple(Cell(published=by_column.get(column.key)) for column in layout)
         title = f"{method} ({_VARIANT_TITLES[variant]})" if variant != "base" else method
         alone.append(Row(title, weight, "best", cells))
-    return alone + rows
+    order = list(dict.fromkeys(method for method, _, _ in peers(protocol.name)))
+    return sorted(rows + alone, key=lambda row: _family(row.title, order))
+
+
+def _family(title: str, order: Sequence[str]) -> int:
+    name = title.split(" (")[0].split(" [")[0]
+    return order.index(name) if name in order else len(order)
 
 
 class _Notes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -34,20 +33,18 @@ class LocalSource(Source):
 
     def __init__(self, out: Path) -> None:
         super().__init__(str(out))
-        self._runs = os.path.join(out, "runs")
+        self._runs = out / "runs"
 
     def run_ids(self) -> list[str]:
-        if not os.path.isdir(self._runs):
-            if os.path.isdir(self.out):
+        if not self._runs.is_dir():
+            if self._runs.parent.is_dir():
                 return []
             raise FileNotFoundError(f"no such output folder: {self.out}")
-        with os.scandir(self._runs) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir())
+        return sorted(entry.name for entry in self._runs.iterdir() if entry.is_dir())
 
     def read(self, run_id: str, name: str) -> bytes | None:
         try:
-            with open(os.path.join(self._runs, run_id, name), "rb") as file:
-                return file.read()
+            return (self._runs / run_id / name).read_bytes()
         except FileNotFoundError:
             return None
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Styled
 
-from results.grid import Grid, Text, caption, grid, panels
+from results.grid import Grid, Text, caption, count, grid, panels, superscript
 from results.layouts import Column
 from results.report import Report
 
@@ -17,7 +17,6 @@ STYLES = {
     "within": "green", "above": "cyan", "below": "red", "missing": "yellow", "partial": "yellow",
     "published": "dim", "chance": "dim",
 }  # fmt: skip
-_LABELS = {"model": "Model", "weights": "Weights", "epoch": "Epoch", "numbers": ""}
 #: Columns of padding and rule between two table columns.
 _GAP = 2
 
@@ -38,13 +37,15 @@ def render(report: Report, *, width: int, colour: bool) -> str:
     for line in caption(report):
         console.print(Styled(line, style="dim"))
     for number, note in enumerate(report.notes, start=1):
-        console.print(f"[{number}] {note}")
+        console.print(f"{superscript([number])} {note}")
     for problem in report.problems:
         console.print(Styled(f"not used as it is: {problem}", style="red"))
     if report.unfinished:
-        console.print(Styled(f"{len(report.unfinished)} runs not finished:", style="yellow"))
-    for one in report.unfinished:
-        console.print(f"  {one.run_id}: {one}")
+        console.print(
+            Styled(f"{count(len(report.unfinished), 'run')} not finished:", style="yellow")
+        )
+    for run in report.unfinished:
+        console.print(f"  {run.run_id}: {run}")
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().split("\n"))
 
@@ -74,7 +75,7 @@ def _fill(report: Report, panel: Sequence[Column], width: int) -> list[list[Colu
 
 def _cells(one: Grid) -> list[list[str]]:
     """Every column's texts, headings first."""
-    heads = [[title] for title in _LABELS.values()]
+    heads = [[title] for title in one.labels]
     for heading in one.headings:
         heads += [[heading.title, heading.paper], [heading.seeds]]
     for line in one.lines:
@@ -91,14 +92,13 @@ def _needed(one: Grid) -> int:
 
 def _table(one: Grid) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for title in _LABELS.values():
-        table.add_column(f"\n{title}", no_wrap=title != "Model", overflow="fold")
+    for title in one.labels:
+        table.add_column(f"\n{title}", no_wrap=title != one.labels[0], overflow="fold")
     for heading in one.headings:
         table.add_column(f"{heading.title}\n{heading.paper}", justify="right", no_wrap=True)
         table.add_column(f"\n{heading.seeds}", justify="right", no_wrap=True)
     for line in one.lines:
-        labels = line.labels if line.first else ("", "", "", line.labels[3])
-        table.add_row(*labels, *(_styled(text) for text in line.texts))
+        table.add_row(*line.shown_labels, *(_styled(text) for text in line.texts))
     return table
 
 
