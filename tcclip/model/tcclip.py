@@ -107,7 +107,13 @@ class Model(nn.Module):
         words = len(word_ids(PROMPT_WORDS)) if template else 0
         if prompts_video(config):
             words = config.prompt_length
-        prompts = tokenise(names, words=words, template=template, length=config.text_length)
+        prompts = tokenise(
+            names,
+            words=words,
+            template=template,
+            length=config.text_length,
+            underscores=config.name != "tc_clip",
+        )
         return prompts.to(self.logit_scale.device)
 
     # ---- Encoding and scoring ----

@@ -42,9 +42,13 @@ class Prompts:
         return Prompts(self.names, *moved)
 
 
-def normalise_name(name: str) -> str:
-    """`ApplyEyeMakeup` -> `Apply Eye Makeup`, `brush_hair` -> `brush hair` (all data sets)."""
-    spaced = re.sub(r"([A-Z])", r" \1", name.replace("_", " "))
+def normalise_name(name: str, *, underscores: bool = False) -> str:
+    """`ApplyEyeMakeup` -> `Apply Eye Makeup`, `brush_hair` -> `brush hair` (all data sets).
+
+    Quirk: the published ViFi-CLIP and CLIP keep underscores (`underscores`), which CLIP reads as
+    tokens of their own; give them names with spaces to do without.
+    """
+    spaced = re.sub(r"([A-Z])", r" \1", name if underscores else name.replace("_", " "))
     return " ".join(spaced.split())
 
 
@@ -54,19 +58,26 @@ def word_ids(text: str) -> list[int]:
     return ids
 
 
-def tokenise(names: Sequence[str], *, words: int, template: bool, length: int) -> Prompts:
+def tokenise(
+    names: Sequence[str], *, words: int, template: bool, length: int, underscores: bool = False
+) -> Prompts:
     """Tokenise a class list for a text length of `length` tokens.
 
     `words` places precede the name: those of "a photo of a" (repeated from its end if there are
     more), whose embeddings a learnable prompt replaces. With `template` false the text is the
-    bare name (and `words` is 0), without the full stop. ValueError for an empty list, an empty
-    name or a name too long for `length`.
+    bare name (and `words` is 0), without the full stop. `underscores` keeps them in the names.
+    ValueError for an empty list, an empty name or a name too long for `length`.
     """
-    if not names:
-        raise ValueError("the class list is empty; give at least one class name")
+    if not names or isinstance(names, str):
+        raise ValueError(f"the class list is {names!r}; give a list of at least one class name")
     encoder = tokenizer()
     prefix = [encoder.sot_token_id, *prompt_word_ids(words)]
-    suffixes = [_suffix(name, template, length - len(prefix)) for name in names]
+    texts = [normalise_name(name, underscores=underscores) for name in names]
+    room = length - len(prefix)
+    suffixes = [
+        _suffix(name, f"{text}." if template and text else text, room)
+        for name, text in zip(names, texts, strict=True)
+    ]
     ends = [len(ids) for ids in suffixes]
     suffix = torch.zeros(len(names), max(ends) + 1, dtype=torch.long)
     for row, ids in enumerate(suffixes):
@@ -81,12 +92,11 @@ def prompt_word_ids(words: int) -> list[int]:
     return repeated[len(repeated) - words :]
 
 
-def _suffix(name: str, template: bool, room: int) -> list[int]:
-    """Token ids of one name (and the template's full stop), checked to leave room for the end."""
-    text = normalise_name(name)
-    if not text:
+def _suffix(name: str, text: str, room: int) -> list[int]:
+    """Token ids of one class's text, checked to leave room for the end."""
+    ids = word_ids(text)
+    if not ids:
         raise ValueError(f"class name {name!r} is empty; every class needs a name")
-    ids = word_ids(f"{text}." if template else text)
     if len(ids) + 1 > room:
         raise ValueError(
             f"class name {name!r} needs {len(ids) + 1} tokens, but only {room} are left of the "

@@ -168,13 +168,14 @@ class VisionTower(nn.Module):
             else:
                 x, context, trace = self._block(block, x, context)
             if layer in self.taps and context is not None:
-                tapped.append(self.project(self._stop_gradient(context)))
+                tapped.append(self._prompt_context(context))
             if traces and trace is not None:
                 kept.append(trace)
         frames = self.project(x[:, :, 0])
         if self.taps and self.config.frame_attention != "context":
             # No context tokens to prompt with: the frames' CLS tokens are the video's summary.
-            tapped = [self._stop_gradient(frames)] * len(self.taps)
+            z = frames.detach() if self.config.prompt_stop_grad else frames
+            tapped = [z] * len(self.taps)
         return Tower(frames, tuple(tapped), tuple(kept))
 
     def embed(self, video: Tensor) -> Tensor:
@@ -190,8 +191,11 @@ class VisionTower(nn.Module):
         """Into the joint embedding, (..., D) -> (..., d)."""
         return full_precision(self.ln_post(x) @ self.proj)
 
-    def _stop_gradient(self, x: Tensor) -> Tensor:
-        return x.detach() if self.config.prompt_stop_grad else x
+    def _prompt_context(self, context: Tensor) -> Tensor:
+        """Context (B, k, D) as prompts see it, (B, k, d): by default without gradient, which
+        leaves the projection to learn from the frames alone."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.prompt_stop_grad):
+            return self.project(context)
 
     def _block(self, block: nn.Module, x: Tensor, context: Tensor | None) -> BlockOutput:
         out: BlockOutput
