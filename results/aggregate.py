@@ -232,9 +232,12 @@ class Expected:
         return tuple(sorted(self._seeds[method, trained_on]))
 
     def other_seeds(self, method: Method, trained_on: str) -> tuple[int, ...]:
-        """Seeds other methods have on the same data set and this one has not."""
+        """Seeds that methods under the same settings have on the same data and this one has not."""
         others = {
-            s for (_, name), seeds in self._seeds.items() if name == trained_on for s in seeds
+            seed
+            for (other, name), seeds in self._seeds.items()
+            if name == trained_on and other.overrides == method.overrides
+            for seed in seeds
         }
         return tuple(sorted(others - self._seeds[method, trained_on]))
 

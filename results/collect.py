@@ -181,7 +181,9 @@ class _Reading:
         self.problems.extend(one for one in (problem, complaint) if one is not None)
         state, cause = _state(source, run_id)
         if problem is not None:
-            cause = f"{problem.message}; {cause}" if cause else problem.message
+            # It did run: a result that cannot be used is not the same as none planned yet.
+            state = "stale" if state == "planned" else state
+            cause = problem.message if state == "stale" else f"{problem.message}; {cause}"
         self.unfinished[run_id] = Unfinished(run_id, source.out, state, cause, key)
 
     def collected(self) -> Collected:

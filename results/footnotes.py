@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from protocols.protocol import Protocol
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
 _SHORT = 12
 
 
-def remarks(table: pd.DataFrame, protocol: Protocol) -> dict[str, tuple[str, ...]]:
+@dataclass(frozen=True)
+class Remark:
+    """What sets a run apart. `dataset`: the one whose numbers it touches; None: all of them."""
+
+    text: str
+    dataset: str | None = None
+
+
+def remarks(table: pd.DataFrame, protocol: Protocol) -> dict[str, tuple[Remark, ...]]:
     """What sets runs apart, by run_id; runs like the others are not in it.
 
     A list or starting weights with several sha256 over the runs: those who differ from the most
@@ -32,9 +41,9 @@ def remarks(table: pd.DataFrame, protocol: Protocol) -> dict[str, tuple[str, ...
     ]
     digests = [json.loads(row["digests"]) for row in rows]
     usual = _usual(digests)
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, tuple[Remark, ...]] = {}
     for row, own in zip(rows, digests, strict=True):
-        remark = (*_run_remarks(row, protocol), *_other_files(own, usual))
+        remark = (*map(Remark, _run_remarks(row, protocol)), *_other_files(own, usual))
         if remark:
             found[row["run_id"]] = remark
     return found
@@ -49,10 +58,14 @@ def _usual(digests: list[Mapping[str, str]]) -> dict[str, str]:
     return {name: n.most_common(1)[0][0] for name, n in counts.items() if len(n) > 1}
 
 
-def _other_files(own: Mapping[str, str], usual: Mapping[str, str]) -> list[str]:
+def _other_files(own: Mapping[str, str], usual: Mapping[str, str]) -> list[Remark]:
     return [
-        f"another {name} than the other runs "
-        f"(sha256 {own[name][:_SHORT]}, theirs {digest[:_SHORT]})"
+        Remark(
+            f"another {name} than the other runs "
+            f"(sha256 {own[name][:_SHORT]}, theirs {digest[:_SHORT]})",
+            # Lists are named `<data set>/<path>`; starting weights have no data set.
+            name.split("/")[0] if "/" in name else None,
+        )
         for name, digest in usual.items()
         if name in own and own[name] != digest
     ]

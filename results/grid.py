@@ -211,7 +211,20 @@ def caption(report: Report) -> list[str]:
             "Difference: ours - published; ≈ within, ↑ above, ↓ below the published std "
             "(no mark: none was published)."
         )
-    return [*lines, *_same_for_all(report)]
+    return [*lines, *_same_for_all(report), *_sources(report)]
+
+
+def _sources(report: Report) -> list[str]:
+    """Where the published rows come from, and with how many frames if that is known."""
+    rows: dict[str, list[str]] = {}
+    for row in report.rows:
+        for one in (cell.published for cell in row.cells if cell.published is not None):
+            frames = f", {one.frames} frames" if one.frames else ""
+            name = f"{row.title} {row.weights}" if report.protocol.ensemble_weight else row.title
+            names = rows.setdefault(one.source + frames, [])
+            names += [] if name in names else [name]
+    words = [f"{', '.join(names)}: {source}" for source, names in rows.items()]
+    return [f"Published: {'; '.join(words)}."] if words else []
 
 
 def _paper_words(report: Report) -> str:

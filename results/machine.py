@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from results.aggregate import Aggregated
+from results.layouts import Column
 from results.report import Cell, Report, Row
 from results.statistics import Estimate
 
@@ -93,3 +97,63 @@ def _estimate(one: Estimate | None) -> dict[str, Any] | None:
 def _round(value: float | None) -> float | None:
     """At most `DECIMALS` decimals, and no negative zero."""
     return None if value is None else round(value, DECIMALS) + 0.0
+
+
+CSV_COLUMNS = (
+    "protocol", "title", "model", "variant", "overrides", "weights", "checkpoint", "dataset",
+    "part", "metric", "numbers", "statistic", "axis", "n", "std_ddof", "value", "std",
+    "difference", "mark", "chance", "partial", "missing", "notes", "source",
+)  # fmt: skip
+
+
+def to_csv(report: Report) -> str:
+    """The long table of statistics: a row a number, ours (two statistics) and published."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, CSV_COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in report.rows:
+        for column, cell in zip(report.columns, row.cells, strict=True):
+            for line in _csv_lines(report, column, cell):
+                writer.writerow(_csv_row(report, row, column) | line)
+    return file.getvalue()
+
+
+def _csv_row(report: Report, row: Row, column: Column) -> dict[str, Any]:
+    method = {} if row.method is None else asdict(row.method)
+    return {
+        "protocol": report.protocol.name, "title": row.title, "weights": row.weights,
+        "checkpoint": row.checkpoint, "dataset": column.dataset, "part": column.part,
+        "metric": column.metric, "chance": _round(column.chance),
+        **{name: method.get(name, "") for name in ("model", "variant", "overrides")},
+    }  # fmt: skip
+
+
+def _csv_lines(report: Report, column: Column, cell: Cell) -> Iterator[dict[str, Any]]:
+    if cell.ours is not None:
+        shared = {
+            "numbers": "ours",
+            "partial": cell.ours.partial,
+            "missing": "; ".join(cell.ours.missing),
+            "notes": "; ".join(report.notes[index] for index in cell.notes),
+        }
+        compared = {"difference": _round(cell.difference), "mark": cell.mark or ""}
+        paper = "harmonic mean of the means" if column.part == "HM" else "mean"
+        yield shared | compared | _csv_estimate(paper, cell.ours.paper)
+        yield shared | _csv_estimate("mean", cell.ours.seeds)
+    if cell.published is not None:
+        one = cell.published
+        yield {
+            "numbers": "published", "statistic": one.statistic, "axis": one.axis, "n": one.n,
+            "std_ddof": "" if one.ddof is None else one.ddof, "value": one.value,
+            "std": "" if one.std is None else one.std, "source": one.source,
+        }  # fmt: skip
+
+
+def _csv_estimate(statistic: str, one: Estimate | None) -> dict[str, Any]:
+    if one is None:
+        return {"statistic": statistic}
+    return {
+        "statistic": statistic, "axis": one.axis, "n": one.n,
+        "std_ddof": one.ddof if one.std is not None else "",
+        "value": _round(one.mean), "std": "" if one.std is None else _round(one.std),
+    }  # fmt: skip

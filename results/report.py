@@ -23,7 +23,7 @@ from results.aggregate import (
     aggregate,
 )
 from results.collect import Collected, Problem, Unfinished, collect
-from results.footnotes import code_versions, remarks
+from results.footnotes import Remark, code_versions, remarks
 from results.layouts import Column, columns, has_llm_names
 from results.published import PublishedNumber, counterpart, peers
 
@@ -251,7 +251,8 @@ def _with_peers(
         cells = tuple(Cell(published=by_column.get(column.key)) for column in layout)
         title = f"{method} ({_VARIANT_TITLES[variant]})" if variant != "base" else method
         alone.append(Row(title, weight, "best", cells))
-    order = list(dict.fromkeys(method for method, _, _ in peers(protocol.name)))
+    published = (method for method, _, _ in peers(protocol.name))
+    order = list(dict.fromkeys(("CLIP", "ViFi-CLIP", *published)))
     return sorted(rows + alone, key=lambda row: _family(row.title, order))
 
 
@@ -266,7 +267,7 @@ class _Notes:
     def __init__(self, collected: Collected, protocol: Protocol, expected: Expected) -> None:
         self._expected = expected
         self._indices: dict[str, int] = {}
-        self._remarks: dict[tuple[Method, str, int | None], dict[str, set[str]]]
+        self._remarks: dict[tuple[Method, str, int | None], dict[Remark, set[str]]]
         self._remarks = defaultdict(lambda: defaultdict(set))
         table, several = collected.table, code_versions(collected.table)
         found = remarks(table, protocol)
@@ -275,8 +276,8 @@ class _Notes:
         for row in zip(*(runs[name].tolist() for name in names), strict=True):
             shots = row[7] if isinstance(row[7], int) else None
             place = f"seed {row[9]}" + (f" base split {row[8]}" if isinstance(row[8], int) else "")
-            for text in found.get(row[0], ()):
-                self._remarks[Method(*row[1:6]), row[6], shots][text].add(place)
+            for remark in found.get(row[0], ()):
+                self._remarks[Method(*row[1:6]), row[6], shots][remark].add(place)
         self._general = (several,) if several else ()
 
     def of(
@@ -293,9 +294,10 @@ class _Notes:
             plural = "s" if len(others) > 1 else ""
             listed = ", ".join(map(str, others))
             texts.append(f"{title}: no run with seed{plural} {listed}, which other rows have")
-        shots = column.shots
-        for text, places in self._remarks.get((method, column.trained_on, shots), {}).items():
-            texts.append(f"{title}: {text} ({_some(sorted(places))})")
+        about = self._remarks.get((method, column.trained_on, column.shots), {})
+        for remark, places in about.items():
+            if remark.dataset in (None, column.dataset, column.trained_on):
+                texts.append(f"{title}: {remark.text} ({_some(sorted(places))})")
         return tuple(self._indices.setdefault(text, len(self._indices)) for text in texts)
 
     def texts(self) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ def render(report: Report, *, width: int, colour: bool) -> str:
     tables = [grid(report, part) for part in _split(report, width)]
     for one in (one for one in tables if one.lines):
         console.print(_table(one))
+        console.print()
     if not report.rows:
         console.print("No finished run.")
     for line in caption(report):

@@ -8,6 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from protocols.datasets import dataset
 from protocols.protocol import Protocol
 from results.records import Failure, Measurement, Provenance, Result, RunKey, Selection
@@ -111,3 +115,67 @@ def write_failure(out: Path, of: RunKey, message: str) -> Path:
     )  # fmt: skip
     (folder / "failure.json").write_text(failure.model_dump_json())
     return folder
+
+
+def write_metrics(folder: Path, *, epochs: int, loss: float, top1: float, every: int = 1) -> None:
+    """A metrics.jsonl: loss falls from 4 towards `loss`, validation rises towards `top1`."""
+    lines: list[dict[str, Any]] = [{"kind": "start", "step": 0, "epochs": epochs}]
+    for epoch in range(1, epochs + 1):
+        share = 1 - 0.5 ** (6 * epoch / epochs)
+        value = 4.0 + (loss - 4.0) * share
+        lines.append(
+            {"kind": "step", "epoch": epoch, "step": 10 * epoch, "loss": value, "lr": 1e-3}
+        )
+        record = {"kind": "epoch", "epoch": epoch, "step": 10 * epoch, "loss": value}
+        if epoch == 1 or epoch % every == 0:
+            record |= {"top1": top1 * share, "top5": min(100.0, 1.5 * top1 * share), "videos": 1000}
+        lines.append(record)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "metrics.jsonl").write_text(text)
+
+
+def write_scores(
+    folder: Path,
+    suite: str,
+    split: str,
+    *,
+    labels: Sequence[int],
+    classes: int,
+    right: float,
+    seed: int,
+    weights: Sequence[str] = ("raw", "ensembled"),
+    checkpoints: Sequence[str] = ("best", "last"),
+    names: Sequence[str] = (),
+    unreadable: Sequence[int] = (),
+) -> None:
+    """Kept scores of `labels`' videos, of which about the share `right` is classified rightly."""
+    draws = np.random.Generator(np.random.PCG64(seed))
+    tables = []
+    for weight in weights:
+        for checkpoint in checkpoints:
+            scores = draws.random((len(labels), classes), np.float32)
+            hit = draws.random(len(labels)) < right
+            scores[np.arange(len(labels))[hit], np.asarray(labels)[hit]] += 1.0
+            scores = 2.0 * scores / scores.sum(axis=1, keepdims=True)
+            readable = np.ones(len(labels), bool)
+            readable[list(unreadable)] = False
+            tables.append(
+                pa.table(
+                    {
+                        "video": [f"{split}/{i:05d}.mp4" for i in range(len(labels))],
+                        "label": pa.array(labels, pa.int32()),
+                        "weights": pa.array([weight] * len(labels)).dictionary_encode(),
+                        "checkpoint": pa.array([checkpoint] * len(labels)).dictionary_encode(),
+                        "readable": pa.array(readable),
+                        "scores": pa.FixedSizeListArray.from_arrays(
+                            pa.array(scores.astype(np.float32).ravel()), classes
+                        ),
+                    }
+                )
+            )
+    table = pa.concat_tables(tables)
+    if names:
+        table = table.replace_schema_metadata({"class_names": json.dumps(list(names))})
+    path = folder / "predictions" / suite / f"{split}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
