@@ -81,4 +81,7 @@ def by_method(curves: Sequence[Curve]) -> dict[tuple[str, Method, str], list[Cur
     groups: dict[tuple[str, Method, str], list[Curve]] = defaultdict(list)
     for curve in curves:
         groups[curve.trained_on, curve.method, curve.point].append(curve)
-    return dict(sorted(groups.items(), key=lambda item: (item[0][0], item[0][1], item[0][2])))
+    # By length first: K=2 before K=16.
+    return dict(
+        sorted(groups.items(), key=lambda item: (*item[0][:2], len(item[0][2]), item[0][2]))
+    )

@@ -36,17 +36,20 @@ def render(report: Report) -> str:
 
 
 def table(report: Report) -> str:
-    """The table float alone, for a paper's own document."""
-    title = escape(report.protocol.title)
-    lines = [r"\begin{table}[tp]", r"\centering\small\setlength{\tabcolsep}{4pt}"]
-    lines.append(rf"\caption{{{title}. {' '.join(map(escape, caption(report)))}}}")
-    for one in _grids(report):
-        lines += [_FIT, *_tabular(one), "}", r"\par\medskip"]
-    if not report.rows:
-        lines.append(r"No finished run.\par")
-    lines += _small_print(report)
-    lines.append(r"\end{table}")
-    return "\n".join(lines) + "\n"
+    """The table floats alone, for a paper's own document: one, or one a data set."""
+    grids = _grids(report)
+    floats = [_float(report, grid, alone=len(grids) == 1) for grid in grids]
+    text = [line for lines in floats for line in lines] or [r"No finished run.\par"]
+    return "\n".join([*text, *_small_print(report)]) + "\n"
+
+
+def _float(report: Report, one: Grid, *, alone: bool) -> list[str]:
+    title = report.protocol.title + ("" if alone else f": {one.headings[0].dataset}")
+    return [
+        r"\begin{table}[htbp]", r"\centering\small\setlength{\tabcolsep}{4pt}",
+        rf"\caption{{{escape(title)}.}}", r"\smallskip", _FIT, *_tabular(one), "}",
+        r"\end{table}",
+    ]  # fmt: skip
 
 
 def _grids(report: Report) -> list[Grid]:
@@ -70,9 +73,9 @@ def _tabular(one: Grid) -> list[str]:
         below += [escape(heading.paper), escape(heading.seeds)]
     lines = [rf"\begin{{tabular}}{{{'l' * labels}{'rr' * len(headings)}}}", r"\toprule"]
     lines += [" & ".join(above) + r" \\", "".join(rules), " & ".join(below) + r" \\"]
-    for line in one.lines:
+    for number, line in enumerate(one.lines):
         if line.first:
-            lines.append(r"\midrule")
+            lines.append(r"\addlinespace" if number else r"\midrule")
         lines.append(_row(line))
     return [*lines, r"\bottomrule", r"\end{tabular}"]
 
@@ -88,7 +91,9 @@ def _text(text: Text) -> str:
 
 
 def _small_print(report: Report) -> list[str]:
-    texts = [
+    """What the numbers are, footnotes, and as comments what is missing."""
+    texts = list(map(escape, caption(report)))
+    texts += [
         rf"\textsuperscript{{{number}}} {escape(note)}"
         for number, note in enumerate(report.notes, start=1)
     ]
@@ -98,8 +103,8 @@ def _small_print(report: Report) -> list[str]:
         texts.append(f"{count(len(report.problems), 'file')} not used: see the source's comments.")
     if report.unfinished:
         texts.append(f"{count(len(report.unfinished), 'run')} not finished: see the comments.")
-    small = [r"{\raggedright\footnotesize", *(rf"{text}\par" for text in texts), "}"]
-    return [*(small if texts else []), *comments]
+    lines = [rf"{text}\par" for text in texts]
+    return [r"{\raggedright\footnotesize\noindent\parindent=0pt", *lines, "}", *comments]
 
 
 def escape(text: str) -> str:

@@ -45,7 +45,8 @@ td.missing, td.partial { color: #8a5300; }
 .problem { color: #b3261e; }
 code { font-size: .85em; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; overflow-x: auto; }
-figure svg { display: block; width: 100%; max-width: 56rem; height: auto; }
+figure svg { display: block; width: 100%; min-width: 30rem; max-width: 56rem; height: auto; }
+sup { line-height: 0; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr));
         gap: 1rem; align-items: start; }
 details { border: 1px solid var(--line); border-radius: .4rem; padding: .5rem .8rem;
