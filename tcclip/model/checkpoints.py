@@ -21,11 +21,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tcclip.config import ModelConfig
 from tcclip.model.names import REBUILT, TOKEN_EMBEDDING, from_published, is_clip
 from tcclip.model.pickles import plain, read_torch_file
 from tcclip.model.published import published_config
 from tcclip.model.tcclip import Model
+from tcclip.model.tokens import tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +48,11 @@ def load_checkpoint(model: Model, source: Source, *, ensemble_weight: float | No
     """
     where = "the state dict" if isinstance(source, Mapping) else str(source)
     present = model.state_dict()
-    tuned = _our_names(source if isinstance(source, Mapping) else read_state(source))
+    given = source if isinstance(source, Mapping) else read_state(source)
+    tuned = _our_names(given)
     _check(present, tuned, where)
-    _warn_of_other_embeddings(present, tuned, source, where)
+    if TOKEN_EMBEDDING not in tuned:
+        _compare_start_token(present[TOKEN_EMBEDDING], given, where)
     if ensemble_weight is not None:
         tuned = ensembled_state(present, tuned, ensemble_weight)
     model.load_state_dict({TOKEN_EMBEDDING: present[TOKEN_EMBEDDING], **tuned})
@@ -214,12 +216,20 @@ def _some(names: list[str]) -> str:
     return (", ".join(names[:LISTED]) or "none") + more
 
 
-def _warn_of_other_embeddings(
-    present: Mapping[str, Tensor], tuned: Mapping[str, Tensor], source: Source, where: str
-) -> None:
-    """The published format's token embedding can only be CLIP's: say so if the model's is not."""
-    if TOKEN_EMBEDDING not in tuned:
-        logger.info("%s holds no token embedding: the model keeps its own", where)
+def _compare_start_token(table: Tensor, given: Mapping[str, Tensor], where: str) -> None:
+    """Published checkpoints hold no token embedding, but their class buffers begin with the
+    start token's: warn if the model's differs, which it does without OpenAI's weights."""
+    for name in REBUILT:
+        buffer = given.get(name, given.get(f"module.{name}"))
+        if buffer is not None and buffer.ndim == 3 and "suffix" not in name:
+            theirs = buffer[0, 0].to(table)
+            ours = table[tokenizer().sot_token_id]
+            if theirs.shape != ours.shape or not torch.allclose(theirs, ours, atol=1e-3):
+                logger.warning(
+                    "%s was trained with another token embedding than the model's; create the "
+                    "model with clip_weights='openai' first",
+                    where,
+                )
 
 
 def _write(

@@ -1,4 +1,4 @@
-"""What a frame may attend to: its own tokens and, by choice, other frames or context (SPEC 2.1, 2.3).
+"""What a frame may attend to: itself and, by choice, other frames or context (SPEC 2.1, 2.3).
 
 Shape legend: B videos, T frames, N tokens a frame (CLS first), P = N - 1 patches, k context
 tokens, H heads, E width of a head, S queries a frame, M keys a frame.
@@ -23,8 +23,9 @@ BIAS_COLUMNS = 8
 class FrameKeys:
     """Keys and values (B, T, M, H, E) of each frame, its own N tokens first when there is context.
 
-    `own` is N, the number of the frame's own tokens. `mask` (T, M) is True where a key is allowed, None for everywhere. `bias` (H, M) is added to
-    the scores. `joint`: one set of keys for all frames, so T is 1 here.
+    `own` is N, the number of the frame's own tokens. `mask` (T, M) is True where a key is
+    allowed, None for everywhere. `bias` (H, M) is added to the scores. `joint`: one set of keys
+    for all frames, so T is 1 here.
     """
 
     k: Tensor
@@ -111,11 +112,12 @@ def cls_attention(q: Tensor, keys: FrameKeys) -> Tensor:
         scores = torch.einsum("bthe,btmhe->bthm", full_precision(q), k) * E**-0.5
         if keys.bias is not None:
             scores = scores + keys.bias
-        return scores.softmax(-1)[..., 1 : keys.own]
+        weights: Tensor = scores.softmax(-1)
+        return weights[..., 1 : keys.own]
 
 
 def _with_all_cls(x: Tensor) -> Tensor:
-    """Every frame's CLS token, then the frame's own patches. (B, T, N, ...) -> (B, T, T + P, ...)."""
+    """Every frame's CLS token, then the frame's own patches: (B, T, N, H, E) to T + P keys."""
     T = x.shape[1]
     everyone = x[:, :, 0].unsqueeze(1).expand(-1, T, -1, -1, -1)
     return torch.cat([everyone, x[:, :, 1:]], dim=2)

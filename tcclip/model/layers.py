@@ -78,7 +78,7 @@ class Attention(nn.Module):
         D = x.shape[-1]
         rows = slice(first * D, last * D)
         out = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
-        return out.unflatten(-1, (last - first, self.heads, D // self.heads)).unbind(-3)
+        return out.view(*x.shape[:-1], last - first, self.heads, D // self.heads).unbind(-3)
 
 
 def attend(

@@ -160,4 +160,5 @@ def density_peaks(tokens: Tensor, k: int) -> Tensor:
     centres = (density * separation).argsort(-1, descending=True, stable=True)[:, :k]
     assignment = distance.gather(2, centres.unsqueeze(1).expand(-1, n, -1)).argmin(-1)
     own = torch.arange(k, device=tokens.device).expand(B, k)
-    return assignment.scatter(1, centres, own)
+    with_centres: Tensor = assignment.scatter(1, centres, own)
+    return with_centres

@@ -1,14 +1,14 @@
 """The same parameters under three names: ours, OpenAI CLIP's, the published TC-CLIP's.
 
-    ours                          OpenAI                             published
-    logit_scale                   logit_scale                        logit_scale
-    vision.X                      visual.X                           image_encoder.X
-    vision.blocks.i.X             visual.transformer.resblocks.i.X   image_encoder.transformer...
-    text.X                        X                                  text_encoder.X
-    text.token_embedding.weight   token_embedding.weight             -
-    vision.blocks.i.bias_table    -                                  ...attn.local_global_bias_table
-    text.prompt_vectors           -                                  prompt_learner.ctx
-    text.prompters.j.X            -                                  text_encoder.prompt_generation_layer.j.X
+    ours                         OpenAI                  published
+    logit_scale                  logit_scale             logit_scale
+    vision.X                     visual.X                image_encoder.X
+    text.X                       X                       text_encoder.X
+    (either).blocks.i.X          transformer.resblocks.i.X, both
+    text.token_embedding.weight  token_embedding.weight  -
+    vision.blocks.i.bias_table   -                       ...attn.local_global_bias_table
+    text.prompt_vectors          -                       prompt_learner.ctx
+    text.prompters.j.X           -                       text_encoder.prompt_generation_layer.j.X
 
 TC-CLIP's published vision layers keep Q, K and V apart (q_proj, k_proj, v_proj); ours and CLIP's
 pack them (in_proj). Stacked in this order they are the same numbers.

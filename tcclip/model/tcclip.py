@@ -20,7 +20,6 @@ from tcclip.model.text import ClassFeatures, TextTower
 from tcclip.model.tokens import PROMPT_WORDS, Prompts, tokenise, word_ids
 from tcclip.model.vision import Tower, VisionTower
 
-
 CLASS_BUFFERS = ("prefix", "suffix", "eot")
 
 

@@ -75,7 +75,7 @@ class TextBlock(nn.Module):
         k, v = torch.cat([shared_k, k], dim=2), torch.cat([shared_v, v], dim=2)
         mask = suffix_mask(k.shape[2], s, suffix.device)
         attended = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), mask)
-        suffix = self._ffn(suffix + self.attn.merge_heads(attended).unflatten(0, (A, n)))
+        suffix = self._ffn(suffix + self.attn.merge_heads(attended).view(A, n, s, D))
         return prefix, suffix
 
     def end_of_text(self, start: Tensor, suffix: Tensor, eot: Tensor) -> EndOfText:

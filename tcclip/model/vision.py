@@ -114,7 +114,7 @@ class VisionBlock(nn.Module):
             layer=self.layer,
         )
         nobody = torch.full((B, T, P), -1, dtype=owner.dtype, device=owner.device)
-        assignment = nobody.scatter(2, seeds, owner.unflatten(1, (T, S))).flatten(1)
+        assignment = nobody.scatter(2, seeds, owner.view(B, T, S)).flatten(1)
         return self._ffn(context), LayerTrace(seeds, assignment, scores)
 
 
@@ -156,7 +156,8 @@ class VisionTower(nn.Module):
         self.activation_checkpointing = False
 
     def forward(self, video: Tensor, *, traces: bool = False) -> Tower:
-        """Video (B, T, 3, height, width), normalised -> `Tower`; `traces` asks for every layer's."""
+        """Video (B, T, 3, height, width), normalised -> `Tower`, with every layer's trace if
+        `traces`."""
         x = self.embed(video)
         context: Tensor | None = None
         tapped: list[Tensor] = []

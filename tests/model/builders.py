@@ -40,7 +40,7 @@ def small_model(
         for name, parameter in model.named_parameters():
             if name != "logit_scale":
                 scale = 0.5 if name.endswith("bias_table") else 0.1
-                parameter += scale * torch.randn(parameter.shape, generator=generator)
+                parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
     return model.to(dtype)
 
 
