@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -73,9 +74,10 @@ def sweep(
 
     grid = _grid(protocol, demo, datasets, models, variants, shots, splits, seeds, settings or [])
     folder, console = _out(out, demo), Console(stderr=True)
+    _format(format, commands.FORMATS)
     if dry_run:
         rows = commands.dry_run(grid, folder)
-        commands.print_statuses(rows, Console(), _format(format))
+        commands.print_statuses(rows, Console(), format)
         raise typer.Exit()
     given = {
         "workers": workers_per_run,
@@ -99,7 +101,7 @@ def sweep(
     for run_id, cause in summary.failed.items():
         log = folder / "runs" / run_id / "run.log"
         console.print(f"failed: {run_id}\n  {cause}\n  log: {log}", style="red", highlight=False)
-    files = _print_report(protocol, [folder], demo, _format(format))
+    files = _print_report(protocol, [folder], demo, format)
     commands.log_report(folder, grid, files, console)
     console.print(f"MLflow: tcclip ui --out {folder}  ->  http://127.0.0.1:5000", highlight=False)
     raise typer.Exit(summary.exit_code)
@@ -117,10 +119,11 @@ def status(
 
     from experiments import commands
 
+    _format(format, commands.FORMATS)
     folder = _out(out, demo)
     if watch:
         commands.watch_status(folder, Console())
-    commands.print_statuses(commands.status(folder), Console(), _format(format))
+    commands.print_statuses(commands.status(folder), Console(), format)
 
 
 @app.command()
@@ -131,7 +134,10 @@ def report(
     format: Format = "terminal",
 ) -> None:
     """Mean ± std of the finished runs, beside the published numbers."""
-    _print_report(protocol, out or [_out(None, demo)], demo, _format(format))
+    from results.tables import FORMATS
+
+    folders = [folder.absolute() for folder in out] if out else [_out(None, demo)]
+    _print_report(protocol, folders, demo, _format(format, FORMATS))
 
 
 @app.command()
@@ -154,8 +160,19 @@ def ui(
 
 
 def _print_report(protocol: str, folders: list[Path], demo: bool, format: str) -> dict[str, str]:
-    """Print the protocol's table; returns it in every format by file name."""
-    raise NotImplementedError
+    """Print the protocol's report; returns it as files (name -> text) to keep."""
+    from experiments.errors import UserError
+    from results.report import report as make_report
+    from results.tables import render
+
+    try:
+        made = make_report(folders, protocol, demo=demo)
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(str(error)) from error
+    terminal = sys.stdout.isatty() and format == "terminal"
+    width = shutil.get_terminal_size().columns if terminal else None
+    print(render(made, format, width=width, colour=terminal))
+    return {f"{protocol}.md": render(made, "md"), f"{protocol}.json": render(made, "json")}
 
 
 def _roots(data_root: Path | None, annotations: Path | None) -> Roots:
@@ -168,12 +185,11 @@ def _roots(data_root: Path | None, annotations: Path | None) -> Roots:
     )
 
 
-def _format(name: str) -> str:
-    from experiments.commands import FORMATS
+def _format(name: str, allowed: Sequence[str]) -> str:
     from experiments.errors import UserError
 
-    if name not in FORMATS:
-        raise UserError(f"--format {name!r}; allowed: {', '.join(FORMATS)}")
+    if name not in allowed:
+        raise UserError(f"--format {name!r}; allowed: {', '.join(allowed)}")
     return name
 
 

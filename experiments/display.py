@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -66,15 +67,16 @@ class Display:
 
 def status_table(rows: Sequence[RunStatus]) -> Table:
     """One row a run: state, epoch, loss, validation top-1, time left, last error."""
-    table = Table(title=count_states([row.state for row in rows]), title_justify="left")
-    table.add_column("run", overflow="fold")
+    title = count_states([row.state for row in rows])
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table.add_column("run", no_wrap=True)
     table.add_column("state")
-    for name in ("epoch", "loss", "val top-1 %", "time left"):
+    for name in ("epoch", "loss", "val %", "left"):
         table.add_column(name, justify="right")
     if any(row.error for row in rows):
-        table.add_column("last error", overflow="fold")
+        table.add_column("last error", max_width=60)
     for row in rows:
-        cells = [row.run_id, f"[{_STYLE[row.state]}]{row.state}[/]", *_cells(row)]
+        cells = [row.run_id.partition("-")[2], f"[{_STYLE[row.state]}]{row.state}[/]", *_cells(row)]
         table.add_row(*cells, *([row.error] if row.error else []))
     return table
 

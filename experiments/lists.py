@@ -50,7 +50,7 @@ class RunData:
         suites = [_read(one, job.roots) for one in spec.suites]
         train = _read(spec.train_list, job.roots, items=trained)
         used = [train, *validation, *suites]
-        digests = {}
+        digests: dict[str, str] = {}
         for one in [spec.train_list, *(spec.validation if trained else ()), *spec.suites]:
             folder = job.roots.annotation_folder(dataset(one.dataset))
             names = [one.label_file]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +32,7 @@ from tcclip.evaluate import EvalList, Scores
 from tcclip.model import Model
 from tcclip.train import Fit
 
-METRICS: tuple[tuple[str, int], ...] = (("top1", 1), ("top5", 5))
+METRICS: tuple[tuple[Literal["top1", "top5"], int], ...] = (("top1", 1), ("top5", 5))
 
 
 class Weights(NamedTuple):
@@ -56,14 +57,8 @@ def keep_scores(
     for number, one in enumerate(lists):
         tables = [_table(one, key, scores[key.label, number]) for key in weights]
         table = pa.concat_tables(tables)
-        write_whole(
-            folder.predictions(one.suite, one.split),
-            lambda path, table=table: _write(table, path),
-        )
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd")
+        write = partial(pq.write_table, table, compression="zstd")
+        write_whole(folder.predictions(one.suite, one.split), write)
 
 
 def _table(one: EvalList, key: Weights, scores: Scores) -> pa.Table:
@@ -128,7 +123,7 @@ def _measure(one: EvalList, key: Weights, scores: Scores) -> Iterator[Measuremen
             views=one.views.label,
             weights=key.weights,
             checkpoint=key.checkpoint,
-            metric=metric,  # type: ignore[arg-type]  # METRICS holds the literals
+            metric=metric,
             value=scores.top(k, labels),
             videos=len(labels),
             unreadable=int((~scores.readable).sum()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import yaml
@@ -64,7 +64,25 @@ def _put(data: dict[str, Any], path: str, value: Any, name: str) -> None:
     data[leaf] = value
 
 
-def check_names(names: Iterable[str], roots: dict[str, BaseModel]) -> None:
+def differences(before: Mapping[str, BaseModel], after: Mapping[str, BaseModel]) -> tuple[str, ...]:
+    """The settings that differ, as sorted `name=value`: the same however they were asked for."""
+    old, new = (
+        dict(flat({root: model.model_dump(mode="json") for root, model in roots.items()}))
+        for roots in (before, after)
+    )
+    return tuple(f"{name}={new[name]}" for name in sorted(new) if old.get(name) != new[name])
+
+
+def flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as (dotted name, value) pairs."""
+    for name, value in data.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def check_names(names: Iterable[str], roots: Mapping[str, BaseModel]) -> None:
     """UserError for a name that is no setting, with the nearest one that is."""
     known = sorted(name for root, model in roots.items() for name in _names(model, root))
     for name in names:

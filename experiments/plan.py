@@ -14,7 +14,7 @@ from experiments.spec import ListSpec, RunSpec
 from protocols.datasets import dataset
 from protocols.protocol import Protocol, Suite
 from results.records import RunKey
-from tcclip.config import ModelConfig
+from tcclip.config import ModelConfig, Settings
 
 MODELS = ("tc_clip", "vifi_clip", "clip")
 #: Text length of LLM-rephrased class names (SPEC 5): CLIP's whole context.
@@ -119,11 +119,20 @@ def resolve(
     model_config = ModelConfig.model_validate({"name": model, **protocol.model})
     if llm:
         model_config = model_config.model_copy(update={"text_length": LLM_TEXT_LENGTH})
-    roots = {"model": model_config, "train": protocol.train, "augment": protocol.augment}
-    overrides.check_names(settings, roots)
-    train = overrides.apply(protocol.train, settings, "train")
-    if model == "clip":  # evaluated as it comes, never trained
+    train = protocol.train
+    if model == "clip":  # evaluated as it comes, never trained: --set train.epochs is not for it
         train = train.model_copy(update={"epochs": 0, "warmup_epochs": 0})
+    roots: dict[str, Settings] = {
+        "model": model_config, "train": train, "augment": protocol.augment,
+    }  # fmt: skip
+    overrides.check_names(settings, roots)
+    model_config = overrides.apply(model_config, settings, "model")
+    augment = overrides.apply(protocol.augment, settings, "augment")
+    if model != "clip":
+        train = overrides.apply(train, settings, "train")
+    changed = overrides.differences(
+        roots, {"model": model_config, "train": train, "augment": augment}
+    )
     train_split = protocol.point_split(dataset_name, point)
     key = RunKey(
         protocol=protocol.name,
@@ -135,14 +144,14 @@ def resolve(
         base_split=point if protocol.axis == "base_split" else None,
         seed=seed,
         demo=protocol.demo,
-        overrides=tuple(f"{name}={value}" for name, value in sorted(settings.items())),
+        overrides=changed,
     )
     labels = dataset(dataset_name).labels(train_split.labels)
     return RunSpec(
         key=key,
-        model=overrides.apply(model_config, settings, "model"),
+        model=model_config,
         train=train,
-        augment=overrides.apply(protocol.augment, settings, "augment"),
+        augment=augment,
         train_list=ListSpec(
             suite="train", dataset=dataset_name, split=train_split, labels=labels, llm=llm
         ),

@@ -5,6 +5,8 @@ Ray schedules and restarts; what is finished, and from where a run goes on, is t
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import shutil
@@ -81,7 +83,9 @@ class RayExecutor:
             run_config=tune.RunConfig(name=name, storage_path=str(self._scratch), verbose=0),
         )
         errors = {}
-        for result in tuner.fit():
+        with contextlib.redirect_stdout(io.StringIO()):  # Tune's banners; the sweep has a display
+            results = tuner.fit()
+        for result in results:
             if result.error is not None and result.config is not None:
                 errors[result.config["run_id"]] = str(result.error)
         return errors

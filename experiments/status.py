@@ -95,4 +95,4 @@ def _left(start: dict[str, Any] | None, step: dict[str, Any] | None) -> float | 
     if start is None or step is None or step["step"] <= start["step"]:
         return None
     speed = (step["step"] - start["step"]) / max(step["time"] - start["time"], 1e-6)
-    return float(start["total_steps"] - step["step"]) / speed
+    return float((start["total_steps"] - step["step"]) / speed)

@@ -8,7 +8,6 @@ rebuilt. Copying twice changes nothing: steps already there are not sent again.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import threading
 import warnings
@@ -19,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments.ledger import Ledger, RunFolder, State
+from experiments.overrides import flat
 from experiments.spec import RunSpec
 from results.records import Result
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-
-log = logging.getLogger(__name__)
 
 RUN_ID, SYNCED, PARENT = "tcclip.run_id", "tcclip.synced", "tcclip.sweep"
 #: MLflow's own limits on one log_batch call.
@@ -66,7 +65,6 @@ class Mirror:
         import mlflow.tracking
 
         # The first connection creates a fresh database; from here on only this process writes.
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         self.client = mlflow.tracking.MlflowClient(self.uri)
 
     def sync(self, specs: Sequence[RunSpec]) -> None:
@@ -180,10 +178,8 @@ class Mirror:
     def _log_parameters(self, mlflow_id: str, spec: RunSpec) -> None:
         from mlflow.entities import Param
 
-        flat = dict(
-            _flat(spec.model_dump(mode="json", include={"key", "model", "train", "augment"}))
-        )
-        params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in flat.items()]
+        chosen = spec.model_dump(mode="json", include={"key", "model", "train", "augment"})
+        params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in flat(chosen)]
         for start in range(0, len(params), BATCH_PARAMS):
             self.client.log_batch(mlflow_id, params=params[start : start + BATCH_PARAMS])
         self.client.log_text(
@@ -215,14 +211,6 @@ def _tags(spec: RunSpec) -> dict[str, str]:
     if key.base_split is not None:
         tags["base split"] = str(key.base_split)
     return tags
-
-
-def _flat(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in data.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _records(folder: RunFolder, copy: _Mirrored) -> Iterator[dict[str, Any]]:
@@ -308,7 +296,6 @@ class Follower:
                     self._complain(error)
 
     def _complain(self, error: Exception) -> None:
-        log.warning("MLflow: %s", error)
         if not self._warned:
             self._warned = True
             self.warn(

@@ -15,8 +15,8 @@ _VIEWS = Views(clips=2)
 #: A model from scratch has no use for the mixing that keeps CLIP's features from overfitting,
 #: and colour is part of the class here: hue and grey would change the label.
 _TRAIN = TrainConfig(
-    epochs=24, warmup_epochs=2, lr=2e-3, lr_min=2e-5, global_batch=32, schedule_batch=16,
-    prompt_lr_scale=1.0, precision="fp32", clip_weights="random", validate_every=4,
+    epochs=12, warmup_epochs=1, lr=2e-3, lr_min=2e-5, global_batch=32, schedule_batch=16,
+    prompt_lr_scale=1.0, precision="fp32", clip_weights="random", validate_every=3,
     mix=MixConfig(probability=0.0),
 )  # fmt: skip
 _AUGMENT = AugmentConfig(resize=36, crop=32, hue=0.0, grey=0.0)

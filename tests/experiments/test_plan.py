@@ -78,12 +78,14 @@ def test_identity_is_what_changes_the_numbers() -> None:
     (three,) = expand(
         Grid("few_shot", datasets=("hmdb51",), shots=(2,), settings={"train.lr": 2e-6})
     )
-    assert three.run_id == one.run_id
+    assert three == one
+    assert two.key.overrides == ("train.lr=3e-06",)
     assert "/" not in one.run_id
 
 
 def test_untrained_clip_has_no_epochs_whatever_is_set() -> None:
     (spec,) = expand(Grid("zero_shot", models=("clip",), settings={"train.epochs": 3}))
+    assert spec == expand(Grid("zero_shot", models=("clip",)))[0]
     assert spec.train.epochs == 0
     assert spec.ensemble_weight is None
 
