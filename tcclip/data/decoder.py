@@ -25,6 +25,7 @@ from tcclip.data.reader import Choose, Clip, UnreadableVideo
 
 #: Processes one video may cost: one a way of reading, and one that died before it began.
 ATTEMPTS = 4
+START_SECONDS = 120
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from tcclip.data.decode_server import serve; "
@@ -117,6 +118,11 @@ class _Process:
                 stderr=subprocess.DEVNULL,
             )
         self._connection = Connection(ours.detach())
+        # A start takes a fraction of a second, or many on a machine that is overloaded: that
+        # time is no video's.
+        if not self._connection.poll(START_SECONDS):
+            self.stop()
+            raise RuntimeError(f"no decoding process came up within {START_SECONDS} s")
 
     def read(
         self, path: Path, choose: Choose, mode: Reader, without: Sequence[str], timeout: float
@@ -129,6 +135,8 @@ class _Process:
                 if not self._connection.poll(timeout):
                     raise _Stopped(way, f"no answer within {timeout:g} s, stopped")
                 kind, *content = self._connection.recv()
+                if kind == "ready":
+                    continue
                 if kind == "trying":
                     (way,) = content
                 elif kind == "choose":
@@ -154,6 +162,8 @@ class _Process:
 
     def stop(self) -> None:
         """Kill the process, whatever it is doing, and wait until it is gone."""
+        if self._connection.closed:
+            return
         self._connection.close()
         os.close(self._memory)
         try:
@@ -163,5 +173,5 @@ class _Process:
             self._popen.wait()
 
     def __del__(self) -> None:
-        if self.owner == os.getpid() and not self._connection.closed:
+        if self.owner == os.getpid():
             self.stop()

@@ -24,7 +24,7 @@ from tcclip.data.draws import draws
 from tcclip.data.shape_video import MOTIONS, PALETTE, SHAPES, draw, write
 
 #: Raise it when the videos or lists change: folders made by an older version are made again.
-VERSION = 1
+VERSION = 2
 SEED = 20240410
 COLOURS = tuple(PALETTE)
 TRAIN_CLIPS, VAL_CLIPS, UNSEEN_CLIPS = 8, 2, 4

@@ -73,7 +73,8 @@ def read_video(
     attempt = _Attempt(path, choose, trying)
     causes = []
     for way in _ways(mode):
-        if way in without:
+        # Whether decord is right is asked of PyAV: where that may not be used, neither may be.
+        if way in without or (way == "decord" and "pyav" in without):
             continue
         try:
             clip = attempt.by(way, only_if_it_pays=mode == "auto")

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from protocols.datasets import DATASETS
+from tcclip.data.annotations import AnnotationError, Item, read_class_names, read_list, sha256_of
+
+
+def _written(tmp_path: Path, text: str, name: str = "list.txt") -> Path:
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a b.mp4 0\nc/d.avi 12\n", "a b.mp4 0\r\nc/d.avi 12", "\ufeffa b.mp4 0\n\nc/d.avi 12\n\n"],
+)
+def test_lists_as_people_write_them(tmp_path: Path, text: str) -> None:
+    assert read_list(_written(tmp_path, text)) == [Item("a b.mp4", 0), Item("c/d.avi", 12)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("only_a_path.mp4", "is not `relative/path label`"),
+        ("a.mp4 wave", "label 'wave' is not a class id"),
+        ("a.mp4 -1", "label '-1' is not a class id"),
+        ("a.mp4 5", "label 5 is out of range; the class list has ids 0 to 4"),
+        ("/a.mp4 1", "leaves the video folder"),
+        ("../a.mp4 1", "leaves the video folder"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+    path = _written(tmp_path, f"fine.mp4 0\n{line}\n")
+    with pytest.raises(AnnotationError) as error:
+        read_list(path, classes=5)
+    assert f"{path}:2" in str(error.value)
+    assert message in str(error.value)
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.from_regex(r"[A-Za-z0-9_\-()#,'&][A-Za-z0-9_\-()#,'& ]{0,20}\.mp4", fullmatch=True),
+            st.integers(0, 999),
+        )
+    ),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_what_is_written_is_read(tmp_path: Path, pairs: list[tuple[str, int]], end: str) -> None:
+    text = end.join(f"{path} {label}" for path, label in pairs)
+    assert read_list(_written(tmp_path, text)) == [Item(*pair) for pair in pairs]
+
+
+def test_class_names(tmp_path: Path) -> None:
+    quoted = 'id,name\n1,"b, c"\n0, a \n2,d, e\n'
+    assert read_class_names(_written(tmp_path, quoted, "l.csv"), 3) == ["a", "b, c", "d, e"]
+    assert read_class_names(_written(tmp_path, '{"1": "b", "0": "a"}', "l.json")) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,name\n0,a\n2,b\n", "ids must be 0 to n-1; 2 names, missing [1]"),
+        ("id,name\n0,a\n0,b\n", "class id 0 is given twice"),
+        ("id,name\nx,a\n", "class id 'x' is not a whole number"),
+        ("id,name\n0, \n", "class 0 has no name"),
+        ("id,name\n0\n", "is not `id,name`"),
+        ("id,name\n", "0 names"),
+        ("id,name\n0,a\n", "1 classes where 2 are expected"),
+    ],
+)
+def test_a_broken_class_list_says_why(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(AnnotationError) as error:
+        read_class_names(_written(tmp_path, text, "labels.csv"), 2)
+    assert message in str(error.value)
+    assert "labels.csv" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"0": 1}'])
+def test_broken_json_is_named(tmp_path: Path, text: str) -> None:
+    with pytest.raises(AnnotationError, match=r"labels\.json"):
+        read_class_names(_written(tmp_path, text, "labels.json"))
+
+
+def test_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(AnnotationError, match="is not UTF-8 text"):
+        read_list(path)
+
+
+def test_digest(tmp_path: Path) -> None:
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_of(_written(tmp_path, "abc")) == digest
+
+
+@pytest.mark.parametrize("name", [name for name, one in DATASETS.items() if not one.embedded])
+def test_published_lists_hold_what_the_protocols_say(
+    published_annotations: Path, name: str
+) -> None:
+    dataset = DATASETS[name]
+    for split in dataset.splits:
+        path = published_annotations / split.annotations
+        if path.exists():
+            items = read_list(path, dataset.labels(split.labels).classes)
+            assert split.videos in (None, len(items)), split.name
+    for labels in dataset.label_sets:
+        for file in filter(None, (labels.file, labels.llm)):
+            assert len(read_class_names(published_annotations / file)) == labels.classes
