@@ -157,7 +157,7 @@ def density_peaks(tokens: Tensor, k: int) -> Tensor:
     denser = density.unsqueeze(1) > density.unsqueeze(2)
     farthest = distance.amax((1, 2), keepdim=True)
     separation = distance.where(denser, farthest).amin(-1)
-    centres = (density * separation).argsort(-1, descending=True, stable=True)[:, :k]
+    centres = (density * separation).argsort(dim=-1, descending=True, stable=True)[:, :k]
     assignment = distance.gather(2, centres.unsqueeze(1).expand(-1, n, -1)).argmin(-1)
     own = torch.arange(k, device=tokens.device).expand(B, k)
     with_centres: Tensor = assignment.scatter(1, centres, own)
