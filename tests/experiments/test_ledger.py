@@ -12,8 +12,8 @@ import pytest
 from experiments import lease as leases
 from experiments.errors import LeaseHeld, LeaseLost, OutputUnusable
 from experiments.files import write_text, write_whole
-from experiments.ledger import Ledger, State
 from experiments.lease import Holder, held, read_holder
+from experiments.ledger import Ledger, State
 from experiments.plan import Grid, expand
 from experiments.spec import RunSpec
 from tests.builders import make_result
@@ -118,8 +118,8 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path, spec: RunSpec) -
 def test_a_running_run_is_not_deleted(tmp_path: Path, spec: RunSpec) -> None:
     ledger = Ledger(tmp_path)
     ledger.enter([spec])
-    with held(ledger.folder(spec.run_id).lease):
-        with pytest.raises(OutputUnusable, match="is running on"):
-            ledger.forget(spec.run_id)
+    lease = ledger.folder(spec.run_id).lease
+    with held(lease), pytest.raises(OutputUnusable, match="is running on"):
+        ledger.forget(spec.run_id)
     ledger.forget(spec.run_id)
     assert not ledger.folder(spec.run_id).path.exists()

@@ -1,0 +1,50 @@
+"""Small real sweeps for tests: the demo's runs with a few epochs, in this process."""
+
+import json
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from experiments.executor import LocalExecutor
+from experiments.ledger import Ledger
+from experiments.plan import Grid, expand
+from experiments.roots import Roots
+from experiments.spec import RunSpec
+from experiments.sweep import Summary, sweep
+from tcclip.config import Execution
+
+#: One epoch trains 12 steps; two make a best and a last one.
+SETTINGS: dict[str, Any] = {"train.epochs": 2, "model.num_frames": 4, "model.context_tokens": 4}
+EXECUTION = Execution(device="cpu", micro_batch=32, eval_batch=64)
+
+
+def small_specs(models: tuple[str, ...] = ("tc_clip",), **settings: Any) -> list[RunSpec]:
+    changed = SETTINGS | {name.replace("__", "."): value for name, value in settings.items()}
+    return expand(Grid("zero_shot", demo=True, models=models, seeds=(0,), settings=changed))
+
+
+def run_sweep(
+    specs: list[RunSpec], out: Path, cache: Path, execution: Execution = EXECUTION
+) -> Summary:
+    return sweep(
+        specs,
+        out=out,
+        roots=Roots(cache=cache),
+        execution=execution,
+        make_executor=lambda: LocalExecutor(1),
+        watch=lambda ledger: nullcontext(),
+    )
+
+
+def numbers(out: Path, spec: RunSpec) -> dict[str, Any]:
+    """What of a result must be equal bit for bit: everything but when and how long."""
+    data = json.loads(Ledger(out).folder(spec.run_id).result.read_text())
+    provenance = data.pop("provenance")
+    return data | {"digests": provenance["digests"]}
+
+
+def copy_cache(cache: Path, target: Path) -> Path:
+    """A cache of one's own, to be damaged."""
+    shutil.copytree(cache / "moving_shapes", target / "moving_shapes")
+    return target

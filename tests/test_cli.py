@@ -1,0 +1,144 @@
+"""The command line as a user meets it: fast, clear about mistakes, at home in any folder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import cli
+from experiments.ledger import Ledger
+from tests.experiments.sweeping import EXECUTION, numbers, run_sweep, small_specs
+
+COMMAND = Path(sys.executable).with_name("tcclip")
+HEAVY = ("torch", "ray", "mlflow", "open_clip", "matplotlib")
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(COMMAND), *arguments],
+        cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("sweep", "--help"),
+        ("sweep", "zero_shot", "--dry-run"),
+        ("sweep", "zero_shot", "--demo", "--dry-run", "--format", "json"),
+        ("status", "--out", "."),
+        ("report", "zero_shot", "--demo", "--out", "."),
+    ],
+)
+def test_quick_commands_import_nothing_heavy(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    code = f"""
+import sys
+sys.argv = ["tcclip", *{arguments!r}]
+import cli
+try:
+    code = cli.main()
+except SystemExit as stop:
+    code = stop.code
+loaded = [name for name in {HEAVY!r} if name in sys.modules]
+print("loaded", loaded, "exit", code, file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.splitlines()[-1] in ("loaded [] exit 0", "loaded [] exit None"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sweep", "zeroshot"), "unknown protocol 'zeroshot'; known: zero_shot, few_shot"),
+        (("sweep", "zero_shot", "--demo", "--datasets", "hmdb51"), "allowed: moving_shapes"),
+        (("sweep", "zero_shot", "--models", "resnet"), "allowed: tc_clip, vifi_clip, clip"),
+        (("sweep", "zero_shot", "--seeds", "one"), "--seeds 'one': not a comma list of integers"),
+        (("sweep", "zero_shot", "--seeds", ","), "--seeds ',' is empty"),
+        (("sweep", "zero_shot", "--set", "train.lrr=1"), "the nearest is 'train.lr'"),
+        (("sweep", "zero_shot", "--set", "train.lr"), "write NAME=VALUE"),
+        (("sweep", "zero_shot", "--demo", "--micro-batch", "5"), "a global batch of 32 cannot"),
+        (("sweep", "zero_shot", "--demo", "--micro-batch", "0"), "--micro-batch 0: "),
+        (("sweep", "zero_shot", "--demo", "--executor", "slurm"), "known: ray, local"),
+        (("sweep", "zero_shot", "--demo", "--device", "tpu"), "--device 'tpu': "),
+        (("sweep", "zero_shot", "--dry-run", "--format", "xml"), "allowed: terminal, md, json"),
+        (("sweep", "zero_shot", "--demo", "--rerun", "nothing*"), "matches none of"),
+        (("status", "--out", "nowhere"), "nowhere holds no runs"),
+        (("report", "zeroshot"), "unknown protocol 'zeroshot'"),
+        (("report", "zero_shot", "--out", "nowhere"), "nowhere"),
+        (("ui", "--out", "nowhere"), "has no mlflow.db yet"),
+    ],
+)
+def test_mistakes_are_one_message_and_exit_2(
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["tcclip", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        sys.exit(cli.main())
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error.replace("\n", "")
+    assert "Traceback" not in error
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    command = ["tcclip", "sweep", "zero_shot", "--demo", "--out", str(tmp_path / "file")]
+    monkeypatch.setattr(sys, "argv", command)
+    assert cli.main() == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_two_ray_workers_in_a_folder_of_namesakes(tmp_path: Path, cache: Path) -> None:
+    """DDP on two CPU workers: the same steps and losses as one, each video predicted once; and
+    nothing of the user's own `results`, `experiments` or `cli.py` is imported, workers included.
+    """
+    for name in ("results", "experiments", "protocols", "tcclip"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the wrong one')")
+    (tmp_path / "cli.py").write_text("raise RuntimeError('the wrong one')")
+    (spec,) = small_specs(train__epochs=1)
+    changed = [part for one in spec.key.overrides for part in ("--set", one)]
+    done = run(
+        "sweep", "zero_shot", "--demo", "--models", "tc_clip", "--seeds", "0", *changed,
+        "--workers-per-run", "2", "--micro-batch", "16", "--device", "cpu", "--out", "two",
+        cwd=tmp_path, TCCLIP_CACHE=str(cache),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "over 3 splits" in done.stdout
+    folder = Ledger(tmp_path / "two").folder(spec.run_id)
+    for split in ("unseen1", "unseen2", "unseen3"):
+        table = pq.read_table(folder.predictions("moving_shapes", split)).to_pandas()
+        counts = table.groupby(["weights", "checkpoint"], observed=True).video.agg(
+            ["size", "nunique"]
+        )
+        assert (counts == 64).all(axis=None)
+        assert table.readable.all()
+    assert run_sweep([spec], tmp_path / "one", cache, EXECUTION).exit_code == 0
+    two, one = _losses(tmp_path / "two", spec.run_id), _losses(tmp_path / "one", spec.run_id)
+    assert len(two) == len(one) == 12
+    assert two == pytest.approx(one, rel=1e-3)
+    result = json.loads(folder.result.read_text())
+    assert result["provenance"]["world_size"] == 2
+    assert result["provenance"]["global_batch"] == 32
+    assert numbers(tmp_path / "two", spec)["key"] == numbers(tmp_path / "one", spec)["key"]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def _losses(out: Path, run_id: str) -> list[float]:
+    lines = Ledger(out).folder(run_id).metrics.read_text().splitlines()
+    return [record["loss"] for record in map(json.loads, lines) if record["kind"] == "step"]
