@@ -8,7 +8,7 @@ mean, and gives the mean and the sample std of those.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,6 @@ class Aggregated:
 
 
 METHOD_COLUMNS = ("model", "variant", "overrides", "origin", "protocol_version")
-_CELL = (*METHOD_COLUMNS, "weights", "checkpoint", "dataset", "part")
 #: seed -> unit -> percent
 _Values = dict[int, dict[str, float]]
 
@@ -94,9 +93,16 @@ def _cell(
     values: _Values, column: Column, protocol: Protocol, missing: tuple[str, ...], partial: bool
 ) -> Aggregated:
     axis, ddof = AXES[protocol.statistic.axis], protocol.statistic.ddof
-    per_seed = {
-        seed: estimate([units[u] for u in column.units if u in units], axis=axis, ddof=ddof)
+    # A seed counts when its model has every unit, or with `partial` any of them.
+    known = {
+        seed: [units[u] for u in column.units if u in units]
         for seed, units in sorted(values.items())
+    }
+    least = 1 if partial else len(column.units)
+    per_seed = {
+        seed: estimate(numbers, axis=axis, ddof=ddof)
+        for seed, numbers in known.items()
+        if len(numbers) >= least
     }
     if not per_seed or (missing and not partial):
         return Aggregated(None, None, per_seed, missing)
@@ -125,44 +131,50 @@ def _over_seeds(models: Iterable[Estimate]) -> Estimate:
 
 def _values(table: pd.DataFrame, protocol: Protocol) -> dict[CellKey, _Values]:
     """The table's numbers by cell, seed and unit of the paper's statistic."""
-    numbers = select(table, protocol)
+    methods = _methods(table)
     values: dict[CellKey, _Values] = defaultdict(dict)
-    methods: dict[tuple[object, ...], Method] = {}
-    names = (*_CELL, "seed", "unit", "value")
-    for row in zip(*(numbers[name].tolist() for name in names), strict=True):
-        method = methods.get(row[:5])
-        if method is None:
-            method = methods[row[:5]] = Method(*row[:5])
-        key = CellKey(method, row[5], row[6], (row[7], row[8]))
-        values[key].setdefault(row[9], {})[row[10]] = row[11]
+    for column, numbers in select(table, protocol):
+        keys: dict[tuple[Method, str, str], CellKey] = {}
+        names = ("run_id", "weights", "checkpoint", "seed", "unit", "value")
+        rows = zip(*(numbers[name].tolist() for name in names), strict=True)
+        for run_id, weights, checkpoint, seed, unit, value in rows:
+            place = methods[run_id], weights, checkpoint
+            if place not in keys:
+                keys[place] = CellKey(*place, column.key)
+            values[keys[place]].setdefault(seed, {})[unit] = value
     return values
 
 
-def select(table: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
-    """The numbers of `protocol`'s columns, with `part` and the averaged `unit` named.
+def _methods(table: pd.DataFrame) -> dict[str, Method]:
+    """run_id -> the row it belongs to; equal ones are one object."""
+    runs = table.drop_duplicates("run_id")
+    found: dict[str, Method] = {}
+    same: dict[Method, Method] = {}
+    rows = zip(*(runs[name].tolist() for name in ("run_id", *METHOD_COLUMNS)), strict=True)
+    for run_id, *fields in rows:
+        method = Method(*fields)
+        found[run_id] = same.setdefault(method, method)
+    return found
+
+
+def select(table: pd.DataFrame, protocol: Protocol) -> Iterator[tuple[Column, pd.DataFrame]]:
+    """Each column's numbers, the averaged `unit` (split or base split) named beside them.
 
     Other suites, views and metrics than the published table's stay in the long table only.
     """
-    import pandas as pd
-
-    layout = pd.DataFrame(
-        [
-            {
-                "suite": c.suite, "dataset": c.dataset, "metric": c.metric, "views": c.views,
-                "trained_on": c.trained_on, "shots": c.shots, "part": c.part,
-            }
-            for c in columns(protocol)
-            if c.part != HARMONIC
-        ]
-    ).astype({"shots": "Int64"})  # fmt: skip
-    on = ["suite", "dataset", "metric", "views", "trained_on", "shots"]
-    plain = table.astype({name: "object" for name in on if name != "shots"})
-    numbers = plain.merge(layout, on=on, how="inner")
-    if protocol.statistic.axis == "base_splits":
-        unit = "s" + numbers["base_split"].astype("string")
-    else:
-        unit = numbers["split"].astype("string")
-    return numbers.assign(unit=unit)
+    for column in columns(protocol):
+        if column.part == HARMONIC:
+            continue
+        wanted = table["suite"] == column.suite
+        for name in ("dataset", "metric", "views", "trained_on"):
+            wanted &= table[name] == getattr(column, name)
+        if column.shots is not None:
+            wanted &= (table["shots"] == column.shots).fillna(False)
+        numbers = table[wanted]
+        if protocol.statistic.axis == "base_splits":
+            yield column, numbers.assign(unit="s" + numbers["base_split"].astype("string"))
+        else:
+            yield column, numbers.assign(unit=numbers["split"])
 
 
 def _harmonic_cells(
@@ -221,9 +233,11 @@ class Expected:
                 self._unfinished[method_of(one.key), _point(one.key)] = one
         self._seeds: dict[tuple[Method, str], set[int]] = defaultdict(set)
         self._shots: dict[tuple[Method, str], set[int | None]] = defaultdict(set)
+        self._all_seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
         for method, (trained_on, shots, _, seed) in (*self._unfinished, *self._finished):
             self._seeds[method, trained_on].add(seed)
             self._shots[method, trained_on].add(shots)
+            self._all_seeds[method.overrides, trained_on].add(seed)
 
     def seeds(self, method: Method, trained_on: str) -> tuple[int, ...]:
         """The seeds a cell needs."""
@@ -233,12 +247,7 @@ class Expected:
 
     def other_seeds(self, method: Method, trained_on: str) -> tuple[int, ...]:
         """Seeds that methods under the same settings have on the same data and this one has not."""
-        others = {
-            seed
-            for (other, name), seeds in self._seeds.items()
-            if name == trained_on and other.overrides == method.overrides
-            for seed in seeds
-        }
+        others = self._all_seeds[method.overrides, trained_on]
         return tuple(sorted(others - self._seeds[method, trained_on]))
 
     def cells(self, values: Mapping[CellKey, _Values]) -> list[CellKey]:

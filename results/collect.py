@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
+from results.longtable import LongTable
 from results.records import SCHEMA_VERSION, Failure, Result, RunKey
 from results.source import Source, open_source
 
@@ -59,42 +60,14 @@ class Unfinished:
 class Collected:
     """Everything under some output folders that a report is made of.
 
-    `table` has a row a number: the columns of `RUN_COLUMNS` (the run and its provenance) and of
-    `NUMBER_COLUMNS` (what was measured; `value` in percent of `videos`).
+    `table` is the long table (results/longtable.py): a row a number, the columns of
+    `RUN_COLUMNS` (the run and its provenance) and of `NUMBER_COLUMNS` (what was measured;
+    `value` in percent of `videos`).
     """
 
     table: pd.DataFrame
     problems: tuple[Problem, ...]
     unfinished: tuple[Unfinished, ...]
-
-
-#: `trained_on` is the key's data set; `dataset` that of the measurement.
-KEY_COLUMNS = (
-    "protocol", "protocol_version", "trained_on", "model", "variant", "shots", "base_split",
-    "seed", "demo", "overrides", "origin",
-)  # fmt: skip
-SELECTION_COLUMNS = ("rule", "best_epoch", "best_value", "last_epoch", "last_value")
-PROVENANCE_COLUMNS = (
-    "git_commit", "git_dirty", "packages", "python", "platform", "device", "world_size",
-    "micro_batch", "global_batch", "precision", "started", "finished", "wall_seconds",
-    "gpu_hours", "digests", "readers", "videos_expected", "videos_missing", "videos_unreadable",
-)  # fmt: skip
-RUN_COLUMNS = (
-    "run_id", "out", *KEY_COLUMNS, *SELECTION_COLUMNS, "parameters", *PROVENANCE_COLUMNS,
-)  # fmt: skip
-NUMBER_COLUMNS = (
-    "suite", "dataset", "split", "classes", "views", "weights", "checkpoint", "metric", "value",
-    "videos", "unreadable",
-)  # fmt: skip
-_MAPPINGS = ("packages", "digests", "readers")
-#: Numbers that may be absent: pandas' nullable integers.
-_OPTIONAL_INTEGERS = ("shots", "base_split")
-_PLAIN = frozenset({
-    "protocol_version", "seed", "demo", "best_epoch", "best_value", "last_epoch", "last_value",
-    "parameters", "world_size", "micro_batch", "global_batch", "wall_seconds", "gpu_hours",
-    "videos_expected", "videos_missing", "videos_unreadable", "git_dirty", "classes", "value",
-    "videos", "unreadable",
-})  # fmt: skip
 
 
 def collect(
@@ -115,13 +88,24 @@ def collect(
     return reading.collected()
 
 
+@dataclass(frozen=True)
+class _Read:
+    """A usable result: its number in the long table, and what tells it from another."""
+
+    number: int
+    out: str
+    key: RunKey
+    measured: int
+
+
 @dataclass
 class _Reading:
-    """What has been read so far: one entry a usable result, measurements in columns."""
+    """What has been read so far. Results go into the long table at once and are not kept."""
 
     protocol: str | None
     demo: bool | None
-    results: dict[str, tuple[Result, str]] = field(default_factory=dict)
+    table: LongTable = field(default_factory=LongTable)
+    results: dict[str, _Read] = field(default_factory=dict)
     withdrawn: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     unfinished: dict[str, Unfinished] = field(default_factory=dict)
@@ -149,26 +133,29 @@ class _Reading:
         elif run_id in self.results or run_id in self.withdrawn:
             self._again(source, result)
         else:
-            self.results[run_id] = (result, source.out)
+            number = self.table.add(result, source.out)
+            measured = hash(result.measurements)
+            self.results[run_id] = _Read(number, source.out, result.key, measured)
 
     def _again(self, source: Source, result: Result) -> None:
         """The same run in a second output folder: counted once, or not at all if they disagree."""
-        first, out = self.results.get(result.run_id, (None, ""))
-        if first is not None and first.measurements == result.measurements:
-            self._problem("duplicate", source, result.run_id, f"also in {out}; counted once")
+        first = self.results.get(result.run_id)
+        if first is not None and first.measured == hash(result.measurements):
+            self._problem("duplicate", source, result.run_id, f"also in {first.out}; counted once")
             return
         self._problem(
             "conflict", source, result.run_id,
-            f"other numbers than the same run in {out or 'another output folder'}; "
-            "neither is used, report the folders one by one",
+            f"other numbers than the same run in {first.out if first else 'other output folders'}; "
+            "none is used, report the folders one by one",
         )  # fmt: skip
         if first is not None:
-            self._withdraw(result.run_id, "two results that disagree")
+            self._withdraw(result.run_id, "results that disagree")
 
     def _withdraw(self, run_id: str, cause: str) -> None:
-        result, out = self.results.pop(run_id)
+        one = self.results.pop(run_id)
+        self.table.take_back(one.number)
         self.withdrawn.add(run_id)
-        self.unfinished[run_id] = Unfinished(run_id, out, "stale", cause, result.key)
+        self.unfinished[run_id] = Unfinished(run_id, one.out, "stale", cause, one.key)
 
     def _problem(self, kind: ProblemKind, source: Source, run_id: str, message: str) -> None:
         file = source.where(run_id, "result.json")
@@ -191,23 +178,21 @@ class _Reading:
         # Finished in one output folder is finished, whatever a second one says.
         unfinished = [one for name, one in self.unfinished.items() if name not in self.results]
         return Collected(
-            _table(self.results.values()), tuple(self.problems),
+            self.table.frame(), tuple(self.problems),
             tuple(sorted(unfinished, key=lambda one: one.run_id)),
         )  # fmt: skip
 
     def _same_key_twice(self) -> None:
         """Two results for one point of the grid: an average over both would count it twice."""
         by_key: dict[RunKey, list[str]] = {}
-        for run_id, (result, _) in self.results.items():
-            by_key.setdefault(result.key, []).append(run_id)
-        for run_ids in by_key.values():
-            for run_id in run_ids if len(run_ids) > 1 else ():
+        for run_id, one in self.results.items():
+            by_key.setdefault(one.key, []).append(run_id)
+        for run_ids in (ids for ids in by_key.values() if len(ids) > 1):
+            for run_id in run_ids:
                 others = ", ".join(other for other in run_ids if other != run_id)
-                message = f"stands for the same point of the grid as {others}; neither is used"
-                out = self.results[run_id][1]
-                self.problems.append(
-                    Problem("conflict", out, f"runs/{run_id}/result.json", message)
-                )
+                message = f"stands for the same point of the grid as {others}; none is used"
+                file = f"runs/{run_id}/result.json"
+                self.problems.append(Problem("conflict", self.results[run_id].out, file, message))
                 self._withdraw(run_id, f"same point of the grid as {others}")
 
 
@@ -263,45 +248,3 @@ def _heartbeat(lease: bytes | None) -> float | None:
         return float(json.loads(lease)["heartbeat"])
     except (ValueError, KeyError, TypeError):
         return 0.0  # half-written: somebody held it once
-
-
-def _table(results: Iterable[tuple[Result, str]]) -> pd.DataFrame:
-    """The long table. Run columns are repeated by position, which keeps 10,000 runs small."""
-    import pandas as pd
-
-    runs: dict[str, list[Any]] = {name: [] for name in RUN_COLUMNS}
-    numbers: dict[str, list[Any]] = {name: [] for name in NUMBER_COLUMNS}
-    counts: list[int] = []
-    for result, out in results:
-        for name, value in _run_values(result, out).items():
-            runs[name].append(value)
-        counts.append(len(result.measurements))
-        for one in result.measurements:
-            for name, value in one.__dict__.items():
-                numbers[name].append(value)
-    index = pd.Series(range(len(counts)), dtype="int64").repeat(counts).to_numpy()
-    columns = {name: _column(name, values).take(index) for name, values in runs.items()}
-    columns |= {name: _column(name, values) for name, values in numbers.items()}
-    return pd.DataFrame({name: column.array for name, column in columns.items()})
-
-
-def _column(name: str, values: list[Any]) -> pd.Series[Any]:
-    import pandas as pd
-
-    if name in _OPTIONAL_INTEGERS:
-        return pd.Series(values, dtype="Int64")
-    if name in _PLAIN:
-        return pd.Series(values, dtype=None if values else "object")
-    return pd.Series(pd.Categorical(values))
-
-
-def _run_values(result: Result, out: str) -> dict[str, Any]:
-    key, provenance = result.key.__dict__, result.provenance.__dict__
-    values = {"run_id": result.run_id, "out": out, "parameters": result.parameters}
-    values |= {name: key["dataset" if name == "trained_on" else name] for name in KEY_COLUMNS}
-    values["overrides"] = ", ".join(result.key.overrides)
-    values |= {name: getattr(result.selection, name) for name in SELECTION_COLUMNS}
-    for name in PROVENANCE_COLUMNS:
-        value = provenance[name]
-        values[name] = json.dumps(value, sort_keys=True) if name in _MAPPINGS else value
-    return values

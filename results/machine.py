@@ -19,8 +19,15 @@ DECIMALS = 6
 
 
 def to_json(report: Report) -> str:
-    """The report as JSON, numbers in percent."""
-    return json.dumps(data(report), indent=1, ensure_ascii=False) + "\n"
+    """The report as JSON, numbers in percent: a line a field, a line a list's item."""
+    fields = []
+    for name, value in data(report).items():
+        if isinstance(value, list) and value:
+            items = ",\n  ".join(json.dumps(item, ensure_ascii=False) for item in value)
+            fields.append(f' "{name}": [\n  {items}\n ]')
+        else:
+            fields.append(f' "{name}": {json.dumps(value, ensure_ascii=False)}')
+    return "{\n" + ",\n".join(fields) + "\n}\n"
 
 
 def data(report: Report) -> dict[str, Any]:

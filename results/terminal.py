@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text as Styled
 
 from results.grid import Grid, Text, caption, count, grid, panels, superscript
@@ -17,38 +17,50 @@ STYLES = {
     "within": "green", "above": "cyan", "below": "red", "missing": "yellow", "partial": "yellow",
     "published": "dim", "chance": "dim",
 }  # fmt: skip
-#: Columns of padding and rule between two table columns.
+#: Spaces between two columns.
 _GAP = 2
+#: Characters a model's name keeps in a narrow terminal, whatever else does not fit.
+_SHORTEST_NAME = 16
 
 
 def render(report: Report, *, width: int, colour: bool) -> str:
-    """The report in at most `width` characters a line."""
-    console = Console(
-        file=io.StringIO(), width=width, highlight=False, legacy_windows=False,
-        force_terminal=colour, color_system="standard" if colour else None, emoji=False,
-        markup=False,
-    )  # fmt: skip
-    console.print(Styled(report.protocol.title, style="bold"))
-    tables = [grid(report, part) for part in _split(report, width)]
-    for one in (one for one in tables if one.lines):
-        console.print(_table(one))
-        console.print()
-    if not report.rows:
-        console.print("No finished run.")
-    for line in caption(report):
-        console.print(Styled(line, style="dim"))
+    """The report in at most `width` characters a line, unless a single column needs more."""
+    lines = [Styled(report.protocol.title, style="bold")]
+    for one in (grid(report, part) for part in _split(report, width)):
+        if one.lines:
+            lines += [*_table(one, width), Styled()]
+    lines += [] if report.rows else [Styled("No finished run.")]
+    lines += [part for text in caption(report) for part in _wrapped(text, width, style="dim")]
     for number, note in enumerate(report.notes, start=1):
-        console.print(f"{superscript([number])} {note}")
+        lines += _wrapped(f"{superscript([number])} {note}", width)
     for problem in report.problems:
-        console.print(Styled(f"not used as it is: {problem}", style="red"))
+        lines += _wrapped(f"not used as it is: {problem}", width, style="red")
     if report.unfinished:
-        console.print(
-            Styled(f"{count(len(report.unfinished), 'run')} not finished:", style="yellow")
-        )
+        text = f"{count(len(report.unfinished), 'run')} not finished:"
+        lines.append(Styled(text, style="yellow"))
     for run in report.unfinished:
-        console.print(f"  {run.run_id}: {run}")
-    assert isinstance(console.file, io.StringIO)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().split("\n"))
+        lines += _wrapped(f"  {run.run_id}: {run}", width)
+    return _printed(lines, colour)
+
+
+def _wrapped(text: str, width: int, style: str = "") -> list[Styled]:
+    wrapped = textwrap.wrap(
+        text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return [Styled(line, style=style) for line in wrapped]
+
+
+def _printed(lines: Sequence[Styled], colour: bool) -> str:
+    if not colour:
+        return "".join(line.plain.rstrip() + "\n" for line in lines)
+    file = io.StringIO()
+    console = Console(
+        file=file, force_terminal=True, color_system="standard", highlight=False,
+        legacy_windows=False,
+    )  # fmt: skip
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    return file.getvalue()
 
 
 def _split(report: Report, width: int) -> list[list[Column]]:
@@ -74,34 +86,49 @@ def _fill(report: Report, panel: Sequence[Column], width: int) -> list[list[Colu
     return parts
 
 
-def _cells(one: Grid) -> list[list[str]]:
+def _columns(one: Grid) -> list[list[str]]:
     """Every column's texts, headings first."""
-    heads = [[title] for title in one.labels]
+    columns = [[title] for title in one.labels]
     for heading in one.headings:
-        heads += [[heading.title, heading.paper], [heading.seeds]]
+        columns += [[heading.title, heading.paper], [heading.seeds]]
     for line in one.lines:
-        for column, text in zip(
-            heads, (*line.labels, *(t.marked for t in line.texts)), strict=True
-        ):
+        texts = (*line.labels, *(text.marked for text in line.texts))
+        for column, text in zip(columns, texts, strict=True):
             column.append(text)
-    return heads
+    return columns
+
+
+def _widths(one: Grid) -> list[int]:
+    return [max(map(len, column)) for column in _columns(one)]
 
 
 def _needed(one: Grid) -> int:
-    return sum(max(map(len, column)) + _GAP for column in _cells(one))
+    return sum(_widths(one)) + _GAP * (len(one.labels) + 2 * len(one.headings) - 1)
 
 
-def _table(one: Grid) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for title in one.labels:
-        table.add_column(f"\n{title}", no_wrap=title != one.labels[0], overflow="fold")
-    for heading in one.headings:
-        table.add_column(f"{heading.title}\n{heading.paper}", justify="right", no_wrap=True)
-        table.add_column(f"\n{heading.seeds}", justify="right", no_wrap=True)
+def _table(one: Grid, width: int) -> list[Styled]:
+    """The table's lines. Model names too long for `width` are wrapped."""
+    widths = _widths(one)
+    widths[0] = min(widths[0], max(_SHORTEST_NAME, width - (_needed(one) - widths[0])))
+    none = [""] * len(one.labels)
+    above = [text for heading in one.headings for text in (heading.title, "")]
+    below = [text for heading in one.headings for text in (heading.paper, heading.seeds)]
+    lines = [
+        _line(none, [Text(text) for text in above], widths, style="bold"),
+        _line(one.labels, [Text(text) for text in below], widths, style="bold"),
+    ]
     for line in one.lines:
-        table.add_row(*line.shown_labels, *(_styled(text) for text in line.texts))
-    return table
+        first, *others = textwrap.wrap(line.shown_labels[0], widths[0]) or [""]
+        lines.append(_line([first, *line.shown_labels[1:]], line.texts, widths))
+        lines += [Styled("  " + more) for more in others]
+    return lines
 
 
-def _styled(text: Text) -> Styled:
-    return Styled(text.marked, style=STYLES.get(text.kind, ""))
+def _line(
+    labels: Sequence[str], texts: Sequence[Text], widths: Sequence[int], style: str = ""
+) -> Styled:
+    gap = " " * _GAP
+    line = Styled(gap.join(map(str.ljust, labels, widths)), style=style)
+    for text, room in zip(texts, widths[len(labels) :], strict=True):
+        line.append(gap + text.marked.rjust(room), style=STYLES.get(text.kind, ""))
+    return line

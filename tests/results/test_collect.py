@@ -1,0 +1,136 @@
+"""Collecting: several output folders, remote locations, states of unfinished runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import protocols
+from results.collect import collect
+from results.longtable import NUMBER_COLUMNS, RUN_COLUMNS
+from results.report import report
+from results.tables import render
+from tests.results import builder
+
+PROTOCOL = protocols.get("zero_shot", demo=True)
+
+
+def write(out: Path, seed: int, value: float = 50.0) -> Path:
+    of = builder.key(PROTOCOL, seed=seed)
+    return builder.write_result(out, builder.result(PROTOCOL, of, lambda *_: value))
+
+
+def test_a_row_a_number_with_key_and_provenance(tmp_path: Path) -> None:
+    write(tmp_path, 0)
+    write(tmp_path, 1)
+    table = collect(tmp_path).table
+    # 3 splits x 2 epochs x 2 weight sets x 2 metrics.
+    assert len(table) == 2 * 24
+    assert tuple(table.columns) == (*RUN_COLUMNS, *NUMBER_COLUMNS)
+    assert set(table["seed"]) == {0, 1} and set(table["value"]) == {50.0}
+    assert json.loads(table["packages"].iloc[0]) == {"torch": "2.8.0"}
+
+
+def test_several_folders_are_merged(tmp_path: Path) -> None:
+    write(tmp_path / "a", 0, 40.0)
+    write(tmp_path / "b", 1, 60.0)
+    shown = report([tmp_path / "a", tmp_path / "b"], "zero_shot", demo=True)
+    ours = shown.rows[0].cells[0].ours
+    assert ours is not None and ours.seeds is not None
+    assert (ours.seeds.mean, ours.seeds.n) == (50.0, 2)
+
+
+def test_the_same_run_in_two_folders_counts_once(tmp_path: Path) -> None:
+    write(tmp_path / "a", 0)
+    write(tmp_path / "b", 0)
+    found = collect([tmp_path / "a", tmp_path / "b"])
+    assert len(found.table) == 24
+    (problem,) = found.problems
+    assert problem.kind == "duplicate" and "counted once" in problem.message
+
+
+def test_two_results_of_one_run_that_disagree_are_both_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "a", 0, 40.0)
+    write(tmp_path / "b", 0, 60.0)
+    write(tmp_path / "b", 1, 60.0)
+    found = collect([tmp_path / "a", tmp_path / "b"])
+    assert set(found.table["seed"]) == {1}
+    assert [one.kind for one in found.problems] == ["conflict"]
+    assert [one.cause for one in found.unfinished] == ["results that disagree"]
+
+
+def test_finished_in_one_folder_is_finished(tmp_path: Path) -> None:
+    write(tmp_path / "a", 0)
+    builder.write_failure(tmp_path / "b", builder.key(PROTOCOL, seed=0), "out of memory")
+    assert report([tmp_path / "b", tmp_path / "a"], "zero_shot", demo=True).complete
+
+
+def test_a_remote_location_reads_the_same(tmp_path: Path) -> None:
+    write(tmp_path, 0)
+    builder.write_failure(tmp_path, builder.key(PROTOCOL, seed=1), "out of memory")
+    here = report(tmp_path, "zero_shot", demo=True)
+    there = report(tmp_path.as_uri(), "zero_shot", demo=True)
+    assert render(there, "md") == render(here, "md")
+    with pytest.raises(FileNotFoundError, match="no such output folder: file:"):
+        collect((tmp_path / "none").as_uri())
+
+
+def test_states_of_unfinished_runs(tmp_path: Path) -> None:
+    states = {}
+    for seed, (state, name, content) in enumerate(
+        (
+            ("planned", "run.log", ""),
+            ("running", "lease", json.dumps({"heartbeat": time.time()})),
+            ("stale", "lease", json.dumps({"heartbeat": 1.0})),
+            ("stale", "lease", "{"),
+            ("stale", "metrics.jsonl", ""),
+            ("failed", "failure.json", "{"),
+        )
+    ):
+        folder = builder.write_spec(tmp_path, builder.key(PROTOCOL, seed=seed))
+        (folder / name).write_text(content)
+        states[folder.name] = state
+    assert {one.run_id: one.state for one in collect(tmp_path).unfinished} == states
+
+
+def test_other_protocols_are_not_this_reports(tmp_path: Path) -> None:
+    write(tmp_path, 0)
+    other = builder.key(protocols.get("few_shot"), shots=2)
+    builder.write_spec(tmp_path, other)
+    found = collect(tmp_path, "zero_shot", demo=True)
+    assert not found.unfinished and not found.problems and len(found.table) == 24
+
+
+def test_an_empty_folder_is_an_empty_report(tmp_path: Path) -> None:
+    shown = report(tmp_path, "zero_shot", demo=True)
+    assert not shown.complete and not shown.rows
+    for format in ("terminal", "md", "json", "csv", "latex", "html"):
+        assert render(shown, format)
+    assert "No finished run." in render(shown, "md")
+
+
+def test_missing_folders_and_unknown_names_are_clear(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such output folder"):
+        report(tmp_path / "none", "zero_shot")
+    with pytest.raises(ValueError, match="unknown protocol 'zero'; known: zero_shot"):
+        report(tmp_path, "zero")
+    with pytest.raises(ValueError, match="unknown format 'xls'; known: terminal, md, json"):
+        render(report(tmp_path, "zero_shot"), "xls")
+
+
+def test_a_report_imports_neither_torch_nor_ray_nor_matplotlib(tmp_path: Path) -> None:
+    write(tmp_path, 0)
+    code = (
+        "import sys; from results.report import report; from results.tables import render;"
+        "print(render(report(sys.argv[1], 'zero_shot', demo=True), 'md'));"
+        "print(sorted({'torch', 'ray', 'mlflow', 'matplotlib'} & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip().endswith("[]")
