@@ -26,8 +26,8 @@ ORPHAN_FACTOR = 4
 def serve(descriptor: int, memory: int, timeout: float) -> None:
     """Answer requests (path, mode, ways not to take) on the connection `descriptor`.
 
-    Messages back: ("ready",) at the start; ("trying", way), ("choose", frames) answered with
-    indices, and at last ("clip", shape, frames, reader, damaged) with the pixels in the file `memory`,
+    Messages back: ("ready",) at the start; ("trying", way); ("choose", frames), answered with
+    indices; at last ("clip", shape, frames, reader, damaged) with the pixels in `memory`,
     ("unreadable", cause) or ("error", what).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)

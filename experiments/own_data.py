@@ -1,0 +1,104 @@
+"""A user's own data set from a small YAML file, without code.
+
+name: gestures
+title: My gestures            # optional
+videos: /data/gestures        # folder; relative paths start at this file's folder
+labels: labels.csv            # or {all: labels.csv, novel: novel.csv}
+flip: false                   # optional: does a mirrored clip keep its class? (true)
+splits:
+  train_4shot: train4.txt     # or {annotations: novel.txt, labels: novel}
+  val: val.txt
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from experiments.errors import MissingData, UserError
+from protocols.datasets import DATASETS, Dataset, LabelSet, Split
+from tcclip.config import Settings
+from tcclip.data.annotations import AnnotationError, read_class_names, read_list
+
+
+class OwnSplit(Settings):
+    """One list of the file, and the label set its ids index."""
+
+    annotations: str
+    labels: str = "all"
+
+
+class OwnFile(Settings):
+    """The YAML file's content."""
+
+    name: str
+    title: str | None = None
+    videos: Path
+    labels: str | dict[str, str]
+    flip: bool = True
+    splits: dict[str, str | OwnSplit]
+
+
+class OwnData(Settings):
+    """A user's data set and its folders, absolute."""
+
+    dataset: Dataset
+    annotations: Path
+    videos: Path
+
+
+def read_own(path: Path) -> OwnData:
+    """The data set that `path` describes, its lists counted. UserError naming what is wrong."""
+    content = _content(path)
+    if content.name in DATASETS:
+        raise UserError(f"{path}: the name {content.name!r} is taken; choose another")
+    folder = path.absolute().parent
+    named = {"all": content.labels} if isinstance(content.labels, str) else content.labels
+    try:
+        labels = tuple(
+            LabelSet(name=name, file=file, classes=len(read_class_names(folder / file)))
+            for name, file in named.items()
+        )
+        dataset = Dataset(
+            name=content.name,
+            title=content.title or content.name,
+            splits=tuple(_split(folder, name, one) for name, one in content.splits.items()),
+            label_sets=labels,
+            flip=content.flip,
+        )
+        for split in dataset.splits:
+            read_list(folder / split.annotations, dataset.labels(split.labels).classes)
+    except FileNotFoundError as error:
+        raise MissingData(f"{path}: {error.filename} is not there") from error
+    except (AnnotationError, ValidationError) as error:
+        raise UserError(f"{path}: {error}") from error
+    return OwnData(dataset=dataset, annotations=folder, videos=folder / content.videos.expanduser())
+
+
+def _split(folder: Path, name: str, one: str | OwnSplit) -> Split:
+    split = OwnSplit(annotations=one) if isinstance(one, str) else one
+    videos = len(read_list(folder / split.annotations))
+    return Split(name=name, annotations=split.annotations, labels=split.labels, videos=videos)
+
+
+def _content(path: Path) -> OwnFile:
+    try:
+        return OwnFile.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping. UserError if it is not there, or is none."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not there") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected `name: value` lines, got {type(content).__name__}")
+    return content

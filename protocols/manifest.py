@@ -1,0 +1,36 @@
+"""What the published annotation set holds: paths, digests and counts, as facts.
+
+The files are third-party data; the project downloads and verifies them, and holds none.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+from tcclip.config import Settings
+
+#: Where the set was published, and the commit whose files the manifest describes.
+REPOSITORY = "naver-ai/tc-clip"
+COMMIT = "8728fe4"
+
+
+class Entry(Settings):
+    """One file. `lines`: videos of a list; `classes`: names of a label file.
+
+    Without `sha256` nobody has had the file yet: its name is known, its content is not.
+    """
+
+    path: str
+    sha256: str | None = None
+    bytes: int | None = None
+    lines: int | None = None
+    classes: int | None = None
+
+
+@cache
+def manifest() -> tuple[Entry, ...]:
+    """Every file of the published set, by path."""
+    content = json.loads(Path(__file__).with_name("manifest.json").read_text())
+    return tuple(Entry.model_validate(one) for one in content["files"])
