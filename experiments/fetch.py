@@ -162,6 +162,7 @@ def _download(url: str, part: Path, size: int | None, report: Callable[[int], No
             _continue(url, part, size, report)
             return
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code < HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise _Unavailable(f"{url}: HTTP {error.code} {error.reason}") from error
             cause: Exception = error

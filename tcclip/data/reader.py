@@ -122,7 +122,12 @@ class _Attempt:
     def _decord(self, only_if_it_pays: bool) -> Clip | None:
         # The survey is PyAV's work: if it hangs, it is PyAV that hangs.
         self.trying("pyav")
-        found = survey(self.path)
+        try:
+            found = survey(self.path)
+        except DecodingError:
+            if only_if_it_pays:
+                return None  # what is wrong with the file, reading it forward will tell
+            raise
         if found.wrong and only_if_it_pays:
             return None
         if found.wrong:

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from experiments import datacheck
+from experiments.datacheck import Finding, Progress, check
+from experiments.errors import UserError
+from experiments.own_data import read_own
+from experiments.roots import Roots
+from protocols.datasets import HMDB51, MOVING_SHAPES, Dataset
+from tcclip.data.annotations import read_list
+
+
+@pytest.fixture
+def own(shapes: Path, tmp_path: Path) -> tuple[Dataset, Roots]:
+    """Four videos: fine, missing, unreadable, short; one is in a training and a test list."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    source = shapes / "videos" / read_list(shapes / "splits" / "val.txt")[0].path
+    shutil.copy(source, videos / "fine.mp4")
+    (videos / "broken.mp4").write_bytes(b"no video at all")
+    (tmp_path / "labels.csv").write_text("id,name\n0,wave\n1,nod\n")
+    (tmp_path / "train.txt").write_text("fine.mp4 0\nbroken.mp4 1\nfine.mp4 0\n")
+    (tmp_path / "val.txt").write_text("fine.mp4 0\ngone.mp4 1\n")
+    (tmp_path / "own.yaml").write_text(
+        "name: mine\nvideos: videos\nlabels: labels.csv\nsplits: {train: train.txt, val: val.txt}\n"
+    )
+    one = read_own(tmp_path / "own.yaml")
+    return one.dataset, Roots(cache=tmp_path / "cache", own=(one,))
+
+
+def test_everything_that_can_be_wrong(own: tuple[Dataset, Roots]) -> None:
+    found = check(*own, decode="all", frames=100)
+    assert (found.listed, found.found, found.missing) == (3, 2, 1)
+    assert (found.decoded, found.undecodable, found.too_short, found.leaked) == (2, 1, 1, 1)
+    train, val = found.splits
+    assert (train.listed, train.missing, train.repeated) == (3, 0, 1)
+    assert (val.listed, val.missing, val.repeated) == (2, 1, 0)
+    assert found.examples["missing"] == ("gone.mp4",)
+    assert found.examples["leaked"] == found.examples["too_short"] == ("fine.mp4",)
+    assert "broken.mp4 (pyav: cannot be opened" in found.examples["undecodable"][0]
+    assert not found.complete
+
+
+def test_without_decoding_only_existence_counts(own: tuple[Dataset, Roots]) -> None:
+    found = check(*own, splits=["train"])
+    assert (found.decoded, found.undecodable, found.missing) == (0, 0, 0)
+    assert found.complete
+
+
+def test_a_stopped_check_goes_on(
+    own: tuple[Dataset, Roots], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state" / "mine.jsonl"
+    first = check(*own, decode="all", state=state)
+    with state.open("a") as file:
+        file.write('{"file": "cut sho')
+    monkeypatch.setattr(datacheck, "_decode", None)
+    assert check(*own, decode="all", state=state) == first
+    monkeypatch.undo()
+    (tmp_path / "videos" / "broken.mp4").write_bytes(b"another content")
+    steps: list[Progress] = []
+    check(*own, decode="all", state=state, progress=steps.append)
+    assert [step.done for step in steps if step.stage == "decode"] == [2]
+
+
+def test_changed_lists_are_named(own: tuple[Dataset, Roots], tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text("fine.mp4 7\n")
+    (tmp_path / "train.txt").write_text("fine.mp4 0\n")
+    train, val = check(*own).splits
+    assert train.problem == "train.txt lists 1 videos where 3 are expected"
+    assert val.problem is not None
+    assert "label 7 is out of range" in val.problem
+    (tmp_path / "labels.csv").unlink()
+    assert all("labels.csv is not there" in str(one.problem) for one in check(*own).splits)
+
+
+def test_the_embedded_set_is_complete(shapes: Path) -> None:
+    roots = Roots(cache=shapes.parent)
+    found = check(MOVING_SHAPES, roots, decode=12, workers=2)
+    assert (found.listed, found.found, found.decoded, found.damaged) == (672, 672, 12, 0)
+    assert found.complete
+    assert set(found.readers) <= {"pyav", "decord"}
+    again = check(MOVING_SHAPES, roots, decode=12, workers=1)
+    assert again == found, "the same sample whatever the workers"
+
+
+def test_folders_that_nobody_named_are_findings(tmp_path: Path) -> None:
+    found = check(HMDB51, Roots(cache=tmp_path))
+    assert not found.complete
+    assert all("no annotations folder" in str(one.problem) for one in found.splits)
+
+
+def test_published_lists_without_videos(published_annotations: Path, tmp_path: Path) -> None:
+    found = check(HMDB51, Roots(cache=tmp_path, annotations=published_annotations, videos=tmp_path))
+    assert found.missing == found.listed > 5000
+    assert found.leaked == 0
+    assert [one.problem for one in found.splits if one.problem] == []
+    assert {one.split: one.missing for one in found.splits}["val1"] == 1530
+
+
+def test_a_negative_sample(own: tuple[Dataset, Roots]) -> None:
+    with pytest.raises(UserError, match="--decode -1"):
+        check(*own, decode=-1)
+
+
+def test_findings_survive_being_written(tmp_path: Path) -> None:
+    finding = Finding(file="a b.mp4", bytes=3, modified_ns=2**60, cause="wörd")
+    datacheck._keep(tmp_path / "s.jsonl", finding)
+    assert datacheck._known(tmp_path / "s.jsonl") == {"a b.mp4": finding}
