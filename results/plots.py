@@ -171,9 +171,11 @@ def confusion(title: str, one: Confusion) -> Figure:
     return figure
 
 
-def differences(names: Sequence[str], intervals: Sequence[tuple[float, float, float]]) -> Figure:
+def differences(
+    names: Sequence[str], intervals: Sequence[tuple[float, float, float]], title: str
+) -> Figure:
     """Differences with their confidence intervals: (difference, low, high), percentage points."""
-    figure, ((axes,),) = _new(1, 1, 6.5, 0.45 * len(names) + 1.3)
+    figure, ((axes,),) = _new(1, 1, 6.5, 0.45 * len(names) + 1.6)
     places = list(range(len(names)))[::-1]
     for place, (middle, low, high) in zip(places, intervals, strict=True):
         clear = low > 0 or high < 0
@@ -183,5 +185,6 @@ def differences(names: Sequence[str], intervals: Sequence[tuple[float, float, fl
     axes.axvline(0.0, color="black", linewidth=0.8)
     axes.set_yticks(places, names, fontsize=9)
     axes.set(ylim=(-0.6, len(names) - 0.4), xlabel="difference, percentage points")
+    axes.set_title(title, fontsize=9)
     axes.grid(axis="x", alpha=0.25)
     return figure
