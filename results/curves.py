@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from results.aggregate import METHOD_COLUMNS, Method
@@ -25,8 +25,10 @@ class Curve:
     top1: Mapping[int, float]
 
 
-def learning_curves(collected: Collected) -> tuple[list[Curve], list[str]]:
-    """(curves, complaints): of every finished run that kept its metrics.
+def learning_curves(
+    collected: Collected, methods: Container[Method]
+) -> tuple[list[Curve], list[str]]:
+    """(curves, complaints): of the finished runs of `methods` that kept their metrics.
 
     A complaint names a file with a line that is no record; the other lines are used.
     """
@@ -36,9 +38,9 @@ def learning_curves(collected: Collected) -> tuple[list[Curve], list[str]]:
     names = ["run_id", "out", *METHOD_COLUMNS, "trained_on", "shots", "base_split", "seed"]
     curves, complaints = [], []
     for row in zip(*(table[name].tolist() for name in names), strict=True):
-        run_id, out = row[0], row[1]
+        run_id, out, method = row[0], row[1], Method(*row[2:7])
         source = open_source(out)
-        data = source.read(run_id, "metrics.jsonl")
+        data = source.read(run_id, "metrics.jsonl") if method in methods else None
         if data is None:
             continue
         loss, top1, bad = _parse(data)
@@ -46,7 +48,7 @@ def learning_curves(collected: Collected) -> tuple[list[Curve], list[str]]:
             complaints.append(f"{source.where(run_id, 'metrics.jsonl')}: {bad} lines not readable")
         if loss:
             point = _point(row[8], row[9])
-            curves.append(Curve(run_id, Method(*row[2:7]), row[7], point, row[10], loss, top1))
+            curves.append(Curve(run_id, method, row[7], point, row[10], loss, top1))
     return curves, complaints
 
 

@@ -92,5 +92,5 @@ def code_versions(table: pd.DataFrame) -> str | None:
     """A remark if the runs were computed with several commits, else None."""
     commits = sorted(str(c)[:_SHORT] for c in table["git_commit"].dropna().unique())
     return (
-        f"computed with {len(commits)} commits: {', '.join(commits)}" if len(commits) > 1 else None
+        f"Computed with {len(commits)} commits: {', '.join(commits)}" if len(commits) > 1 else None
     )

@@ -211,7 +211,8 @@ def caption(report: Report) -> list[str]:
             "Difference: ours - published; ≈ within, ↑ above, ↓ below the published std "
             "(no mark: none was published)."
         )
-    return [*lines, *_same_for_all(report), *_sources(report)]
+    general = [f"{text}." for text in report.general]
+    return [*lines, *_same_for_all(report), *general, *_sources(report)]
 
 
 def _sources(report: Report) -> list[str]:

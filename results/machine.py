@@ -51,6 +51,7 @@ def data(report: Report) -> dict[str, Any]:
         ],
         "rows": [_row(report, row) for row in report.rows],
         "notes": list(report.notes),
+        "remarks": list(report.general),
         "problems": [asdict(one) for one in report.problems],
         "unfinished": [
             {"run_id": one.run_id, "out": one.out, "state": one.state, "cause": one.cause}

@@ -7,11 +7,13 @@ from html import escape
 
 from results.curves import learning_curves
 from results.grid import Grid, Line, Text, caption, count, grid, panels
-from results.report import Report
+from results.report import Report, pictured
 from results.scores import SplitScores, split_scores
 
 #: Pairs of classes listed under a confusion matrix.
 MOST_MISTAKES = 12
+#: Methods in the curves and class plots: more cannot be told apart, and cost seconds each.
+MOST_METHODS = 6
 #: Number columns beyond which a table is split by data set.
 MAX_COLUMNS = 8
 
@@ -61,6 +63,10 @@ def render(report: Report) -> str:
     title = escape(report.protocol.title)
     curves, complaints = _curves(report)
     classes, more = _classes(report)
+    methods = {row.method for row in report.rows if row.method is not None}
+    if (curves or classes) and len(methods) > MOST_METHODS:
+        words = f"Curves and classes: {MOST_METHODS} of {len(methods)} methods, plain ones first."
+        curves.insert(0, f'<p class="dim">{words}</p>')
     body = [
         f"<h1>{title}</h1>", _status(report), "<h2>Results</h2>", *_tables(report),
         _caption(report), _notes(report), _problems(report, [*complaints, *more]),
@@ -147,7 +153,7 @@ def _few_shot(report: Report) -> list[str]:
 
 
 def _curves(report: Report) -> tuple[list[str], list[str]]:
-    curves, complaints = learning_curves(report.collected)
+    curves, complaints = learning_curves(report.collected, pictured(report, MOST_METHODS))
     if not curves:
         return [], complaints
     from results import plots
@@ -160,7 +166,7 @@ def _curves(report: Report) -> tuple[list[str], list[str]]:
 
 
 def _classes(report: Report) -> tuple[list[str], list[str]]:
-    scores, complaints = split_scores(report)
+    scores, complaints = split_scores(report, pictured(report, MOST_METHODS))
     parts = ["<h2>Classes</h2>", '<p class="dim">Best epoch, seeds pooled.</p>'] if scores else []
     parts += [_split(one, opened=number == 0) for number, one in enumerate(scores)]
     return parts, complaints

@@ -67,6 +67,8 @@ def learning(curves: Sequence[Curve], trained_on: str) -> Figure:
         _band(right, [curve.top1 for curve in several], label, style)
     left.set(xlabel="epoch", ylabel="training loss")
     right.set(xlabel="epoch", ylabel="validation top-1 (%)")
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     _legend(figure, left)
     return figure
 

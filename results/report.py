@@ -6,7 +6,7 @@ every format of it.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +96,8 @@ class Report:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    #: Remarks on the runs as a whole, which no footnote mark refers to.
+    general: tuple[str, ...]
     collected: Collected
     partial: bool
     #: run_id -> address of its page, where there is one.
@@ -170,8 +172,22 @@ def build(
     if with_peers and not protocol.demo:
         rows = _with_peers(rows, protocol, layout, weights)
     return Report(
-        protocol, layout, tuple(rows), notes.texts(), collected, partial, dict(links or {})
+        protocol,
+        layout,
+        tuple(rows),
+        notes.texts(),
+        tuple(notes.general),
+        collected,
+        partial,
+        dict(links or {}),
     )
+
+
+def pictured(report: Report, most: int) -> list[Method]:
+    """The methods that plots show: at most `most`, those with plain settings first."""
+    methods = dict.fromkeys(row.method for row in report.rows if row.method is not None)
+    chosen = sorted(methods, key=lambda method: method.overrides != "")[:most]
+    return [method for method in methods if method in chosen]
 
 
 def method_title(method: Method) -> str:
@@ -267,18 +283,21 @@ class _Notes:
     def __init__(self, collected: Collected, protocol: Protocol, expected: Expected) -> None:
         self._expected = expected
         self._indices: dict[str, int] = {}
-        self._remarks: dict[tuple[Method, str, int | None], dict[Remark, set[str]]]
+        self._remarks: dict[tuple[Method, str, int | None], dict[Remark, set[_Place]]]
         self._remarks = defaultdict(lambda: defaultdict(set))
-        table, several = collected.table, code_versions(collected.table)
-        found = remarks(table, protocol)
+        runs = collected.table.drop_duplicates("run_id")
+        found = remarks(runs, protocol)
+        everywhere = _of_all_runs(found, len(runs))
+        several = code_versions(runs)
+        #: What holds for the whole table, said once below it.
+        self.general = ([several] if several else []) + [f"All runs: {r.text}" for r in everywhere]
         names = ["run_id", *METHOD_COLUMNS, "trained_on", "shots", "base_split", "seed"]
-        runs = table.drop_duplicates("run_id").astype({"shots": object, "base_split": object})
+        runs = runs.astype({"shots": object, "base_split": object})
         for row in zip(*(runs[name].tolist() for name in names), strict=True):
-            shots = row[7] if isinstance(row[7], int) else None
-            place = f"seed {row[9]}" + (f" base split {row[8]}" if isinstance(row[8], int) else "")
+            shots, split = (value if isinstance(value, int) else None for value in row[7:9])
             for remark in found.get(row[0], ()):
-                self._remarks[Method(*row[1:6]), row[6], shots][remark].add(place)
-        self._general = (several,) if several else ()
+                if remark not in everywhere:
+                    self._remarks[Method(*row[1:6]), row[6], shots][remark].add((split, row[9]))
 
     def of(
         self, method: Method, column: Column, ours: Aggregated, extra: Iterable[str]
@@ -297,11 +316,35 @@ class _Notes:
         about = self._remarks.get((method, column.trained_on, column.shots), {})
         for remark, places in about.items():
             if remark.dataset in (None, column.dataset, column.trained_on):
-                texts.append(f"{title}: {remark.text} ({_some(sorted(places))})")
+                texts.append(f"{title}: {remark.text} ({_places(places)})")
         return tuple(self._indices.setdefault(text, len(self._indices)) for text in texts)
 
     def texts(self) -> tuple[str, ...]:
-        return (*self._indices, *self._general)
+        return tuple(self._indices)
+
+
+#: A run within its cell: base split, if the protocol has them, and seed.
+_Place = tuple[int | None, int]
+
+
+def _of_all_runs(found: Mapping[str, Sequence[Remark]], runs: int) -> list[Remark]:
+    """Remarks on every run of a report of several: said once, below the footnotes."""
+    counts = Counter(remark for own in found.values() for remark in own)
+    return [remark for remark, n in counts.items() if n == runs > 1]
+
+
+def _places(places: Iterable[_Place]) -> str:
+    """`seeds 0, 1`, or `seed 0 of base split 2; seeds 0, 1 of base split 3`."""
+    by_split: dict[int | None, list[int]] = defaultdict(list)
+    for split, seed in sorted(places, key=lambda place: (place[0] or 0, place[1])):
+        by_split[split].append(seed)
+    return _some(
+        [
+            f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+            + ("" if split is None else f" of base split {split}")
+            for split, seeds in by_split.items()
+        ]
+    )
 
 
 def _some(texts: Sequence[str]) -> str:

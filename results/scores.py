@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from results.aggregate import METHOD_COLUMNS, Method
@@ -20,8 +20,10 @@ class SplitScores:
     methods: Mapping[str, Confusion]
 
 
-def split_scores(report: Report) -> tuple[list[SplitScores], list[str]]:
+def split_scores(report: Report, shown: Sequence[Method]) -> tuple[list[SplitScores], list[str]]:
     """(scores, complaints) of the best epoch; ensembled weights where the protocol has them.
+
+    Of the methods `shown`, in their order.
 
     Few-shot: of the models with the most shots. A complaint names a file that is not readable.
     """
@@ -29,7 +31,7 @@ def split_scores(report: Report) -> tuple[list[SplitScores], list[str]]:
     found = []
     for (suite, split, trained_on, shots), title in _splits(report).items():
         methods: dict[str, Confusion] = {}
-        for method, runs in _runs(report, trained_on, shots).items():
+        for method, runs in _runs(report, shown, trained_on, shots).items():
             one = _pooled(report, method, runs, suite, split, complaints)
             if one is not None:
                 methods[method_title(method)] = one
@@ -57,18 +59,18 @@ def _splits(report: Report) -> dict[tuple[str, str, str, int | None], str]:
 
 
 def _runs(
-    report: Report, trained_on: str, shots: int | None
+    report: Report, shown: Sequence[Method], trained_on: str, shots: int | None
 ) -> dict[Method, list[tuple[str, str]]]:
-    """Method -> (output folder, run_id) of its models, in the table's order of rows."""
+    """Method -> (output folder, run_id) of its models."""
     table = report.collected.table.drop_duplicates("run_id")
     picked = table[table["trained_on"].astype("object") == trained_on]
     if shots is not None:
         picked = picked[picked["shots"] == shots]
-    order = [row.method for row in report.rows if row.method is not None]
-    runs: dict[Method, list[tuple[str, str]]] = {method: [] for method in order}
+    runs: dict[Method, list[tuple[str, str]]] = {method: [] for method in shown}
     names = (*METHOD_COLUMNS, "out", "run_id")
     for row in zip(*(picked[name].tolist() for name in names), strict=True):
-        runs.setdefault(Method(*row[:5]), []).append((row[5], row[6]))
+        if (method := Method(*row[:5])) in runs:
+            runs[method].append((row[5], row[6]))
     return runs
 
 

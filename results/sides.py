@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -45,6 +45,9 @@ class Side:
 
 def parse_side(text: str, protocol: Protocol, outs: Sequence[Path | str]) -> Side:
     """A side from `PART:PART:...`, parts in any order, each at most once.
+
+    Without settings it is the runs without any, or, if there are none, those with the only
+    settings there are.
 
     A part is a model (tc_clip), a variant (llm), weights (raw, ensembled), an epoch (best, last),
     settings (`train.lr=1e-5,...`) or an output folder; what is not said is tc_clip, base, the
@@ -92,10 +95,10 @@ class Scores:
     """The kept scores of one side, read when asked for."""
 
     def __init__(self, side: Side, protocol: Protocol) -> None:
-        self.side = side
         self.protocol = protocol
-        self.collected = collect(side.outs, protocol.name, protocol.demo)
-        self._runs = _runs(self.collected, side)
+        collected = collect(side.outs, protocol.name, protocol.demo)
+        self.side = _with_only_settings(side, collected)
+        self._runs = _runs(collected, self.side)
 
     def of(self, column: Column, complaints: list[str]) -> dict[int, dict[str, Outcomes]]:
         """seed -> unit -> outcomes by video, for the seeds that have every unit of `column`."""
@@ -143,6 +146,15 @@ class Scores:
             return None
         right = found.correct(5 if column.metric == "top5" else 1)
         return Outcomes(dict(zip(found.videos, right.tolist(), strict=True)))
+
+
+def _with_only_settings(side: Side, collected: Collected) -> Side:
+    table = collected.table.drop_duplicates("run_id")
+    of_side = (table["model"] == side.model) & (table["variant"] == side.variant)
+    settings = set(table[of_side]["overrides"].tolist())
+    if side.overrides or "" in settings or len(settings) != 1:
+        return side
+    return replace(side, overrides=settings.pop())
 
 
 @dataclass(frozen=True)

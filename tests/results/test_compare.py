@@ -235,3 +235,16 @@ def test_refusals_name_the_side(out: Path, a: str, message: str) -> None:
 def test_a_confidence_outside_its_range_is_refused(out: Path) -> None:
     with pytest.raises(ValueError, match="confidence 95"):
         compared(out, "tc_clip", "clip", confidence=95)
+
+
+def test_a_side_without_settings_takes_the_only_ones_there_are(tmp_path: Path) -> None:
+    for model, overrides in (("tc_clip", ("train.epochs=2",)), ("clip", ())):
+        of = builder.key(DEMO, model=model, seed=0, overrides=overrides)
+        folder = builder.write_result(tmp_path, builder.result(DEMO, of, lambda *_: 50.0))
+        for split in DEMO.suites[0].splits:
+            labels = [i % 16 for i in range(32)]
+            builder.write_scores(
+                folder, "moving_shapes", split, labels=labels, classes=16, right=0.5, seed=1
+            )
+    comparison = compared(tmp_path, "tc_clip", "clip")
+    assert comparison.a == "TC-CLIP [train.epochs=2], ensembled, best epoch"

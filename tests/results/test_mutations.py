@@ -157,3 +157,18 @@ def test_only_the_data_set_of_the_other_list_is_footnoted(out: Path) -> None:
     other_annotations(out)
     (row,) = [r for r in report(out, "zero_shot").rows if r.title == TITLE and r.weights == "raw"]
     assert [bool(cell.notes) for cell in row.cells] == [True, False, False]
+
+
+def test_what_holds_for_all_runs_is_said_once(out: Path) -> None:
+    for model in ("clip", "vifi_clip", "tc_clip"):
+        for seed in (0, 1):
+            of = builder.key(PROTOCOL, model=model, seed=seed)
+            changed = {"git_dirty": True, "git_commit": str(seed) * 40}
+            builder.write_result(out, builder.result(PROTOCOL, of, value, prov=changed))
+    shown = report(out, "zero_shot")
+    assert shown.notes == ()
+    assert shown.general == (
+        "Computed with 2 commits: 000000000000, 111111111111",
+        "All runs: code with uncommitted changes",
+    )
+    assert "All runs: code with uncommitted changes." in render(shown, "md")
