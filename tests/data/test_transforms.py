@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torchvision.transforms.v2 import functional as tv
 
 from tcclip.config import AugmentConfig, Reader
+from tcclip.data.colour import shift_hue
 from tcclip.data.draws import draws
 from tcclip.data.reader import read_video
 from tcclip.data.sampling import eval_indices
@@ -165,3 +166,13 @@ def test_normalisation(name: str) -> None:
 def test_a_clip_of_another_layout_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\(T, H, W, 3\) uint8"):
         EvalTransform(AugmentConfig())(np.zeros((4, 3, 8, 8), np.uint8))
+
+
+@pytest.mark.parametrize("turn", [-0.5, -0.1, 0.0, 0.03, 0.4])
+def test_hue_is_torchvisions_within_a_level(turn: float) -> None:
+    levels = torch.tensor([0, 1, 17, 128, 254, 255], dtype=torch.uint8)
+    every = torch.cartesian_prod(levels, levels, levels).T.reshape(3, 6, 36)
+    for video in (every, torch.from_numpy(_clip(32, 32)).permute(0, 3, 1, 2)):
+        ours, theirs = shift_hue(video, turn).int(), tv.adjust_hue(video, turn).int()
+        assert (ours - theirs).abs().max() <= 1
+    assert torch.equal(shift_hue(every, 0.0), every)
