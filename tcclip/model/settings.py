@@ -15,6 +15,11 @@ def uses_context(config: ModelConfig) -> bool:
     return config.frame_attention == "context"
 
 
+def seeds_per_frame(config: ModelConfig, patches: int) -> int:
+    """int(P * alpha), SPEC 2.1 step 3."""
+    return int(patches * config.seed_ratio)
+
+
 def resolve(config: ModelConfig) -> ModelConfig:
     """`config` with what its name implies, checked. ValueError for what cannot be built.
 
@@ -47,7 +52,7 @@ def check_frames(config: ModelConfig, frames: int) -> None:
     if not uses_context(config):
         return
     patches = config.sizes.patches
-    each = int(patches * config.seed_ratio)
+    each = seeds_per_frame(config, patches)
     if each < 1:
         raise ValueError(
             f"seed_ratio {config.seed_ratio} leaves no seed of {patches} patches a frame; "

@@ -19,6 +19,7 @@ from tcclip.config import ModelConfig
 from tcclip.model.frame_attention import FrameKeys, attend_frames, cls_attention, frame_keys
 from tcclip.model.layers import Attention, Mlp, full_precision
 from tcclip.model.merging import aggregate
+from tcclip.model.settings import seeds_per_frame, uses_context
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class VisionBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(sizes.vision_width)
         self.mlp = Mlp(sizes.vision_width)
         # The first layer sees no context, so it has nothing to weigh against local keys.
-        has_bias = config.frame_attention == "context" and config.local_global_bias and layer > 0
+        has_bias = uses_context(config) and config.local_global_bias and layer > 0
         self.bias_table = nn.Parameter(torch.empty(sizes.vision_heads, 1, 2)) if has_bias else None
 
     def forward(self, x: Tensor, context: Tensor | None) -> BlockOutput:
@@ -65,7 +66,7 @@ class VisionBlock(nn.Module):
         keys = self._keys(k, v, context)
         x = x + self.attn.merge_heads(attend_frames(q, keys))
         new_context, trace = None, None
-        if self.config.frame_attention == "context":
+        if uses_context(self.config):
             scores = cls_attention(q[:, :, 0], keys)
             seeds = top_patches(scores, self._seeds(x))
             new_context, trace = self._context(take_patches(x, seeds), seeds, scores)
@@ -99,7 +100,7 @@ class VisionBlock(nn.Module):
         return out
 
     def _seeds(self, x: Tensor) -> int:
-        return seeds_per_frame(x.shape[2] - 1, self.config.seed_ratio)
+        return seeds_per_frame(self.config, x.shape[2] - 1)
 
     def _context(self, tokens: Tensor, seeds: Tensor, scores: Tensor) -> tuple[Tensor, LayerTrace]:
         """Seed tokens (B, T, S, D) of all frames in a row -> context tokens (B, k, D), FFN'd."""
@@ -116,11 +117,6 @@ class VisionBlock(nn.Module):
         nobody = torch.full((B, T, P), -1, dtype=owner.dtype, device=owner.device)
         assignment = nobody.scatter(2, seeds, owner.view(B, T, S)).flatten(1)
         return self._ffn(context), LayerTrace(seeds, assignment, scores)
-
-
-def seeds_per_frame(patches: int, ratio: float) -> int:
-    """int(P * alpha), SPEC 2.1 step 3."""
-    return int(patches * ratio)
 
 
 def top_patches(scores: Tensor, count: int) -> Tensor:
@@ -173,7 +169,7 @@ class VisionTower(nn.Module):
             if traces and trace is not None:
                 kept.append(trace)
         frames = self.project(x[:, :, 0])
-        if self.taps and self.config.frame_attention != "context":
+        if self.taps and not uses_context(self.config):
             # No context tokens to prompt with: the frames' CLS tokens are the video's summary.
             z = frames.detach() if self.config.prompt_stop_grad else frames
             tapped = [z] * len(self.taps)
@@ -210,9 +206,7 @@ class VisionTower(nn.Module):
         self, block: nn.Module, x: Tensor, context: Tensor | None, *, traces: bool
     ) -> BlockOutput:
         assert isinstance(block, VisionBlock)
-        with_context = self.config.frame_attention == "context" and (
-            traces or len(self.blocks) in self.taps
-        )
+        with_context = uses_context(self.config) and (traces or len(self.blocks) in self.taps)
         return block.forward_last(
             x, context, with_context=with_context, detach=self.config.prompt_stop_grad
         )

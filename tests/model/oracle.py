@@ -144,7 +144,7 @@ class Oracle:
         S = int(P * self.config.seed_ratio)
         chosen = scores.sort(dim=-1, descending=True, stable=True).indices[..., :S]
         contexts = []
-        assignments = torch.full((B, T * P), -1)
+        assignments = torch.full((B, T * P), -1, device=frames.device)
         for b in range(B):
             tokens = torch.cat([frames[b, t, 1:][chosen[b, t]] for t in range(T)])
             context, owner = self.merge(tokens)
@@ -163,9 +163,9 @@ class Oracle:
         while n > k:
             steps.append(min(n - k, n // 2))
             n -= steps[-1]
-        size = torch.ones(len(tokens), 1, dtype=tokens.dtype)
+        size = torch.ones(len(tokens), 1, dtype=tokens.dtype, device=tokens.device)
         # Which originals each current token holds, as a 0-1 matrix.
-        holds = torch.eye(len(tokens))
+        holds = torch.eye(len(tokens), device=tokens.device)
         for step in steps:
             unit = tokens.detach() / tokens.detach().norm(dim=-1, keepdim=True)
             best, partner = (unit[0::2] @ unit[1::2].T).max(dim=1)
@@ -195,7 +195,7 @@ class Oracle:
             x = torch.cat([x[:, :1], prompts, x[:, 1 + m :]], dim=1)
         L = x.shape[1]
         x = x + p["text.positional_embedding"][:L]
-        mask = torch.full((L, L), float("-inf"), dtype=x.dtype).triu(1)
+        mask = torch.full((L, L), float("-inf"), dtype=x.dtype, device=x.device).triu(1)
         for i in range(sizes.text_layers):
             if contexts and i + 1 in self.config.prompt_layers:
                 at = self.config.prompt_layers.index(i + 1)
