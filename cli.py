@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from experiments.plan import Grid
     from experiments.roots import Roots
+    from experiments.spec import RunSpec
+    from tcclip.config import Execution
 
 app = typer.Typer(
     help="Sweeps of TC-CLIP: protocols x data sets x seeds, trained, tracked and tabulated.",
@@ -22,89 +22,175 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+data = typer.Typer(help="Annotation lists and videos.", no_args_is_help=True)
+checkpoint = typer.Typer(help="Checkpoints, own and published.", no_args_is_help=True)
+app.add_typer(data, name="data")
+app.add_typer(checkpoint, name="checkpoint")
 
 DEFAULT_OUT = "tcclip-out"
 DEFAULT_DEMO_OUT = "tcclip-demo"
 
-Protocol = Annotated[str, typer.Argument(help="zero_shot, few_shot, base_to_novel, ...")]
+Protocol = Annotated[
+    str, typer.Argument(help="zero_shot, few_shot, base_to_novel or fully_supervised.")
+]
 Demo = Annotated[bool, typer.Option("--demo", help="On moving shapes with the tiny model.")]
 Out = Annotated[
     Path | None,
-    typer.Option(help=f"Output folder [{DEFAULT_OUT}, {DEFAULT_DEMO_OUT} for --demo].",
-                 envvar="TCCLIP_OUT"),
-]  # fmt: skip
+    typer.Option(
+        help=f"Output folder [{DEFAULT_OUT}; {DEFAULT_DEMO_OUT} with --demo].", envvar="TCCLIP_OUT"
+    ),
+]
+Outs = Annotated[list[Path] | None, typer.Option("--out", help="May be given several times.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder with one folder of videos a data set.")]
 Annotations = Annotated[Path | None, typer.Option(help="Folder with datasets_splits/ and labels/.")]
-Format = Annotated[str, typer.Option("--format", help="terminal, md, json.")]
+OwnData = Annotated[
+    list[Path] | None, typer.Option("--dataset-file", help="YAML of a data set of your own.")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Any setting, e.g. train.lr=1e-5.")
+]
+Datasets = Annotated[str | None, typer.Option(help="Comma list; all by default.")]
+Shots = Annotated[str | None, typer.Option(help="few_shot: from 2,4,8,16.")]
+Splits = Annotated[str | None, typer.Option(help="base_to_novel: from 1,2,3.")]
+Seeds = Annotated[str | None, typer.Option(help="Comma list of integers.")]
+Workers = Annotated[int, typer.Option(help="GPUs, or CPU processes, a run.")]
+MicroBatch = Annotated[int | None, typer.Option(help="Videos at once on a worker.")]
+EvalBatch = Annotated[int | None, typer.Option(help="Test views at once on a worker.")]
+LoaderWorkers = Annotated[int | None, typer.Option(help="Decoding processes a worker.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+ExecutorName = Annotated[str, typer.Option("--executor", help="ray or local (this process).")]
+Address = Annotated[str | None, typer.Option(help="An existing Ray cluster.")]
+MaxConcurrent = Annotated[int | None, typer.Option(help="Runs at once, at most.")]
+MaxUnreadable = Annotated[float, typer.Option(help="Share of videos that may be unreadable.")]
+Format = Annotated[str, typer.Option("--format", help="terminal, md, json; report: also others.")]
 
 
 @app.command()
 def sweep(
-    protocol: Protocol,
+    protocol: Annotated[str, typer.Argument(help="A protocol, or a grid file (YAML).")],
     demo: Demo = False,
-    datasets: Annotated[str | None, typer.Option(help="Comma list; all by default.")] = None,
-    models: Annotated[str | None, typer.Option(help="tc_clip, vifi_clip, clip.")] = None,
-    variants: Annotated[str, typer.Option(help="base, llm, pretrained.")] = "base",
-    shots: Annotated[str | None, typer.Option(help="few_shot: 2,4,8,16.")] = None,
-    splits: Annotated[str | None, typer.Option(help="base_to_novel: 1,2,3.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Comma list of integers.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting, e.g. train.lr=1e-5.")
+    datasets: Datasets = None,
+    models: Annotated[str | None, typer.Option(help="From tc_clip,vifi_clip,clip.")] = None,
+    variants: Annotated[str | None, typer.Option(help="From base,llm,pretrained.")] = None,
+    shots: Shots = None,
+    splits: Splits = None,
+    seeds: Seeds = None,
+    settings: Settings = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option("--search", help="e.g. train.lr=loguniform(1e-7,1e-5); with Ray Tune's ASHA."),
+    ] = None,
+    num_samples: Annotated[int, typer.Option(help="Trials of a search.")] = 8,
+    init_checkpoint: Annotated[
+        Path | None, typer.Option(help="What pretrained runs start from, instead of a parent run.")
     ] = None,
     out: Out = None,
     data_root: DataRoot = None,
     annotations: Annotations = None,
-    workers_per_run: Annotated[int, typer.Option(help="GPUs, or CPU processes, a run.")] = 1,
-    micro_batch: Annotated[int | None, typer.Option(help="Videos at once on a worker.")] = None,
-    loader_workers: Annotated[int | None, typer.Option(help="Decoding processes a worker.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    executor: Annotated[str, typer.Option(help="ray or local.")] = "ray",
-    address: Annotated[str | None, typer.Option(help="An existing Ray cluster.")] = None,
-    max_concurrent: Annotated[int | None, typer.Option(help="Runs at once, at most.")] = None,
-    max_unreadable: Annotated[float, typer.Option(help="Share of videos that may fail.")] = 0.005,
+    dataset_file: OwnData = None,
+    workers_per_run: Workers = 1,
+    micro_batch: MicroBatch = None,
+    eval_batch: EvalBatch = None,
+    loader_workers: LoaderWorkers = None,
+    device: Device = "auto",
+    executor: ExecutorName = "ray",
+    address: Address = None,
+    max_concurrent: MaxConcurrent = None,
+    max_unreadable: MaxUnreadable = 0.005,
     rerun: Annotated[str | None, typer.Option(help="failed, all, or a run id pattern.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the grid, run nothing.")] = False,
     format: Format = "terminal",
 ) -> None:
     """Run what is missing of a grid, then print its table. The same command again continues."""
-    from rich.console import Console
+    from experiments import commands, plan
+    from experiments.requests import comma_list, digest, make_grid
 
-    from experiments import commands
-    from tcclip.config import Execution
-
-    grid = _grid(protocol, demo, datasets, models, variants, shots, splits, seeds, settings or [])
-    folder, console = _out(out, demo), Console(stderr=True)
     _format(format, commands.FORMATS)
-    if dry_run:
-        rows = commands.dry_run(grid, folder)
-        commands.print_statuses(rows, Console(), format)
-        raise typer.Exit()
-    given = {
-        "workers": workers_per_run,
-        "micro_batch": micro_batch,
-        "loader_workers": loader_workers,
-        "device": device,
-        "max_unreadable": max_unreadable,
-    }
-    execution = _validated(Execution, {k: v for k, v in given.items() if v is not None})
-    summary = commands.sweep(
-        grid,
-        out=folder,
-        roots=_roots(data_root, annotations),
-        execution=execution,
-        executor=executor,
-        address=address,
-        max_concurrent=max_concurrent,
-        rerun=rerun,
-        console=console,
+    grid = make_grid(
+        protocol,
+        demo=demo,
+        datasets=comma_list("--datasets", datasets, str),
+        models=comma_list("--models", models, str),
+        variants=comma_list("--variants", variants, str),
+        shots=comma_list("--shots", shots, int),
+        splits=comma_list("--splits", splits, int),
+        seeds=comma_list("--seeds", seeds, int),
+        settings=settings or [],
+        searches=search or [],
+        samples=num_samples,
+        checkpoint=digest(init_checkpoint) if init_checkpoint else None,
     )
-    for run_id, cause in summary.failed.items():
-        log = folder / "runs" / run_id / "run.log"
-        console.print(f"failed: {run_id}\n  {cause}\n  log: {log}", style="red", highlight=False)
-    files = _print_report(protocol, [folder], demo, format)
-    commands.log_report(folder, grid, files, console)
-    console.print(f"MLflow: tcclip ui --out {folder}  ->  http://127.0.0.1:5000", highlight=False)
-    raise typer.Exit(summary.exit_code)
+    roots = _roots(data_root, annotations, dataset_file)
+    specs = plan.expand(grid, roots.datasets())
+    folder = _out(out, demo)
+    if dry_run:
+        commands.print_plan(commands.dry_run(specs, folder, roots), format)
+        return
+    execution = _execution(
+        workers_per_run, micro_batch, eval_batch, loader_workers, device, max_unreadable
+    )
+    _run(
+        grid.protocol, specs, demo=demo, out=folder, roots=roots, execution=execution,
+        executor=executor, address=address, max_concurrent=max_concurrent, rerun=rerun,
+        checkpoint=init_checkpoint.absolute() if init_checkpoint else None,
+        halving=bool(search), format=format,
+    )  # fmt: skip
+
+
+@app.command()
+def evaluate(
+    protocol: Protocol,
+    checkpoint: Annotated[
+        str, typer.Option(help="Own or published: a path or hf://OWNER/REPO/FILE.")
+    ],
+    demo: Demo = False,
+    datasets: Datasets = None,
+    variants: Annotated[str | None, typer.Option(help="base or llm.")] = None,
+    shots: Shots = None,
+    splits: Splits = None,
+    settings: Settings = None,
+    ensemble: Annotated[
+        bool, typer.Option(help="Also ensembled with CLIP's weights, where the protocol does.")
+    ] = True,
+    out: Out = None,
+    data_root: DataRoot = None,
+    annotations: Annotations = None,
+    dataset_file: OwnData = None,
+    workers_per_run: Workers = 1,
+    eval_batch: EvalBatch = None,
+    loader_workers: LoaderWorkers = None,
+    device: Device = "auto",
+    executor: ExecutorName = "ray",
+    address: Address = None,
+    max_concurrent: MaxConcurrent = None,
+    max_unreadable: MaxUnreadable = 0.005,
+    rerun: Annotated[str | None, typer.Option(help="failed, all, or a run id pattern.")] = None,
+    format: Format = "terminal",
+) -> None:
+    """A protocol's final tests of a checkpoint; nothing is trained."""
+    from experiments import commands
+    from experiments.requests import comma_list, evaluation, make_grid
+
+    _format(format, commands.FORMATS)
+    grid = make_grid(
+        protocol,
+        demo=demo,
+        datasets=comma_list("--datasets", datasets, str),
+        variants=comma_list("--variants", variants, str),
+        shots=comma_list("--shots", shots, int),
+        splits=comma_list("--splits", splits, int),
+        settings=settings or [],
+    )
+    roots = _roots(data_root, annotations, dataset_file)
+    specs, path = evaluation(grid, checkpoint, ensembled=ensemble, datasets=roots.datasets())
+    execution = _execution(
+        workers_per_run, None, eval_batch, loader_workers, device, max_unreadable
+    )
+    _run(
+        grid.protocol, specs, demo=demo, out=_out(out, demo), roots=roots, execution=execution,
+        executor=executor, address=address, max_concurrent=max_concurrent, rerun=rerun,
+        checkpoint=path, halving=False, format=format,
+    )  # fmt: skip
 
 
 @app.command()
@@ -130,14 +216,53 @@ def status(
 def report(
     protocol: Protocol,
     demo: Demo = False,
-    out: Annotated[list[Path] | None, typer.Option(help="May be given several times.")] = None,
+    out: Outs = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Average incomplete groups too, marked.")
+    ] = False,
+    checkpoint: Annotated[str, typer.Option(help="Epoch: best, last or both.")] = "best",
+    write: Annotated[
+        Path | None, typer.Option(help="Also write every format into this folder.")
+    ] = None,
     format: Format = "terminal",
 ) -> None:
     """Mean ± std of the finished runs, beside the published numbers."""
     from results.tables import FORMATS
 
-    folders = [folder.absolute() for folder in out] if out else [_out(None, demo)]
-    _print_report(protocol, folders, demo, _format(format, FORMATS))
+    if checkpoint not in ("best", "last", "both"):
+        raise _usage(f"--checkpoint {checkpoint!r}; allowed: best, last, both")
+    _format(format, FORMATS)
+    _print_report(
+        protocol,
+        _outs(out, demo),
+        demo,
+        format,
+        partial=partial,
+        checkpoint=checkpoint,
+        write=write,
+    )
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A model, model:variant, setting or output folder.")],
+    b: Annotated[str, typer.Argument(help="What it is compared with.")],
+    protocol: Annotated[str, typer.Option(help="The protocol both were run in.")],
+    demo: Demo = False,
+    out: Outs = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a plot here (png, svg, pdf).")] = None,
+    format: Format = "terminal",
+) -> None:
+    """Differences of two methods with paired bootstrap intervals over videos, and over seeds."""
+    from experiments.errors import user_errors
+    from results.compare import compare as make_comparison
+    from results.compare import render, save_plot
+
+    with user_errors():
+        made = make_comparison(a, b, protocol, outs=_outs(out, demo), demo=demo)
+        print(render(made, format))
+        if plot is not None:
+            save_plot(made, plot)
 
 
 @app.command()
@@ -155,109 +280,192 @@ def ui(
 
     if sync:
         print(f"{commands.sync(_out(out, demo))} runs are in MLflow")
-        raise typer.Exit()
+        return
     raise typer.Exit(commands.serve_ui(_out(out, demo), host=host, port=port))
 
 
-def _print_report(protocol: str, folders: list[Path], demo: bool, format: str) -> dict[str, str]:
+@data.command("fetch")
+def data_fetch(
+    source: Annotated[
+        str | None, typer.Option("--from", help="Folder or URL; the published repository.")
+    ] = None,
+    to: Annotated[Path, typer.Option(help="Folder to fill.")] = Path("annotations"),
+) -> None:
+    """Bring the published annotation lists here and verify every file. Resumable."""
+    from experiments import datacommands
+
+    raise typer.Exit(datacommands.fetch(source, to.absolute()))
+
+
+@data.command("list")
+def data_list(
+    data_root: DataRoot = None,
+    annotations: Annotations = None,
+    dataset_file: OwnData = None,
+    format: Format = "terminal",
+) -> None:
+    """Data sets, their splits and counts, and what of them is on this machine."""
+    from experiments import commands, datacommands
+
+    _format(format, commands.FORMATS)
+    datacommands.show_list(_roots(data_root, annotations, dataset_file), format)
+
+
+@data.command("check")
+def data_check(
+    datasets: Datasets = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Check only what this protocol needs.")
+    ] = None,
+    decode: Annotated[
+        str, typer.Option(help="Videos to decode a data set: a number or all.")
+    ] = "0",
+    workers: Annotated[int, typer.Option(help="Decoding processes.")] = 2,
+    data_root: DataRoot = None,
+    annotations: Annotations = None,
+    dataset_file: OwnData = None,
+    format: Format = "terminal",
+) -> None:
+    """Which videos are missing, unreadable, too short or listed twice. Exit 1 if any is needed."""
+    from experiments import commands, datacommands
+    from experiments.requests import comma_list
+
+    _format(format, commands.FORMATS)
+    if decode != "all" and not decode.isdecimal():
+        raise _usage(f"--decode {decode!r}; allowed: a number or all")
+    raise typer.Exit(
+        datacommands.check(
+            _roots(data_root, annotations, dataset_file),
+            names=comma_list("--datasets", datasets, str),
+            protocol=protocol,
+            decode="all" if decode == "all" else int(decode),
+            workers=workers,
+            format=format,
+        )
+    )
+
+
+@checkpoint.command("show")
+def checkpoint_show(path: Annotated[str, typer.Argument(help="A path or hf://...")]) -> None:
+    """What is in a checkpoint, as JSON; nothing in it is executed."""
+    from experiments.errors import user_errors
+    from tcclip.model.checkpoints import describe
+
+    with user_errors():
+        print(json.dumps(describe(path), indent=1))
+
+
+@checkpoint.command("convert")
+def checkpoint_convert(
+    source: Annotated[str, typer.Argument(help="A published checkpoint: a path or hf://...")],
+    destination: Annotated[Path, typer.Argument(help="Where to: NAME.safetensors.")],
+) -> None:
+    """Turn a published checkpoint into our own format."""
+    from experiments.errors import user_errors
+    from tcclip.model.checkpoints import convert
+
+    with user_errors():
+        convert(source, destination)
+        print(f"wrote {destination}")
+
+
+def _run(
+    protocol: str,
+    specs: Sequence[RunSpec],
+    *,
+    demo: bool,
+    out: Path,
+    format: str,
+    **options: Any,
+) -> None:
+    """Compute `specs`, name what failed, print the protocol's table, exit with the outcome."""
+    from rich.console import Console
+
+    from experiments import commands
+
+    console = Console(stderr=True)
+    summary = commands.sweep(specs, out=out, console=console, **options)
+    for run_id, cause in summary.failed.items():
+        log = out / "runs" / run_id / "run.log"
+        console.print(f"failed: {run_id}\n  {cause}\n  log: {log}", style="red", highlight=False)
+    files = _print_report(protocol, [out], demo, format)
+    commands.log_report(out, specs, files, console)
+    console.print(f"MLflow: tcclip ui --out {out}  ->  http://127.0.0.1:5000", highlight=False)
+    raise typer.Exit(summary.exit_code)
+
+
+def _print_report(
+    protocol: str,
+    folders: list[Path],
+    demo: bool,
+    format: str,
+    *,
+    partial: bool = False,
+    checkpoint: Any = "best",
+    write: Path | None = None,
+) -> dict[str, str]:
     """Print the protocol's report; returns it as files (name -> text) to keep."""
-    from experiments.errors import UserError
+    from experiments.errors import user_errors
     from results.report import report as make_report
     from results.tables import render
+    from results.tables import write as write_all
 
-    try:
-        made = make_report(folders, protocol, demo=demo)
-    except (ValueError, FileNotFoundError) as error:
-        raise UserError(str(error)) from error
+    with user_errors():
+        made = make_report(folders, protocol, demo=demo, partial=partial, checkpoint=checkpoint)
     terminal = sys.stdout.isatty() and format == "terminal"
     width = shutil.get_terminal_size().columns if terminal else None
     print(render(made, format, width=width, colour=terminal))
+    if write is not None:
+        for path in write_all(made, write):
+            print(f"wrote {path}", file=sys.stderr)
     return {f"{protocol}.md": render(made, "md"), f"{protocol}.json": render(made, "json")}
 
 
-def _roots(data_root: Path | None, annotations: Path | None) -> Roots:
-    from experiments.roots import Roots, cache_folder
+def _execution(
+    workers: int,
+    micro_batch: int | None,
+    eval_batch: int | None,
+    loader_workers: int | None,
+    device: str,
+    max_unreadable: float,
+) -> Execution:
+    from experiments.requests import validated
+    from tcclip.config import Execution
 
-    return Roots(
-        annotations=annotations.absolute() if annotations else None,
-        videos=data_root.absolute() if data_root else None,
-        cache=cache_folder(),
-    )
+    given = {
+        "workers": workers,
+        "micro_batch": micro_batch,
+        "eval_batch": eval_batch,
+        "loader_workers": loader_workers,
+        "device": device,
+        "max_unreadable": max_unreadable,
+    }
+    return validated(Execution, {k: v for k, v in given.items() if v is not None})
 
 
-def _format(name: str, allowed: Sequence[str]) -> str:
-    from experiments.errors import UserError
+def _roots(data_root: Path | None, annotations: Path | None, own: list[Path] | None) -> Roots:
+    from experiments.roots import Roots
 
+    return Roots.find(data_root, annotations, own or ())
+
+
+def _format(name: str, allowed: Sequence[str]) -> None:
     if name not in allowed:
-        raise UserError(f"--format {name!r}; allowed: {', '.join(allowed)}")
-    return name
+        raise _usage(f"--format {name!r}; allowed: {', '.join(allowed)}")
 
 
-M = TypeVar("M", bound="BaseModel")
-
-
-def _validated(model: type[M], values: dict[str, Any]) -> M:
-    """`model` made of options' values; UserError naming the option that does not fit."""
-    from pydantic import ValidationError
-
+def _usage(message: str) -> Exception:
     from experiments.errors import UserError
 
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
-        raise UserError(f"{option} {first['input']!r}: {first['msg']}") from error
-
-
-def _grid(
-    protocol: str,
-    demo: bool,
-    datasets: str | None,
-    models: str | None,
-    variants: str,
-    shots: str | None,
-    splits: str | None,
-    seeds: str | None,
-    settings: list[str],
-) -> Grid:
-    from experiments import overrides
-    from experiments.plan import Grid
-
-    return Grid(
-        protocol=protocol,
-        demo=demo,
-        datasets=_list("--datasets", datasets, str),
-        models=_list("--models", models, str),
-        variants=_list("--variants", variants, str) or ("base",),
-        shots=_list("--shots", shots, int),
-        splits=_list("--splits", splits, int),
-        seeds=_list("--seeds", seeds, int),
-        settings=overrides.parse(settings),
-    )
-
-
-T = TypeVar("T")
-
-
-def _list(option: str, text: str | None, kind: Callable[[str], T]) -> tuple[T, ...] | None:
-    """`"a,b"` -> `("a", "b")`; None stays None."""
-    from experiments.errors import UserError
-
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    try:
-        values = tuple(kind(part) for part in parts)
-    except ValueError as error:
-        raise UserError(f"{option} {text!r}: not a comma list of integers") from error
-    if not values:
-        raise UserError(f"{option} {text!r} is empty; leave the option out for all")
-    return values
+    return UserError(message)
 
 
 def _out(out: Path | None, demo: bool) -> Path:
     return (out or Path(DEFAULT_DEMO_OUT if demo else DEFAULT_OUT)).absolute()
+
+
+def _outs(outs: list[Path] | None, demo: bool) -> list[Path]:
+    return [out.absolute() for out in outs] if outs else [_out(None, demo)]
 
 
 def main() -> Any:

@@ -8,14 +8,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 
-from experiments import plan
-from experiments.display import Display, status_table
+from experiments.cost import ASSUMPTION, Cost, cost
+from experiments.display import Display, count_states, print_rows, status_table
 from experiments.errors import UserError
 from experiments.executor import Executor, make_executor
 from experiments.ledger import Ledger, State
@@ -29,14 +29,66 @@ from tcclip.config import Execution
 FORMATS = ("terminal", "md", "json")
 
 
-def dry_run(grid: plan.Grid, out: Path) -> list[RunStatus]:
-    """The runs of `grid` with their states; nothing is written."""
-    specs = plan.expand(grid)
-    return statuses(Ledger(out), [spec.run_id for spec in specs])
+@dataclass(frozen=True)
+class PlannedRun:
+    """One row of a dry run."""
+
+    run_id: str
+    state: State
+    after: str | None
+    cost: Cost
+
+
+def dry_run(specs: Sequence[RunSpec], out: Path, roots: Roots) -> list[PlannedRun]:
+    """The runs of a grid with their states, dependencies and costs; nothing is written."""
+    ledger = Ledger(out)
+    states = ledger.states(specs)
+    return [
+        PlannedRun(
+            spec.run_id, states[spec.run_id], spec.parent, cost(spec, ledger, _lines(spec, roots))
+        )
+        for spec in specs
+    ]
+
+
+def _lines(spec: RunSpec, roots: Roots) -> int | None:
+    """Videos of the training list if it is at hand; a list without a published length needs it."""
+    if spec.train_list.split.videos is not None or roots.annotations is None:
+        return None
+    path = roots.annotations / spec.train_list.split.annotations
+    if not path.is_file():
+        return None
+    with path.open() as file:
+        return sum(bool(line.strip()) for line in file)
+
+
+def print_plan(rows: Sequence[PlannedRun], format: str) -> None:
+    """Print a dry run as a table, markdown or JSON, with its totals."""
+    if format == "json":
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+        return
+    head = ("run", "state", "after", "train videos", "steps", "test videos", "GPU-h", "", "GB")
+    title = count_states([row.state for row in rows])
+    print_rows(title, head, [_plan_cells(row) for row in rows], format, left=3)
+    left = [row for row in rows if row.state is not State.FINISHED]
+    hours = [row.cost.gpu_hours for row in left]
+    known = sum(hour for hour in hours if hour is not None)
+    unknown = sum(hour is None for hour in hours)
+    disk = sum(row.cost.gigabytes for row in left)
+    more = f" (and {unknown} runs whose training list is not at hand)" if unknown else ""
+    print(f"left: {len(left)} runs, {known:.1f} GPU-hours{more}, {disk:.1f} GB\n{ASSUMPTION}")
+
+
+def _plan_cells(row: PlannedRun) -> list[str]:
+    one = row.cost
+    hours = "–" if one.gpu_hours is None else f"{one.gpu_hours:.2f}"
+    counts = ["–" if n is None else str(n) for n in (one.videos, one.steps, one.eval_videos)]
+    after = "" if row.after is None else row.after.rpartition("-")[2]
+    return [row.run_id, str(row.state), after, *counts, hours, one.basis, f"{one.gigabytes:.1f}"]
 
 
 def sweep(
-    grid: plan.Grid,
+    specs: Sequence[RunSpec],
     *,
     out: Path,
     roots: Roots,
@@ -46,9 +98,14 @@ def sweep(
     max_concurrent: int | None,
     rerun: str | None,
     console: Console,
+    checkpoint: Path | None = None,
+    halving: bool = False,
 ) -> Summary:
-    """Compute what is missing of `grid`, shown on `console` and mirrored to MLflow."""
-    specs = plan.expand(grid)
+    """Compute what is missing of `specs`, shown on `console` and mirrored to MLflow.
+
+    `checkpoint`: the file that runs with a `RunSpec.checkpoint` start from. `halving`: let ASHA
+    stop the trials of a search that fall behind.
+    """
     for spec in specs:
         check_batch(spec, execution)
     ledger = Ledger(out)
@@ -65,6 +122,7 @@ def sweep(
             device=execution.device,
             max_concurrent=max_concurrent,
             address=address,
+            halving=halving,
         )
 
     return run_sweep(
@@ -73,6 +131,7 @@ def sweep(
         roots=roots,
         execution=execution,
         make_executor=start,
+        checkpoint=checkpoint,
         watch=lambda ledger: _watch(ledger, specs, console),
     )
 
@@ -148,13 +207,14 @@ def sync(out: Path) -> int:
     return len(specs)
 
 
-def log_report(out: Path, grid: plan.Grid, files: dict[str, str], console: Console) -> None:
+def log_report(
+    out: Path, specs: Sequence[RunSpec], files: dict[str, str], console: Console
+) -> None:
     """Keep a report's files (name -> text) with the sweep's parent run in MLflow."""
     from experiments.tracking import Mirror, default_uri
 
-    spec = plan.expand(grid)[0]
     try:
-        Mirror(Ledger(out), default_uri(out)).report(spec, files)
+        Mirror(Ledger(out), default_uri(out)).report(specs[-1], files)
     except Exception as error:  # noqa: BLE001
         # The tracker may be down in any way; the report was printed and can be made again.
         console.print(f"MLflow did not take the report: {error}", style="yellow", highlight=False)

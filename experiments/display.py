@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ PLAIN_EPOCHS = 5
 _STYLE = {
     State.FINISHED: "green",
     State.FAILED: "red",
+    State.STOPPED: "blue",
     State.RUNNING: "cyan",
     State.STALE: "yellow",
     State.PLANNED: "dim",
@@ -79,6 +81,27 @@ def status_table(rows: Sequence[RunStatus]) -> Table:
         cells = [row.run_id.partition("-")[2], f"[{_STYLE[row.state]}]{row.state}[/]", *_cells(row)]
         table.add_row(*cells, *([row.error] if row.error else []))
     return table
+
+
+def print_rows(
+    title: str, head: Sequence[str], rows: Sequence[Sequence[str]], format: str, left: int = 2
+) -> None:
+    """Print a table as text, markdown or JSON (a list of objects).
+
+    `left`: columns that stand at the left. Text is as wide as it needs to be: nothing is cut.
+    """
+    if format == "json":
+        print(json.dumps([dict(zip(head, row, strict=True)) for row in rows], indent=1))
+    elif format == "md":
+        print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
+        print("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    else:
+        table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+        for number, name in enumerate(head):
+            table.add_column(name, no_wrap=True, justify="left" if number < left else "right")
+        for row in rows:
+            table.add_row(*row)
+        Console(width=max(Console().measure(table).maximum, len(title))).print(table)
 
 
 def status_line(row: RunStatus) -> str:

@@ -11,6 +11,9 @@ RunError                  one run stopped; others go on
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(ValueError):
     """What was asked for cannot be done; the message says what was given and what to do."""
@@ -38,3 +41,12 @@ class LeaseLost(RunError):
 
 class TooManyUnreadable(RunError):
     """More videos than allowed could not be read."""
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """What other rooms raise for a user's mistakes (ValueError, a missing file) as UserError."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(str(error)) from error

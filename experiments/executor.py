@@ -55,17 +55,29 @@ class LocalExecutor:
 
 
 def make_executor(
-    name: str, *, workers: int, device: str, max_concurrent: int | None, address: str | None
+    name: str,
+    *,
+    workers: int,
+    device: str,
+    max_concurrent: int | None,
+    address: str | None,
+    halving: bool = False,
 ) -> Executor:
-    """The executor called `name` ("ray" or "local"); UserError for another name."""
+    """The executor called `name` ("ray" or "local"); UserError for another name.
+
+    `halving`: stop runs that fall behind the others (Ray Tune's ASHA).
+    """
+    if name == "local" and halving:
+        raise UserError("--search stops trials early with Ray Tune; use --executor ray")
     if name == "local":
         return LocalExecutor(workers)
     if name == "ray":
         from experiments.ray_executor import RayExecutor
 
         return RayExecutor(
-            workers=workers, device=device, max_concurrent=max_concurrent, address=address
-        )
+            workers=workers, device=device, max_concurrent=max_concurrent, address=address,
+            halving=halving,
+        )  # fmt: skip
     raise UserError(f"unknown executor {name!r}; known: ray, local")
 
 

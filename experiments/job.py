@@ -17,6 +17,8 @@ class Job(Settings):
     out: Path
     roots: Roots
     execution: Execution
+    #: The file whose sha256 is `spec.checkpoint`.
+    checkpoint: Path | None = None
 
     @property
     def folder(self) -> RunFolder:
@@ -24,7 +26,11 @@ class Job(Settings):
         return Ledger(self.out).folder(self.spec.run_id)
 
     @property
-    def parent_checkpoint(self) -> Path:
-        """The best weights of the run this one starts from."""
-        assert self.spec.parent is not None
-        return Ledger(self.out).folder(self.spec.parent).best
+    def initial_weights(self) -> Path | None:
+        """The checkpoint this run starts from: a given file, or its parent's best weights."""
+        if self.spec.checkpoint is not None:
+            assert self.checkpoint is not None
+            return self.checkpoint
+        if self.spec.parent is not None:
+            return Ledger(self.out).folder(self.spec.parent).best
+        return None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -26,7 +27,12 @@ class State(StrEnum):
     RUNNING = "running"
     STALE = "stale"
     FAILED = "failed"
+    STOPPED = "stopped"
     FINISHED = "finished"
+
+
+#: States in which nothing is left to do: a search stopped the run early, or it has its result.
+ENDED = (State.STOPPED, State.FINISHED)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,10 @@ class RunFolder:
     @property
     def failure(self) -> Path:
         return self.path / "failure.json"
+
+    @property
+    def stopped(self) -> Path:
+        return self.path / "stopped.json"
 
     @property
     def best(self) -> Path:
@@ -102,6 +112,11 @@ class RunFolder:
         write_text(self.failure, failure.model_dump_json(indent=1))
         return failure
 
+    def stop(self, reason: str, metrics: Mapping[str, Any]) -> None:
+        """Write stopped.json: a search found the run not worth finishing."""
+        kept = {name: metrics[name] for name in ("epoch", "top1") if name in metrics}
+        write_text(self.stopped, json.dumps({"run_id": self.run_id, "reason": reason, **kept}))
+
     def state(self) -> State:
         """What the files say; a result that is cut or does not validate is no result."""
         if not self.path.is_dir():
@@ -111,6 +126,8 @@ class RunFolder:
         holder = read_holder(self.lease)
         if holder is not None and holder.alive():
             return State.RUNNING
+        if self.stopped.exists():
+            return State.STOPPED
         if self.failure.exists():
             return State.FAILED
         begun = holder is not None or self.metrics.exists() or self.result.exists()

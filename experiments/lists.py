@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from experiments.errors import MissingData, TooManyUnreadable
 from experiments.job import Job
+from experiments.layouts import Locator
 from experiments.roots import Roots
 from experiments.spec import ListSpec
-from protocols.datasets import dataset
 from tcclip.config import Execution, Views
 from tcclip.data.annotations import Item, read_class_names, read_list, sha256_of
 from tcclip.data.clips import EvalClips, TrainClips
@@ -45,14 +44,14 @@ class RunData:
         """
         spec = job.spec
         # A model that is not trained takes nothing from its training list but the class names.
-        trained = spec.train.epochs > 0
+        trained, known = spec.train.epochs > 0, job.roots.datasets()
         validation = [_read(one, job.roots) for one in spec.validation if trained]
         suites = [_read(one, job.roots) for one in spec.suites]
         train = _read(spec.train_list, job.roots, items=trained)
         used = [train, *validation, *suites]
         digests: dict[str, str] = {}
         for one in [spec.train_list, *(spec.validation if trained else ()), *spec.suites]:
-            folder = job.roots.annotation_folder(dataset(one.dataset))
+            folder = job.roots.annotation_folder(known[one.dataset])
             names = [one.label_file]
             if one is not spec.train_list or trained:
                 names.append(one.split.annotations)
@@ -124,13 +123,14 @@ class RunData:
                     "with --max-unreadable"
                 )
 
-    def _videos(self, name: str) -> Path:
-        return self.job.roots.video_folder(dataset(name))
+    def _videos(self, name: str) -> Locator:
+        roots = self.job.roots
+        return roots.locate(roots.datasets()[name])
 
 
 def _read(spec: ListSpec, roots: Roots, items: bool = True) -> EvalList:
     """The list with its class names; without its videos if `items` is false."""
-    folder = roots.annotation_folder(dataset(spec.dataset))
+    folder = roots.annotation_folder(roots.datasets()[spec.dataset])
     for name in (spec.split.annotations, spec.label_file)[0 if items else 1 :]:
         if not (folder / name).is_file():
             raise MissingData(
@@ -150,8 +150,9 @@ def _read(spec: ListSpec, roots: Roots, items: bool = True) -> EvalList:
 
 
 def _missing(videos: Sequence[tuple[str, str]], roots: Roots) -> list[str]:
-    folders = {name: roots.video_folder(dataset(name)) for name in {name for name, _ in videos}}
-    return [f"{name}/{path}" for name, path in videos if not (folders[name] / path).is_file()]
+    known = roots.datasets()
+    locate = {name: roots.locate(known[name]) for name in {name for name, _ in videos}}
+    return [f"{name}/{path}" for name, path in videos if not locate[name](path).is_file()]
 
 
 def _check_missing(missing: Sequence[str], listed: int, execution: Execution) -> None:

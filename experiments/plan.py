@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import protocols
 from experiments import overrides
 from experiments.errors import UserError
 from experiments.spec import ListSpec, RunSpec
-from protocols.datasets import dataset
+from protocols.datasets import DATASETS, Dataset
 from protocols.protocol import Protocol, Suite
 from results.records import RunKey
 from tcclip.config import ModelConfig, Settings
@@ -25,7 +25,8 @@ LLM_TEXT_LENGTH = 77
 class Grid:
     """What was asked for; None on an axis means the protocol's own values.
 
-    `points` are shots for few_shot, base splits for base_to_novel.
+    `rows` are alternative settings (an ablation's rows, a search's trials), each added to
+    `settings`. `checkpoint`: sha256 of weights that take the place of a pretrained run's parent.
     """
 
     protocol: str
@@ -37,35 +38,84 @@ class Grid:
     splits: tuple[int, ...] | None = None
     seeds: tuple[int, ...] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    rows: tuple[dict[str, Any], ...] = ({},)
+    checkpoint: str | None = None
 
 
-def expand(grid: Grid) -> list[RunSpec]:
-    """The runs of `grid`, each once, in the order data set, model, variant, point, seed.
+def expand(grid: Grid, datasets: Mapping[str, Dataset] = DATASETS) -> list[RunSpec]:
+    """The runs of `grid`, each once, in the order data set, model, variant, point, row, seed.
 
-    A run that starts from another's weights comes after it, and brings it along.
+    A run that starts from another's weights comes after it, and brings it along. `datasets`: all
+    that are known, a user's own included; these may be trained on if they have a protocol's lists.
     UserError for a name the protocol does not know.
     """
     try:
         protocol = protocols.get(grid.protocol, demo=grid.demo)
     except ValueError as error:
         raise UserError(str(error)) from error
-    datasets = chosen("data set", grid.datasets, protocol.datasets, protocol)
+    own = tuple(name for name in datasets if name not in DATASETS and not protocol.demo)
+    names = chosen(
+        "data set", grid.datasets, protocol.datasets + own, protocol, default=protocol.datasets
+    )
     models = chosen("model", grid.models, MODELS, protocol, default=protocol.models)
     variants = chosen("variant", grid.variants, protocol.variants, protocol)
     specs: dict[str, RunSpec] = {}
-    for name, model, variant, point, seed in itertools.product(
-        datasets, models, variants, _points(grid, protocol), grid.seeds or protocol.seeds
+    seeds = grid.seeds or protocol.seeds
+    for name, model, variant, point, row, seed in itertools.product(
+        names, models, variants, _points(grid, protocol), grid.rows, seeds
     ):
         if (variant, name) in protocol.undefined:
             continue
         if model == "clip" and variant == "pretrained":
             raise UserError("model clip is never trained, so it has no pretrained variant")
-        spec = resolve(protocol, name, model, variant, point, seed, grid.settings)
+        settings = grid.settings | row
+        spec = resolve(protocol, datasets, name, model, variant, point, seed, settings)
         if spec.parent is not None:
-            parent = _parent(protocol, model, seed, grid.settings)
-            specs.setdefault(parent.run_id, parent)
+            if grid.checkpoint is None:
+                parent = _parent(protocol, datasets, model, seed, settings)
+                specs.setdefault(parent.run_id, parent)
+            else:
+                spec = spec.model_copy(update={"parent": None, "checkpoint": grid.checkpoint})
         specs.setdefault(spec.run_id, spec)
+    if grid.checkpoint is not None and not any(spec.checkpoint for spec in specs.values()):
+        raise UserError("--init-checkpoint is for --variants pretrained, which was not asked for")
     return list(specs.values())
+
+
+def evaluations(
+    grid: Grid,
+    model: ModelConfig,
+    *,
+    ensembled: bool,
+    datasets: Mapping[str, Dataset] = DATASETS,
+) -> list[RunSpec]:
+    """The runs that only evaluate `grid.checkpoint`, a `model`, on a protocol's final suites.
+
+    The checkpoint was trained at one point of the grid: UserError unless it is the only one.
+    """
+    grid = replace(grid, models=(model.name,), seeds=grid.seeds or None)
+    protocol = protocols.get(grid.protocol, demo=grid.demo)
+    axis = "--shots" if protocol.axis == "shots" else "--splits"
+    if len(_points(grid, protocol)) > 1:
+        raise UserError(
+            f"a checkpoint was trained at one point of {grid.protocol}: say which with {axis}"
+        )
+    given = {f"model.{name}": value for name, value in model.model_dump(mode="json").items()}
+    bare = replace(grid, checkpoint=None, settings=given | grid.settings)
+    return [_only_evaluated(spec, grid.checkpoint, ensembled) for spec in expand(bare, datasets)]
+
+
+def _only_evaluated(spec: RunSpec, checkpoint: str | None, ensembled: bool) -> RunSpec:
+    return spec.model_copy(
+        update={
+            "key": spec.key.model_copy(update={"origin": "checkpoint"}),
+            "train": spec.train.model_copy(update={"epochs": 0, "warmup_epochs": 0}),
+            "ensemble_weight": spec.ensemble_weight if ensembled else None,
+            "selection": "given checkpoint",
+            "parent": None,
+            "checkpoint": checkpoint,
+        }
+    )
 
 
 def chosen(
@@ -105,6 +155,7 @@ def _points(grid: Grid, protocol: Protocol) -> tuple[int | None, ...]:
 
 def resolve(
     protocol: Protocol,
+    datasets: Mapping[str, Dataset],
     dataset_name: str,
     model: str,
     variant: str,
@@ -113,8 +164,18 @@ def resolve(
     settings: dict[str, Any],
 ) -> RunSpec:
     """One point of the grid with every hyper-parameter in place."""
+    data = datasets[dataset_name]
+    try:
+        train_split = protocol.point_split(data, point)
+        labels = data.labels(train_split.labels)
+        suites = _lists(protocol.suites, protocol, datasets, dataset_name, variant == "llm")
+        validation = _lists(
+            [protocol.validation], protocol, datasets, dataset_name, variant == "llm"
+        )
+    except ValueError as error:
+        raise UserError(f"{protocol.name} cannot be run on {dataset_name}: {error}") from error
     # SSv2 has no LLM names: its LLM row repeats the base row, so it is the same run (SPEC 5).
-    llm = variant == "llm" and _has_llm(protocol, dataset_name, point)
+    llm = variant == "llm" and labels.llm is not None
     variant = "base" if variant == "llm" and not llm else variant
     model_config = ModelConfig.model_validate({"name": model, **protocol.model})
     if llm:
@@ -133,7 +194,6 @@ def resolve(
     changed = overrides.differences(
         roots, {"model": model_config, "train": train, "augment": augment}
     )
-    train_split = protocol.point_split(dataset_name, point)
     key = RunKey(
         protocol=protocol.name,
         protocol_version=protocol.version,
@@ -146,7 +206,6 @@ def resolve(
         demo=protocol.demo,
         overrides=changed,
     )
-    labels = dataset(dataset_name).labels(train_split.labels)
     return RunSpec(
         key=key,
         model=model_config,
@@ -155,36 +214,44 @@ def resolve(
         train_list=ListSpec(
             suite="train", dataset=dataset_name, split=train_split, labels=labels, llm=llm
         ),
-        flip=dataset(dataset_name).flip,
-        validation=_lists([protocol.validation], protocol, dataset_name, llm),
-        suites=_lists(protocol.suites, protocol, dataset_name, llm),
+        flip=data.flip,
+        validation=validation,
+        suites=suites,
         ensemble_weight=None if model == "clip" else protocol.ensemble_weight,
         selection=protocol.selection if model != "clip" else "untrained",
-        parent=_parent(protocol, model, seed, settings).run_id if variant == "pretrained" else None,
+        parent=_parent(protocol, datasets, model, seed, settings).run_id
+        if variant == "pretrained"
+        else None,
     )
 
 
-def _has_llm(protocol: Protocol, dataset_name: str, point: int | None) -> bool:
-    split = protocol.point_split(dataset_name, point)
-    return dataset(dataset_name).labels(split.labels).llm is not None
-
-
-def _parent(protocol: Protocol, model: str, seed: int, settings: dict[str, Any]) -> RunSpec:
+def _parent(
+    protocol: Protocol,
+    datasets: Mapping[str, Dataset],
+    model: str,
+    seed: int,
+    settings: dict[str, Any],
+) -> RunSpec:
     """The zero-shot base run of the same model and seed (SPEC 5, variant P).
 
     It takes the model's settings, which must fit its children's; training settings are its own.
     """
     zero_shot = protocols.get("zero_shot", demo=protocol.demo)
     shared = {name: value for name, value in settings.items() if name.startswith("model.")}
-    return resolve(zero_shot, zero_shot.datasets[0], model, "base", None, seed, shared)
+    name = zero_shot.datasets[0]
+    return resolve(zero_shot, datasets, name, model, "base", None, seed, shared)
 
 
 def _lists(
-    suites: Iterable[Suite], protocol: Protocol, dataset_name: str, llm: bool
+    suites: Iterable[Suite],
+    protocol: Protocol,
+    datasets: Mapping[str, Dataset],
+    dataset_name: str,
+    llm: bool,
 ) -> tuple[ListSpec, ...]:
     lists = []
     for suite in (protocol.point_suite(suite, dataset_name) for suite in suites):
-        data = dataset(suite.dataset)
+        data = datasets[suite.dataset]
         for name in suite.splits:
             split = data.split(name)
             labels = data.labels(split.labels)

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,11 +31,17 @@ import ray
 import ray.train
 import ray.train.torch
 from ray import tune
+from ray.tune.schedulers import ASHAScheduler
 
 from experiments.errors import UserError
 from experiments.executor import cpu_count
 from experiments.job import Job
+from experiments.ledger import RunFolder
+from experiments.status import validations
 
+#: How often a trial of a search looks at its run's metrics, and what share of trials goes on.
+REPORT_SECONDS, REDUCTION = 0.5, 3
+STOP_REASON = "the search: its validation top-1 fell behind the other trials' (ASHA)"
 #: What a trial's driver asks for: it only waits for its workers (0 is refused by Ray).
 DRIVER_CPUS = 0.01
 
@@ -45,9 +52,15 @@ class RayExecutor:
     name = "ray"
 
     def __init__(
-        self, *, workers: int, device: str, max_concurrent: int | None, address: str | None
+        self,
+        *,
+        workers: int,
+        device: str,
+        max_concurrent: int | None,
+        address: str | None,
+        halving: bool = False,
     ) -> None:
-        self.workers = workers
+        self.workers, self.halving = workers, halving
         self._scratch = Path(tempfile.mkdtemp(prefix="tcclip-ray-"))
         _start(address, self._scratch)
         resources = ray.cluster_resources()
@@ -68,9 +81,15 @@ class RayExecutor:
     def submit(self, jobs: Sequence[Job]) -> dict[str, str]:
         """See `Executor.submit`."""
         by_id = {job.spec.run_id: job.model_dump_json() for job in jobs}
+        by_folder = {job.spec.run_id: job.folder for job in jobs}
         # Two sweeps on one cluster must not share a trainable's name.
         name = f"tcclip-{uuid.uuid4().hex[:8]}"
-        settings = {"gpu": self.gpu, "workers": self.workers, "scratch": str(self._scratch / name)}
+        settings = {
+            "gpu": self.gpu,
+            "workers": self.workers,
+            "scratch": str(self._scratch / name),
+            "report": self.halving,
+        }
 
         def drive(config: dict[str, Any]) -> None:
             _drive(by_id[config["run_id"]], settings)
@@ -79,15 +98,23 @@ class RayExecutor:
         tuner = tune.Tuner(
             tune.with_resources(drive, {"cpu": DRIVER_CPUS}),
             param_space={"run_id": tune.grid_search(list(by_id))},
-            tune_config=tune.TuneConfig(max_concurrent_trials=self.concurrent),
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=self.concurrent,
+                scheduler=_halving(jobs) if self.halving else None,
+            ),
             run_config=tune.RunConfig(name=name, storage_path=str(self._scratch), verbose=0),
         )
         errors = {}
         with contextlib.redirect_stdout(io.StringIO()):  # Tune's banners; the sweep has a display
             results = tuner.fit()
         for result in results:
-            if result.error is not None and result.config is not None:
+            assert result.config is not None
+            if result.error is not None:
                 errors[result.config["run_id"]] = str(result.error)
+            elif self.halving:
+                folder = by_folder[result.config["run_id"]]
+                if folder.read_result() is None:
+                    folder.stop(STOP_REASON, result.metrics or {})
         return errors
 
     def close(self) -> None:
@@ -128,7 +155,42 @@ def _drive(job: str, settings: dict[str, Any]) -> None:
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if settings["gpu"] else "gloo"),
         run_config=ray.train.RunConfig(name=uuid.uuid4().hex, storage_path=settings["scratch"]),
     )
-    trainer.fit()
+    if settings["report"]:
+        _fit_and_report(trainer, Job.model_validate_json(job).folder)
+    else:
+        trainer.fit()
+
+
+def _fit_and_report(trainer: Any, folder: RunFolder) -> None:
+    """Fit, and tell Tune every validation's top-1 as the run's metrics file gets it."""
+    failures: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)  # raised by the trial's own thread below
+
+    thread = threading.Thread(target=fit, daemon=True)
+    thread.start()
+    told = 0
+    while thread.is_alive():
+        thread.join(REPORT_SECONDS)
+        scores = validations(folder)
+        for epoch, top1 in scores[told:]:
+            tune.report({"epoch": epoch, "top1": top1})
+        told = len(scores)
+    if failures:
+        raise failures[0]
+
+
+def _halving(jobs: Sequence[Job]) -> ASHAScheduler:
+    """ASHA over validation top-1: at 1, 3, 9, ... epochs the best third goes on."""
+    epochs = max(job.spec.train.epochs for job in jobs)
+    return ASHAScheduler(
+        time_attr="epoch", metric="top1", mode="max",
+        max_t=max(epochs, 1), grace_period=1, reduction_factor=REDUCTION,
+    )  # fmt: skip
 
 
 def _work(config: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import torch
-from tcclip.model.checkpoints import ensembled_state, load_checkpoint
 
 from experiments.files import write_text
 from experiments.job import Job
@@ -23,6 +22,7 @@ from experiments.outcome import Weights, keep_scores, make_result
 from tcclip.distributed import Ranks, current_ranks
 from tcclip.evaluate import Evaluator
 from tcclip.model import Model, build_model
+from tcclip.model.checkpoints import ensembled_state, load_checkpoint
 from tcclip.train import Fit, Trainer, Validation, autocast
 
 log = logging.getLogger(__name__)
@@ -67,9 +67,9 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
         spec.model, data.train.class_names,
         clip_weights=spec.train.clip_weights, seed=spec.key.seed,
     ).to(ranks.device)  # fmt: skip
-    if spec.parent is not None:
-        load_checkpoint(model, job.parent_checkpoint)
     start = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    if job.initial_weights is not None:
+        load_checkpoint(model, job.initial_weights)
     evaluator = Evaluator(
         loader=data.eval_loader,
         augment=spec.augment,

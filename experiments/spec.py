@@ -47,6 +47,8 @@ class RunSpec(Settings):
     selection: str
     #: run_id of the run whose best checkpoint this one starts from (the pretrained variant).
     parent: str | None = None
+    #: sha256 of a checkpoint this run starts from: a parent's, or weights to evaluate.
+    checkpoint: str | None = None
 
     @property
     def identity(self) -> str:

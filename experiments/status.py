@@ -56,6 +56,17 @@ def statuses(ledger: Ledger, run_ids: Sequence[str] | None = None) -> list[RunSt
     return [run_status(ledger.folder(run_id)) for run_id in run_ids]
 
 
+def validations(folder: RunFolder) -> list[tuple[int, float]]:
+    """(epoch, top-1 percent) of every validation so far, from the whole metrics file."""
+    if not folder.metrics.exists():
+        return []
+    records = []
+    for line in folder.metrics.read_text().splitlines(keepends=True):
+        if line.endswith("\n"):
+            records.append(json.loads(line))
+    return [(int(r["epoch"]), float(r["top1"])) for r in records if "top1" in r]
+
+
 def _tail(folder: RunFolder) -> list[dict[str, Any]]:
     try:
         with folder.metrics.open("rb") as file:

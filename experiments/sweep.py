@@ -12,7 +12,7 @@ from pathlib import Path
 from experiments.errors import UserError
 from experiments.executor import Executor
 from experiments.job import Job
-from experiments.ledger import Ledger, State
+from experiments.ledger import ENDED, Ledger, State
 from experiments.roots import Roots
 from experiments.spec import RunSpec
 from results.records import Failure
@@ -36,9 +36,9 @@ class Summary:
 
 
 def outstanding(ledger: Ledger, specs: Sequence[RunSpec]) -> list[RunSpec]:
-    """The runs of `specs` without a valid result."""
+    """The runs of `specs` without a valid result, and not stopped by a search."""
     states = ledger.states(specs)
-    return [spec for spec in specs if states[spec.run_id] is not State.FINISHED]
+    return [spec for spec in specs if states[spec.run_id] not in ENDED]
 
 
 def forget(ledger: Ledger, specs: Sequence[RunSpec], which: str) -> list[str]:
@@ -68,6 +68,7 @@ def sweep(
     execution: Execution,
     make_executor: Callable[[], Executor],
     watch: Callable[[Ledger], AbstractContextManager[object]],
+    checkpoint: Path | None = None,
 ) -> Summary:
     """Compute what is outstanding of `specs`, parents before children.
 
@@ -84,7 +85,13 @@ def sweep(
                 while waves_left(ledger, specs, failed):
                     ready = _ready(ledger, specs, failed)
                     jobs = [
-                        Job(spec=spec, out=ledger.out, roots=roots, execution=execution)
+                        Job(
+                            spec=spec,
+                            out=ledger.out,
+                            roots=roots,
+                            execution=execution,
+                            checkpoint=checkpoint,
+                        )
                         for spec in ready
                     ]
                     if not jobs:
@@ -130,7 +137,7 @@ def _collect(
     failed = {}
     for run_id, earlier in before.items():
         folder = ledger.folder(run_id)
-        if folder.state() in (State.FINISHED, State.RUNNING):
+        if folder.state() in (*ENDED, State.RUNNING):
             continue
         failure = folder.read_failure()
         if failure is None or failure == earlier:

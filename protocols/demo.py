@@ -25,6 +25,8 @@ _MODEL = {
     "merge_step": 8, "prompt_layers": [2],
 }  # fmt: skip
 
+_MODELS = ("tc_clip", "vifi_clip", "clip")
+
 _SUITES: dict[str, tuple[Suite, ...]] = {
     "zero_shot": (
         Suite(
@@ -57,7 +59,7 @@ def demo(protocol: Protocol) -> Protocol:
         "suites": _SUITES[protocol.name],
         "model": _MODEL,
         "augment": _AUGMENT,
-        "seeds": (0, 1),
-        "models": ("tc_clip", "vifi_clip", "clip"),
+        "seeds": (0, 1) if protocol.name == "zero_shot" else (0,),
+        "models": _MODELS if protocol.name == "zero_shot" else ("tc_clip", "clip"),
     }
     return protocol.model_copy(update=update)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from protocols.datasets import Dataset, Split, dataset
+from protocols.datasets import Dataset, Split
 from tcclip.config import AugmentConfig, Settings, TrainConfig, Views
 
 Variant = Literal["base", "llm", "pretrained"]
@@ -69,9 +69,12 @@ class Protocol(Settings):
     seeds: tuple[int, ...] = (1024,)
     models: tuple[str, ...] = ("tc_clip",)
 
-    def point_split(self, dataset_name: str, value: int | None) -> Split:
-        """The list a grid point trains on; `value` is the point's shots or base split."""
-        return dataset(dataset_name).split(self._fill(self.train_split, dataset_name, value))
+    def point_split(self, data: Dataset, value: int | None) -> Split:
+        """The list a grid point trains on; `value` is the point's shots or base split.
+
+        ValueError if the data set has no such list.
+        """
+        return data.split(self._fill(self.train_split, data.name, value))
 
     def point_suite(self, suite: Suite, dataset_name: str) -> Suite:
         """`suite` with the placeholders filled in for a model trained on `dataset_name`."""
@@ -89,7 +92,3 @@ class Protocol(Settings):
             base_split=value,
             test=self.eval_splits.get(dataset_name, "val"),
         )
-
-    def trained_on(self) -> tuple[Dataset, ...]:
-        """The data sets of the grid's data set axis."""
-        return tuple(dataset(name) for name in self.datasets)

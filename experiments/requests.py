@@ -1,0 +1,97 @@
+"""What a command line asks for, as a grid: options, grid files, searches, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from experiments import gridfile, overrides, plan, search
+from experiments.errors import UserError, user_errors
+from experiments.plan import Grid
+from experiments.spec import RunSpec
+from protocols.datasets import Dataset
+from tcclip.config import ModelConfig
+from tcclip.data.annotations import sha256_of
+
+M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
+
+
+def comma_list(option: str, text: str | None, kind: Callable[[str], T]) -> tuple[T, ...] | None:
+    """`"a,b"` -> `("a", "b")`; None stays None. UserError naming the option."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        values = tuple(kind(part) for part in parts)
+    except ValueError as error:
+        raise UserError(f"{option} {text!r}: not a comma list of integers") from error
+    if not values:
+        raise UserError(f"{option} {text!r} is empty; leave the option out for all")
+    return values
+
+
+def validated(model: type[M], values: dict[str, Any]) -> M:
+    """`model` made of options' values; UserError naming the option that does not fit."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise UserError(f"{option} {first['input']!r}: {first['msg']}") from error
+
+
+def make_grid(
+    protocol: str,
+    *,
+    demo: bool,
+    settings: Sequence[str],
+    searches: Sequence[str] = (),
+    samples: int = 1,
+    checkpoint: str | None = None,
+    **axes: Any,
+) -> Grid:
+    """The grid of a protocol or grid file; options that are given win over the file's."""
+    base = Grid(protocol, demo=demo)
+    if gridfile.is_grid_file(protocol):
+        base = gridfile.read(protocol, demo=demo)
+    given = {name: value for name, value in axes.items() if value is not None}
+    changed = base.settings | overrides.parse(settings)
+    grid = replace(base, **given, settings=changed, checkpoint=checkpoint)
+    if not searches:
+        return grid
+    if samples < 1:
+        raise UserError(f"--num-samples {samples}: at least 1 trial")
+    drawn = search.trials([search.parse(one) for one in searches], samples)
+    return replace(grid, rows=tuple(row | trial for row in grid.rows for trial in drawn))
+
+
+def digest(path: Path) -> str:
+    """sha256 of a checkpoint file; UserError if it is not there."""
+    if not path.is_file():
+        raise UserError(f"no checkpoint {path}")
+    return sha256_of(path)
+
+
+def evaluation(
+    grid: Grid, checkpoint: str, *, ensembled: bool, datasets: Mapping[str, Dataset]
+) -> tuple[list[RunSpec], Path]:
+    """The runs that evaluate a checkpoint, and its file: fetched first if it is an hf:// name.
+
+    The model is the one the checkpoint says it is. UserError for what cannot be read.
+    """
+    from tcclip.model.checkpoints import describe, fetch
+
+    with user_errors():
+        path = Path(fetch(checkpoint)).absolute()
+        content = describe(checkpoint)
+        model = ModelConfig.model_validate(content["model"])
+    # CLIP's own weights are needed to ensemble with, and for what a checkpoint leaves out.
+    if not ensembled and content["token_embedding"]:
+        grid = replace(grid, settings={"train.clip_weights": "random"} | grid.settings)
+    grid = replace(grid, checkpoint=digest(path))
+    return plan.evaluations(grid, model, ensembled=ensembled, datasets=datasets), path
