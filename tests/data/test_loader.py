@@ -11,7 +11,7 @@ from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item, read_list
 from tcclip.data.clips import EvalClips, TrainClips, TrainKey, identities
 from tcclip.data.loader import Batch, EvalBatch, EvalLoader, TrainLoader, global_order
-from tcclip.data.reader import UnreadableVideo
+from tcclip.data.reader import UnreadableVideo, read_video
 
 AUGMENT = AugmentConfig(resize=36, crop=32, hue=0.0)
 
@@ -190,3 +190,20 @@ def test_videos_may_be_anywhere(shapes: Path) -> None:
     video = clips[0].video
     assert video is not None
     assert video.shape == (1, 4, 3, 32, 32)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_many_workers_on_hmdb51_do_not_deadlock(real_clips: Path) -> None:
+    """After decord was used in this very process, which hangs workers that inherit it."""
+    names = [path.name for path in sorted(real_clips.glob("hmdb51_*"))]
+    read_video(real_clips / names[0], lambda _: [0, 5], "published")
+    items = [Item(name, number) for number, name in enumerate(names * 32)]
+    for reader in ("auto", "published"):
+        augment = AUGMENT.model_copy(update={"reader": reader})
+        clips = EvalClips(
+            items, real_clips, num_frames=16, augment=augment, views=Views(), seed=0, timeout=60
+        )
+        videos, unreadable = _together([EvalLoader(clips, batch=4, workers=12)])
+        assert len(videos) == len(items)
+        assert unreadable == {}
