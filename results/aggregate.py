@@ -131,30 +131,33 @@ def _over_seeds(models: Iterable[Estimate]) -> Estimate:
 
 def _values(table: pd.DataFrame, protocol: Protocol) -> dict[CellKey, _Values]:
     """The table's numbers by cell, seed and unit of the paper's statistic."""
-    methods = _methods(table)
+    methods, number_of = _methods(table)
     values: dict[CellKey, _Values] = defaultdict(dict)
     for column, numbers in select(table, protocol):
-        keys: dict[tuple[Method, str, str], CellKey] = {}
+        cells: dict[tuple[int, str, str], _Values] = {}
         names = ("run_id", "weights", "checkpoint", "seed", "unit", "value")
         rows = zip(*(numbers[name].tolist() for name in names), strict=True)
         for run_id, weights, checkpoint, seed, unit, value in rows:
-            place = methods[run_id], weights, checkpoint
-            if place not in keys:
-                keys[place] = CellKey(*place, column.key)
-            values[keys[place]].setdefault(seed, {})[unit] = value
+            place = number_of[run_id], weights, checkpoint
+            if place not in cells:
+                key = CellKey(methods[place[0]], weights, checkpoint, column.key)
+                cells[place] = values[key]
+            cells[place].setdefault(seed, {})[unit] = value
     return values
 
 
-def _methods(table: pd.DataFrame) -> dict[str, Method]:
-    """run_id -> the row it belongs to; equal ones are one object."""
+def _methods(table: pd.DataFrame) -> tuple[list[Method], dict[str, int]]:
+    """The methods there are, and run_id -> its method's place among them.
+
+    Places instead of methods: hashing a method for every number would take most of the time.
+    """
     runs = table.drop_duplicates("run_id")
-    found: dict[str, Method] = {}
-    same: dict[Method, Method] = {}
+    places: dict[Method, int] = {}
+    of_run: dict[str, int] = {}
     rows = zip(*(runs[name].tolist() for name in ("run_id", *METHOD_COLUMNS)), strict=True)
     for run_id, *fields in rows:
-        method = Method(*fields)
-        found[run_id] = same.setdefault(method, method)
-    return found
+        of_run[run_id] = places.setdefault(Method(*fields), len(places))
+    return list(places), of_run
 
 
 def select(table: pd.DataFrame, protocol: Protocol) -> Iterator[tuple[Column, pd.DataFrame]]:

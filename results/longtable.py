@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from array import array
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from results.records import Result
@@ -38,6 +39,7 @@ _MAPPINGS = ("packages", "digests", "readers")
 _OPTIONAL_INTEGERS = ("shots", "base_split")
 _INTEGERS = ("classes", "videos", "unreadable")
 _TEXTS = tuple(c for c in NUMBER_COLUMNS if c not in (*_INTEGERS, "value"))
+_texts = itemgetter(*_TEXTS)
 _PLAIN_RUN_COLUMNS = frozenset({
     "protocol_version", "seed", "demo", "best_epoch", "best_value", "last_epoch", "last_value",
     "parameters", "world_size", "micro_batch", "global_batch", "wall_seconds", "gpu_hours",
@@ -51,8 +53,9 @@ class LongTable:
     def __init__(self) -> None:
         self._runs: dict[str, list[Any]] = {name: [] for name in RUN_COLUMNS}
         self._counts = array("q")
-        self._codes = {name: array("i") for name in _TEXTS}
-        self._words: dict[str, dict[str, int]] = {name: {} for name in _TEXTS}
+        #: The texts of a number, which many numbers share: kept once, by code.
+        self._kinds: dict[tuple[str, ...], int] = {}
+        self._codes = array("i")
         self._integers = {name: array("q") for name in _INTEGERS}
         self._values = array("d")
         self._taken_back: set[int] = set()
@@ -64,8 +67,7 @@ class LongTable:
         self._counts.append(len(result.measurements))
         for one in result.measurements:
             fields = one.__dict__
-            for name, words in self._words.items():
-                self._codes[name].append(words.setdefault(fields[name], len(words)))
+            self._codes.append(self._kinds.setdefault(_texts(fields), len(self._kinds)))
             for name, numbers in self._integers.items():
                 numbers.append(fields[name])
             self._values.append(one.value)
@@ -93,10 +95,9 @@ class LongTable:
         import numpy as np
         import pandas as pd
 
-        if name in self._codes:
-            codes = np.asarray(self._codes[name], np.int32)[kept]
-            words = pd.Index(list(self._words[name]), dtype="str")
-            return pd.Categorical.from_codes(codes, words)
+        if name in _TEXTS:
+            words = [kind[_TEXTS.index(name)] for kind in self._kinds]
+            return pd.Categorical(words).take(np.asarray(self._codes, np.int64)[kept])
         if name in self._integers:
             return np.asarray(self._integers[name], np.int64)[kept]
         return np.asarray(self._values, np.float64)[kept]
