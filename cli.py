@@ -122,6 +122,8 @@ def sweep(
     )
     roots = _roots(data_root, annotations, dataset_file)
     specs = plan.expand(grid, roots.datasets())
+    for text in plan.left_out(grid):
+        print(f"not in the grid: {text}", file=sys.stderr)
     folder = _out(out, demo)
     if dry_run:
         commands.print_plan(commands.dry_run(specs, folder, roots), format)

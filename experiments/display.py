@@ -101,7 +101,8 @@ def print_rows(
             table.add_column(name, no_wrap=True, justify="left" if number < left else "right")
         for row in rows:
             table.add_row(*row)
-        Console(width=max(Console().measure(table).maximum, len(title))).print(table)
+        needed = Console(width=10_000).measure(table).maximum
+        Console(width=max(needed, len(title))).print(table)
 
 
 def status_line(row: RunStatus) -> str:

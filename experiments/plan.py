@@ -64,10 +64,8 @@ def expand(grid: Grid, datasets: Mapping[str, Dataset] = DATASETS) -> list[RunSp
     for name, model, variant, point, row, seed in itertools.product(
         names, models, variants, _points(grid, protocol), grid.rows, seeds
     ):
-        if (variant, name) in protocol.undefined:
+        if _undefined(protocol, name, model, variant):
             continue
-        if model == "clip" and variant == "pretrained":
-            raise UserError("model clip is never trained, so it has no pretrained variant")
         settings = grid.settings | row
         spec = resolve(protocol, datasets, name, model, variant, point, seed, settings)
         if spec.parent is not None:
@@ -77,9 +75,32 @@ def expand(grid: Grid, datasets: Mapping[str, Dataset] = DATASETS) -> list[RunSp
             else:
                 spec = spec.model_copy(update={"parent": None, "checkpoint": grid.checkpoint})
         specs.setdefault(spec.run_id, spec)
+    if not specs:
+        raise UserError(f"nothing to run: {'; '.join(left_out(grid))}")
     if grid.checkpoint is not None and not any(spec.checkpoint for spec in specs.values()):
         raise UserError("--init-checkpoint is for --variants pretrained, which was not asked for")
     return list(specs.values())
+
+
+def left_out(grid: Grid) -> list[str]:
+    """Points of the grid that are no runs, each with the reason: shown, not dropped in silence."""
+    protocol = protocols.get(grid.protocol, demo=grid.demo)
+    return [
+        f"{name}, {model}, {variant}: {reason}"
+        for name in grid.datasets or protocol.datasets
+        for model in grid.models or protocol.models
+        for variant in grid.variants
+        if (reason := _undefined(protocol, name, model, variant))
+    ]
+
+
+def _undefined(protocol: Protocol, dataset_name: str, model: str, variant: str) -> str | None:
+    """Why a point is no run; None if it is one."""
+    if (variant, dataset_name) in protocol.undefined:
+        return f"{protocol.name} has no {variant} variant on {dataset_name} (it was trained on it)"
+    if model == "clip" and variant == "pretrained":
+        return "clip is never trained, so it has no pretrained variant"
+    return None
 
 
 def evaluations(
@@ -93,8 +114,8 @@ def evaluations(
 
     The checkpoint was trained at one point of the grid: UserError unless it is the only one.
     """
-    grid = replace(grid, models=(model.name,), seeds=grid.seeds or None)
     protocol = protocols.get(grid.protocol, demo=grid.demo)
+    grid = replace(grid, models=(model.name,), seeds=protocol.seeds[:1])  # they draw views alone
     axis = "--shots" if protocol.axis == "shots" else "--splits"
     if len(_points(grid, protocol)) > 1:
         raise UserError(
