@@ -152,6 +152,12 @@ class EvalClips(Dataset[EvalClip]):
     def __len__(self) -> int:
         return len(self.items)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(views, T, 3, S, S) of one video."""
+        size, crops = self.transform.augment.crop, self.transform.crops
+        return (self.views.clips * crops, self.num_frames, 3, size, size)
+
     def __getitem__(self, index: int) -> EvalClip:
         """Video `index` of the list; an unreadable one says why instead of raising."""
         item = self.items[index]

@@ -58,19 +58,28 @@ def global_order(videos: int, seed: int, epoch: int) -> list[int]:
 
 
 class _Steps(Sampler[list[TrainKey]]):
-    """One rank's chunks of the epoch that is set, step by step."""
+    """One rank's chunks of the epoch that is set, step by step.
 
-    def __init__(self, loader: TrainLoader) -> None:
-        self.loader, self.epoch, self.start = loader, 0, 0
+    It must not know its loader: in a cycle, torch's workers are not told that they are let go,
+    and each is waited for in vain for five seconds.
+    """
+
+    def __init__(
+        self, videos: int, seed: int, global_batch: int, load_batch: int, rank: int, world: int
+    ) -> None:
+        self.epoch, self.start = 0, 0
+        self.steps = videos // global_batch
+        self._videos, self._seed = videos, seed
+        self._global_batch, self._load_batch = global_batch, load_batch
+        self._share = global_batch // world
+        self._offset = rank * self._share
 
     def __iter__(self) -> Iterator[list[TrainKey]]:
-        loader = self.loader
-        order = global_order(len(loader.clips), loader.seed, self.epoch)
-        share = loader.global_batch // loader.world
-        for step in range(self.start, loader.steps_per_epoch):
-            first = step * loader.global_batch + loader.rank * share
-            for chunk in range(first, first + share, loader.load_batch):
-                positions = range(chunk, chunk + loader.load_batch)
+        order = global_order(self._videos, self._seed, self.epoch)
+        for step in range(self.start, self.steps):
+            first = step * self._global_batch + self._offset
+            for chunk in range(first, first + self._share, self._load_batch):
+                positions = range(chunk, chunk + self._load_batch)
                 yield [TrainKey(self.epoch, place, order[place]) for place in positions]
 
 
@@ -104,9 +113,8 @@ class TrainLoader:
                 f"on {world} ranks in groups of {group}: {load_batch} must be a multiple of "
                 f"{group}, and {global_batch} of {world} x {load_batch}"
             )
-        self.clips, self.seed, self.rank, self.world = clips, seed, rank, world
-        self.global_batch, self.load_batch = global_batch, load_batch
-        self._steps = _Steps(self)
+        self.load_batch = load_batch
+        self._steps = _Steps(len(clips), seed, global_batch, load_batch, rank, world)
         self._loader: DataLoader[Any] = DataLoader(
             clips,
             batch_sampler=self._steps,
@@ -118,7 +126,7 @@ class TrainLoader:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps an epoch."""
-        return len(self.clips) // self.global_batch
+        return self._steps.steps
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Chunks of each step of `epoch` from `start_step` on: G / (world * load_batch) a step."""
@@ -127,7 +135,12 @@ class TrainLoader:
 
 
 def _worker_options(workers: int) -> dict[str, Any]:
-    options: dict[str, Any] = {"num_workers": workers, "pin_memory": torch.cuda.is_available()}
+    options: dict[str, Any] = {
+        "num_workers": workers,
+        "pin_memory": torch.cuda.is_available(),
+        # Of its own, or each epoch would move the model's stream of random numbers.
+        "generator": torch.Generator(),
+    }
     if workers:
         options |= {"prefetch_factor": 2}
     return options
@@ -151,13 +164,12 @@ class EvalLoader:
         self, clips: EvalClips, *, batch: int, workers: int, rank: int = 0, world: int = 1
     ) -> None:
         """`batch` videos at once; `workers` decoding processes."""
-        self.clips = clips
         mine = range(rank, len(clips), world)
         self._chunks = [list(mine[i : i + batch]) for i in range(0, len(mine), batch)]
         self._loader: DataLoader[Any] = DataLoader(
             clips,
             batch_sampler=self._chunks,
-            collate_fn=self._collate,
+            collate_fn=_CollateEval(clips.shape),
             **_worker_options(workers),
         )
 
@@ -167,13 +179,19 @@ class EvalLoader:
     def __iter__(self) -> Iterator[EvalBatch]:
         yield from self._loader
 
-    def _collate(self, clips: Sequence[EvalClip]) -> EvalBatch:
+
+@dataclass(frozen=True)
+class _CollateEval:
+    """Puts readable videos together; `shape` (v, T, 3, S, S) is that of one."""
+
+    shape: tuple[int, ...]
+
+    def __call__(self, clips: Sequence[EvalClip]) -> EvalBatch:
         read = [clip for clip in clips if clip.video is not None]
-        size, transform = self.clips.transform.augment.crop, self.clips.transform
-        views = self.clips.views.clips * transform.crops
-        empty = torch.empty(0, views, self.clips.num_frames, 3, size, size, dtype=torch.uint8)
+        videos = [clip.video for clip in read if clip.video is not None]
+        empty = torch.empty(0, *self.shape, dtype=torch.uint8)
         return EvalBatch(
-            torch.stack([clip.video for clip in read if clip.video is not None]) if read else empty,
+            torch.stack(videos) if videos else empty,
             torch.tensor([clip.label for clip in read], dtype=torch.int64),
             torch.tensor([clip.index for clip in read], dtype=torch.int64),
             {clip.index: str(clip.cause) for clip in clips if clip.video is None},

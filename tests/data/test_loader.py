@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,16 @@ def test_workers_do_not_matter(straight: list[Batch], shapes: Path, workers: int
         batches = list(loader.epoch(epoch))
     assert all(map(_equal, batches, straight))
     assert len(batches) == len(straight)
+
+
+def test_letting_go_of_a_loader_stops_its_workers(shapes: Path) -> None:
+    loader = _loader(_train_clips(shapes), workers=2)
+    next(loader.epoch(0))
+    workers = list(loader._loader._iterator._workers)  # type: ignore[attr-defined]
+    gone = weakref.ref(loader._loader)
+    del loader
+    assert gone() is None, "no cycle keeps it"
+    assert not any(worker.is_alive() for worker in workers)
 
 
 def test_two_ranks_together_are_one(straight: list[Batch], shapes: Path) -> None:
