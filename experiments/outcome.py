@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -56,7 +57,9 @@ def keep_scores(
     """One parquet file a split: a row a video and weight set, any metric can be made from it."""
     for number, one in enumerate(lists):
         tables = [_table(one, key, scores[key.label, number]) for key in weights]
-        table = pa.concat_tables(tables)
+        # Without the names a label id says nothing once the lists are elsewhere.
+        names = {"class_names": json.dumps(one.class_names)}
+        table = pa.concat_tables(tables).replace_schema_metadata(names)
         write = partial(pq.write_table, table, compression="zstd")
         write_whole(folder.predictions(one.suite, one.split), write)
 

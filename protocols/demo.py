@@ -19,6 +19,10 @@ _TRAIN = TrainConfig(
     prompt_lr_scale=1.0, precision="fp32", clip_weights="random", validate_every=3,
     mix=MixConfig(probability=0.0),
 )  # fmt: skip
+#: Few videos make few steps an epoch: smaller batches and more epochs.
+_FEW_SHOT = _TRAIN.model_copy(
+    update={"epochs": 20, "warmup_epochs": 2, "global_batch": 16, "validate_every": 5}
+)
 _AUGMENT = AugmentConfig(resize=36, crop=32, hue=0.0, grey=0.0)
 _MODEL = {
     "backbone": "tiny", "num_frames": 8, "text_length": 16, "context_tokens": 12,
@@ -52,7 +56,7 @@ def demo(protocol: Protocol) -> Protocol:
         "title": f"{protocol.title} (demo on moving shapes, tiny model from scratch)",
         "datasets": (_DATASET,),
         "axis_values": (4, 8) if protocol.axis == "shots" else protocol.axis_values,
-        "train": _TRAIN,
+        "train": _FEW_SHOT if protocol.name == "few_shot" else _TRAIN,
         "validation": protocol.validation.model_copy(
             update={"name": "validation", "dataset": _DATASET, "splits": ("val",), "views": Views()}
         ),

@@ -76,7 +76,7 @@ def aggregate(
     or not, method by method. An incomplete cell has no average unless `partial`.
     """
     expected = Expected(collected, protocol, seeds)
-    by_key = {column.key: column for column in columns(protocol)}
+    by_key = {column.key: column for column in columns(protocol, collected.table)}
     cells: dict[CellKey, Aggregated] = {}
     values = _values(collected.table, protocol)
     for key in dict.fromkeys((*values, *expected.cells(values))):
@@ -165,7 +165,7 @@ def select(table: pd.DataFrame, protocol: Protocol) -> Iterator[tuple[Column, pd
 
     Other suites, views and metrics than the published table's stay in the long table only.
     """
-    for column in columns(protocol):
+    for column in columns(protocol, table):
         if column.part == HARMONIC:
             continue
         wanted = table["suite"] == column.suite
@@ -228,7 +228,7 @@ class Expected:
     ) -> None:
         self.protocol = protocol
         self.asked = tuple(seeds) if seeds is not None else None
-        self._columns = [c for c in columns(protocol) if c.part != HARMONIC]
+        self._columns = [c for c in columns(protocol, collected.table) if c.part != HARMONIC]
         self._unfinished: dict[tuple[Method, _Point], Unfinished] = {}
         self._finished: set[tuple[Method, _Point]] = set(_finished(collected.table))
         for one in collected.unfinished:

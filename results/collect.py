@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ProblemKind = Literal["broken", "schema", "folder", "duplicate", "conflict", "measurement"]
-RunState = Literal["planned", "running", "stale", "failed"]
+RunState = Literal["planned", "running", "stale", "failed", "stopped"]
 
 #: Seconds without a heartbeat after which a run counts as stopped.
 PATIENCE = 60.0
@@ -228,6 +228,8 @@ def _state(source: Source, run_id: str) -> tuple[RunState, str]:
     beat = _heartbeat(source.read(run_id, "lease"))
     if beat is not None and time.time() - beat < PATIENCE:
         return "running", ""
+    if source.read(run_id, "stopped.json") is not None:
+        return "stopped", "a search found it not worth finishing"
     data = source.read(run_id, "failure.json")
     if data is not None:
         try:

@@ -163,7 +163,7 @@ def build(
     """The report of what was collected; see `report`."""
     numbers = aggregate(collected, protocol, partial=partial, seeds=seeds)
     notes = _Notes(collected, protocol, Expected(collected, protocol, seeds))
-    layout = columns(protocol)
+    layout = columns(protocol, collected.table)
     rows = [
         _row(method, weight, epoch, numbers, layout, notes, protocol)
         for method, weight, epoch in _order(numbers)
