@@ -40,7 +40,9 @@ Out = Annotated[
         help=f"Output folder [{DEFAULT_OUT}; {DEFAULT_DEMO_OUT} with --demo].", envvar="TCCLIP_OUT"
     ),
 ]
-Outs = Annotated[list[Path] | None, typer.Option("--out", help="May be given several times.")]
+Outs = Annotated[
+    list[str] | None, typer.Option("--out", help="A folder or URI; may be given several times.")
+]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder with one folder of videos a data set.")]
 Annotations = Annotated[Path | None, typer.Option(help="Folder with datasets_splits/ and labels/.")]
 OwnData = Annotated[
@@ -223,25 +225,32 @@ def report(
         bool, typer.Option("--partial", help="Average incomplete groups too, marked.")
     ] = False,
     checkpoint: Annotated[str, typer.Option(help="Epoch: best, last or both.")] = "best",
+    weights: Annotated[str, typer.Option(help="Weights: raw, ensembled or both.")] = "both",
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds a complete row needs; those of its runs by default.")
+    ] = None,
     write: Annotated[
         Path | None, typer.Option(help="Also write every format into this folder.")
     ] = None,
     format: Format = "terminal",
 ) -> None:
     """Mean ± std of the finished runs, beside the published numbers."""
+    from experiments.requests import comma_list
     from results.tables import FORMATS
 
-    if checkpoint not in ("best", "last", "both"):
-        raise _usage(f"--checkpoint {checkpoint!r}; allowed: best, last, both")
+    _one_of("--checkpoint", checkpoint, ("best", "last", "both"))
+    _one_of("--weights", weights, ("raw", "ensembled", "both"))
     _format(format, FORMATS)
     _print_report(
         protocol,
         _outs(out, demo),
         demo,
         format,
+        write=write,
         partial=partial,
         checkpoint=checkpoint,
-        write=write,
+        weights=weights,
+        seeds=comma_list("--seeds", seeds, int),
     )
 
 
@@ -398,13 +407,12 @@ def _run(
 
 def _print_report(
     protocol: str,
-    folders: list[Path],
+    folders: Sequence[Path | str],
     demo: bool,
     format: str,
     *,
-    partial: bool = False,
-    checkpoint: Any = "best",
     write: Path | None = None,
+    **choices: Any,
 ) -> dict[str, str]:
     """Print the protocol's report; returns it as files (name -> text) to keep."""
     from experiments.errors import user_errors
@@ -413,7 +421,7 @@ def _print_report(
     from results.tables import write as write_all
 
     with user_errors():
-        made = make_report(folders, protocol, demo=demo, partial=partial, checkpoint=checkpoint)
+        made = make_report(folders, protocol, demo=demo, **choices)
     terminal = sys.stdout.isatty() and format == "terminal"
     width = shutil.get_terminal_size().columns if terminal else None
     print(render(made, format, width=width, colour=terminal))
@@ -452,8 +460,12 @@ def _roots(data_root: Path | None, annotations: Path | None, own: list[Path] | N
 
 
 def _format(name: str, allowed: Sequence[str]) -> None:
-    if name not in allowed:
-        raise _usage(f"--format {name!r}; allowed: {', '.join(allowed)}")
+    _one_of("--format", name, allowed)
+
+
+def _one_of(option: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise _usage(f"{option} {value!r}; allowed: {', '.join(allowed)}")
 
 
 def _usage(message: str) -> Exception:
@@ -466,8 +478,11 @@ def _out(out: Path | None, demo: bool) -> Path:
     return (out or Path(DEFAULT_DEMO_OUT if demo else DEFAULT_OUT)).absolute()
 
 
-def _outs(outs: list[Path] | None, demo: bool) -> list[Path]:
-    return [out.absolute() for out in outs] if outs else [_out(None, demo)]
+def _outs(outs: list[str] | None, demo: bool) -> list[Path | str]:
+    """Folders made absolute, URIs as they are."""
+    if not outs:
+        return [_out(None, demo)]
+    return [out if "://" in out else Path(out).absolute() for out in outs]
 
 
 def main() -> Any:
