@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 INSTALL = $(if $(UV),$(UV) pip install -q --compile-bytecode --python $(BIN)/python,$(BIN)/python -m pip install -q --disable-pip-version-check)
 
-.PHONY: demo test lint format install dev
+.PHONY: demo test lint format bench install dev
 
 demo: install
 	$(BIN)/tcclip sweep zero_shot --demo --models tc_clip,vifi_clip,clip --seeds 0,1
@@ -22,6 +22,13 @@ lint: dev
 format: dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Ratios against a baseline in the same run; what was measured here stands in docs/.
+bench: dev
+	$(BIN)/python -m tests.benchmarks.model_bench
+	$(BIN)/python -m tests.benchmarks.data_bench
+	$(BIN)/python -m tests.benchmarks.evaluation_bench
+	$(BIN)/python -m tests.benchmarks.report_bench
 
 install: .venv/installed
 dev: .venv/installed-dev

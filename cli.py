@@ -14,7 +14,6 @@ import typer
 if TYPE_CHECKING:
     from experiments.roots import Roots
     from experiments.spec import RunSpec
-    from tcclip.config import Execution
 
 app = typer.Typer(
     help="Sweeps of TC-CLIP: protocols x data sets x seeds, trained, tracked and tabulated.",
@@ -105,9 +104,16 @@ def sweep(
 ) -> None:
     """Run what is missing of a grid, then print its table. The same command again continues."""
     from experiments import commands, plan
-    from experiments.requests import comma_list, digest, make_grid
+    from experiments.requests import (
+        comma_list,
+        digest,
+        make_execution,
+        make_grid,
+        split_settings,
+    )
 
     _format(format, commands.FORMATS)
+    numbers, how = split_settings(settings or [])
     grid = make_grid(
         protocol,
         demo=demo,
@@ -117,7 +123,7 @@ def sweep(
         shots=comma_list("--shots", shots, int),
         splits=comma_list("--splits", splits, int),
         seeds=comma_list("--seeds", seeds, int),
-        settings=settings or [],
+        settings=numbers,
         searches=search or [],
         samples=num_samples,
         checkpoint=digest(init_checkpoint) if init_checkpoint else None,
@@ -130,9 +136,15 @@ def sweep(
     if dry_run:
         commands.print_plan(commands.dry_run(specs, folder, roots), format)
         return
-    execution = _execution(
-        workers_per_run, micro_batch, eval_batch, loader_workers, device, max_unreadable
-    )
+    options = {
+        "workers": workers_per_run,
+        "micro_batch": micro_batch,
+        "eval_batch": eval_batch,
+        "loader_workers": loader_workers,
+        "device": device,
+        "max_unreadable": max_unreadable,
+    }
+    execution = make_execution(options, how)
     _run(
         grid.protocol, specs, demo=demo, out=folder, roots=roots, execution=execution,
         executor=executor, address=address, max_concurrent=max_concurrent, rerun=rerun,
@@ -173,9 +185,16 @@ def evaluate(
 ) -> None:
     """A protocol's final tests of a checkpoint; nothing is trained."""
     from experiments import commands
-    from experiments.requests import comma_list, evaluation, make_grid
+    from experiments.requests import (
+        comma_list,
+        evaluation,
+        make_execution,
+        make_grid,
+        split_settings,
+    )
 
     _format(format, commands.FORMATS)
+    numbers, how = split_settings(settings or [])
     grid = make_grid(
         protocol,
         demo=demo,
@@ -183,13 +202,18 @@ def evaluate(
         variants=comma_list("--variants", variants, str),
         shots=comma_list("--shots", shots, int),
         splits=comma_list("--splits", splits, int),
-        settings=settings or [],
+        settings=numbers,
     )
     roots = _roots(data_root, annotations, dataset_file)
     specs, path = evaluation(grid, checkpoint, ensembled=ensemble, datasets=roots.datasets())
-    execution = _execution(
-        workers_per_run, None, eval_batch, loader_workers, device, max_unreadable
-    )
+    options = {
+        "workers": workers_per_run,
+        "eval_batch": eval_batch,
+        "loader_workers": loader_workers,
+        "device": device,
+        "max_unreadable": max_unreadable,
+    }
+    execution = make_execution(options, how)
     _run(
         grid.protocol, specs, demo=demo, out=_out(out, demo), roots=roots, execution=execution,
         executor=executor, address=address, max_concurrent=max_concurrent, rerun=rerun,
@@ -429,28 +453,6 @@ def _print_report(
         for path in write_all(made, write):
             print(f"wrote {path}", file=sys.stderr)
     return {f"{protocol}.md": render(made, "md"), f"{protocol}.json": render(made, "json")}
-
-
-def _execution(
-    workers: int,
-    micro_batch: int | None,
-    eval_batch: int | None,
-    loader_workers: int | None,
-    device: str,
-    max_unreadable: float,
-) -> Execution:
-    from experiments.requests import validated
-    from tcclip.config import Execution
-
-    given = {
-        "workers": workers,
-        "micro_batch": micro_batch,
-        "eval_batch": eval_batch,
-        "loader_workers": loader_workers,
-        "device": device,
-        "max_unreadable": max_unreadable,
-    }
-    return validated(Execution, {k: v for k, v in given.items() if v is not None})
 
 
 def _roots(data_root: Path | None, annotations: Path | None, own: list[Path] | None) -> Roots:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -111,7 +112,7 @@ def make_result(
         ),
         measurements=tuple(measurements),
         parameters=sum(p.numel() for p in model.parameters()),
-        provenance=_provenance(job, data, scores, ranks, started),
+        provenance=_provenance(job, data, fit, scores, ranks, started),
     )
 
 
@@ -136,6 +137,7 @@ def _measure(one: EvalList, key: Weights, scores: Scores) -> Iterator[Measuremen
 def _provenance(
     job: Job,
     data: RunData,
+    fit: Fit,
     scores: Mapping[tuple[str, int], Scores],
     ranks: Ranks,
     started: datetime,
@@ -144,6 +146,11 @@ def _provenance(
     finished = datetime.now(UTC)
     seconds = (finished - started).total_seconds()
     causes = {path: why for one in scores.values() for path, why in one.causes.items()}
+    readers = {
+        (data.suites[number].dataset, path): how
+        for (_, number), one in scores.items()
+        for path, how in one.readers.items()
+    }
     cuda = ranks.device.type == "cuda"
     return Provenance(
         git_commit=commit,
@@ -160,6 +167,8 @@ def _provenance(
         wall_seconds=seconds,
         gpu_hours=seconds / 3600 * ranks.world if cuda else 0.0,
         digests=data.digests | _weights_digest(job),
+        readers=dict(sorted(Counter(readers.values()).items())),
+        clips_replaced=fit.replaced,
         videos_expected=data.listed,
         videos_missing=len(data.missing),
         videos_unreadable=len(causes),

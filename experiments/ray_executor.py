@@ -185,11 +185,15 @@ def _fit_and_report(trainer: Any, folder: RunFolder) -> None:
 
 
 def _halving(jobs: Sequence[Job]) -> ASHAScheduler:
-    """ASHA over validation top-1: at 1, 3, 9, ... epochs the best third goes on."""
+    """ASHA over validation top-1: at 1, 3, 9, ... epochs the best third goes on.
+
+    A trial that reaches `max_t` is stopped too, and a run still has its tests to do after its
+    last epoch: so `max_t` is one more than there are.
+    """
     epochs = max(job.spec.train.epochs for job in jobs)
     return ASHAScheduler(
         time_attr="epoch", metric="top1", mode="max",
-        max_t=max(epochs, 1), grace_period=1, reduction_factor=REDUCTION,
+        max_t=epochs + 1, grace_period=1, reduction_factor=REDUCTION,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from experiments.errors import UserError, user_errors
 from experiments.plan import Grid
 from experiments.spec import RunSpec
 from protocols.datasets import Dataset
-from tcclip.config import ModelConfig
+from tcclip.config import Execution, ModelConfig
 from tcclip.data.annotations import sha256_of
 
 M = TypeVar("M", bound=BaseModel)
@@ -68,6 +68,20 @@ def make_grid(
         raise UserError(f"--num-samples {samples}: at least 1 trial")
     drawn = search.trials([search.parse(one) for one in searches], samples)
     return replace(grid, rows=tuple(row | trial for row in grid.rows for trial in drawn))
+
+
+def split_settings(settings: Sequence[str]) -> tuple[list[str], list[str]]:
+    """`--set` values that change numbers, and those of how a run executes (`execution.NAME`)."""
+    how = [one for one in settings if one.startswith("execution.")]
+    return [one for one in settings if one not in how], how
+
+
+def make_execution(options: Mapping[str, Any], settings: Sequence[str]) -> Execution:
+    """How runs execute: the options that were given, then `--set execution.NAME=VALUE`."""
+    base = validated(Execution, {name: v for name, v in options.items() if v is not None})
+    changed = overrides.parse(settings)
+    overrides.check_names(changed, {"execution": base})
+    return overrides.apply(base, changed, "execution")
 
 
 def digest(path: Path) -> str:

@@ -67,6 +67,7 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
         spec.model, data.train.class_names,
         clip_weights=spec.train.clip_weights, seed=spec.key.seed,
     ).to(ranks.device)  # fmt: skip
+    model.set_activation_checkpointing(job.execution.activation_checkpointing)
     start = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     if job.initial_weights is not None:
         load_checkpoint(model, job.initial_weights)

@@ -173,7 +173,9 @@ class Mirror:
             return str(experiment.experiment_id)
         # A server has its own artifact store; a local database needs to be told a place.
         place = artifact_folder(self.ledger.out) if self.uri.startswith("sqlite") else None
-        return str(self.client.create_experiment(name, artifact_location=place))
+        # The UI's training view, not the one for language model applications.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return str(self.client.create_experiment(name, artifact_location=place, tags=kind))
 
     def _log_parameters(self, mlflow_id: str, spec: RunSpec) -> None:
         from mlflow.entities import Param

@@ -86,8 +86,10 @@ class Provenance(Record):
     gpu_hours: float
     #: sha256 by name: annotation lists, label files, starting weights.
     digests: dict[str, str]
-    #: Reader -> videos read with it; `replaced` training videos that could not be read.
+    #: Way of reading -> test videos read with it.
     readers: dict[str, int] = {}
+    #: Training clips, over all epochs, that stood in for a video that could not be read.
+    clips_replaced: int = 0
     videos_expected: int
     videos_missing: int = 0
     videos_unreadable: int = 0

@@ -36,12 +36,14 @@ class Scores:
     """Scores of one list under one weight set, a row a video in the list's order.
 
     `values` (videos, classes) float32: sum over views of softmax(logits), so a row sums to the
-    number of views; zeros where the video was not `readable`. `causes`: path -> why not.
+    number of views; zeros where the video was not `readable`. `causes`: path -> why not;
+    `readers`: path -> the way it was read.
     """
 
     values: NDArray[np.float32]
     readable: NDArray[np.bool_]
     causes: dict[str, str] = field(default_factory=dict)
+    readers: dict[str, str] = field(default_factory=dict)
 
     def top(self, k: int, labels: Sequence[int]) -> float:
         """Percent of all videos whose label is among the k best; an unreadable one is wrong.
@@ -102,6 +104,7 @@ class Evaluator:
             }
         for batch in self.loader(group.dataset, group.items, group.views):
             part.causes.update({group.items[i].path: why for i, why in batch.unreadable.items()})
+            part.readers.update({group.items[i].path: how for i, how in batch.readers.items()})
             if not len(batch.indices):
                 continue
             video = self._views(batch)
@@ -170,6 +173,7 @@ class _Part:
 
     rows: list[tuple[str, int, tuple[int, ...], NDArray[np.float32]]] = field(default_factory=list)
     causes: dict[str, str] = field(default_factory=dict)
+    readers: dict[str, str] = field(default_factory=dict)
 
     def add(
         self, key: str, number: int, rows: tuple[int, ...], values: NDArray[np.float32]
@@ -186,3 +190,4 @@ class _Part:
         for (_, number), scores in results.items():
             paths = {item.path for item in lists[number].items}
             scores.causes |= {p: why for p, why in self.causes.items() if p in paths}
+            scores.readers |= {p: how for p, how in self.readers.items() if p in paths}

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -48,6 +48,8 @@ class Fit:
     best_value: float | None
     last_epoch: int
     last_value: float | None
+    #: Training clips that stood in for an unreadable video, over all epochs.
+    replaced: int = 0
 
 
 class Journal(Protocol):
@@ -133,7 +135,10 @@ class Trainer:
             self._end_epoch(epoch, schedule, progress, time.monotonic() - began)
             self._save(optimizer, scaler, progress)
             saved = time.monotonic()
-        return Fit(progress.best_epoch, progress.best_value, config.epochs, progress.last_value)
+        return Fit(
+            progress.best_epoch, progress.best_value, config.epochs, progress.last_value,
+            progress.replaced,
+        )  # fmt: skip
 
     @property
     def _chunks_per_step(self) -> int:
@@ -142,7 +147,7 @@ class Trainer:
     def _wrap(self) -> nn.Module:
         model: nn.Module = self.model
         if self.execution.compile:
-            model = torch.compile(model)
+            model = cast(nn.Module, torch.compile(model))
         if self.ranks.world == 1:
             return model
         ids = [self.ranks.device] if self.ranks.device.type == "cuda" else None

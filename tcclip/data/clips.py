@@ -119,12 +119,16 @@ class TrainClips(Dataset[TrainClip]):
 
 @dataclass(frozen=True)
 class EvalClip:
-    """video (views, T, 3, S, S) uint8, temporal views outermost; None and a cause if unreadable."""
+    """video (views, T, 3, S, S) uint8, temporal views outermost; None and a cause if unreadable.
+
+    `reader`: the way it was read.
+    """
 
     index: int
     label: int
     video: torch.Tensor | None
     cause: str | None
+    reader: str | None = None
 
 
 class EvalClips(Dataset[EvalClip]):
@@ -169,7 +173,7 @@ class EvalClips(Dataset[EvalClip]):
             return EvalClip(index, item.label, None, error.cause)
         frames = clip.frames.reshape(self.views.clips, self.num_frames, *clip.frames.shape[1:])
         video = torch.cat([self.transform(one) for one in frames])
-        return EvalClip(index, item.label, video, None)
+        return EvalClip(index, item.label, video, None, clip.reader)
 
     def _indices(self, total: int, index: int) -> list[int]:
         views = view_indices(total, self.num_frames, self.views, self.seed, self.names[index])

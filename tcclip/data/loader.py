@@ -6,7 +6,7 @@ Shapes: b videos, v views, T frames, S pixels a side. Videos are uint8, not yet 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -39,16 +39,18 @@ class EvalBatch:
     """Test videos: video (b, v, T, 3, S, S) uint8, labels (b,), indices (b,) in the list.
 
     `unreadable`: index -> cause, of videos that are in none of the tensors. b may be 0.
+    `readers`: index -> the way a video was read.
     """
 
     video: torch.Tensor
     labels: torch.Tensor
     indices: torch.Tensor
     unreadable: dict[int, str] = field(default_factory=dict)
+    readers: dict[int, str] = field(default_factory=dict)
 
     def pin_memory(self) -> EvalBatch:
         """The same in page-locked memory (called by torch's DataLoader)."""
-        return EvalBatch(self.video.pin_memory(), self.labels, self.indices, self.unreadable)
+        return replace(self, video=self.video.pin_memory())
 
 
 def global_order(videos: int, seed: int, epoch: int) -> list[int]:
@@ -195,4 +197,5 @@ class _CollateEval:
             torch.tensor([clip.label for clip in read], dtype=torch.int64),
             torch.tensor([clip.index for clip in read], dtype=torch.int64),
             {clip.index: str(clip.cause) for clip in clips if clip.video is None},
+            {clip.index: clip.reader for clip in read if clip.reader is not None},
         )
