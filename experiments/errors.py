@@ -6,7 +6,8 @@ UserError                 what was asked for cannot be done; the message says wh
 RunError                  one run stopped; others go on
 ├── LeaseHeld             a live process elsewhere works on this run
 ├── LeaseLost             another process took this run over
-└── TooManyUnreadable     more videos than allowed could not be read
+├── TooManyUnreadable     more videos than allowed could not be read
+└── StoppedEarly          a search found the run not worth finishing
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ class LeaseLost(RunError):
 
 class TooManyUnreadable(RunError):
     """More videos than allowed could not be read."""
+
+
+class StoppedEarly(RunError):
+    """A search found the run not worth finishing: no failure, and no result."""
 
 
 @contextmanager

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tcclip.model.checkpoints import save_checkpoint
 
+from experiments.errors import StoppedEarly
 from experiments.files import unusable, write_text, write_whole
 from experiments.lease import Lease
 from experiments.ledger import RunFolder
 from tcclip.model import Model
+from tcclip.model.checkpoints import save_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,9 @@ class RunJournal:
         self.lease = lease
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one metrics record, whole lines only."""
+        """Append one metrics record, whole lines only. StoppedEarly if a search has seen enough."""
+        if self.folder.stopped.exists():
+            raise StoppedEarly(f"{self.folder.run_id}: stopped by its search")
         try:
             with self.folder.metrics.open("a") as file:
                 file.write(json.dumps({**record, "time": round(time.time(), 3)}) + "\n")

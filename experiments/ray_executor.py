@@ -41,6 +41,8 @@ from experiments.status import validations
 
 #: How often a trial of a search looks at its run's metrics, and what share of trials goes on.
 REPORT_SECONDS, REDUCTION = 0.5, 3
+#: How long a stopped run may take to end by itself.
+STOP_SECONDS = 120.0
 STOP_REASON = "the search: its validation top-1 fell behind the other trials' (ASHA)"
 #: What a trial's driver asks for: it only waits for its workers (0 is refused by Ray).
 DRIVER_CPUS = 0.01
@@ -81,22 +83,24 @@ class RayExecutor:
     def submit(self, jobs: Sequence[Job]) -> dict[str, str]:
         """See `Executor.submit`."""
         by_id = {job.spec.run_id: job.model_dump_json() for job in jobs}
-        by_folder = {job.spec.run_id: job.folder for job in jobs}
         # Two sweeps on one cluster must not share a trainable's name.
         name = f"tcclip-{uuid.uuid4().hex[:8]}"
         settings = {
             "gpu": self.gpu,
             "workers": self.workers,
             "scratch": str(self._scratch / name),
-            "report": self.halving,
         }
 
         def drive(config: dict[str, Any]) -> None:
-            _drive(by_id[config["run_id"]], settings)
+            _trainer(by_id[config["run_id"]], settings).fit()
 
         drive.__name__ = name
+        trainable: Any = drive
+        if self.halving:
+            trial = type(name, (_SearchTrial,), {})
+            trainable = tune.with_parameters(trial, jobs=by_id, settings=settings)
         tuner = tune.Tuner(
-            tune.with_resources(drive, {"cpu": DRIVER_CPUS}),
+            tune.with_resources(trainable, {"cpu": DRIVER_CPUS}),
             param_space={"run_id": tune.grid_search(list(by_id))},
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=self.concurrent,
@@ -104,18 +108,13 @@ class RayExecutor:
             ),
             run_config=tune.RunConfig(name=name, storage_path=str(self._scratch), verbose=0),
         )
-        errors = {}
         with contextlib.redirect_stdout(io.StringIO()):  # Tune's banners; the sweep has a display
             results = tuner.fit()
-        for result in results:
-            assert result.config is not None
-            if result.error is not None:
-                errors[result.config["run_id"]] = str(result.error)
-            elif self.halving:
-                folder = by_folder[result.config["run_id"]]
-                if folder.read_result() is None:
-                    folder.stop(STOP_REASON, result.metrics or {})
-        return errors
+        return {
+            result.config["run_id"]: str(result.error)
+            for result in results
+            if result.error is not None and result.config is not None
+        }
 
     def close(self) -> None:
         """Leave the cluster (stopping it if it was started here) and remove scratch files."""
@@ -142,9 +141,9 @@ def _start(address: str | None, scratch: Path) -> None:
         os.chdir(here)
 
 
-def _drive(job: str, settings: dict[str, Any]) -> None:
-    """One trial: a Ray Train job on this run's workers."""
-    trainer = ray.train.torch.TorchTrainer(
+def _trainer(job: str, settings: dict[str, Any]) -> ray.train.torch.TorchTrainer:
+    """A Ray Train job on one run's workers."""
+    return ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={"job": job},
         scaling_config=ray.train.ScalingConfig(
@@ -155,33 +154,51 @@ def _drive(job: str, settings: dict[str, Any]) -> None:
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if settings["gpu"] else "gloo"),
         run_config=ray.train.RunConfig(name=uuid.uuid4().hex, storage_path=settings["scratch"]),
     )
-    if settings["report"]:
-        _fit_and_report(trainer, Job.model_validate_json(job).folder)
-    else:
-        trainer.fit()
 
 
-def _fit_and_report(trainer: Any, folder: RunFolder) -> None:
-    """Fit, and tell Tune every validation's top-1 as the run's metrics file gets it."""
-    failures: list[BaseException] = []
+class _SearchTrial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
+    """A run that tells Tune every validation's top-1, and ends when Tune has seen enough.
 
-    def fit() -> None:
+    Tune stops a trial by ending its process, which would leave the workers' resources taken. So
+    the run is asked to stop, by `stopped.json`, and ends by itself at its next step.
+    """
+
+    def setup(self, config: dict[str, Any], jobs: dict[str, str], settings: dict[str, Any]) -> None:
+        """Start the run's Train job in a thread."""
+        job = jobs[config["run_id"]]
+        self._folder: RunFolder = Job.model_validate_json(job).folder
+        self._told: list[tuple[int, float]] = []
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._fit, args=(job, settings), daemon=True)
+        self._thread.start()
+
+    def _fit(self, job: str, settings: dict[str, Any]) -> None:
         try:
-            trainer.fit()
-        except BaseException as error:  # noqa: BLE001
-            failures.append(error)  # raised by the trial's own thread below
+            _trainer(job, settings).fit()
+        except Exception as error:  # noqa: BLE001
+            self._failure = error  # raised by the trial's own thread, in `step`
 
-    thread = threading.Thread(target=fit, daemon=True)
-    thread.start()
-    told = 0
-    while thread.is_alive():
-        thread.join(REPORT_SECONDS)
-        scores = validations(folder)
-        for epoch, top1 in scores[told:]:
-            tune.report({"epoch": epoch, "top1": top1})
-        told = len(scores)
-    if failures:
-        raise failures[0]
+    def step(self) -> dict[str, Any]:
+        """Wait for the next validation, or for the end of the run."""
+        while self._thread.is_alive():
+            news = validations(self._folder)[len(self._told) :]
+            if news:
+                self._told.append(news[0])
+                return self._metrics()
+            self._thread.join(REPORT_SECONDS)
+        if self._failure is not None:
+            raise self._failure
+        return {**self._metrics(), "done": True}
+
+    def _metrics(self) -> dict[str, Any]:
+        epoch, top1 = self._told[-1] if self._told else (0, 0.0)
+        return {"epoch": epoch, "top1": top1}
+
+    def cleanup(self) -> None:
+        """Called by Tune when it stops the trial: ask the run to end, and wait until it has."""
+        if self._thread.is_alive():
+            self._folder.stop(STOP_REASON, self._metrics())
+            self._thread.join(STOP_SECONDS)
 
 
 def _halving(jobs: Sequence[Job]) -> ASHAScheduler:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 import torch
 
+from experiments.errors import StoppedEarly
 from experiments.files import write_text
 from experiments.job import Job
 from experiments.journal import RunJournal
@@ -42,6 +43,9 @@ def execute(job: Job) -> None:
     with held(job.folder.lease) as lease, _logged(job):
         try:
             _compute(job, ranks, lease)
+        except StoppedEarly:
+            log.info("stopped by the search")
+            raise  # the other ranks wait for this one: the whole job has to end
         except Exception as error:
             log.exception("the run stopped")
             message = f"{type(error).__name__}: {error}"
