@@ -11,7 +11,7 @@ demo: install
 	$(BIN)/tcclip sweep zero_shot --demo --models tc_clip,vifi_clip,clip --seeds 0,1
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: dev
 	$(BIN)/ruff check .

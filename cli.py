@@ -276,6 +276,8 @@ def report(
         weights=weights,
         seeds=comma_list("--seeds", seeds, int),
     )
+    if write is not None:
+        print(f"written in every format to {write}", file=sys.stderr)
 
 
 @app.command()
@@ -423,8 +425,8 @@ def _run(
     for run_id, cause in summary.failed.items():
         log = out / "runs" / run_id / "run.log"
         console.print(f"failed: {run_id}\n  {cause}\n  log: {log}", style="red", highlight=False)
-    files = _print_report(protocol, [out], demo, format)
-    commands.log_report(out, specs, files, console)
+    with commands.keeping_report(out, specs, console) as (folder, links):
+        _print_report(protocol, [out], demo, format, write=folder, links=links)
     console.print(f"MLflow: tcclip ui --out {out}  ->  http://127.0.0.1:5000", highlight=False)
     raise typer.Exit(summary.exit_code)
 
@@ -437,8 +439,8 @@ def _print_report(
     *,
     write: Path | None = None,
     **choices: Any,
-) -> dict[str, str]:
-    """Print the protocol's report; returns it as files (name -> text) to keep."""
+) -> None:
+    """Print the protocol's report, and write it in every format into the folder `write`."""
     from experiments.errors import user_errors
     from results.report import report as make_report
     from results.tables import render
@@ -450,9 +452,7 @@ def _print_report(
     width = shutil.get_terminal_size().columns if terminal else None
     print(render(made, format, width=width, colour=terminal))
     if write is not None:
-        for path in write_all(made, write):
-            print(f"wrote {path}", file=sys.stderr)
-    return {f"{protocol}.md": render(made, "md"), f"{protocol}.json": render(made, "json")}
+        write_all(made, write)
 
 
 def _roots(data_root: Path | None, annotations: Path | None, own: list[Path] | None) -> Roots:

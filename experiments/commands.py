@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -207,17 +208,31 @@ def sync(out: Path) -> int:
     return len(specs)
 
 
-def log_report(
-    out: Path, specs: Sequence[RunSpec], files: dict[str, str], console: Console
-) -> None:
-    """Keep a report's files (name -> text) with the sweep's parent run in MLflow."""
+@contextmanager
+def keeping_report(
+    out: Path, specs: Sequence[RunSpec], console: Console
+) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A folder to write a report's files to, kept with the sweep's parent run in MLflow.
+
+    Gives the folder and the runs' pages (run_id -> address). A tracker that is down costs both.
+    """
     from experiments.tracking import Mirror, default_uri
 
-    try:
-        Mirror(Ledger(out), default_uri(out)).report(specs[-1], files)
-    except Exception as error:  # noqa: BLE001
-        # The tracker may be down in any way; the report was printed and can be made again.
-        console.print(f"MLflow did not take the report: {error}", style="yellow", highlight=False)
+    with tempfile.TemporaryDirectory() as folder:
+        mirror, links = None, {}
+        try:
+            mirror = Mirror(Ledger(out), default_uri(out))
+            links = mirror.links(specs)
+        except Exception as error:  # noqa: BLE001
+            # The tracker may be down in any way; the report is printed all the same.
+            console.print(f"MLflow: {error}", style="yellow", highlight=False)
+        yield Path(folder), links
+        if mirror is None or not links:
+            return
+        try:
+            mirror.report(specs[-1], Path(folder))
+        except Exception as error:  # noqa: BLE001
+            console.print(f"MLflow: {error}", style="yellow", highlight=False)
 
 
 def serve_ui(out: Path, *, host: str, port: int) -> int:

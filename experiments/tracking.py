@@ -30,6 +30,7 @@ RUN_ID, SYNCED, PARENT = "tcclip.run_id", "tcclip.synced", "tcclip.sweep"
 #: MLflow's own limits on one log_batch call.
 BATCH_METRICS, BATCH_PARAMS, PARAM_LENGTH = 1000, 100, 6000
 SYNC_SECONDS = 5.0
+LOCAL_UI = "http://127.0.0.1:5000"
 
 
 def default_uri(out: Path) -> str:
@@ -74,11 +75,19 @@ class Mirror:
             if folder.metrics.exists() or folder.result.exists() or folder.failure.exists():
                 self._sync_run(spec, folder)
 
-    def report(self, spec: RunSpec, files: dict[str, str]) -> None:
-        """Keep report files (name -> text) with the parent run of `spec`'s sweep."""
-        parent = self._parent(spec)
-        for name, text in files.items():
-            self.client.log_text(parent, text, f"report/{name}")
+    def report(self, spec: RunSpec, folder: Path) -> None:
+        """Keep the report files of `folder` with the parent run of `spec`'s sweep."""
+        self.client.log_artifacts(self._parent(spec), str(folder), "report")
+
+    def links(self, specs: Sequence[RunSpec]) -> dict[str, str]:
+        """run_id -> address of its page, in a server's UI or in the one of `tcclip ui`."""
+        base = self.uri if self.uri.startswith("http") else LOCAL_UI
+        found = {}
+        for spec in specs:
+            copy = self._runs.get(spec.run_id) or self._open(spec)
+            page = f"experiments/{self._experiment(spec)}/runs/{copy.mlflow_id}"
+            found[spec.run_id] = f"{base.rstrip('/')}/#/{page}"
+        return found
 
     def _sync_run(self, spec: RunSpec, folder: RunFolder) -> None:
         copy = self._runs.get(spec.run_id) or self._open(spec)

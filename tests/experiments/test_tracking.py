@@ -86,7 +86,12 @@ def test_a_tracker_that_is_down_is_said_once_and_costs_nothing(
 def test_reports_are_kept_with_the_sweep(again: tuple[Path, RunSpec]) -> None:
     out, spec = again
     mirror = Mirror(Ledger(out), default_uri(out))
-    mirror.report(spec, {"zero_shot.md": "| a table |"})
+    (out / "report").mkdir()
+    (out / "report" / "zero_shot.md").write_text("| a table |")
+    mirror.report(spec, out / "report")
+    (link,) = mirror.links([spec]).values()
+    (run,) = children(mirror, spec)
+    assert link.endswith(f"/runs/{run.info.run_id}")
     experiment = mirror.client.get_experiment_by_name("zero_shot (demo)")
     (parent,) = mirror.client.search_runs([experiment.experiment_id], "tags.`tcclip.sweep` != ''")
     files = mirror.client.list_artifacts(parent.info.run_id, "report")
