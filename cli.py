@@ -61,7 +61,7 @@ LoaderWorkers = Annotated[int | None, typer.Option(help="Decoding processes a wo
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ExecutorName = Annotated[str, typer.Option("--executor", help="ray or local (this process).")]
 Address = Annotated[str | None, typer.Option(help="An existing Ray cluster.")]
-MaxConcurrent = Annotated[int | None, typer.Option(help="Runs at once, at most.")]
+MaxConcurrent = Annotated[int | None, typer.Option(min=1, help="Runs at once, at most.")]
 MaxUnreadable = Annotated[float, typer.Option(help="Share of videos that may be unreadable.")]
 Format = Annotated[str, typer.Option("--format", help="terminal, md, json; report: also others.")]
 
@@ -105,6 +105,7 @@ def sweep(
     """Run what is missing of a grid, then print its table. The same command again continues."""
     from experiments import commands, plan
     from experiments.requests import (
+        check_search,
         comma_list,
         digest,
         make_execution,
@@ -112,7 +113,7 @@ def sweep(
         split_settings,
     )
 
-    _format(format, commands.FORMATS)
+    _one_of("--format", format, commands.FORMATS)
     numbers, how = split_settings(settings or [])
     grid = make_grid(
         protocol,
@@ -130,21 +131,18 @@ def sweep(
     )
     roots = _roots(data_root, annotations, dataset_file)
     specs = plan.expand(grid, roots.datasets())
+    if search:
+        check_search(specs)
     for text in plan.left_out(grid):
         print(f"not in the grid: {text}", file=sys.stderr)
     folder = _out(out, demo)
     if dry_run:
         commands.print_plan(commands.dry_run(specs, folder, roots), format)
         return
-    options = {
-        "workers": workers_per_run,
-        "micro_batch": micro_batch,
-        "eval_batch": eval_batch,
-        "loader_workers": loader_workers,
-        "device": device,
-        "max_unreadable": max_unreadable,
-    }
-    execution = make_execution(options, how)
+    execution = make_execution(
+        how, workers=workers_per_run, micro_batch=micro_batch, eval_batch=eval_batch,
+        loader_workers=loader_workers, device=device, max_unreadable=max_unreadable,
+    )  # fmt: skip
     _run(
         grid.protocol, specs, demo=demo, out=folder, roots=roots, execution=execution,
         executor=executor, address=address, max_concurrent=max_concurrent, rerun=rerun,
@@ -193,7 +191,7 @@ def evaluate(
         split_settings,
     )
 
-    _format(format, commands.FORMATS)
+    _one_of("--format", format, commands.FORMATS)
     numbers, how = split_settings(settings or [])
     grid = make_grid(
         protocol,
@@ -206,14 +204,10 @@ def evaluate(
     )
     roots = _roots(data_root, annotations, dataset_file)
     specs, path = evaluation(grid, checkpoint, ensembled=ensemble, datasets=roots.datasets())
-    options = {
-        "workers": workers_per_run,
-        "eval_batch": eval_batch,
-        "loader_workers": loader_workers,
-        "device": device,
-        "max_unreadable": max_unreadable,
-    }
-    execution = make_execution(options, how)
+    execution = make_execution(
+        how, workers=workers_per_run, eval_batch=eval_batch, loader_workers=loader_workers,
+        device=device, max_unreadable=max_unreadable,
+    )  # fmt: skip
     _run(
         grid.protocol, specs, demo=demo, out=_out(out, demo), roots=roots, execution=execution,
         executor=executor, address=address, max_concurrent=max_concurrent, rerun=rerun,
@@ -233,11 +227,33 @@ def status(
 
     from experiments import commands
 
-    _format(format, commands.FORMATS)
+    _one_of("--format", format, commands.FORMATS)
     folder = _out(out, demo)
     if watch:
         commands.watch_status(folder, Console())
     commands.print_statuses(commands.status(folder), Console(), format)
+
+
+@app.command()
+def doctor(
+    out: Out = None,
+    demo: Demo = False,
+    data_root: DataRoot = None,
+    annotations: Annotations = None,
+    dataset_file: OwnData = None,
+    address: Address = None,
+    format: Format = "terminal",
+) -> None:
+    """Whether this machine is fit for sweeps: each check is ok, or says what to do."""
+    from experiments import commands
+    from experiments import doctor as checks
+    from experiments.tracking import default_uri
+
+    _one_of("--format", format, commands.FORMATS)
+    folder, roots = _out(out, demo), _roots(data_root, annotations, dataset_file)
+    findings = checks.diagnose(roots, folder, default_uri(folder), address)
+    checks.show(findings, format)
+    raise typer.Exit(checks.exit_code(findings))
 
 
 @app.command()
@@ -264,7 +280,7 @@ def report(
 
     _one_of("--checkpoint", checkpoint, ("best", "last", "both"))
     _one_of("--weights", weights, ("raw", "ensembled", "both"))
-    _format(format, FORMATS)
+    _one_of("--format", format, FORMATS)
     _print_report(
         protocol,
         _outs(out, demo),
@@ -344,7 +360,7 @@ def data_list(
     """Data sets, their splits and counts, and what of them is on this machine."""
     from experiments import commands, datacommands
 
-    _format(format, commands.FORMATS)
+    _one_of("--format", format, commands.FORMATS)
     datacommands.show_list(_roots(data_root, annotations, dataset_file), format)
 
 
@@ -367,7 +383,7 @@ def data_check(
     from experiments import commands, datacommands
     from experiments.requests import comma_list
 
-    _format(format, commands.FORMATS)
+    _one_of("--format", format, commands.FORMATS)
     if decode != "all" and not decode.isdecimal():
         raise _usage(f"--decode {decode!r}; allowed: a number or all")
     raise typer.Exit(
@@ -459,10 +475,6 @@ def _roots(data_root: Path | None, annotations: Path | None, own: list[Path] | N
     from experiments.roots import Roots
 
     return Roots.find(data_root, annotations, own or ())
-
-
-def _format(name: str, allowed: Sequence[str]) -> None:
-    _one_of("--format", name, allowed)
 
 
 def _one_of(option: str, value: str, allowed: Sequence[str]) -> None:

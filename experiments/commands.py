@@ -113,6 +113,9 @@ def sweep(
     if rerun is not None:
         for run_id in forget(ledger, specs, rerun):
             console.print(f"{run_id}: forgotten, to be run again", highlight=False)
+    if not halving:  # what a search gave up is wanted now
+        for spec in specs:
+            ledger.folder(spec.run_id).stopped.unlink(missing_ok=True)
     left = len(outstanding(ledger, specs))
     console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False)
 
@@ -187,11 +190,6 @@ def print_statuses(rows: Sequence[RunStatus], console: Console, format: str) -> 
             print(f"| {row.run_id} | {row.state} | {row.epoch or '–'} | {top1} |")
     else:
         console.print(status_table(rows))
-
-
-def all_finished(rows: Sequence[RunStatus]) -> bool:
-    """Whether every run is finished."""
-    return all(row.state is State.FINISHED for row in rows)
 
 
 def _all_specs(ledger: Ledger) -> list[RunSpec]:

@@ -59,7 +59,7 @@ def cost(spec: RunSpec, ledger: Ledger, train_videos: int | None = None) -> Cost
 
 def _measured(spec: RunSpec, ledger: Ledger) -> float | None:
     """Mean GPU-hours of finished GPU runs that differ from `spec` in nothing but the seed."""
-    ignored = {"seed", "overrides"}
+    ignored = {"seed"}
     kind = spec.key.model_dump(exclude=ignored)
     hours = []
     for folder in ledger.folders():

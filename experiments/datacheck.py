@@ -223,7 +223,7 @@ def _decoded(
 @contextmanager
 def _decoders(workers: int, timeout: float) -> Iterator[SimpleQueue[Decoder]]:
     """A decoder a worker, each with a process of its own."""
-    decoders = [Decoder(timeout=timeout) for _ in range(workers)]
+    decoders = [Decoder("pyav", timeout) for _ in range(workers)]
     idle: SimpleQueue[Decoder] = SimpleQueue()
     for decoder in decoders:
         idle.put(decoder)

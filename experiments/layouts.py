@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -15,8 +16,8 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mkv", ".mov", ".m4v", ".flv", ".mpg
 class Locator:
     """Finds a listed video under `folder`: exactly there, else anywhere below by its name.
 
-    A video is looked for by its file name, then by its name without the ending. Of several, one
-    under replacement/ comes first (Kinetics' replaced files), then the first by path.
+    A video is looked for by its file name, then by its name without the ending, where only one
+    video is called so; one under replacement/ comes first (Kinetics' replaced files).
     """
 
     folder: Path
@@ -40,7 +41,24 @@ def _index(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
         for name in names
         if name.lower().endswith(VIDEO_SUFFIXES)
     ]
-    # Of equal names the last one stays in the dictionary.
-    files.sort(reverse=True)
-    files.sort(key=lambda file: "replacement" in file.relative_to(folder).parts)
-    return {file.name: file for file in files}, {file.stem: file for file in files}
+    return _unique(files, folder, lambda file: file.name), _unique(
+        files, folder, lambda file: file.stem
+    )
+
+
+def _unique(files: list[Path], folder: Path, key: Callable[[Path], str]) -> dict[str, Path]:
+    """Files by key, of those that can be told apart by it.
+
+    Two videos of one name in two class folders may be different videos: neither stands in for a
+    third. Kinetics' replacement/ is meant to hold the same names, and comes first.
+    """
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        found.setdefault(key(file), []).append(file)
+    chosen = {}
+    for name, alike in found.items():
+        replaced = [f for f in alike if "replacement" in f.relative_to(folder).parts]
+        kept = replaced or alike
+        if len(kept) == 1:
+            chosen[name] = kept[0]
+    return chosen

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from experiments.errors import LeaseHeld, LeaseLost
+from experiments.errors import LeaseHeld, LeaseLost, OutputUnusable
 from experiments.files import unusable, write_text
 
 HEARTBEAT = 5.0
@@ -93,11 +93,14 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._stop.wait(HEARTBEAT):
-            with _locked(self.path.parent):
-                holder = read_holder(self.path)
-                if holder is None or holder.owner != self.owner:
-                    return
-                self._write()
+            try:
+                with _locked(self.path.parent):
+                    holder = read_holder(self.path)
+                    if holder is None or holder.owner != self.owner:
+                        return
+                    self._write()
+            except OutputUnusable:
+                continue  # a full disk may have room at the next heartbeat
 
     def _write(self) -> None:
         pid = os.getpid()

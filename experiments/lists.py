@@ -58,10 +58,11 @@ class RunData:
             digests |= {f"{one.dataset}/{name}": sha256_of(folder / name) for name in names}
         videos = {(one.dataset, item.path) for one in used for item in one.items}
         missing = _missing(sorted(videos), job.roots)
-        _check_missing(missing, len(videos), job.execution)
+        for listed in used:
+            _check_missing(listed, missing, job.execution)
         return cls(
             job, ranks, train, tuple(validation), tuple(suites),
-            digests, len(videos), tuple(missing),
+            digests, len(videos), tuple(f"{name}/{path}" for name, path in missing),
         )  # fmt: skip
 
     def train_loader(self) -> TrainLoader:
@@ -149,17 +150,20 @@ def _read(spec: ListSpec, roots: Roots, items: bool = True) -> EvalList:
     )
 
 
-def _missing(videos: Sequence[tuple[str, str]], roots: Roots) -> list[str]:
+def _missing(videos: Sequence[tuple[str, str]], roots: Roots) -> list[tuple[str, str]]:
     known = roots.datasets()
     locate = {name: roots.locate(known[name]) for name in {name for name, _ in videos}}
-    return [f"{name}/{path}" for name, path in videos if not locate[name](path).is_file()]
+    return [(name, path) for name, path in videos if not locate[name](path).is_file()]
 
 
-def _check_missing(missing: Sequence[str], listed: int, execution: Execution) -> None:
-    if len(missing) > execution.max_unreadable * listed:
+def _check_missing(one: EvalList, missing: Sequence[tuple[str, str]], execution: Execution) -> None:
+    """MissingData if more of a list's videos than allowed are not there."""
+    gone = {path for name, path in missing if name == one.dataset}
+    lost = [item.path for item in one.items if item.path in gone]
+    if len(lost) > execution.max_unreadable * len(one.items):
         raise MissingData(
-            f"{len(missing)} of {listed} listed videos are not there, allowed are "
-            f"{execution.max_unreadable:.2%}: {', '.join(missing[:NAMED])}"
-            f"{', ...' if len(missing) > NAMED else ''}. Add them, or allow more with "
+            f"{one.dataset} {one.split}: {len(lost)} of {len(one.items)} listed videos are not "
+            f"there, allowed are {execution.max_unreadable:.2%}: {', '.join(lost[:NAMED])}"
+            f"{', ...' if len(lost) > NAMED else ''}. Add them, or allow more with "
             "--max-unreadable"
         )

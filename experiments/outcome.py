@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -89,6 +89,7 @@ def make_result(
     scores: Mapping[tuple[str, int], Scores],
     ranks: Ranks,
     model: Model,
+    start: Mapping[str, torch.Tensor],
     started: datetime,
 ) -> Result:
     """Everything `result.json` holds."""
@@ -112,7 +113,7 @@ def make_result(
         ),
         measurements=tuple(measurements),
         parameters=sum(p.numel() for p in model.parameters()),
-        provenance=_provenance(job, data, fit, scores, ranks, started),
+        provenance=_provenance(job, data, fit, scores, ranks, start, started),
     )
 
 
@@ -140,6 +141,7 @@ def _provenance(
     fit: Fit,
     scores: Mapping[tuple[str, int], Scores],
     ranks: Ranks,
+    start: Mapping[str, torch.Tensor],
     started: datetime,
 ) -> Provenance:
     commit, dirty = provenance.git_state()
@@ -166,7 +168,7 @@ def _provenance(
         finished=finished.isoformat(timespec="seconds"),
         wall_seconds=seconds,
         gpu_hours=seconds / 3600 * ranks.world if cuda else 0.0,
-        digests=data.digests | _weights_digest(job),
+        digests=data.digests | _weights_digests(job, start),
         readers=dict(sorted(Counter(readers.values()).items())),
         clips_replaced=fit.replaced,
         videos_expected=data.listed,
@@ -176,7 +178,13 @@ def _provenance(
     )
 
 
-def _weights_digest(job: Job) -> dict[str, str]:
-    """sha256 of the starting weights when they are a file here."""
-    path = Path(job.spec.train.clip_weights)
-    return {"starting weights": sha256_of(path)} if path.is_file() else {}
+def _weights_digests(job: Job, start: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """sha256 of the starting weights' tensors, and of the checkpoint file loaded over them."""
+    digest = hashlib.sha256()
+    for name in sorted(start):
+        digest.update(name.encode())
+        digest.update(start[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    digests = {"initial state": digest.hexdigest()}
+    if job.initial_weights is not None:
+        digests["initial checkpoint"] = sha256_of(job.initial_weights)
+    return digests

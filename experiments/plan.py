@@ -14,7 +14,8 @@ from experiments.spec import ListSpec, RunSpec
 from protocols.datasets import DATASETS, Dataset
 from protocols.protocol import Protocol, Suite
 from results.records import RunKey
-from tcclip.config import ModelConfig, Settings
+from tcclip.checks import resolve as buildable
+from tcclip.config import AugmentConfig, ModelConfig, Settings
 
 MODELS = ("tc_clip", "vifi_clip", "clip")
 #: Text length of LLM-rephrased class names (SPEC 5): CLIP's whole context.
@@ -73,7 +74,7 @@ def expand(grid: Grid, datasets: Mapping[str, Dataset] = DATASETS) -> list[RunSp
                 parent = _parent(protocol, datasets, model, seed, settings)
                 specs.setdefault(parent.run_id, parent)
             else:
-                spec = spec.model_copy(update={"parent": None, "checkpoint": grid.checkpoint})
+                spec = _started_from(spec, grid.checkpoint)
         specs.setdefault(spec.run_id, spec)
     if not specs:
         raise UserError(f"nothing to run: {'; '.join(left_out(grid))}")
@@ -121,15 +122,26 @@ def evaluations(
         raise UserError(
             f"a checkpoint was trained at one point of {grid.protocol}: say which with {axis}"
         )
-    given = {f"model.{name}": value for name, value in model.model_dump(mode="json").items()}
+    # The name is the grid's model, the text length the class names' (LLM names are longer).
+    kept = model.model_dump(mode="json", exclude={"name", "text_length"})
+    given = {f"model.{name}": value for name, value in kept.items()}
+    assert grid.checkpoint is not None
     bare = replace(grid, checkpoint=None, settings=given | grid.settings)
     return [_only_evaluated(spec, grid.checkpoint, ensembled) for spec in expand(bare, datasets)]
 
 
-def _only_evaluated(spec: RunSpec, checkpoint: str | None, ensembled: bool) -> RunSpec:
+def _started_from(spec: RunSpec, checkpoint: str) -> RunSpec:
+    """A pretrained run that starts from a file instead of a parent run."""
+    changed = (*spec.key.overrides, f"init_checkpoint={checkpoint[:10]}")
+    key = spec.key.model_copy(update={"overrides": changed})
+    return spec.model_copy(update={"key": key, "parent": None, "checkpoint": checkpoint})
+
+
+def _only_evaluated(spec: RunSpec, checkpoint: str, ensembled: bool) -> RunSpec:
+    origin = f"checkpoint {checkpoint[:10]}{'' if ensembled else ', not ensembled'}"
     return spec.model_copy(
         update={
-            "key": spec.key.model_copy(update={"origin": "checkpoint"}),
+            "key": spec.key.model_copy(update={"origin": origin}),
             "train": spec.train.model_copy(update={"epochs": 0, "warmup_epochs": 0}),
             "ensemble_weight": spec.ensemble_weight if ensembled else None,
             "selection": "given checkpoint",
@@ -208,10 +220,16 @@ def resolve(
         "model": model_config, "train": train, "augment": protocol.augment,
     }  # fmt: skip
     overrides.check_names(settings, roots)
+    if "model.name" in settings:
+        raise UserError("--set model.name: the model is an axis of the grid; use --models")
     model_config = overrides.apply(model_config, settings, "model")
     augment = overrides.apply(protocol.augment, settings, "augment")
     if model != "clip":
         train = overrides.apply(train, settings, "train")
+    try:
+        buildable(model_config)
+    except ValueError as error:
+        raise UserError(f"{model} cannot be built: {error}") from error
     changed = overrides.differences(
         roots, {"model": model_config, "train": train, "augment": augment}
     )
@@ -236,13 +254,23 @@ def resolve(
             suite="train", dataset=dataset_name, split=train_split, labels=labels, llm=llm
         ),
         flip=data.flip,
-        validation=validation,
-        suites=suites,
+        validation=_sampled(validation, augment),
+        suites=_sampled(suites, augment),
         ensemble_weight=None if model == "clip" else protocol.ensemble_weight,
         selection=protocol.selection if model != "clip" else "untrained",
         parent=_parent(protocol, datasets, model, seed, settings).run_id
         if variant == "pretrained"
         else None,
+    )
+
+
+def _sampled(lists: Iterable[ListSpec], augment: AugmentConfig) -> tuple[ListSpec, ...]:
+    """`lists` with their temporal views placed as `augment.view_sampling` says."""
+    return tuple(
+        one.model_copy(
+            update={"views": one.views.model_copy(update={"sampling": augment.view_sampling})}
+        )
+        for one in lists
     )
 
 

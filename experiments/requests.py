@@ -70,13 +70,30 @@ def make_grid(
     return replace(grid, rows=tuple(row | trial for row in grid.rows for trial in drawn))
 
 
+def check_search(specs: Sequence[RunSpec]) -> None:
+    """UserError unless the trials of a search can be compared with one another.
+
+    ASHA stops what falls behind; accuracies of different data sets or shots say nothing of that.
+    """
+    points = {
+        (s.key.dataset, s.key.model, s.key.variant, s.key.shots, s.key.base_split) for s in specs
+    }
+    if any(spec.parent for spec in specs):
+        raise UserError("--search of pretrained runs: give what they start from, --init-checkpoint")
+    if len(points) > 1:
+        raise UserError(
+            f"--search compares trials at one point of the grid, and there are {len(points)}: "
+            "choose one with --datasets, --models, --variants, --shots or --splits"
+        )
+
+
 def split_settings(settings: Sequence[str]) -> tuple[list[str], list[str]]:
     """`--set` values that change numbers, and those of how a run executes (`execution.NAME`)."""
     how = [one for one in settings if one.startswith("execution.")]
     return [one for one in settings if one not in how], how
 
 
-def make_execution(options: Mapping[str, Any], settings: Sequence[str]) -> Execution:
+def make_execution(settings: Sequence[str], **options: Any) -> Execution:
     """How runs execute: the options that were given, then `--set execution.NAME=VALUE`."""
     base = validated(Execution, {name: v for name, v in options.items() if v is not None})
     changed = overrides.parse(settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import os
 import time
 import traceback
 from collections.abc import Iterator
@@ -36,6 +37,10 @@ def execute(job: Job) -> None:
     """
     torch.set_num_threads(job.execution.cpu_threads)
     torch.manual_seed(job.spec.key.seed)
+    if torch.cuda.is_available():
+        # As far as CUDA goes: an operation without a deterministic form only warns.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
     ranks = current_ranks(job.execution.device)
     if not ranks.first:
         _compute(job, ranks, None)
@@ -72,7 +77,8 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
         clip_weights=spec.train.clip_weights, seed=spec.key.seed,
     ).to(ranks.device)  # fmt: skip
     model.set_activation_checkpointing(job.execution.activation_checkpointing)
-    start = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    # On the CPU: only ensembling needs them again, after the training.
+    start = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
     if job.initial_weights is not None:
         load_checkpoint(model, job.initial_weights)
     evaluator = Evaluator(
@@ -87,7 +93,9 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
     if ranks.first:
         data.check_unreadable(scores)
         keep_scores(job.folder, data.suites, tuple(weights), scores)
-        result = make_result(job, data, fit, tuple(weights), scores, ranks, model, clock.started)
+        result = make_result(
+            job, data, fit, tuple(weights), scores, ranks, model, start, clock.started
+        )
         if lease is not None:
             lease.check()
         write_text(job.folder.result, result.model_dump_json(indent=1))

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.errors import UserError
+from experiments.errors import LeaseHeld, UserError
 from experiments.executor import Executor
 from experiments.job import Job
 from experiments.ledger import ENDED, Ledger, State
@@ -101,7 +101,8 @@ def sweep(
                     failed |= _collect(ledger, before, executor.submit(jobs))
         finally:
             executor.close()
-    finished = tuple(s.run_id for s in specs if s.run_id not in failed)
+    states = ledger.states(specs)
+    finished = tuple(run_id for run_id, state in states.items() if state is State.FINISHED)
     return Summary(finished, failed)
 
 
@@ -137,7 +138,10 @@ def _collect(
     failed = {}
     for run_id, earlier in before.items():
         folder = ledger.folder(run_id)
-        if folder.state() in (*ENDED, State.RUNNING):
+        state = folder.state()
+        # Somebody else's run is waited for; one of ours that died may look alive a while longer.
+        ours_died = run_id in errors and LeaseHeld.__name__ not in errors[run_id]
+        if state in ENDED or (state is State.RUNNING and not ours_died):
             continue
         failure = folder.read_failure()
         if failure is None or failure == earlier:

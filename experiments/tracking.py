@@ -7,6 +7,7 @@ rebuilt. Copying twice changes nothing: steps already there are not sent again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -26,7 +27,9 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
+#: Tags. SYNCED holds the digest of the result that was copied.
 RUN_ID, SYNCED, PARENT = "tcclip.run_id", "tcclip.synced", "tcclip.sweep"
+SUPERSEDED = "tcclip.superseded"
 #: MLflow's own limits on one log_batch call.
 BATCH_METRICS, BATCH_PARAMS, PARAM_LENGTH = 1000, 100, 6000
 SYNC_SECONDS = 5.0
@@ -94,12 +97,15 @@ class Mirror:
         self._runs[spec.run_id] = copy
         if copy.complete:
             return
-        records = list(_records(folder, copy))
-        self._log(copy.mlflow_id, [metric for record in records for metric in _metrics(record)])
-        for record in records:
-            copy.sent[record["kind"]] = record["step"]
+        # Asked first: a run that ends while its records are sent has more of them, for next time.
         state = folder.state()
         result = folder.read_result() if state is State.FINISHED else None
+        try:
+            self._send(copy, folder)
+        except Exception:
+            # Nobody knows how much of it arrived: next time the tracker is asked.
+            del self._runs[spec.run_id]
+            raise
         if result is not None:
             self._finish(copy, folder, result)
         elif state is State.FAILED:
@@ -110,6 +116,12 @@ class Mirror:
             status = "RUNNING" if state is State.RUNNING else "KILLED"
             self.client.update_run(copy.mlflow_id, status)
 
+    def _send(self, copy: _Mirrored, folder: RunFolder) -> None:
+        records = list(_records(folder, copy))
+        self._log(copy.mlflow_id, [metric for record in records for metric in _metrics(record)])
+        for record in records:
+            copy.sent[record["kind"]] = record["step"]
+
     def _finish(self, copy: _Mirrored, folder: RunFolder, result: Result) -> None:
         self._log(copy.mlflow_id, list(_final_metrics(result)))
         for path in (folder.result, folder.log):
@@ -119,7 +131,7 @@ class Mirror:
         self.client.set_tag(copy.mlflow_id, "git_commit", provenance.git_commit or "unknown")
         self._log_lists(copy.mlflow_id, provenance.digests)
         self.client.set_terminated(copy.mlflow_id, "FINISHED")
-        self.client.set_tag(copy.mlflow_id, SYNCED, "complete")
+        self.client.set_tag(copy.mlflow_id, SYNCED, _digest(folder))
         copy.complete = True
 
     def _log_lists(self, mlflow_id: str, digests: dict[str, str]) -> None:
@@ -136,15 +148,22 @@ class Mirror:
         """Find the copy of a run by its tag, or create it."""
         experiment = self._experiment(spec)
         found = self.client.search_runs([experiment], f"tags.`{RUN_ID}` = '{spec.run_id}'")
+        found = [run for run in found if SUPERSEDED not in run.data.tags]
+        digest = _digest(self.ledger.folder(spec.run_id))
+        if found and found[0].data.tags.get(SYNCED, digest) != digest:
+            # Run again since: the numbers that were shown stay, marked, and a new run begins.
+            self.client.set_tag(found[0].info.run_id, SUPERSEDED, "true")
+            found = []
         if found:
             run = found[0]
-            if run.data.tags.get(SYNCED) == "complete":
+            if SYNCED in run.data.tags:
                 return _Mirrored(run.info.run_id, {}, complete=True)
             sent = {
                 kind: max(
                     (p.step for p in self.client.get_metric_history(run.info.run_id, name)),
-                    default=0,
+                    default=1,
                 )
+                - 1  # the last record may have come in part; what came is not stored twice
                 for kind, name in (("step", "loss"), ("epoch", "epoch/loss"))
             }
             return _Mirrored(run.info.run_id, sent)
@@ -200,6 +219,14 @@ class Mirror:
     def _log(self, mlflow_id: str, metrics: list[Any]) -> None:
         for start in range(0, len(metrics), BATCH_METRICS):
             self.client.log_batch(mlflow_id, metrics=metrics[start : start + BATCH_METRICS])
+
+
+def _digest(folder: RunFolder) -> str:
+    """sha256 of the run's result, "" while there is none."""
+    try:
+        return hashlib.sha256(folder.result.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def _sweep_name(spec: RunSpec) -> str:

@@ -32,7 +32,7 @@ def remarks(table: pd.DataFrame, protocol: Protocol) -> dict[str, tuple[Remark, 
     """
     names = [
         "run_id", "seed", "global_batch", "overrides", "git_commit", "git_dirty",
-        "videos_missing", "videos_unreadable", "videos_expected", "digests",
+        "videos_missing", "videos_unreadable", "videos_expected", "clips_replaced", "digests",
     ]  # fmt: skip
     runs = table.drop_duplicates("run_id")
     rows = [
@@ -54,7 +54,9 @@ def _usual(digests: list[Mapping[str, str]]) -> dict[str, str]:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for one in digests:
         for name, digest in one.items():
-            counts[name][digest] += 1
+            # What a run starts from differs by model and, if drawn, by seed: that is no oddity.
+            if not name.startswith("initial "):
+                counts[name][digest] += 1
     return {name: n.most_common(1)[0][0] for name, n in counts.items() if len(n) > 1}
 
 
@@ -83,6 +85,8 @@ def _run_remarks(row: Mapping[str, Any], protocol: Protocol) -> list[str]:
             f"{row['videos_unreadable']} of {row['videos_expected']} videos unreadable, "
             "counted as wrong"
         )
+    if row["clips_replaced"]:
+        found.append(f"{row['clips_replaced']} training clips replaced, unreadable")
     if row["git_dirty"]:
         found.append("code with uncommitted changes")
     return found

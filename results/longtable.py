@@ -25,7 +25,8 @@ SELECTION_COLUMNS = ("rule", "best_epoch", "best_value", "last_epoch", "last_val
 PROVENANCE_COLUMNS = (
     "git_commit", "git_dirty", "packages", "python", "platform", "device", "world_size",
     "micro_batch", "global_batch", "precision", "started", "finished", "wall_seconds",
-    "gpu_hours", "digests", "readers", "videos_expected", "videos_missing", "videos_unreadable",
+    "gpu_hours", "digests", "readers", "clips_replaced",
+    "videos_expected", "videos_missing", "videos_unreadable",
 )  # fmt: skip
 RUN_COLUMNS = (
     "run_id", "out", *KEY_COLUMNS, *SELECTION_COLUMNS, "parameters", *PROVENANCE_COLUMNS,
@@ -43,6 +44,7 @@ _texts = itemgetter(*_TEXTS)
 _PLAIN_RUN_COLUMNS = frozenset({
     "protocol_version", "seed", "demo", "best_epoch", "best_value", "last_epoch", "last_value",
     "parameters", "world_size", "micro_batch", "global_batch", "wall_seconds", "gpu_hours",
+    "clips_replaced",
     "videos_expected", "videos_missing", "videos_unreadable", "git_dirty",
 })  # fmt: skip
 

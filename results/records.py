@@ -36,8 +36,8 @@ class RunKey(Record):
     demo: bool = False
     #: Settings that differ from the protocol's own, as `name=value`, sorted. Part of the identity.
     overrides: tuple[str, ...] = ()
-    #: "trained" by this run, or "checkpoint": evaluated from given weights, nothing trained.
-    origin: Literal["trained", "checkpoint"] = "trained"
+    #: "trained" by this run, or "checkpoint SHA256": given weights, evaluated only.
+    origin: str = "trained"
 
 
 class Measurement(Record):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 ModelName = Literal["tc_clip", "vifi_clip", "clip"]
 FrameAttention = Literal["none", "cls", "window", "joint", "context"]
@@ -105,6 +105,12 @@ class ModelConfig(Settings):
     prompt_init: Literal["text_layer", "random"] = "text_layer"
     prompt_stop_grad: bool = True
 
+    @field_validator("prompt_layers")
+    @classmethod
+    def _in_order(cls, layers: tuple[int, ...]) -> tuple[int, ...]:
+        """Each layer once, lowest first: one way to write the same model."""
+        return tuple(sorted(set(layers)))
+
     @property
     def sizes(self) -> Geometry:
         """The tower sizes in force: `geometry` if given, else the backbone's."""
@@ -136,6 +142,8 @@ class AugmentConfig(Settings):
     #: Quirk: ImageNet's mean and std, not CLIP's.
     normalisation: Literal["imagenet", "clip"] = "imagenet"
     reader: Reader = "auto"
+    #: Quirk: several temporal views of a test video are drawn by the train rule ("uniform": even).
+    view_sampling: Literal["published", "uniform"] = "published"
 
 
 class MixConfig(Settings):

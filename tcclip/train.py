@@ -129,7 +129,9 @@ class Trainer:
                 self._step(wrapped, optimizer, scaler, chunks, epoch, progress)
                 chunks = []
                 # The first rank alone writes, so its clock alone decides; the others need not know.
-                if time.monotonic() - saved > 60 * self.execution.checkpoint_minutes:
+                # Not after an epoch's last step: its validation still belongs to it.
+                within = progress.step % schedule.steps_per_epoch
+                if within and time.monotonic() - saved > 60 * self.execution.checkpoint_minutes:
                     self._save(optimizer, scaler, progress)
                     saved = time.monotonic()
             self._end_epoch(epoch, schedule, progress, time.monotonic() - began)
@@ -289,7 +291,11 @@ def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, enabled=False)
     if config.precision == "fp16" and device.type != "cuda":
         raise ValueError("train.precision=fp16 needs a CUDA device; use bf16 or fp32 on a CPU")
-    if config.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if (
+        config.precision == "bf16"
+        and device.type == "cuda"
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
         raise ValueError("this GPU has no bf16; use --set train.precision=fp16")
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float16
     return torch.autocast(device.type, dtype=dtype)

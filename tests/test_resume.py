@@ -30,7 +30,12 @@ class Interrupted(Exception):
 
 
 class Disk:
-    """A journal that survives the process: states as bytes, metrics by step."""
+    """A journal that survives the process: states as bytes, metrics by step.
+
+    `stop_after` a step, or within the validation that follows it if `validating`.
+    """
+
+    validating = False
 
     def __init__(self) -> None:
         self.last = b""
@@ -41,7 +46,7 @@ class Disk:
     def log(self, record: Any) -> None:
         if record["kind"] == "step":
             self.losses[record["step"]] = record["loss"]
-            if record["step"] == self.stop_after:
+            if record["step"] == self.stop_after and not self.validating:
                 raise Interrupted
 
     def save_best(self, model: Any) -> None:
@@ -76,6 +81,8 @@ def train(protocol: str, cache: Path, disk: Disk, save_every_step: bool) -> Fit:
 
     def validate(current: Any) -> Validation:
         """Some number that the weights decide."""
+        if disk.validating and max(disk.losses) == disk.stop_after:
+            raise Interrupted
         value = float(sum(p.detach().double().abs().mean() for p in current.parameters()))
         return Validation(value % 1 * 100, 0.0, 1)
 
@@ -102,3 +109,14 @@ def test_two_epochs_stop_and_on_to_four_equals_four_straight(protocol: str, cach
         assert disk.losses == straight.losses
         assert disk.last == straight.last, "weights and progress, to the last bit"
         assert disk.best == straight.best
+
+
+def test_an_epoch_whose_validation_was_interrupted_is_validated(cache: Path) -> None:
+    straight, disk = Disk(), Disk()
+    expected = train("base_to_novel", cache, straight, save_every_step=False)
+    disk.validating, disk.stop_after = True, STEPS
+    with pytest.raises(Interrupted):
+        train("base_to_novel", cache, disk, save_every_step=True)
+    disk.stop_after = None
+    assert train("base_to_novel", cache, disk, save_every_step=True) == expected
+    assert disk.best == straight.best

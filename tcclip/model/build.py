@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tcclip.checks import resolve
 from tcclip.config import ModelConfig, ModelName
 from tcclip.model.names import from_openai
-from tcclip.model.settings import resolve
 from tcclip.model.tcclip import Model
 from tcclip.model.tokens import PROMPT_WORDS, tokenizer, word_ids
 from tcclip.model.weights import ClipWeights, StateDict, clip_state, clip_std

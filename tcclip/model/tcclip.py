@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tcclip.checks import check_frames, prompts_video
 from tcclip.config import ModelConfig
 from tcclip.model.layers import full_precision, no_autocast
-from tcclip.model.settings import check_frames, prompts_video
 from tcclip.model.text import ClassFeatures, TextTower
 from tcclip.model.tokens import PROMPT_WORDS, Prompts, tokenise, word_ids
 from tcclip.model.vision import Tower, VisionTower

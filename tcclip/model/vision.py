@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tcclip.checks import seeds_per_frame, uses_context
 from tcclip.config import ModelConfig
 from tcclip.model.frame_attention import FrameKeys, attend_frames, cls_attention, frame_keys
 from tcclip.model.layers import Attention, Mlp, full_precision
 from tcclip.model.merging import aggregate
-from tcclip.model.settings import seeds_per_frame, uses_context
 
 
 @dataclass(frozen=True)

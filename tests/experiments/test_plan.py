@@ -4,8 +4,9 @@ import pytest
 
 import protocols
 from experiments.errors import UserError
-from experiments.plan import Grid, expand
-from tcclip.config import Execution
+from experiments.plan import Grid, evaluations, expand
+from experiments.requests import check_search
+from tcclip.config import Execution, ModelConfig
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,9 @@ def test_untrained_clip_has_no_epochs_whatever_is_set() -> None:
         (Grid("zero_shot", settings={"train.lrr": 1}), "the nearest is 'train.lr'"),
         (Grid("zero_shot", settings={"train.lr": "fast"}), "--set train.lr: .*given: 'fast'"),
         (Grid("zero_shot", settings={"train.lr": -1}), "greater than 0"),
+        (Grid("zero_shot", settings={"model.name": "clip"}), "use --models"),
+        (Grid("zero_shot", settings={"model.backbone": "foo"}), "unknown backbone 'foo'"),
+        (Grid("zero_shot", settings={"model.prompt_layers": [13]}), "cannot be built"),
     ],
 )
 def test_what_is_not_known_is_refused_with_what_is(grid: Grid, message: str) -> None:
@@ -117,3 +121,39 @@ def test_a_global_batch_that_cannot_be_made_is_refused() -> None:
     for workers, micro in ((3, 4), (4, 5), (1, 6), (32, 4)):
         with pytest.raises(ValueError, match="a global batch of 64 cannot be made"):
             Execution(workers=workers, micro_batch=micro).chunk(train)
+
+
+def test_layers_are_written_one_way() -> None:
+    one, two = (
+        expand(Grid("zero_shot", settings={"model.prompt_layers": layers}))[0]
+        for layers in ([12, 6], [6, 12, 12])
+    )
+    assert one == two
+    assert one.model.prompt_layers == (6, 12)
+
+
+def test_views_can_be_placed_evenly() -> None:
+    (spec,) = expand(Grid("few_shot", datasets=("hmdb51",), shots=(2,),
+                          settings={"augment.view_sampling": "uniform"}))  # fmt: skip
+    assert {one.views.label for one in spec.suites} == {"2x1u"}
+
+
+def test_checkpoints_are_evaluated_as_what_they_are() -> None:
+    model = ModelConfig(name="vifi_clip", text_length=30)
+    grid = Grid("zero_shot", variants=("llm",), checkpoint="a" * 64)
+    (raw,), (both,) = (evaluations(grid, model, ensembled=e) for e in (False, True))
+    assert raw.run_id != both.run_id
+    assert raw.key != both.key
+    assert both.key.origin == "checkpoint aaaaaaaaaa"
+    assert both.model.text_length == 77, "LLM names need it, whatever the checkpoint was made with"
+    assert both.train.epochs == 0
+    with pytest.raises(UserError, match="say which with --shots"):
+        evaluations(Grid("few_shot", checkpoint="a" * 64), model, ensembled=False)
+
+
+def test_searches_compare_like_with_like() -> None:
+    check_search(expand(Grid("few_shot", datasets=("hmdb51",), shots=(2,), seeds=(0, 1))))
+    with pytest.raises(UserError, match="there are 12: choose one"):
+        check_search(expand(Grid("few_shot")))
+    with pytest.raises(UserError, match="--init-checkpoint"):
+        check_search(expand(Grid("few_shot", variants=("pretrained",))))

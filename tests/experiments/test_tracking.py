@@ -112,3 +112,53 @@ def test_specs_have_parameters_mlflow_takes() -> None:
 
     names = [name for name, _ in flat(small_specs()[0].model_dump(mode="json"))]
     assert len(names) == len(set(names))
+
+
+def test_a_call_that_failed_leaves_no_hole(
+    again: tuple[Path, RunSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, spec = again
+    mirror = Mirror(Ledger(out), default_uri(out))
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror.client, "log_batch", _unreachable)
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                mirror.sync([spec])
+    mirror.sync([spec])
+    _has_all(mirror, spec)
+
+
+def test_a_run_that_ends_while_its_records_are_sent_leaves_no_hole(
+    again: tuple[Path, RunSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, spec = again
+    folder = Ledger(out).folder(spec.run_id)
+    lines, result = folder.metrics.read_bytes(), folder.result.read_bytes()
+    folder.result.unlink()
+    folder.metrics.write_bytes(b"".join(lines.splitlines(keepends=True)[:15]))
+    mirror = Mirror(Ledger(out), default_uri(out))
+    send = mirror.client.log_batch
+
+    def slow(*arguments: Any, **named: Any) -> None:
+        send(*arguments, **named)
+        if named.get("metrics"):
+            folder.metrics.write_bytes(lines)
+            folder.result.write_bytes(result)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror.client, "log_batch", slow)
+        mirror.sync([spec])
+    mirror.sync([spec])
+    _has_all(mirror, spec)
+
+
+def _unreachable(*_: Any, **__: Any) -> None:
+    raise ConnectionError("the server is down")
+
+
+def _has_all(mirror: Mirror, spec: RunSpec) -> None:
+    (run,) = children(mirror, spec)
+    assert run.info.status == "FINISHED"
+    for name, steps in (("loss", list(range(1, 25))), ("epoch/loss", [12, 24])):
+        history = mirror.client.get_metric_history(run.info.run_id, name)
+        assert [point.step for point in history] == steps
