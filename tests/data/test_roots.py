@@ -81,14 +81,15 @@ def test_layouts(tmp_path: Path, listed: str, kept: str) -> None:
     assert locate("gone.mp4") == tmp_path / "gone.mp4"
 
 
-def test_of_several_the_listed_then_the_replacement_then_the_first(tmp_path: Path) -> None:
+def test_of_several_the_listed_then_the_replacement_and_no_guess(tmp_path: Path) -> None:
     _touch(tmp_path / "train" / "x.mp4", tmp_path / "b" / "x.mp4")
     _touch(tmp_path / "replacement" / "y.mp4", tmp_path / "b" / "y.mp4", tmp_path / "c" / "z.mp4")
     _touch(tmp_path / "b" / "z.mp4")
     locate = Locator(tmp_path)
     assert locate("train/x.mp4") == tmp_path / "train" / "x.mp4"
     assert locate("train/y.mp4") == tmp_path / "replacement" / "y.mp4"
-    assert locate("train/z.mp4") == tmp_path / "b" / "z.mp4"
+    # Two videos of one name: neither may be the listed one.
+    assert locate("train/z.mp4") == tmp_path / "train" / "z.mp4"
 
 
 def test_the_embedded_data_set_is_made_where_the_cache_is(
