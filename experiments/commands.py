@@ -38,6 +38,7 @@ class PlannedRun:
     state: State
     after: str | None
     cost: Cost
+    overrides: tuple[str, ...] = ()
 
 
 def dry_run(specs: Sequence[RunSpec], out: Path, roots: Roots) -> list[PlannedRun]:
@@ -46,7 +47,11 @@ def dry_run(specs: Sequence[RunSpec], out: Path, roots: Roots) -> list[PlannedRu
     states = ledger.states(specs)
     return [
         PlannedRun(
-            spec.run_id, states[spec.run_id], spec.parent, cost(spec, ledger, _lines(spec, roots))
+            spec.run_id,
+            states[spec.run_id],
+            spec.parent,
+            cost(spec, ledger, _lines(spec, roots)),
+            spec.key.overrides,
         )
         for spec in specs
     ]
@@ -68,9 +73,13 @@ def print_plan(rows: Sequence[PlannedRun], format: str) -> None:
     if format == "json":
         print(json.dumps([asdict(row) for row in rows], indent=1))
         return
-    head = ("run", "state", "after", "train videos", "steps", "test videos", "GPU-h", "", "GB")
-    title = count_states([row.state for row in rows])
-    print_rows(title, head, [_plan_cells(row) for row in rows], format, left=3)
+    head = ["run", "state", "after", "train videos", "steps", "test videos", "GPU-h", "", "GB"]
+    cells = [_plan_cells(row) for row in rows]
+    if any(row.overrides for row in rows):
+        head.append("settings")
+        for cell, row in zip(cells, rows, strict=True):
+            cell.append(" ".join(row.overrides))
+    print_rows(count_states([row.state for row in rows]), head, cells, format, left=3)
     left = [row for row in rows if row.state is not State.FINISHED]
     hours = [row.cost.gpu_hours for row in left]
     known = sum(hour for hour in hours if hour is not None)
