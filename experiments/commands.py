@@ -124,7 +124,8 @@ def sweep(
             console.print(f"{run_id}: forgotten, to be run again", highlight=False)
     if not halving:  # what a search gave up is wanted now
         for spec in specs:
-            ledger.folder(spec.run_id).stopped.unlink(missing_ok=True)
+            if ledger.folder(spec.run_id).stopped.exists():
+                ledger.folder(spec.run_id).stopped.unlink()
     left = len(outstanding(ledger, specs))
     console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False)
 

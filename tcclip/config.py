@@ -108,8 +108,8 @@ class ModelConfig(Settings):
     @field_validator("prompt_layers")
     @classmethod
     def _in_order(cls, layers: tuple[int, ...]) -> tuple[int, ...]:
-        """Each layer once, lowest first: one way to write the same model."""
-        return tuple(sorted(set(layers)))
+        """Lowest first: one way to write the same model."""
+        return tuple(sorted(layers))
 
     @property
     def sizes(self) -> Geometry:
