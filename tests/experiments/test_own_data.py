@@ -74,3 +74,19 @@ def test_a_protocol_whose_lists_it_lacks_says_so(own: Path) -> None:
         expand(Grid("base_to_novel", datasets=("shapes8",)), known)
     with pytest.raises(UserError, match="few_shot has no data set 'shapes9'"):
         expand(Grid("few_shot", datasets=("shapes9",)), known)
+
+
+def test_a_missing_video_fails_its_run_with_its_name(own: Path, tmp_path: Path) -> None:
+    lost = next((tmp_path / "videos" / "class 3").iterdir())
+    listed = (tmp_path / "val.txt").read_text()
+    name = next(p.name for p in lost.parent.iterdir() if p.name in listed)
+    (lost.parent / name).unlink()
+    roots = Roots.find(own=[own])
+    summary = sweep(
+        expand(grid(), roots.datasets()), out=tmp_path / "out", roots=roots, execution=EXECUTION,
+        make_executor=lambda: LocalExecutor(1), watch=lambda ledger: nullcontext(),
+    )  # fmt: skip
+    (cause,) = summary.failed.values()
+    assert summary.exit_code == 1
+    assert cause.startswith("MissingData: shapes8 val: 1 of 16 listed videos are not there")
+    assert name in cause
