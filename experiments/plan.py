@@ -15,7 +15,7 @@ from protocols.datasets import DATASETS, Dataset
 from protocols.protocol import Protocol, Suite
 from results.records import RunKey
 from tcclip.checks import resolve as buildable
-from tcclip.config import AugmentConfig, ModelConfig, Settings
+from tcclip.config import AugmentConfig, ModelConfig, Settings, TrainConfig
 
 MODELS = ("tc_clip", "vifi_clip", "clip")
 #: Text length of LLM-rephrased class names (SPEC 5): CLIP's whole context.
@@ -210,29 +210,7 @@ def resolve(
     # SSv2 has no LLM names: its LLM row repeats the base row, so it is the same run (SPEC 5).
     llm = variant == "llm" and labels.llm is not None
     variant = "base" if variant == "llm" and not llm else variant
-    model_config = ModelConfig.model_validate({"name": model, **protocol.model})
-    if llm:
-        model_config = model_config.model_copy(update={"text_length": LLM_TEXT_LENGTH})
-    train = protocol.train
-    if model == "clip":  # evaluated as it comes, never trained: --set train.epochs is not for it
-        train = train.model_copy(update={"epochs": 0, "warmup_epochs": 0})
-    roots: dict[str, Settings] = {
-        "model": model_config, "train": train, "augment": protocol.augment,
-    }  # fmt: skip
-    overrides.check_names(settings, roots)
-    if "model.name" in settings:
-        raise UserError("--set model.name: the model is an axis of the grid; use --models")
-    model_config = overrides.apply(model_config, settings, "model")
-    augment = overrides.apply(protocol.augment, settings, "augment")
-    if model != "clip":
-        train = overrides.apply(train, settings, "train")
-    try:
-        buildable(model_config)
-    except ValueError as error:
-        raise UserError(f"{model} cannot be built: {error}") from error
-    changed = overrides.differences(
-        roots, {"model": model_config, "train": train, "augment": augment}
-    )
+    model_config, train, augment, changed = _configured(protocol, model, llm, settings)
     key = RunKey(
         protocol=protocol.name,
         protocol_version=protocol.version,
@@ -262,6 +240,33 @@ def resolve(
         if variant == "pretrained"
         else None,
     )
+
+
+def _configured(
+    protocol: Protocol, model: str, llm: bool, settings: dict[str, Any]
+) -> tuple[ModelConfig, TrainConfig, AugmentConfig, tuple[str, ...]]:
+    """The protocol's settings of `model` with the user's, and which of them differ."""
+    config = ModelConfig.model_validate({"name": model, **protocol.model})
+    if llm:
+        config = config.model_copy(update={"text_length": LLM_TEXT_LENGTH})
+    untrained = {"epochs": 0, "warmup_epochs": 0.0} if model == "clip" else {}
+    before: dict[str, Settings] = {
+        "model": config,
+        "train": protocol.train.model_copy(update=untrained),
+        "augment": protocol.augment,
+    }
+    overrides.check_names(settings, before)
+    if "model.name" in settings:
+        raise UserError("--set model.name: the model is an axis of the grid; use --models")
+    config = overrides.apply(config, settings, "model")
+    train = overrides.apply(protocol.train, settings, "train").model_copy(update=untrained)
+    augment = overrides.apply(protocol.augment, settings, "augment")
+    try:
+        buildable(config)
+    except ValueError as error:
+        raise UserError(f"{model} cannot be built: {error}") from error
+    after = {"model": config, "train": train, "augment": augment}
+    return config, train, augment, overrides.differences(before, after)
 
 
 def _sampled(lists: Iterable[ListSpec], augment: AugmentConfig) -> tuple[ListSpec, ...]:

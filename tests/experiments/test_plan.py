@@ -89,6 +89,10 @@ def test_untrained_clip_has_no_epochs_whatever_is_set() -> None:
     assert spec == expand(Grid("zero_shot", models=("clip",)))[0]
     assert spec.train.epochs == 0
     assert spec.ensemble_weight is None
+    (other,) = expand(
+        Grid("zero_shot", models=("clip",), settings={"train.clip_weights": "random"})
+    )
+    assert other.train.clip_weights == "random", "what it starts from is still the user's to say"
 
 
 @pytest.mark.parametrize(
