@@ -30,6 +30,10 @@ from tcclip.data.reader import UnreadableVideo
 
 #: How many examples of each kind a record names.
 NAMED = 20
+#: Folder of the cache that keeps what checks found.
+CHECKS = "checks"
+#: What of a check goes into a run's provenance.
+COUNTS = ("listed", "found", "missing", "decoded", "undecodable", "damaged", "too_short", "leaked")
 #: Threads that ask whether files are there: waiting for a network disk, not computing.
 STAT_THREADS = 16
 
@@ -91,6 +95,20 @@ class DatasetCheck(Settings):
         """
         usable = all(split.problem is None for split in self.splits)
         return usable and not (self.missing or self.undecodable)
+
+
+def check_file(roots: Roots, name: str) -> Path:
+    """Where the last check of data set `name` is kept."""
+    return roots.cache / CHECKS / f"{name}.json"
+
+
+def last_check(roots: Roots, name: str) -> dict[str, int] | None:
+    """The counts of the last check of data set `name`; None if there was none that can be read."""
+    try:
+        check = DatasetCheck.model_validate_json(check_file(roots, name).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return {count: getattr(check, count) for count in COUNTS}
 
 
 class Progress(Settings):

@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import protocols
-from experiments.datacheck import DatasetCheck
+from experiments.datacheck import CHECKS, DatasetCheck, check_file
 from experiments.datacheck import Progress as CheckProgress
 from experiments.datacheck import check as check_dataset
 from experiments.display import print_rows
 from experiments.errors import MissingData, UserError
 from experiments.fetch import Progress as FetchProgress
 from experiments.fetch import fetch as fetch_files
+from experiments.files import write_text
 from experiments.plan import Grid, expand
 from experiments.roots import Roots
 from protocols.datasets import Dataset
@@ -106,13 +107,15 @@ def check(
                 text = f"{step.dataset}: {step.stage}"
                 bar.update(task, total=step.total, completed=step.done, description=text)
 
-            state = roots.cache / "checks" / f"{data.name}.jsonl"
+            state = roots.cache / CHECKS / f"{data.name}.jsonl"
             checks.append(
                 check_dataset(
                     data, roots, splits=splits, decode=decode, workers=workers,
                     state=state, progress=show,
                 )
             )  # fmt: skip
+    for one in checks:
+        write_text(check_file(roots, one.dataset), one.model_dump_json(indent=1))
     _print_checks(checks, format)
     return 0 if all(one.complete for one in checks) else 1
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 
 from experiments import provenance
+from experiments.datacheck import last_check
 from experiments.files import write_whole
 from experiments.job import Job
 from experiments.ledger import RunFolder
@@ -171,11 +172,18 @@ def _provenance(
         digests=data.digests | _weights_digests(job, start),
         readers=dict(sorted(Counter(readers.values()).items())),
         clips_replaced=fit.replaced,
+        data_check=_data_checks(job, data),
         videos_expected=data.listed,
         videos_missing=len(data.missing),
         videos_unreadable=len(causes),
         unreadable=tuple(f"{path}: {why}" for path, why in sorted(causes.items())),
     )
+
+
+def _data_checks(job: Job, data: RunData) -> dict[str, dict[str, int]]:
+    names = {one.dataset for one in (data.train, *data.validation, *data.suites)}
+    found = {name: last_check(job.roots, name) for name in sorted(names)}
+    return {name: counts for name, counts in found.items() if counts is not None}
 
 
 def _weights_digests(job: Job, start: Mapping[str, torch.Tensor]) -> dict[str, str]:

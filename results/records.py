@@ -94,6 +94,8 @@ class Provenance(Record):
     videos_missing: int = 0
     videos_unreadable: int = 0
     unreadable: tuple[str, ...] = ()
+    #: Data set -> counts of the last `tcclip data check` on this machine, where there was one.
+    data_check: dict[str, dict[str, int]] = {}
 
 
 class Result(Record):
