@@ -46,7 +46,7 @@ def _splits(report: Report) -> dict[tuple[str, str, str, int | None], str]:
     found: dict[tuple[str, str, str, int | None], str] = {}
     suites = {
         (suite.name, trained_on): suite
-        for trained_on in report.protocol.datasets
+        for trained_on in dict.fromkeys(column.trained_on for column in report.columns)
         for suite in (report.protocol.point_suite(s, trained_on) for s in report.protocol.suites)
     }
     for column in report.columns:

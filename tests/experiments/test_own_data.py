@@ -12,7 +12,7 @@ from experiments.plan import Grid, expand
 from experiments.roots import Roots
 from experiments.sweep import sweep
 from results.report import report
-from results.tables import render
+from results.tables import render, write
 from tests.experiments.sweeping import EXECUTION
 
 
@@ -66,6 +66,8 @@ def test_from_a_yaml_file_to_a_row_of_the_report(own: Path, tmp_path: Path) -> N
     (column,) = [c for c in made.columns if c.dataset == "shapes8" and c.shots == 2]
     assert column.chance == 12.5
     assert "shapes8" in render(made, "md")
+    files = write(made, tmp_path / "tables")
+    assert all("shapes8" in path.read_text() for path in files), "every format has the row"
 
 
 def test_a_protocol_whose_lists_it_lacks_says_so(own: Path) -> None:
