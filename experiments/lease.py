@@ -1,48 +1,96 @@
-"""Who works on a run: a lease file with owner and heartbeat.
+"""Who works on a run: lease files with owner and heartbeat, on any store.
 
-On the machine of its owner a lease lives as long as the process does; seen from elsewhere it is
-live while its heartbeat is younger than `PATIENCE` seconds.
+The holder is whoever wrote the lease file of the highest number, `lease-000001.json`. Creating
+one is exclusive, so of several processes one gets the run; nobody ever writes another's file. A
+sweep claims a run before it starts a worker, and the worker adopts the claim: same owner, its own
+process.
+
+Dead or alive: seen from the same place (machine, boot and process namespace) a lease lives as long
+as its process does. Seen from elsewhere it is dead when its heartbeat was watched for `PATIENCE`
+seconds and did not change. No clock of another machine takes part in that decision.
 """
 
 from __future__ import annotations
 
-import fcntl
+import functools
+import hashlib
 import json
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
 
 from experiments.errors import LeaseHeld, LeaseLost, OutputUnusable
-from experiments.files import unusable, write_text
+from experiments.files import Location, create_text, is_local, read_bytes, write_text
 
-HEARTBEAT = 5.0
+#: Seconds between heartbeats; an object store is asked less often.
+HEARTBEAT, REMOTE_HEARTBEAT = 5.0, 15.0
 PATIENCE = 60.0
+PREFIX = "lease-"
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease. Times in seconds since the epoch; `started` is the process's own."""
+    """Who holds a lease. `beat` counts heartbeats; `heartbeat` and `started` in epoch seconds,
+    by the clock of the holder's machine; `started` is its process's start."""
 
     owner: str
+    number: int
     host: str
+    place: str
     pid: int
     started: float
+    beat: int
     heartbeat: float
 
-    def alive(self) -> bool:
-        """Whether the holder still works, as far as can be seen from here."""
-        if self.host == socket.gethostname():
-            started = _process_start(self.pid)
-            return started is not None and abs(started - self.started) < 1.0
-        return time.time() - self.heartbeat < PATIENCE
+    @property
+    def here(self) -> bool:
+        """Whether its process can be seen from this one."""
+        return self.place == place()
+
+    def running(self) -> bool:
+        """Of a holder here: whether its process is still there."""
+        started = _process_start(self.pid)
+        return started is not None and abs(started - self.started) < 1.0
+
+    def seems_alive(self) -> bool:
+        """At one look: from elsewhere by the clocks, which may be off. To show, not to decide."""
+        return self.running() if self.here else abs(time.time() - self.heartbeat) < PATIENCE
+
+
+@dataclass
+class Watch:
+    """Watches heartbeats over time, to tell the dead from the living without trusting clocks."""
+
+    _seen: dict[tuple[str, int], tuple[int, float]] = field(default_factory=dict)
+
+    def alive(self, holder: Holder) -> bool:
+        """False once `holder` is known to be dead; True while it lives or is not known yet."""
+        if holder.here:
+            return holder.running()
+        key, now = (holder.owner, holder.number), time.monotonic()
+        beat, since = self._seen.get(key, (-1, now))
+        if beat != holder.beat:
+            since = now
+        self._seen[key] = (holder.beat, since)
+        return now - since < PATIENCE
+
+
+@functools.cache
+def place() -> str:
+    """Names the machine, its boot and the process namespace: where process ids mean the same."""
+    parts = [socket.gethostname()]
+    for path in (Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")):
+        with suppress(OSError):  # not Linux: the host name has to do
+            parts.append(str(path.readlink()) if path.is_symlink() else path.read_text().strip())
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
 
 def _process_start(pid: int) -> float | None:
@@ -54,81 +102,112 @@ def _process_start(pid: int) -> float | None:
         return None
 
 
-def read_holder(path: Path) -> Holder | None:
-    """Who holds the lease at `path`; None if nobody does or the file is half-written."""
-    with suppress(FileNotFoundError, json.JSONDecodeError, TypeError):
-        return Holder(**json.loads(path.read_text()))
-    return None
+def lease_files(folder: Location) -> list[Location]:
+    """The lease files in a run folder, the holder's last."""
+    try:
+        names = [path for path in folder.iterdir() if path.name.startswith(PREFIX)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(names, key=lambda path: path.name)
+
+
+def read_holder(folder: Location) -> Holder | None:
+    """Who holds the run in `folder`; None if nobody does."""
+    files = lease_files(folder)
+    data = read_bytes(files[-1]) if files else None
+    if data is None:
+        return None
+    with suppress(ValueError, TypeError):
+        return Holder(**json.loads(data))
+    return Holder("", _number(files[-1]), "unknown", "", 0, 0.0, 0, 0.0)  # damaged: watched as well
+
+
+def _number(path: Location) -> int:
+    digits = path.name.removeprefix(PREFIX).removesuffix(".json")
+    return int(digits) if digits.isdecimal() else 0
 
 
 class Lease:
-    """A held lease: renewed by a thread until released. Use `with held(path) as lease`."""
+    """A held lease: renewed by a thread until released.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.owner = uuid.uuid4().hex
+    `owner`: who wants it; a lease that is held in this name is adopted. `alive` decides whether
+    another holder may be replaced. LeaseHeld if a live one has it or another was quicker.
+    """
+
+    def __init__(
+        self,
+        folder: Location,
+        owner: str | None = None,
+        alive: Callable[[Holder], bool] = Holder.seems_alive,
+    ) -> None:
+        self.folder = folder
+        self.owner = owner or uuid.uuid4().hex
+        self._beat = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
-        with _locked(path.parent):
-            holder = read_holder(path)
-            if holder is not None and holder.alive():
-                raise LeaseHeld(f"{path.parent.name} is held by {holder.host} pid {holder.pid}")
-            self._write()
+        holder = read_holder(folder)
+        if holder is not None and holder.owner == self.owner:
+            self.number, self._beat = holder.number, holder.beat + 1
+            write_text(self._file, self._text())
+        else:
+            if holder is not None and alive(holder):
+                raise LeaseHeld(f"{folder.name} is held by {holder.host} pid {holder.pid}")
+            self.number = 1 if holder is None else holder.number + 1
+            if not create_text(self._file, self._text()):
+                raise LeaseHeld(f"{folder.name}: another process took it a moment ago")
+            for old in lease_files(folder):
+                if _number(old) < self.number:
+                    old.unlink(missing_ok=True)
         self._thread.start()
 
     def check(self) -> None:
         """Raise LeaseLost if another process took the run over."""
-        holder = read_holder(self.path)
+        holder = read_holder(self.folder)
         if holder is None or holder.owner != self.owner:
-            raise LeaseLost(f"{self.path.parent.name}: another process took this run over")
+            raise LeaseLost(f"{self.folder.name}: another process took this run over")
 
     def release(self) -> None:
-        """Stop renewing and remove the lease, if it is still ours."""
+        """Stop renewing, and remove the lease if it is still this owner's, adopted or not."""
         self._stop.set()
         self._thread.join()
-        with _locked(self.path.parent):
-            holder = read_holder(self.path)
-            if holder is not None and holder.owner == self.owner:
-                self.path.unlink()
+        holder = read_holder(self.folder)
+        if holder is not None and holder.owner == self.owner:
+            self._file.unlink(missing_ok=True)
+
+    @property
+    def _file(self) -> Location:
+        return self.folder / f"{PREFIX}{self.number:06d}.json"
 
     def _renew(self) -> None:
-        while not self._stop.wait(HEARTBEAT):
-            try:
-                with _locked(self.path.parent):
-                    holder = read_holder(self.path)
-                    if holder is None or holder.owner != self.owner:
-                        return
-                    self._write()
-            except OutputUnusable:
-                continue  # a full disk may have room at the next heartbeat
+        while not self._stop.wait(HEARTBEAT if is_local(self.folder) else REMOTE_HEARTBEAT):
+            # A full disk or a store out of reach may be there again at the next heartbeat.
+            with suppress(OutputUnusable, OSError):
+                holder = read_holder(self.folder)
+                if holder is None or holder.owner != self.owner:
+                    return
+                if holder.here and holder.pid == os.getpid():
+                    self._beat = max(self._beat, holder.beat) + 1
+                    write_text(self._file, self._text())
 
-    def _write(self) -> None:
+    def _text(self) -> str:
         pid = os.getpid()
         started = _process_start(pid)
         assert started is not None
-        holder = Holder(self.owner, socket.gethostname(), pid, started, time.time())
-        write_text(self.path, json.dumps(asdict(holder)))
+        holder = Holder(
+            self.owner, self.number, socket.gethostname(), place(), pid, started,
+            self._beat, time.time(),
+        )  # fmt: skip
+        return json.dumps(asdict(holder))
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """The folder's own lock: two processes must not both see a lease as free."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise unusable(folder, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def held(path: Path) -> Iterator[Lease]:
-    """Hold the lease at `path`; LeaseHeld if a live process has it."""
-    lease = Lease(path)
+def held(
+    folder: Location,
+    owner: str | None = None,
+    alive: Callable[[Holder], bool] = Holder.seems_alive,
+) -> Iterator[Lease]:
+    """Hold the lease of the run in `folder`; see `Lease`."""
+    lease = Lease(folder, owner, alive)
     try:
         yield lease
     finally:

@@ -58,10 +58,6 @@ class RunFolder:
         return self.path / "run.log"
 
     @property
-    def lease(self) -> Path:
-        return self.path / "lease"
-
-    @property
     def result(self) -> Path:
         return self.path / "result.json"
 
@@ -123,8 +119,8 @@ class RunFolder:
             return State.PLANNED
         if self.read_result() is not None:
             return State.FINISHED
-        holder = read_holder(self.lease)
-        if holder is not None and holder.alive():
+        holder = read_holder(self.path)
+        if holder is not None and holder.seems_alive():
             return State.RUNNING
         if self.stopped.exists():
             return State.STOPPED
@@ -170,8 +166,8 @@ class Ledger:
     def forget(self, run_id: str) -> None:
         """Delete what an earlier attempt left, so that the run starts from the beginning."""
         folder = self.folder(run_id)
-        holder = read_holder(folder.lease)
-        if holder is not None and holder.alive():
+        holder = read_holder(folder.path)
+        if holder is not None and holder.seems_alive():
             raise OutputUnusable(
                 f"{run_id} is running on {holder.host} (pid {holder.pid}); stop it before a rerun"
             )

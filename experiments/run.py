@@ -45,7 +45,7 @@ def execute(job: Job) -> None:
     if not ranks.first:
         _compute(job, ranks, None)
         return
-    with held(job.folder.lease) as lease, _logged(job):
+    with held(job.folder.path) as lease, _logged(job):
         try:
             _compute(job, ranks, lease)
         except StoppedEarly:

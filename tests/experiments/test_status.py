@@ -30,7 +30,7 @@ def write_metrics(folder: RunFolder, steps: int) -> None:
 def test_progress_and_time_left_of_a_running_run(tmp_path: Path) -> None:
     folder = Ledger(tmp_path).folder("run")
     write_metrics(folder, 25)
-    with held(folder.lease):
+    with held(folder.path):
         status = run_status(folder)
     assert (status.state, status.epoch, status.epochs, status.step) == (State.RUNNING, 3, 4, 25)
     assert status.top1 == 20.0, "the last validation, although epoch 2 had none"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from experiments.lease import lease_files
 from experiments.ledger import Ledger, State
 from experiments.spec import RunSpec
 from tests.experiments.sweeping import (
@@ -33,7 +34,7 @@ def test_a_run_leaves_the_files_of_a_run_folder(finished: tuple[Path, RunSpec]) 
         *(f"predictions/moving_shapes/unseen{i}.parquet" for i in (1, 2, 3)),
     }  # fmt: skip
     assert not [name for name in files if "tmp" in name]
-    assert not folder.lease.exists()
+    assert not lease_files(folder.path)
     assert not folder.failure.exists()
 
 
