@@ -55,17 +55,21 @@ def test_tcclip_t4() -> None:
 
 
 @pytest.mark.parametrize("case", ["vificlip_t4", "clip_t4"])
-def test_frame_by_frame_logits(case: str) -> None:
-    facts, golden = recorded(case)
-    with torch.no_grad():
-        logits = golden_model(facts)(golden_video(facts)).logits
-    close(logits, golden["logits"], 1e-4)
+def test_frame_by_frame_everything(case: str) -> None:
+    # The order of a sum matters here: the logit scale's gradient is a difference of large terms.
+    # clip_t4's recording is a relative 9e-5 away from float64's value; ours is 5e-5 away from the
+    # recording with one thread, 8e-5 to 1.05e-4 with several.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        check_all(case)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["vificlip_t4", "clip_t4", "tcclip_t16_f64"])
-def test_everything(case: str) -> None:
-    check_all(case)
+def test_tcclip_t16_in_float64() -> None:
+    check_all("tcclip_t16_f64")
 
 
 def check_all(case: str) -> None:
@@ -106,10 +110,7 @@ def check_gradients(model: Model, norms: dict[str, float], *, split: bool) -> No
     for name, norm in norms.items():
         # A key bias's gradient is rounding alone: hold it to the scale of the key weight's.
         scale = norms[name.replace("bias", "weight")] if "k_proj.bias" in name else norm
-        # The logit scale's is a difference of large terms: clip_t4's recorded value is itself
-        # 2.8e-6 (a relative 9e-5) away from what float64 gives.
-        slack = 5e-6 if name == "logit_scale" else 0.0
-        assert abs(ours[name] - norm) <= 1e-4 * scale + slack, name
+        assert abs(ours[name] - norm) <= 1e-4 * scale, name
 
 
 def close(found: Tensor, expected: Tensor, tolerance: float) -> None:
