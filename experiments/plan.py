@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,10 @@ from tcclip.config import AugmentConfig, ModelConfig, Settings, TrainConfig
 MODELS = ("tc_clip", "vifi_clip", "clip")
 #: Text length of LLM-rephrased class names (SPEC 5): CLIP's whole context.
 LLM_TEXT_LENGTH = 77
+
+
+#: A run's settings, and which of them differ from the protocol's.
+_Configured = tuple[ModelConfig, TrainConfig, AugmentConfig, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -62,20 +66,21 @@ def expand(grid: Grid, datasets: Mapping[str, Dataset] = DATASETS) -> list[RunSp
     variants = chosen("variant", grid.variants, protocol.variants, protocol)
     specs: dict[str, RunSpec] = {}
     seeds = grid.seeds or protocol.seeds
-    for name, model, variant, point, row, seed in itertools.product(
-        names, models, variants, _points(grid, protocol), grid.rows, seeds
+    resolver = _Resolver(protocol, datasets)
+    for name, model, variant, point, row in itertools.product(
+        names, models, variants, _points(grid, protocol), range(len(grid.rows))
     ):
         if _undefined(protocol, name, model, variant):
             continue
-        settings = grid.settings | row
-        spec = resolve(protocol, datasets, name, model, variant, point, seed, settings)
-        if spec.parent is not None:
-            if grid.checkpoint is None:
-                parent = _parent(protocol, datasets, model, seed, settings)
-                specs.setdefault(parent.run_id, parent)
-            else:
-                spec = _started_from(spec, grid.checkpoint)
-        specs.setdefault(spec.run_id, spec)
+        settings = grid.settings | grid.rows[row]
+        one = resolver.resolve(name, model, variant, point, seeds[0], settings, row)
+        parent = None
+        if variant == "pretrained" and grid.checkpoint is not None:
+            one = _started_from(one, grid.checkpoint)
+        elif variant == "pretrained":
+            parent = resolver.parent(model, seeds[0], settings, row)
+        for spec in _seeded(one, parent, seeds):
+            specs.setdefault(spec.run_id, spec)
     if not specs:
         raise UserError(f"nothing to run: {'; '.join(left_out(grid))}")
     if grid.checkpoint is not None and not any(spec.checkpoint for spec in specs.values()):
@@ -128,6 +133,18 @@ def evaluations(
     assert grid.checkpoint is not None
     bare = replace(grid, checkpoint=None, settings=given | grid.settings)
     return [_only_evaluated(spec, grid.checkpoint, ensembled) for spec in expand(bare, datasets)]
+
+
+def _seeded(spec: RunSpec, parent: RunSpec | None, seeds: Sequence[int]) -> Iterator[RunSpec]:
+    """`spec` with every seed, each after its parent: nothing else depends on the seed."""
+    for seed in seeds:
+        update: dict[str, Any] = {"key": spec.key.model_copy(update={"seed": seed})}
+        if parent is not None:
+            key = parent.key.model_copy(update={"seed": seed})
+            begun = parent.model_copy(update={"key": key})
+            update["parent"] = begun.run_id
+            yield begun
+        yield spec.model_copy(update=update)
 
 
 def _started_from(spec: RunSpec, checkpoint: str) -> RunSpec:
@@ -186,65 +203,98 @@ def _points(grid: Grid, protocol: Protocol) -> tuple[int | None, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def resolve(
-    protocol: Protocol,
-    datasets: Mapping[str, Dataset],
-    dataset_name: str,
-    model: str,
-    variant: str,
-    point: int | None,
-    seed: int,
-    settings: dict[str, Any],
-) -> RunSpec:
-    """One point of the grid with every hyper-parameter in place."""
-    data = datasets[dataset_name]
-    try:
-        train_split = protocol.point_split(data, point)
-        labels = data.labels(train_split.labels)
-        suites = _lists(protocol.suites, protocol, datasets, dataset_name, variant == "llm")
-        validation = _lists(
-            [protocol.validation], protocol, datasets, dataset_name, variant == "llm"
+@dataclass(frozen=True)
+class _Resolver:
+    """Points of a protocol's grid with every hyper-parameter in place.
+
+    What several points have in common is made once: settings a row, lists a data set.
+    """
+
+    protocol: Protocol
+    datasets: Mapping[str, Dataset]
+    _settings: dict[Any, _Configured] = field(default_factory=dict)
+    _suites: dict[Any, tuple[ListSpec, ...]] = field(default_factory=dict)
+    _parents: dict[Any, RunSpec] = field(default_factory=dict)
+
+    def resolve(
+        self,
+        dataset_name: str,
+        model: str,
+        variant: str,
+        point: int | None,
+        seed: int,
+        settings: dict[str, Any],
+        row: int,
+    ) -> RunSpec:
+        """One point of the grid, a pretrained one without its parent. `row`: of `settings`."""
+        protocol, data = self.protocol, self.datasets[dataset_name]
+        try:
+            train_split = protocol.point_split(data, point)
+            labels = data.labels(train_split.labels)
+            lists = self._lists(dataset_name, variant == "llm")
+        except ValueError as error:
+            raise UserError(f"{protocol.name} cannot be run on {dataset_name}: {error}") from error
+        # SSv2 has no LLM names: its LLM row repeats the base row, so it is the same run (SPEC 5).
+        llm = variant == "llm" and labels.llm is not None
+        variant = "base" if variant == "llm" and not llm else variant
+        model_config, train, augment, changed = self._configured(model, llm, settings, row)
+        key = RunKey(
+            protocol=protocol.name,
+            protocol_version=protocol.version,
+            dataset=dataset_name,
+            model=model,
+            variant=variant,
+            shots=point if protocol.axis == "shots" else None,
+            base_split=point if protocol.axis == "base_split" else None,
+            seed=seed,
+            demo=protocol.demo,
+            overrides=changed,
         )
-    except ValueError as error:
-        raise UserError(f"{protocol.name} cannot be run on {dataset_name}: {error}") from error
-    # SSv2 has no LLM names: its LLM row repeats the base row, so it is the same run (SPEC 5).
-    llm = variant == "llm" and labels.llm is not None
-    variant = "base" if variant == "llm" and not llm else variant
-    model_config, train, augment, changed = _configured(protocol, model, llm, settings)
-    key = RunKey(
-        protocol=protocol.name,
-        protocol_version=protocol.version,
-        dataset=dataset_name,
-        model=model,
-        variant=variant,
-        shots=point if protocol.axis == "shots" else None,
-        base_split=point if protocol.axis == "base_split" else None,
-        seed=seed,
-        demo=protocol.demo,
-        overrides=changed,
-    )
-    return RunSpec(
-        key=key,
-        model=model_config,
-        train=train,
-        augment=augment,
-        train_list=ListSpec(
-            suite="train", dataset=dataset_name, split=train_split, labels=labels, llm=llm
-        ),
-        flip=data.flip,
-        validation=_sampled(validation, augment),
-        suites=_sampled(suites, augment),
-        ensemble_weight=None if model == "clip" else protocol.ensemble_weight,
-        selection=protocol.selection if model != "clip" else "untrained",
-        parent=_parent(protocol, datasets, model, seed, settings).run_id
-        if variant == "pretrained"
-        else None,
-    )
+        sampled = _sampled(lists, augment)
+        return RunSpec(
+            key=key,
+            model=model_config,
+            train=train,
+            augment=augment,
+            train_list=ListSpec(
+                suite="train", dataset=dataset_name, split=train_split, labels=labels, llm=llm
+            ),
+            flip=data.flip,
+            validation=sampled[: len(protocol.validation.splits)],
+            suites=sampled[len(protocol.validation.splits) :],
+            ensemble_weight=None if model == "clip" else protocol.ensemble_weight,
+            selection=protocol.selection if model != "clip" else "untrained",
+        )
+
+    def parent(self, model: str, seed: int, settings: dict[str, Any], row: int) -> RunSpec:
+        """The zero-shot base run of the same model and seed (SPEC 5, variant P).
+
+        It takes the model's settings, which must fit its children's; training settings are its own.
+        """
+        if (model, row) not in self._parents:
+            zero_shot = protocols.get("zero_shot", demo=self.protocol.demo)
+            shared = {name: one for name, one in settings.items() if name.startswith("model.")}
+            resolver, name = _Resolver(zero_shot, self.datasets), zero_shot.datasets[0]
+            parent = resolver.resolve(name, model, "base", None, seed, shared, 0)
+            self._parents[model, row] = parent
+        return self._parents[model, row]
+
+    def _configured(self, model: str, llm: bool, settings: dict[str, Any], row: int) -> _Configured:
+        if (model, llm, row) not in self._settings:
+            made = _configured(self.protocol, model, llm, settings)
+            self._settings[model, llm, row] = made
+        return self._settings[model, llm, row]
+
+    def _lists(self, dataset_name: str, llm: bool) -> tuple[ListSpec, ...]:
+        """The lists of the validation, then those of the suites."""
+        if (dataset_name, llm) not in self._suites:
+            suites = (self.protocol.validation, *self.protocol.suites)
+            made = _lists(suites, self.protocol, self.datasets, dataset_name, llm)
+            self._suites[dataset_name, llm] = made
+        return self._suites[dataset_name, llm]
 
 
-def _configured(
-    protocol: Protocol, model: str, llm: bool, settings: dict[str, Any]
-) -> tuple[ModelConfig, TrainConfig, AugmentConfig, tuple[str, ...]]:
+def _configured(protocol: Protocol, model: str, llm: bool, settings: dict[str, Any]) -> _Configured:
     """The protocol's settings of `model` with the user's, and which of them differ."""
     config = ModelConfig.model_validate({"name": model, **protocol.model})
     if llm:
@@ -277,23 +327,6 @@ def _sampled(lists: Iterable[ListSpec], augment: AugmentConfig) -> tuple[ListSpe
         )
         for one in lists
     )
-
-
-def _parent(
-    protocol: Protocol,
-    datasets: Mapping[str, Dataset],
-    model: str,
-    seed: int,
-    settings: dict[str, Any],
-) -> RunSpec:
-    """The zero-shot base run of the same model and seed (SPEC 5, variant P).
-
-    It takes the model's settings, which must fit its children's; training settings are its own.
-    """
-    zero_shot = protocols.get("zero_shot", demo=protocol.demo)
-    shared = {name: value for name, value in settings.items() if name.startswith("model.")}
-    name = zero_shot.datasets[0]
-    return resolve(zero_shot, datasets, name, model, "base", None, seed, shared)
 
 
 def _lists(

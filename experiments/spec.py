@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Self
 
 from protocols.datasets import LabelSet, Split
 from results.records import RunKey
 from tcclip.config import AugmentConfig, ModelConfig, Settings, TrainConfig, Views
+
+#: Fields in which the runs of one point of the grid differ, in order: what is equal is named once.
+VARIED = ("key", "parent")
 
 
 class ListSpec(Settings):
@@ -50,15 +57,27 @@ class RunSpec(Settings):
     #: sha256 of a checkpoint this run starts from: a parent's, or weights to evaluate.
     checkpoint: str | None = None
 
-    @property
+    @cached_property
+    def _shared(self) -> tuple[str, ...]:
+        """Canonical JSON of what the runs of a point share: before, between and after `VARIED`."""
+        data = self.model_dump(mode="json", exclude=set(VARIED))
+        parts = (
+            {name: value for name, value in data.items() if before < name < after}
+            for before, after in itertools.pairwise(("", *VARIED, "~"))
+        )
+        return tuple(_canonical(part)[1:-1] for part in parts)
+
+    @cached_property
     def identity(self) -> str:
         """sha256 of everything that changes the numbers, as canonical JSON."""
         # `overrides` only says which settings differ; the settings themselves are all here.
-        data = self.model_dump(mode="json", exclude={"key": {"overrides"}})
-        canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        key = _canonical(self.key.model_dump(mode="json", exclude={"overrides"}))
+        before, between, after = self._shared
+        parent = json.dumps(self.parent)
+        text = f'{{{before},"key":{key},{between},"parent":{parent},{after}}}'
+        return hashlib.sha256(text.encode()).hexdigest()
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """Readable slug and the first 10 hex digits of the identity."""
         key = self.key
@@ -66,3 +85,16 @@ class RunSpec(Settings):
         point += [f"b{key.base_split}"] if key.base_split is not None else []
         parts = [key.protocol, key.dataset, key.model, key.variant, *point, f"s{key.seed}"]
         return "-".join([*parts, self.identity[:10]])
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A changed copy, as pydantic's; what was computed of this one is not taken along."""
+        same = set(update or ()) <= set(VARIED)
+        _ = same and self._shared  # made once, taken along
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("identity", "run_id") if same else ("identity", "run_id", "_shared"):
+            copied.__dict__.pop(name, None)
+        return copied
+
+
+def _canonical(data: object) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))

@@ -1,5 +1,7 @@
 """The grid: how many runs, which lists, and what identifies a run."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,20 @@ def test_identity_is_what_changes_the_numbers() -> None:
     assert three == one
     assert two.key.overrides == ("train.lr=3e-06",)
     assert "/" not in one.run_id
+
+
+@pytest.mark.parametrize("variant", ["base", "pretrained"])
+def test_identity_is_the_hash_of_the_whole_spec_however_it_was_made(variant: str) -> None:
+    """Runs of a point are made and named together; each name is that of the spec by itself."""
+    specs = expand(Grid("few_shot", datasets=("ssv2",), seeds=(1, 2), variants=(variant,)))
+    changed = specs[-1].model_copy(update={"flip": not specs[-1].flip})
+    again = changed.model_copy(update={"key": changed.key.model_copy(update={"seed": 3})})
+    for spec in (*specs, changed, again):
+        data = spec.model_dump(mode="json", exclude={"key": {"overrides"}})
+        canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
+        assert spec.identity == hashlib.sha256(canonical.encode()).hexdigest()
+        assert spec.run_id.endswith(f"-s{spec.key.seed}-{spec.identity[:10]}")
+    assert len({spec.run_id for spec in (*specs, changed, again)}) == len(specs) + 2
 
 
 def test_untrained_clip_has_no_epochs_whatever_is_set() -> None:
