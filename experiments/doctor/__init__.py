@@ -1,0 +1,43 @@
+"""`tcclip doctor`: is this machine fit for sweeps? Each check is ok or says what to do.
+
+Checks run side by side, each within a time limit, and none can stop another. What may crash or
+hang a process (torch, the decoders) is tried in a process of its own. Ray and MLflow are not
+imported: that they can be reached is asked of their ports.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.doctor import cluster, data, folders, machine, tracker
+from experiments.doctor.finding import Finding, exit_code, show
+from experiments.doctor.probes import CHECK_SECONDS, run_all
+from experiments.roots import Roots
+
+__all__ = ["Finding", "diagnose", "exit_code", "show"]
+
+
+def diagnose(roots: Roots, out: Path, uri: str | None, address: str | None) -> list[Finding]:
+    """Every check of this machine, in a fixed order; takes `CHECK_SECONDS` at most.
+
+    `out`: where runs will be kept. `uri`: MLflow's tracking URI, None for a database in `out`.
+    `address`: the Ray cluster to be used, None for one that a sweep starts itself.
+    """
+    return run_all(
+        {
+            "Python": machine.python,
+            "packages": machine.required_packages,
+            "GPU": machine.gpus,
+            "shared memory": machine.shared_memory,
+            "output folder": lambda: [folders.output(out)],
+            "cache folder": lambda: [folders.cache(roots.cache)],
+            "decord": data.decord,
+            "PyAV": data.pyav,
+            "CLIP weights": data.weights,
+            "annotations": lambda: [data.annotation_lists(roots)],
+            "videos": lambda: data.video_folders(roots),
+            "MLflow": lambda: [tracker.mlflow(uri, out)],
+            "Ray": lambda: [cluster.ray(address)],
+        },
+        CHECK_SECONDS,
+    )

@@ -1,0 +1,99 @@
+"""Whether MLflow can be reached: asked of its port or its file, MLflow is not imported."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sqlite3
+import urllib.error
+import urllib.parse
+import urllib.request
+from http import HTTPStatus
+from pathlib import Path
+
+from experiments.doctor import ports
+from experiments.doctor.finding import Finding
+from experiments.doctor.ports import port_finding
+from experiments.doctor.probes import line
+
+
+def mlflow(uri: str | None, out: Path) -> Finding:
+    """Whether the store at `uri` answers; without one, the database in `out` is used."""
+    if uri is None:
+        return _database(out / "mlflow.db")
+    parts = urllib.parse.urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        return _server(uri, parts)
+    if parts.scheme.startswith("sqlite"):
+        return _database(Path(urllib.parse.unquote(parts.path.removeprefix("/"))))
+    if parts.scheme.startswith("postgresql"):
+        host, port = parts.hostname or "localhost", parts.port or 5432
+        return port_finding("MLflow", host, port, "PostgreSQL")
+    if parts.scheme in ("", "file"):
+        use = "set $MLFLOW_TRACKING_URI to sqlite:////ABSOLUTE/PATH.db or to a server's http://"
+        return Finding("MLflow", False, f"{uri}: MLflow no longer writes to plain folders", use)
+    return Finding("MLflow", None, f"a store of kind {parts.scheme!r} is not checked")
+
+
+def _database(path: Path) -> Finding:
+    again = f"move {path} away and rebuild it from the runs: tcclip ui --sync"
+    if not path.exists():
+        return Finding("MLflow", True, f"{path} will be made by the first sweep")
+    try:
+        connection = sqlite3.connect(
+            f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True, timeout=ports.NETWORK_SECONDS
+        )
+        try:
+            (runs,) = connection.execute("SELECT count(*) FROM runs").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        return Finding("MLflow", False, f"{path} cannot be read: {error}", again)
+    if not os.access(path, os.W_OK):
+        return Finding("MLflow", False, f"{path} may not be written", f"chmod u+w {path}")
+    return Finding("MLflow", True, f"{path} holds {runs} runs")
+
+
+def _server(uri: str, parts: urllib.parse.SplitResult) -> Finding:
+    """Ask the server for an experiment: its database must answer too."""
+    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    ask = f"{shown.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
+    start = (
+        f"start the server at {shown}, or correct $MLFLOW_TRACKING_URI; sweeps run without it, "
+        "and tcclip ui --sync copies them later"
+    )
+    try:
+        request = urllib.request.Request(ask, headers=_credentials(parts))
+        with urllib.request.urlopen(request, timeout=ports.NETWORK_SECONDS) as answer:
+            json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            body = line(error.read(500).decode(errors="replace"), 120)
+        detail = f"{shown} answers {error.code} {error.reason}: {body}"
+        return Finding("MLflow", False, detail, _refused(error.code, body))
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "reason", None) or error
+        return Finding("MLflow", False, f"{shown} cannot be reached: {cause}", start)
+    return Finding("MLflow", True, f"{shown} and its database answer")
+
+
+def _credentials(parts: urllib.parse.SplitResult) -> dict[str, str]:
+    """The header MLflow's client would send, from the environment or the URI."""
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME") or parts.username
+    if user is not None:
+        password = os.environ.get("MLFLOW_TRACKING_PASSWORD") or parts.password or ""
+        pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+        return {"Authorization": f"Basic {pair}"}
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _refused(code: int, body: str) -> str:
+    if "Invalid Host header" in body:
+        return "start the server with --allowed-hosts and the name it is reached by"
+    if code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return "set $MLFLOW_TRACKING_USERNAME and _PASSWORD, or $MLFLOW_TRACKING_TOKEN"
+    if code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return "see the server's log: its database may be down"
+    return "is this an MLflow server? Correct $MLFLOW_TRACKING_URI"

@@ -1,0 +1,110 @@
+"""MLflow and Ray, up, down and refusing."""
+
+import socket
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from experiments.doctor import Finding, cluster, ports, tracker
+from tests.experiments.doctor.network import closed_port, listening, web
+
+# ---- MLflow ----
+
+
+def test_an_mlflow_server_that_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    with web(200, b'{"experiments": []}') as (uri, asked):
+        finding = tracker.mlflow(uri, tmp_path)
+    assert finding == Finding("MLflow", True, f"{uri} and its database answer")
+    ((path, headers),) = asked
+    assert path == "/api/2.0/mlflow/experiments/search?max_results=1"
+    assert headers["Authorization"] == "Basic YW5uOnNlY3JldA=="
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "remedy"),
+    [
+        (403, b"Invalid Host header - possible DNS rebinding attack detected", "--allowed-hosts"),
+        (401, b"who are you", "MLFLOW_TRACKING_USERNAME"),
+        (500, b"could not connect to server", "its database may be down"),
+        (404, b"not here", "is this an MLflow server?"),
+        (200, b"<html>something else</html>", "correct $MLFLOW_TRACKING_URI"),
+    ],
+)
+def test_an_mlflow_server_that_refuses(
+    status: int, body: bytes, remedy: str, tmp_path: Path
+) -> None:
+    with web(status, body) as (uri, _):
+        finding = tracker.mlflow(uri, tmp_path)
+    assert finding.ok is False
+    assert remedy in finding.remedy
+
+
+def test_a_password_in_the_address_is_not_shown(tmp_path: Path) -> None:
+    finding = tracker.mlflow(f"http://ann:secret@127.0.0.1:{closed_port()}", tmp_path)
+    assert finding.ok is False
+    assert "secret" not in finding.detail + finding.remedy
+
+
+def test_an_mlflow_server_that_never_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ports, "NETWORK_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        finding = tracker.mlflow(f"http://127.0.0.1:{server.getsockname()[1]}", tmp_path)
+    assert finding.ok is False and "timed out" in finding.detail
+
+
+def test_mlflow_databases(tmp_path: Path) -> None:
+    assert tracker.mlflow(None, tmp_path).ok
+    path = tmp_path / "mlflow.db"
+    path.write_text("no database, but long enough to be looked at as one")
+    broken = tracker.mlflow(f"sqlite:///{path}", tmp_path)
+    assert broken.ok is False and "tcclip ui --sync" in broken.remedy
+    path.unlink()
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE runs (run_uuid TEXT)")
+    connection.close()
+    assert tracker.mlflow(None, tmp_path).detail == f"{path} holds 0 runs"
+
+
+def test_other_mlflow_stores(tmp_path: Path) -> None:
+    assert tracker.mlflow("file:///somewhere", tmp_path).ok is False
+    assert tracker.mlflow("databricks://profile", tmp_path).ok is None
+    gone = tracker.mlflow(f"postgresql://u:p@127.0.0.1:{closed_port()}/db", tmp_path)
+    assert gone.ok is False and "start PostgreSQL" in gone.remedy
+
+
+# ---- Ray ----
+
+
+def test_ray_clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+    assert cluster.ray(None).ok is None
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a token")
+    with listening(settings, b"HTTP/1.1 400 Bad Request\r\n\r\n", b"") as port:
+        assert cluster.ray(f"127.0.0.1:{port}") == Finding("Ray", True, f"127.0.0.1:{port} answers")
+        for _ in range(2):
+            other = cluster.ray(f"ray://127.0.0.1:{port}")
+            assert other.ok is False and "is not Ray" in other.detail
+    for wrong in ("127.0.0.1:port", "", "127.0.0.1:99999"):
+        assert "--address" in cluster.ray(wrong).remedy
+
+
+def test_a_ray_cluster_without_a_token_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with listening(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00") as port:
+        finding = cluster.ray(f"127.0.0.1:{port}")
+    assert finding.ok is None and "RAY_AUTH_TOKEN" in finding.remedy
+
+
+def test_address_auto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert "ray start --head" in cluster.ray("auto").remedy
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{closed_port()}\n")
+    assert "127.0.0.1" in cluster.ray("auto").detail
