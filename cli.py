@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from experiments.files import Location
     from experiments.roots import Roots
     from experiments.spec import RunSpec
 
@@ -34,13 +35,16 @@ Protocol = Annotated[
 ]
 Demo = Annotated[bool, typer.Option("--demo", help="On moving shapes with the tiny model.")]
 Out = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        help=f"Output folder [{DEFAULT_OUT}; {DEFAULT_DEMO_OUT} with --demo].", envvar="TCCLIP_OUT"
+        help=f"Output folder, or s3://BUCKET/FOLDER [{DEFAULT_OUT}; {DEFAULT_DEMO_OUT} with "
+        "--demo].",
+        envvar="TCCLIP_OUT",
     ),
 ]
 Outs = Annotated[
-    list[str] | None, typer.Option("--out", help="A folder or URI; may be given several times.")
+    list[str] | None,
+    typer.Option("--out", help="A folder or s3://BUCKET/FOLDER; may be given several times."),
 ]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder with one folder of videos a data set.")]
 Annotations = Annotated[Path | None, typer.Option(help="Folder with datasets_splits/ and labels/.")]
@@ -427,7 +431,7 @@ def _run(
     specs: Sequence[RunSpec],
     *,
     demo: bool,
-    out: Path,
+    out: Location,
     format: str,
     **options: Any,
 ) -> None:
@@ -442,7 +446,7 @@ def _run(
         log = out / "runs" / run_id / "run.log"
         console.print(f"failed: {run_id}\n  {cause}\n  log: {log}", style="red", highlight=False)
     with commands.keeping_report(out, specs, console) as (folder, links):
-        _print_report(protocol, [out], demo, format, write=folder, links=links)
+        _print_report(protocol, [_source(out)], demo, format, write=folder, links=links)
     console.print(f"MLflow: tcclip ui --out {out}  ->  http://127.0.0.1:5000", highlight=False)
     raise typer.Exit(summary.exit_code)
 
@@ -488,15 +492,20 @@ def _usage(message: str) -> Exception:
     return UserError(message)
 
 
-def _out(out: Path | None, demo: bool) -> Path:
-    return (out or Path(DEFAULT_DEMO_OUT if demo else DEFAULT_OUT)).absolute()
+def _out(out: str | None, demo: bool) -> Location:
+    """The output folder, absolute; in a store, once that has answered."""
+    from experiments.files import location, reached
+
+    return reached(location(out or (DEFAULT_DEMO_OUT if demo else DEFAULT_OUT)))
 
 
 def _outs(outs: list[str] | None, demo: bool) -> list[Path | str]:
-    """Folders made absolute, URIs as they are."""
-    if not outs:
-        return [_out(None, demo)]
-    return [out if "://" in out else Path(out).absolute() for out in outs]
+    """Several output folders as `results` takes them; the default one without any."""
+    return [_source(_out(out, demo)) for out in outs or (None,)]
+
+
+def _source(out: Location) -> Path | str:
+    return out if isinstance(out, Path) else str(out)
 
 
 def main() -> Any:

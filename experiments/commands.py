@@ -19,6 +19,7 @@ from experiments.cost import ASSUMPTION, Cost, cost
 from experiments.display import Display, count_states, print_rows, status_table
 from experiments.errors import UserError
 from experiments.executor import Executor, make_executor
+from experiments.files import Location, exists, is_local, names, remove
 from experiments.ledger import Ledger, State
 from experiments.roots import Roots
 from experiments.spec import RunSpec
@@ -41,7 +42,7 @@ class PlannedRun:
     overrides: tuple[str, ...] = ()
 
 
-def dry_run(specs: Sequence[RunSpec], out: Path, roots: Roots) -> list[PlannedRun]:
+def dry_run(specs: Sequence[RunSpec], out: Location, roots: Roots) -> list[PlannedRun]:
     """The runs of a grid with their states, dependencies and costs; nothing is written."""
     ledger = Ledger(out)
     states = ledger.states(specs)
@@ -100,7 +101,7 @@ def _plan_cells(row: PlannedRun) -> list[str]:
 def sweep(
     specs: Sequence[RunSpec],
     *,
-    out: Path,
+    out: Location,
     roots: Roots,
     execution: Execution,
     executor: str,
@@ -124,8 +125,7 @@ def sweep(
             console.print(f"{run_id}: forgotten, to be run again", highlight=False)
     if not halving:  # what a search gave up is wanted now
         for spec in specs:
-            if ledger.folder(spec.run_id).stopped.exists():
-                ledger.folder(spec.run_id).stopped.unlink()
+            remove(ledger.folder(spec.run_id).stopped)
     left = len(outstanding(ledger, specs))
     console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False)
 
@@ -174,14 +174,14 @@ def _watch(ledger: Ledger, specs: Sequence[RunSpec], console: Console) -> Iterat
         yield
 
 
-def status(out: Path) -> list[RunStatus]:
+def status(out: Location) -> list[RunStatus]:
     """Every run under `out`."""
-    if not (out / "runs").is_dir():
+    if "runs" not in names(out):
         raise UserError(f"{out} holds no runs; give the folder of a sweep with --out")
     return statuses(Ledger(out))
 
 
-def watch_status(out: Path, console: Console) -> None:
+def watch_status(out: Location, console: Console) -> None:
     """Redraw the status of `out` until interrupted."""
     with Live(console=console, refresh_per_second=1) as live:
         while True:
@@ -203,10 +203,10 @@ def print_statuses(rows: Sequence[RunStatus], console: Console, format: str) -> 
 
 
 def _all_specs(ledger: Ledger) -> list[RunSpec]:
-    return [ledger.spec(folder.run_id) for folder in ledger.folders() if folder.spec.exists()]
+    return [ledger.spec(folder.run_id) for folder in ledger.folders() if exists(folder.spec)]
 
 
-def sync(out: Path) -> int:
+def sync(out: Location) -> int:
     """Copy every run folder under `out` into MLflow; returns how many there are."""
     from experiments.tracking import Mirror, default_uri
 
@@ -218,7 +218,7 @@ def sync(out: Path) -> int:
 
 @contextmanager
 def keeping_report(
-    out: Path, specs: Sequence[RunSpec], console: Console
+    out: Location, specs: Sequence[RunSpec], console: Console
 ) -> Iterator[tuple[Path, dict[str, str]]]:
     """A folder to write a report's files to, kept with the sweep's parent run in MLflow.
 
@@ -243,13 +243,17 @@ def keeping_report(
             console.print(f"MLflow: {error}", style="yellow", highlight=False)
 
 
-def serve_ui(out: Path, *, host: str, port: int) -> int:
+def serve_ui(out: Location, *, host: str, port: int) -> int:
     """Serve MLflow's UI on the runs of `out` until interrupted; its exit status."""
-    from experiments.tracking import default_uri
+    from experiments.tracking import default_uri, home
 
-    uri = default_uri(out)
-    if uri.startswith("sqlite") and not (out / "mlflow.db").exists():
-        raise UserError(f"{out} has no mlflow.db yet; run a sweep, or `tcclip ui --sync`")
+    uri, folder = default_uri(out), home(out)
+    database = folder / "mlflow.db"
+    if uri.endswith(str(database)) and not database.exists():
+        where = out if folder == out else f"{out} (its view: {folder})"
+        raise UserError(f"{where} has no mlflow.db yet; run a sweep, or `tcclip ui --sync`")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    if not is_local(out):
+        folder.mkdir(parents=True, exist_ok=True)
     # Not the user's folder: `-m` would put it on the import path.
-    return subprocess.call([*command, "--host", host, "--port", str(port)], cwd=out)
+    return subprocess.call([*command, "--host", host, "--port", str(port)], cwd=folder)

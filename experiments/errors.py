@@ -6,7 +6,10 @@ UserError                 what was asked for cannot be done; the message says wh
 RunError                  one run stopped; others go on
 ├── LeaseHeld             a live process elsewhere works on this run
 ├── LeaseLost             another process took this run over
+├── CheckpointDamaged     what the run would go on from cannot be read
 ├── TooManyUnreadable     more videos than allowed could not be read
+├── OutOfMemory           training needed more memory than a device has
+│   └── EvaluationOutOfMemory   testing did
 └── StoppedEarly          a search found the run not worth finishing
 """
 
@@ -40,12 +43,47 @@ class LeaseLost(RunError):
     """Another process took this run over; this one must write nothing more."""
 
 
+class CheckpointDamaged(RunError):
+    """The checkpoint a run would go on from cannot be read: it never starts again by itself."""
+
+
 class TooManyUnreadable(RunError):
     """More videos than allowed could not be read."""
 
 
+class OutOfMemory(RunError):
+    """Training needed more memory than a device has; a smaller micro-batch may do."""
+
+
+class EvaluationOutOfMemory(OutOfMemory):
+    """Testing needed more memory than a device has; a smaller test batch may do."""
+
+
 class StoppedEarly(RunError):
     """A search found the run not worth finishing: no failure, and no result."""
+
+
+#: Mistakes in settings, data or code. A computation that diverges does so again, too.
+_REPEATING = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+    CheckpointDamaged,
+    TooManyUnreadable,
+)
+
+
+def repeats(error: BaseException) -> bool:
+    """Whether the same error would end another attempt, so that none is made.
+
+    Everything unknown may be a lost worker, node or connection: worth another attempt.
+    """
+    return isinstance(error, _REPEATING) and not isinstance(error, OutputUnusable)
 
 
 @contextmanager

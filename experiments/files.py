@@ -1,36 +1,102 @@
 """Files that are either whole or not there, on local file systems and in object stores.
 
 A `Location` is a `Path`, or a `UPath` for what fsspec reaches (`s3://bucket/out`). Locally a file
-is written aside, synced and renamed; an object store's upload is whole by itself.
+is written aside, synced and renamed; an object store's upload is whole by itself. Every call on a
+store goes through here: what its client raises comes out as OutputUnusable, with name and cause.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
+import urllib.parse
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from upath import UPath
 
-from experiments.errors import OutputUnusable
+from experiments.errors import OutputUnusable, UserError
+from experiments.processes import place
 
 Location = Path | UPath
 
+#: What to install for the stores that are not reached without.
+_PACKAGES = {"s3": "pip install 'tcclip-sweeps[s3]'", "gs": "pip install gcsfs"}
+#: What a store answers to an exclusive creation that comes too late, or at the same moment.
+_TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
-def location(text: str | Path) -> Location:
-    """A folder from what a user wrote: a path, made absolute, or a URI such as `s3://bucket/out`."""
-    if "://" not in str(text):
-        return Path(text).absolute()
-    # What other processes write has to be seen: no cached listings.
-    return UPath(str(text), use_listings_cache=False)
+
+class Stamp(NamedTuple):
+    """What tells a file's content from an earlier one without reading it."""
+
+    size: int
+    tag: str
+
+
+# ---- Locations ----
+
+
+def location(text: str | Path | UPath) -> Location:
+    """A folder from what a user wrote: a path, made absolute, or a URI such as `s3://bucket/out`.
+
+    Nothing is asked of a store; see `reached`. UserError for a scheme nothing is known of, whose
+    package is not installed, or with a password in it.
+    """
+    name = str(text)
+    if "://" not in name:
+        return Path(name).absolute()
+    scheme = name.partition("://")[0]
+    if scheme == "file":
+        return Path(urllib.parse.unquote(urllib.parse.urlsplit(name).path)).absolute()
+    if urllib.parse.urlsplit(name).password is not None:
+        raise UserError(
+            f"an address of {scheme}:// with a password in it would be kept with the runs; give "
+            "credentials in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
+        )
+    try:
+        # What other processes write has to be seen: no cached listings.
+        path = UPath(name.rstrip("/"), use_listings_cache=False)
+        path.fs  # noqa: B018  # imports the package that reaches the store
+    except ImportError as error:
+        install = _PACKAGES.get(scheme, str(error))
+        raise UserError(f"{name}: {scheme}:// needs another package: {install}") from error
+    except ValueError as error:
+        raise UserError(f"{name}: {error}; known: a path, s3://BUCKET/FOLDER") from error
+    if not path.name:
+        raise UserError(f"{name} names no folder; give {scheme}://BUCKET/FOLDER")
+    return path
+
+
+def reached(path: Location) -> Location:
+    """`path`, once its store has answered; it need not exist yet.
+
+    OutputUnusable if the store is out of reach, refuses the credentials or has no such bucket.
+    """
+    if isinstance(path, Path):
+        return path
+    with _calling(path):
+        try:
+            path.fs.ls(path.path, detail=False)
+        except FileNotFoundError:
+            if path.drive and not path.fs.exists(path.drive):
+                raise OutputUnusable(
+                    f"{path}: there is no bucket {path.drive!r} at this address, or none that "
+                    "these credentials may see; make it, or correct --out or AWS_ENDPOINT_URL"
+                ) from None
+    return path
 
 
 def is_local(path: Location) -> bool:
     """Whether `path` is on a file system of this machine (a network's included)."""
     return isinstance(path, Path)
+
+
+# ---- Writing ----
 
 
 def write_whole(path: Location, write: Callable[[Path], None]) -> None:
@@ -43,10 +109,11 @@ def write_whole(path: Location, write: Callable[[Path], None]) -> None:
         with _temporary(path) as temporary:
             write(temporary)
             if isinstance(path, Path):
-                _synced(temporary)
+                _sync(temporary)
                 temporary.replace(path)
+                _sync_folder(path.parent)
             else:
-                path.fs.put_file(str(temporary), path.path)
+                upload(temporary, path)
     except OSError as error:
         raise unusable(path, error) from error
 
@@ -56,61 +123,94 @@ def write_text(path: Location, text: str) -> None:
     write_whole(path, lambda temporary: _write_bytes(temporary, text.encode()))
 
 
+def upload(source: Path, path: UPath) -> None:
+    """Make the local file `source` the content of `path` in a store. OutputUnusable if it fails."""
+    with _calling(path):
+        path.fs.put_file(str(source), path.path)
+
+
 def create_text(path: Location, text: str) -> bool:
     """Write `text` to `path` unless there is one: of several processes at once, one gets True.
 
     Locally by a hard link, which network file systems do as one step too; in an object store by
-    a conditional write.
+    a conditional write. False too if the folder is deleted meanwhile.
     """
     try:
-        if not isinstance(path, Path):
-            try:
-                path.fs.pipe_file(path.path, text.encode(), mode="create")
-            except FileExistsError:
-                return False
-            return True
-        with _temporary(path) as temporary:
-            _write_bytes(temporary, text.encode())
-            _synced(temporary)
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                return False
-            return True
+        if isinstance(path, Path):
+            return _linked(path, text)
+        with _calling(path):
+            return _created(path, text.encode())
     except OSError as error:
         raise unusable(path, error) from error
 
 
-def read_bytes(path: Location) -> bytes | None:
-    """The bytes of `path`, None if there is no such file."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return path.read_bytes()
-    return None
+def _linked(path: Path, text: str) -> bool:
+    try:
+        with _temporary(path) as temporary:
+            _write_bytes(temporary, text.encode())
+            _sync(temporary)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                # A network's answer that got lost makes the client try again and meet its own.
+                return temporary.stat().st_nlink == 2
+            _sync_folder(path.parent)
+            return True
+    except FileNotFoundError:  # folder or temporary file were removed: another attempt's now
+        return False
+
+
+def _created(path: UPath, data: bytes) -> bool:
+    try:
+        path.fs.pipe_file(path.path, data, mode="create")
+    except FileExistsError:
+        pass
+    except OSError as error:
+        answer = getattr(error.__cause__, "response", {})
+        if answer.get("Error", {}).get("Code") not in _TAKEN:
+            raise
+    else:
+        return True
+    # An answer that got lost makes the client try again and meet its own.
+    return read_bytes(path) == data
+
+
+def check_exclusive(out: Location) -> None:
+    """OutputUnusable if a store cannot create a file only where there is none: leases need it."""
+    if isinstance(out, Path):
+        return
+    probe = out / f".probe-{uuid.uuid4().hex}"
+    try:
+        if create_text(probe, "1") and not create_text(probe, "2"):
+            return
+    finally:
+        remove(probe)
+    raise OutputUnusable(
+        f"{out}: this store overwrites where it should create (no conditional writes), so two "
+        "sweeps could take one run; choose another store with --out"
+    )
 
 
 @contextmanager
-def local_copy(path: Location) -> Iterator[Path]:
-    """`path` itself where it is local, else a download that is removed afterwards."""
-    if isinstance(path, Path):
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="tcclip-") as folder:
-        copy = Path(folder) / path.name
-        path.fs.get_file(path.path, str(copy))
-        yield copy
+def scratch() -> Iterator[Path]:
+    """An empty local folder, removed afterwards; its name says whose it is (`leftovers`)."""
+    folder = Path(tempfile.mkdtemp(prefix=f"tcclip-{place()}-{os.getpid()}-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def _temporary(path: Location) -> Iterator[Path]:
     """A name for a temporary file: beside `path`, or in a folder of its own for a remote one."""
     if not isinstance(path, Path):
-        folder = Path(tempfile.mkdtemp(prefix="tcclip-"))
-        try:
+        with scratch() as folder:
             yield folder / path.name
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Process ids repeat in containers, so the place and some chance go into the name.
+    rest = f"{place()}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.name}.{rest}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
@@ -123,9 +223,162 @@ def _write_bytes(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _synced(path: Path) -> None:
+def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """So that a rename is on the disk before what depends on it; not every system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# ---- Reading ----
+
+
+def read_bytes(path: Location) -> bytes | None:
+    """The bytes of `path`, None if there is no such file."""
+    with _calling(path), suppress(FileNotFoundError, NotADirectoryError):
+        return path.read_bytes() if isinstance(path, Path) else bytes(path.fs.cat_file(path.path))
+    return None
+
+
+def read_from(path: Location, start: int) -> bytes:
+    """The bytes of `path` from `start` on, which lies within it. FileNotFoundError if not there."""
+    if isinstance(path, Path):
+        with path.open("rb") as file:
+            file.seek(start)
+            return file.read()
+    with _calling(path):
+        return bytes(path.fs.cat_file(path.path, start=start or None))
+
+
+def stamp(path: Location) -> Stamp | None:
+    """The file's size and what changes with its content; None if there is none."""
+    try:
+        if isinstance(path, Path):
+            found = path.stat()
+            return Stamp(found.st_size, f"{found.st_mtime_ns} {found.st_ino}")
+        with _calling(path):
+            info = path.fs.info(path.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    tags = [info.get(name) for name in ("ETag", "etag", "mtime", "LastModified", "created")]
+    return Stamp(int(info["size"] or 0), str(next((tag for tag in tags if tag), "")))
+
+
+def exists(path: Location) -> bool:
+    """Whether there is such a file or folder."""
+    if isinstance(path, Path):
+        return path.exists()
+    with _calling(path):
+        return bool(path.fs.exists(path.path))
+
+
+def names(folder: Location) -> list[str]:
+    """The names in `folder`, sorted; none if there is no such folder."""
+    try:
+        if isinstance(folder, Path):
+            return sorted(os.listdir(folder))  # noqa: PTH208  # names are enough
+        return sorted(_entry(one["name"]) for one in _entries(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def folder_names(folder: Location) -> list[str]:
+    """The names of the folders in `folder`, sorted; none if there is no such folder."""
+    try:
+        if isinstance(folder, Path):
+            with os.scandir(folder) as entries:
+                return sorted(one.name for one in entries if one.is_dir())
+        found = _entries(folder)
+        return sorted(_entry(one["name"]) for one in found if one["type"] == "directory")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _entries(folder: UPath) -> list[dict[str, str]]:
+    """What is in a remote folder; some stores keep a marker of the folder's own name in it."""
+    with _calling(folder):
+        found: list[dict[str, str]] = folder.fs.ls(folder.path, detail=True)
+    own = folder.path.strip("/")
+    return [one for one in found if one["name"].strip("/") != own]
+
+
+def _entry(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2]
+
+
+@contextmanager
+def local_copy(path: Location) -> Iterator[Path]:
+    """`path` itself where it is local, else a download that is removed afterwards.
+
+    FileNotFoundError if there is no such file.
+    """
+    if isinstance(path, Path):
+        yield path
+        return
+    with scratch() as folder:
+        copy = folder / path.name
+        with _calling(path):
+            path.fs.get_file(path.path, str(copy))
+        yield copy
+
+
+# ---- Removing ----
+
+
+def remove(path: Location) -> None:
+    """Delete a file; nothing happens if there is none."""
+    if isinstance(path, Path):
+        with suppress(NotADirectoryError):
+            path.unlink(missing_ok=True)
+        return
+    with _calling(path), suppress(FileNotFoundError):
+        path.fs.rm_file(path.path)
+
+
+def remove_all(path: Location) -> None:
+    """Delete a file, or a folder with everything in it, if there is one."""
+    if not isinstance(path, Path):
+        with _calling(path), suppress(FileNotFoundError):
+            path.fs.rm(path.path, recursive=True)
+        return
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise unusable(path, error) from error
+
+
+# ---- Errors ----
+
+
+@contextmanager
+def _calling(path: Location) -> Iterator[None]:
+    """Around one call on a store: its client's own errors come out as OutputUnusable."""
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError, NotADirectoryError, OutputUnusable):
+        raise
+    except Exception as error:
+        if isinstance(path, Path):
+            raise
+        kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+        raise OutputUnusable(
+            f"cannot reach {path}: {kind}{error}; check the network, and the address and "
+            "credentials in the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...), and "
+            "start again: finished work is kept"
+        ) from error
 
 
 def unusable(path: Location, error: OSError) -> OutputUnusable:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import PlainSerializer, PlainValidator
+
+from experiments.files import Location, location
 from experiments.ledger import Ledger, RunFolder
 from experiments.roots import Roots
 from experiments.spec import RunSpec
@@ -14,7 +18,7 @@ class Job(Settings):
     """One run, its output folder (absolute), where its data is and how it executes."""
 
     spec: RunSpec
-    out: Path
+    out: Annotated[Location, PlainValidator(location), PlainSerializer(str)]
     roots: Roots
     execution: Execution
     #: The file whose sha256 is `spec.checkpoint`.
@@ -26,7 +30,7 @@ class Job(Settings):
         return Ledger(self.out).folder(self.spec.run_id)
 
     @property
-    def initial_weights(self) -> Path | None:
+    def initial_weights(self) -> Location | None:
         """The checkpoint this run starts from: a given file, or its parent's best weights."""
         if self.spec.checkpoint is not None:
             assert self.checkpoint is not None

@@ -4,79 +4,210 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
+import pickle
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
+from safetensors import SafetensorError
 
-from experiments.errors import StoppedEarly
-from experiments.files import unusable, write_text, write_whole
+from experiments.errors import CheckpointDamaged, OutputUnusable, StoppedEarly
+from experiments.files import (
+    exists,
+    is_local,
+    local_copy,
+    names,
+    remove,
+    scratch,
+    unusable,
+    upload,
+    write_text,
+    write_whole,
+)
+from experiments.growing import UPLOAD_SECONDS, Growing
 from experiments.lease import Lease
-from experiments.ledger import RunFolder
+from experiments.ledger import BEST, RunFolder
 from tcclip.model import Model
 from tcclip.model.checkpoints import save_checkpoint
 
 log = logging.getLogger(__name__)
 
+#: What torch.load and a look into its result raise for a file that was cut or damaged.
+_UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError)
+
 
 class RunJournal:
-    """Writes a run's metrics and checkpoints; `lease` is None on ranks that only read."""
+    """Writes a run's metrics and checkpoints; `lease` is None on ranks that only read.
+
+    A context manager: at its end the metrics of a run in a store are uploaded.
+    """
 
     def __init__(self, folder: RunFolder, lease: Lease | None) -> None:
         self.folder = folder
         self.lease = lease
+        self._metrics = None if lease is None else Growing(folder.metrics, lease.check)
+        self._looked = -math.inf
+
+    def __enter__(self) -> RunJournal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one metrics record, whole lines only. StoppedEarly if a search has seen enough."""
-        if self.folder.stopped.exists():
-            raise StoppedEarly(f"{self.folder.run_id}: stopped by its search")
+        if self._metrics is None:
+            return
+        self._check_stopped()
         try:
-            with self.folder.metrics.open("a") as file:
+            with self._metrics.local.open("a") as file:
                 file.write(json.dumps({**record, "time": round(time.time(), 3)}) + "\n")
         except OSError as error:
             raise unusable(self.folder.metrics, error) from error
+        if "top1" in record:
+            self._metrics.publish()
 
-    def save_best(self, model: Model) -> None:
-        """Keep `model` as the best checkpoint so far."""
+    def _check_stopped(self) -> None:
+        # A store is not asked at every step.
+        often = 0.0 if is_local(self.folder.path) else UPLOAD_SECONDS
+        if time.monotonic() - self._looked < often:
+            return
+        self._looked = time.monotonic()
+        if exists(self.folder.stopped):
+            raise StoppedEarly(f"{self.folder.run_id}: stopped by its search")
+
+    def save_best(self, model: Model, epoch: int) -> None:
+        """Keep `model`, as it is after `epoch`, beside the best one so far.
+
+        Which of them is the best one only the next training state says.
+        """
         self._check()
-        save_checkpoint(model, self.folder.best)
+        target = self.folder.best_of(epoch)
+        try:
+            if isinstance(target, Path):
+                save_checkpoint(model, target)
+                return
+            with scratch() as folder:
+                save_checkpoint(model, folder / target.name)
+                for path in (folder / target.with_suffix(".json").name, folder / target.name):
+                    upload(path, target.with_name(path.name))
+        except SafetensorError as error:
+            raise unusable(target, _os_error(error)) from error
+        except OSError as error:
+            raise unusable(target, error) from error
 
     def save_last(self, state: dict[str, Any]) -> None:
-        """Keep the training state; the one before stays until this one is whole."""
+        """Keep the training state; the one before stays until this one is whole.
+
+        The metrics are there before it, and best weights it does not name are removed after it:
+        whenever the process is killed, state, weights and metrics belong together.
+        """
         self._check()
+        if self._metrics is not None:
+            self._metrics.publish()
         write_whole(self.folder.last, lambda path: _save(state, path))
+        self._keep_best(int(state["progress"]["best_epoch"]))
 
     def load_last(self) -> dict[str, Any] | None:
-        """The saved training state; metrics written after it are cut off, to be made again."""
-        path = self.folder.last
-        state: dict[str, Any] | None = None
-        if path.exists():
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        """The saved training state; what was written after it is removed, to be made again.
+
+        CheckpointDamaged if the state, or the best weights it names, cannot be read.
+        """
+        state = _load(self.folder)
         step = 0 if state is None else int(state["progress"]["step"])
-        if self.lease is not None:
-            self._truncate(step)
+        if self._metrics is not None:
+            self._keep_best(0 if state is None else int(state["progress"]["best_epoch"]))
+            self._truncate(self._metrics.local, step)
             log.info("training goes on from step %d", step)
         return state
 
-    def _truncate(self, step: int) -> None:
-        if not self.folder.metrics.exists():
+    def _keep_best(self, epoch: int) -> None:
+        """Remove the best weights of other epochs than `epoch`."""
+        kept = self.folder.best_of(epoch)
+        for name in names(kept.parent):
+            if name.startswith(BEST) and name.partition(".")[0] != kept.name.partition(".")[0]:
+                remove(kept.parent / name)
+
+    def _truncate(self, metrics: Path, step: int) -> None:
+        if not metrics.exists():
             return
         kept = []
-        for line in self.folder.metrics.read_text().splitlines(keepends=True):
+        for line in metrics.read_text().splitlines(keepends=True):
             # Only the last line can be half-written, by a process that was killed.
             if not line.endswith("\n"):
                 log.info("dropped a half-written metrics line: %r", line[:80])
             elif json.loads(line)["step"] <= step:
                 kept.append(line)
-        write_text(self.folder.metrics, "".join(kept))
+        write_text(metrics, "".join(kept))
 
     def _check(self) -> None:
         if self.lease is not None:
             self.lease.check()
 
 
+def _load(folder: RunFolder) -> dict[str, Any] | None:
+    try:
+        with local_copy(folder.last) as path:
+            if not path.exists():
+                return None
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            best = int(state["progress"]["best_epoch"])
+    except FileNotFoundError:
+        return None
+    except OutputUnusable:  # a store out of reach damages nothing
+        raise
+    except _UNREADABLE as error:
+        raise CheckpointDamaged(
+            f"{folder.last} cannot be read ({type(error).__name__}: {str(error)[:200]}), so the "
+            f"run cannot go on from it; restore the file, or start this run again with "
+            f"--rerun {folder.run_id}"
+        ) from error
+    if best and not exists(folder.best_of(best)):
+        raise CheckpointDamaged(
+            f"{folder.best_of(best)} is not there, the best weights that {folder.last.name} "
+            f"names; restore it, or start this run again with --rerun {folder.run_id}"
+        )
+    return state
+
+
 def _save(state: dict[str, Any], path: Path) -> None:
     with path.open("wb") as file:
-        torch.save(state, file)
+        writer = _Writer(file)
+        try:
+            torch.save(state, cast(IO[bytes], writer))
+        except RuntimeError:
+            if writer.error is not None:  # torch says only that it is not where it should be
+                raise writer.error from None
+            raise
+
+
+class _Writer:
+    """A file that remembers why a write failed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _os_error(error: SafetensorError) -> OSError:
+    """What the system said; safetensors only quotes it."""
+    found = re.search(r"os error (\d+)", str(error))
+    return (
+        OSError(str(error)) if found is None else OSError(int(found[1]), os.strerror(int(found[1])))
+    )

@@ -12,28 +12,36 @@ seconds and did not change. No clock of another machine takes part in that decis
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import json
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-
-import psutil
 
 from experiments.errors import LeaseHeld, LeaseLost, OutputUnusable
-from experiments.files import Location, create_text, is_local, read_bytes, write_text
+from experiments.files import (
+    Location,
+    create_text,
+    is_local,
+    names,
+    read_bytes,
+    remove,
+    write_text,
+)
+from experiments.processes import place, process_start
 
 #: Seconds between heartbeats; an object store is asked less often.
 HEARTBEAT, REMOTE_HEARTBEAT = 5.0, 15.0
 PATIENCE = 60.0
 PREFIX = "lease-"
+#: For how many heartbeats a holder is watched before its run is deleted.
+BEATS_WATCHED = 3
+#: How often a lease file that vanished while it was read is looked for again.
+LOOKS = 20
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class Holder:
 
     def running(self) -> bool:
         """Of a holder here: whether its process is still there."""
-        started = _process_start(self.pid)
+        started = process_start(self.pid)
         return started is not None and abs(started - self.started) < 1.0
 
     def seems_alive(self) -> bool:
@@ -83,43 +91,51 @@ class Watch:
         return now - since < PATIENCE
 
 
-@functools.cache
-def place() -> str:
-    """Names the machine, its boot and the process namespace: where process ids mean the same."""
-    parts = [socket.gethostname()]
-    for path in (Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")):
-        with suppress(OSError):  # not Linux: the host name has to do
-            parts.append(str(path.readlink()) if path.is_symlink() else path.read_text().strip())
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
+def heartbeat_seconds(folder: Location) -> float:
+    """Seconds between the heartbeats of a run's holder."""
+    return HEARTBEAT if is_local(folder) else REMOTE_HEARTBEAT
 
 
-def _process_start(pid: int) -> float | None:
-    """When process `pid` started; None if it is gone or a zombie. Tells reused ids apart."""
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.NoSuchProcess:
-        return None
+def stirs(folder: Location, holder: Holder) -> bool:
+    """Whether `holder` of the run in `folder` lives, for who cannot wait for a `Watch`.
+
+    One elsewhere that seems dead by the clocks is watched for `BEATS_WATCHED` heartbeats.
+    """
+    if holder.here or holder.seems_alive():
+        return holder.seems_alive()
+    end = time.monotonic() + BEATS_WATCHED * heartbeat_seconds(folder)
+    while time.monotonic() < end:
+        time.sleep(heartbeat_seconds(folder) / 5)
+        now = read_holder(folder)
+        if now is None or now.owner != holder.owner or now.beat != holder.beat:
+            return now is not None
+    return False
 
 
 def lease_files(folder: Location) -> list[Location]:
     """The lease files in a run folder, the holder's last."""
-    try:
-        names = [path for path in folder.iterdir() if path.name.startswith(PREFIX)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted(names, key=lambda path: path.name)
+    return [folder / name for name in names(folder) if name.startswith(PREFIX)]
 
 
-def read_holder(folder: Location) -> Holder | None:
-    """Who holds the run in `folder`; None if nobody does."""
-    files = lease_files(folder)
-    data = read_bytes(files[-1]) if files else None
-    if data is None:
-        return None
+def read_holder(folder: Location, listed: Sequence[str] | None = None) -> Holder | None:
+    """Who holds the run in `folder`; None if nobody does. `listed`: its names, if known already."""
+    for _ in range(LOOKS):
+        present = names(folder) if listed is None else listed
+        found = [folder / one for one in present if one.startswith(PREFIX)]
+        if not found:
+            return None
+        data = read_bytes(found[-1])
+        if data is not None:
+            return _parse(data, _number(found[-1]))
+        listed = None  # replaced or released since: look again
+        time.sleep(0.05)  # a network's file system may show a deleted name a little longer
+    return None
+
+
+def _parse(data: bytes, number: int) -> Holder:
     with suppress(ValueError, TypeError):
         return Holder(**json.loads(data))
-    return Holder("", _number(files[-1]), "unknown", "", 0, 0.0, 0, 0.0)  # damaged: watched as well
+    return Holder("", number, "unknown", "", 0, 0.0, 0, 0.0)  # damaged: watched as well
 
 
 def _number(path: Location) -> int:
@@ -155,10 +171,18 @@ class Lease:
             self.number = 1 if holder is None else holder.number + 1
             if not create_text(self._file, self._text()):
                 raise LeaseHeld(f"{folder.name}: another process took it a moment ago")
+            self._stand_back()
             for old in lease_files(folder):
                 if _number(old) < self.number:
-                    old.unlink(missing_ok=True)
+                    remove(old)
         self._thread.start()
+
+    def _stand_back(self) -> None:
+        """LeaseHeld if meanwhile another process took the run with a higher number."""
+        holder = read_holder(self.folder)
+        if holder is not None and holder.owner != self.owner:
+            remove(self._file)
+            raise LeaseHeld(f"{self.folder.name}: {holder.host} pid {holder.pid} was quicker")
 
     def check(self) -> None:
         """Raise LeaseLost if another process took the run over."""
@@ -166,20 +190,24 @@ class Lease:
         if holder is None or holder.owner != self.owner:
             raise LeaseLost(f"{self.folder.name}: another process took this run over")
 
-    def release(self) -> None:
-        """Stop renewing, and remove the lease if it is still this owner's, adopted or not."""
+    def stop(self) -> None:
+        """Renew no more; the lease stays, and with this process still alive it holds."""
         self._stop.set()
         self._thread.join()
+
+    def release(self) -> None:
+        """Stop renewing, and remove the lease if it is still this owner's, adopted or not."""
+        self.stop()
         holder = read_holder(self.folder)
         if holder is not None and holder.owner == self.owner:
-            self._file.unlink(missing_ok=True)
+            remove(self._file)
 
     @property
     def _file(self) -> Location:
         return self.folder / f"{PREFIX}{self.number:06d}.json"
 
     def _renew(self) -> None:
-        while not self._stop.wait(HEARTBEAT if is_local(self.folder) else REMOTE_HEARTBEAT):
+        while not self._stop.wait(heartbeat_seconds(self.folder)):
             # A full disk or a store out of reach may be there again at the next heartbeat.
             with suppress(OutputUnusable, OSError):
                 holder = read_holder(self.folder)
@@ -191,7 +219,7 @@ class Lease:
 
     def _text(self) -> str:
         pid = os.getpid()
-        started = _process_start(pid)
+        started = process_start(pid)
         assert started is not None
         holder = Holder(
             self.owner, self.number, socket.gethostname(), place(), pid, started,

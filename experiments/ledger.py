@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,9 +14,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from experiments.errors import OutputUnusable
-from experiments.files import unusable, write_text
-from experiments.lease import read_holder
+from experiments.errors import LeaseHeld, OutputUnusable
+from experiments.files import (
+    Location,
+    check_exclusive,
+    exists,
+    folder_names,
+    is_local,
+    names,
+    read_bytes,
+    remove_all,
+    write_text,
+)
+from experiments.lease import PREFIX, Lease, read_holder, stirs
+from experiments.leftovers import clear_abandoned
 from experiments.spec import RunSpec
 from results.records import Failure, Result
 
@@ -33,65 +45,81 @@ class State(StrEnum):
 
 #: States in which nothing is left to do: a search stopped the run early, or it has its result.
 ENDED = (State.STOPPED, State.FINISHED)
+#: How the files of best weights begin; their epoch follows.
+BEST = "best-"
+#: Runs of a store that are asked about at once.
+AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class RunFolder:
     """The files of one run under `<out>/runs/<run_id>/`."""
 
-    path: Path
+    path: Location
 
     @property
     def run_id(self) -> str:
         return self.path.name
 
     @property
-    def spec(self) -> Path:
+    def spec(self) -> Location:
         return self.path / "spec.json"
 
     @property
-    def metrics(self) -> Path:
+    def metrics(self) -> Location:
         return self.path / "metrics.jsonl"
 
     @property
-    def log(self) -> Path:
+    def log(self) -> Location:
         return self.path / "run.log"
 
     @property
-    def result(self) -> Path:
+    def result(self) -> Location:
         return self.path / "result.json"
 
     @property
-    def failure(self) -> Path:
+    def failure(self) -> Location:
         return self.path / "failure.json"
 
     @property
-    def stopped(self) -> Path:
+    def stopped(self) -> Location:
         return self.path / "stopped.json"
 
-    @property
-    def best(self) -> Path:
-        return self.path / "checkpoints" / "best.safetensors"
+    def best_of(self, epoch: int) -> Location:
+        """The weights after `epoch`, kept while they are the best ones."""
+        return self.path / "checkpoints" / f"{BEST}{epoch:04d}.safetensors"
 
     @property
-    def last(self) -> Path:
+    def best(self) -> Location:
+        """The selected weights of a finished run. ValueError for another, or one never trained."""
+        result = self.read_result()
+        if result is None or result.selection.best_epoch == 0:
+            raise ValueError(
+                f"{self.run_id} has no selected weights: it has not trained to its end"
+            )
+        return self.best_of(result.selection.best_epoch)
+
+    @property
+    def last(self) -> Location:
         return self.path / "checkpoints" / "last.pt"
 
-    def predictions(self, suite: str, split: str) -> Path:
+    def predictions(self, suite: str, split: str) -> Location:
         return self.path / "predictions" / suite / f"{split}.parquet"
 
     def read_result(self) -> Result | None:
         """The result if it is there and validates, else None: the run is not finished."""
+        data = read_bytes(self.result)
         try:
-            return Result.model_validate_json(self.result.read_bytes())
-        except (FileNotFoundError, ValidationError):
+            return None if data is None else Result.model_validate_json(data)
+        except ValidationError:
             return None
 
     def read_failure(self) -> Failure | None:
         """Why the last attempt stopped, if it did and the record is whole."""
+        data = read_bytes(self.failure)
         try:
-            return Failure.model_validate_json(self.failure.read_bytes())
-        except (FileNotFoundError, ValidationError):
+            return None if data is None else Failure.model_validate_json(data)
+        except ValidationError:
             return None
 
     def fail(self, error: str, message: str, traceback: str) -> Failure:
@@ -115,18 +143,17 @@ class RunFolder:
 
     def state(self) -> State:
         """What the files say; a result that is cut or does not validate is no result."""
-        if not self.path.is_dir():
-            return State.PLANNED
         if self.read_result() is not None:
             return State.FINISHED
-        holder = read_holder(self.path)
+        present = names(self.path)
+        holder = read_holder(self.path, present)
         if holder is not None and holder.seems_alive():
             return State.RUNNING
-        if self.stopped.exists():
+        if self.stopped.name in present:
             return State.STOPPED
-        if self.failure.exists():
+        if self.failure.name in present:
             return State.FAILED
-        begun = holder is not None or self.metrics.exists() or self.result.exists()
+        begun = holder is not None or {self.metrics.name, self.result.name} & set(present)
         return State.STALE if begun else State.PLANNED
 
 
@@ -134,46 +161,59 @@ class RunFolder:
 class Ledger:
     """All runs under one output folder."""
 
-    out: Path
+    out: Location
 
     def folder(self, run_id: str) -> RunFolder:
         return RunFolder(self.out / "runs" / run_id)
 
     def folders(self) -> list[RunFolder]:
         """Every run folder there is, by name."""
-        runs = self.out / "runs"
-        if not runs.is_dir():
-            return []
-        return [RunFolder(path) for path in sorted(runs.iterdir()) if path.is_dir()]
+        return [self.folder(name) for name in folder_names(self.out / "runs")]
 
     def states(self, specs: Sequence[RunSpec]) -> dict[str, State]:
-        return {spec.run_id: self.folder(spec.run_id).state() for spec in specs}
+        folders = [self.folder(spec.run_id) for spec in specs]
+        if is_local(self.out):
+            return {folder.run_id: folder.state() for folder in folders}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            found = pool.map(RunFolder.state, folders)
+            return {folder.run_id: state for folder, state in zip(folders, found, strict=True)}
 
     def enter(self, specs: Sequence[RunSpec]) -> None:
         """Write each run's spec.json; OutputUnusable if the folder cannot be written."""
+        check_exclusive(self.out)
         for spec in specs:
             folder = self.folder(spec.run_id)
-            if not folder.spec.exists():
+            if not exists(folder.spec):
                 data = {"run_id": spec.run_id, **spec.model_dump(mode="json")}
                 write_text(folder.spec, json.dumps(data, indent=1))
+                clear_abandoned(folder.path)
 
     def spec(self, run_id: str) -> RunSpec:
         """The spec a run was entered with."""
-        data = json.loads(self.folder(run_id).spec.read_text())
+        text = read_bytes(self.folder(run_id).spec)
+        if text is None:
+            raise FileNotFoundError(f"no {self.folder(run_id).spec}")
+        data = json.loads(text)
         del data["run_id"]
         return RunSpec.model_validate(data)
 
     def forget(self, run_id: str) -> None:
-        """Delete what an earlier attempt left, so that the run starts from the beginning."""
+        """Delete what earlier attempts left, so that the run starts from the beginning.
+
+        OutputUnusable if a live process works on it. What seems dead elsewhere is watched for a
+        few heartbeats first, since clocks may differ.
+        """
         folder = self.folder(run_id)
-        holder = read_holder(folder.path)
-        if holder is not None and holder.seems_alive():
-            raise OutputUnusable(
-                f"{run_id} is running on {holder.host} (pid {holder.pid}); stop it before a rerun"
-            )
-        try:
-            shutil.rmtree(folder.path)
-        except FileNotFoundError:
+        if not names(folder.path):
             return
-        except OSError as error:
-            raise unusable(folder.path, error) from error
+        try:
+            lease = Lease(folder.path, alive=lambda holder: stirs(folder.path, holder))
+        except LeaseHeld as error:
+            raise OutputUnusable(f"{error}; stop it before a rerun") from error
+        lease.stop()  # a heartbeat would bring the folder back
+        # The lease goes last: until then nobody can begin.
+        for name in sorted(names(folder.path), key=lambda name: name.startswith(PREFIX)):
+            remove_all(folder.path / name)
+        if isinstance(folder.path, Path):
+            with suppress(OSError):  # not empty: another attempt has begun
+                folder.path.rmdir()

@@ -15,10 +15,12 @@ from datetime import UTC, datetime
 import torch
 
 from experiments.errors import StoppedEarly
-from experiments.files import write_text
+from experiments.files import Location, local_copy, remove, write_text
+from experiments.growing import Growing
 from experiments.job import Job
 from experiments.journal import RunJournal
 from experiments.lease import Lease, held
+from experiments.leftovers import clear_attempts
 from experiments.lists import RunData
 from experiments.outcome import Weights, keep_scores, make_result
 from tcclip.distributed import Ranks, current_ranks
@@ -45,7 +47,8 @@ def execute(job: Job) -> None:
     if not ranks.first:
         _compute(job, ranks, None)
         return
-    with held(job.folder.path) as lease, _logged(job):
+    with held(job.folder.path) as lease, _logged(job, lease):
+        clear_attempts(job.folder.path)
         try:
             _compute(job, ranks, lease)
         except StoppedEarly:
@@ -56,7 +59,7 @@ def execute(job: Job) -> None:
             message = f"{type(error).__name__}: {error}"
             job.folder.fail(type(error).__name__, message, traceback.format_exc())
             raise
-        job.folder.failure.unlink(missing_ok=True)
+        remove(job.folder.failure)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
     # On the CPU: only ensembling needs them again, after the training.
     start = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
     if job.initial_weights is not None:
-        load_checkpoint(model, job.initial_weights)
+        _load(model, job.initial_weights)
     evaluator = Evaluator(
         loader=data.eval_loader,
         augment=spec.augment,
@@ -119,19 +122,25 @@ def _train(
             top5 += scores["", number].top(5, labels) * len(labels) / total
         return Validation(top1, top5, total)
 
-    trainer = Trainer(
-        model=model,
-        loader=data.train_loader(),
-        config=spec.train,
-        augment=spec.augment,
-        execution=job.execution,
-        ranks=ranks,
-        seed=spec.key.seed,
-        videos=len(data.train.items),
-        validate=validate,
-        journal=RunJournal(job.folder, lease),
-    )
-    return trainer.fit()
+    with RunJournal(job.folder, lease) as journal:
+        trainer = Trainer(
+            model=model,
+            loader=data.train_loader(),
+            config=spec.train,
+            augment=spec.augment,
+            execution=job.execution,
+            ranks=ranks,
+            seed=spec.key.seed,
+            videos=len(data.train.items),
+            validate=validate,
+            journal=journal,
+        )
+        return trainer.fit()
+
+
+def _load(model: Model, path: Location) -> None:
+    with local_copy(path) as copy:
+        load_checkpoint(model, copy)
 
 
 def _weight_sets(
@@ -141,7 +150,7 @@ def _weight_sets(
     models = {Weights("last", "raw"): model}
     if fit.best_epoch != fit.last_epoch:
         best = copy.deepcopy(model)
-        load_checkpoint(best, job.folder.best)
+        _load(best, job.folder.best_of(fit.best_epoch))
         models[Weights("best", "raw")] = best
     share = job.spec.ensemble_weight
     if share is not None:
@@ -153,10 +162,10 @@ def _weight_sets(
 
 
 @contextlib.contextmanager
-def _logged(job: Job) -> Iterator[None]:
+def _logged(job: Job, lease: Lease) -> Iterator[None]:
     """The run's own log file, beside whatever the process logs."""
-    job.folder.path.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(job.folder.log)
+    file = Growing(job.folder.log, lease.check)
+    handler = logging.FileHandler(file.local)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     level = root.level
@@ -168,3 +177,4 @@ def _logged(job: Job) -> Iterator[None]:
         root.removeHandler(handler)
         root.setLevel(level)
         handler.close()
+        file.close()

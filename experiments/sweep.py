@@ -11,6 +11,7 @@ from pathlib import Path
 
 from experiments.errors import LeaseHeld, UserError
 from experiments.executor import Executor
+from experiments.files import Location, location
 from experiments.job import Job
 from experiments.ledger import ENDED, Ledger, State
 from experiments.roots import Roots
@@ -63,7 +64,7 @@ def forget(ledger: Ledger, specs: Sequence[RunSpec], which: str) -> list[str]:
 def sweep(
     specs: Sequence[RunSpec],
     *,
-    out: Path,
+    out: Location,
     roots: Roots,
     execution: Execution,
     make_executor: Callable[[], Executor],
@@ -75,7 +76,7 @@ def sweep(
     `watch` shows and mirrors the sweep while it runs. A run that fails is not tried again by
     this call; runs another process is at are waited for.
     """
-    ledger = Ledger(out.resolve())
+    ledger = Ledger(location(out))
     failed: dict[str, str] = {}
     if outstanding(ledger, specs):
         ledger.enter(specs)

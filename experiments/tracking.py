@@ -18,6 +18,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from experiments.files import (
+    Location,
+    Stamp,
+    exists,
+    is_local,
+    local_copy,
+    names,
+    read_bytes,
+    read_from,
+    stamp,
+)
 from experiments.ledger import Ledger, RunFolder, State
 from experiments.overrides import flat
 from experiments.spec import RunSpec
@@ -36,14 +47,24 @@ SYNC_SECONDS = 5.0
 LOCAL_UI = "http://127.0.0.1:5000"
 
 
-def default_uri(out: Path) -> str:
-    """Absolute sqlite URI in the output folder; $MLFLOW_TRACKING_URI wins when it is set."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.resolve() / 'mlflow.db'}"
+def default_uri(out: Location) -> str:
+    """$MLFLOW_TRACKING_URI, or else an absolute sqlite URI in the output folder's `home`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home(out) / 'mlflow.db'}"
 
 
-def artifact_folder(out: Path) -> str:
+def home(out: Location) -> Path:
+    """The local folder for MLflow's copy of the runs of `out`, absolute: `out` itself, or one in
+    the user's cache for a store, which cannot hold a database. Not made here."""
+    if isinstance(out, Path):
+        return out.resolve()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    digest = hashlib.sha256(str(out).encode()).hexdigest()[:8]
+    return cache.resolve() / "tcclip" / f"{out.name}-{digest}"
+
+
+def artifact_folder(out: Location) -> str:
     """Where artifacts of a local store go: absolute, since workers and UI run elsewhere."""
-    return (out.resolve() / "mlflow-artifacts").as_uri()
+    return (home(out) / "mlflow-artifacts").as_uri()
 
 
 @dataclass
@@ -53,6 +74,7 @@ class _Mirrored:
     mlflow_id: str
     sent: dict[str, int]
     offset: int = 0
+    seen: Stamp | None = None
     complete: bool = False
 
 
@@ -68,14 +90,20 @@ class Mirror:
     def __post_init__(self) -> None:
         import mlflow.tracking
 
+        if self.uri.startswith("sqlite") and not is_local(self.ledger.out):
+            home(self.ledger.out).mkdir(parents=True, exist_ok=True)
         # The first connection creates a fresh database; from here on only this process writes.
         self.client = mlflow.tracking.MlflowClient(self.uri)
 
     def sync(self, specs: Sequence[RunSpec]) -> None:
         """Bring the copies of `specs` up to date with their folders."""
         for spec in specs:
+            copy = self._runs.get(spec.run_id)
+            if copy is not None and copy.complete:
+                continue
             folder = self.ledger.folder(spec.run_id)
-            if folder.metrics.exists() or folder.result.exists() or folder.failure.exists():
+            begun = {path.name for path in (folder.metrics, folder.result, folder.failure)}
+            if begun & set(names(folder.path)):
                 self._sync_run(spec, folder)
 
     def report(self, spec: RunSpec, folder: Path) -> None:
@@ -95,7 +123,7 @@ class Mirror:
     def _sync_run(self, spec: RunSpec, folder: RunFolder) -> None:
         copy = self._runs.get(spec.run_id) or self._open(spec)
         self._runs[spec.run_id] = copy
-        if copy.complete:
+        if copy.complete:  # by another process
             return
         # Asked first: a run that ends while its records are sent has more of them, for next time.
         state = folder.state()
@@ -125,8 +153,9 @@ class Mirror:
     def _finish(self, copy: _Mirrored, folder: RunFolder, result: Result) -> None:
         self._log(copy.mlflow_id, list(_final_metrics(result)))
         for path in (folder.result, folder.log):
-            if path.exists():
-                self.client.log_artifact(copy.mlflow_id, str(path))
+            if exists(path):
+                with local_copy(path) as local:
+                    self.client.log_artifact(copy.mlflow_id, str(local))
         provenance = result.provenance
         self.client.set_tag(copy.mlflow_id, "git_commit", provenance.git_commit or "unknown")
         self._log_lists(copy.mlflow_id, provenance.digests)
@@ -223,10 +252,8 @@ class Mirror:
 
 def _digest(folder: RunFolder) -> str:
     """sha256 of the run's result, "" while there is none."""
-    try:
-        return hashlib.sha256(folder.result.read_bytes()).hexdigest()
-    except FileNotFoundError:
-        return ""
+    data = read_bytes(folder.result)
+    return "" if data is None else hashlib.sha256(data).hexdigest()
 
 
 def _sweep_name(spec: RunSpec) -> str:
@@ -253,19 +280,20 @@ def _tags(spec: RunSpec) -> dict[str, str]:
 
 def _records(folder: RunFolder, copy: _Mirrored) -> Iterator[dict[str, Any]]:
     """Whole metrics records not sent yet. A file that shrank was cut back by a resumed run."""
-    if not folder.metrics.exists():
+    now = stamp(folder.metrics)
+    if now is None or now == copy.seen:
         return
-    with folder.metrics.open("rb") as file:
-        if file.seek(0, 2) < copy.offset:
-            copy.offset = 0
-        file.seek(copy.offset)
-        for line in file:
-            if not line.endswith(b"\n"):
-                return  # being written just now; next time
-            copy.offset += len(line)
-            record = json.loads(line)
-            if record["step"] > copy.sent.get(record["kind"], 0):
-                yield record
+    if now.size < copy.offset:
+        copy.offset = 0
+    data = read_from(folder.metrics, copy.offset) if now.size > copy.offset else b""
+    for line in data.splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break  # being written just now; next time
+        copy.offset += len(line)
+        record = json.loads(line)
+        if record["step"] > copy.sent.get(record["kind"], 0):
+            yield record
+    copy.seen = now
 
 
 def _metrics(record: dict[str, Any]) -> list[Any]:

@@ -225,12 +225,15 @@ def _read_key(source: Source, run_id: str) -> tuple[RunKey | None, Problem | Non
 
 def _state(source: Source, run_id: str) -> tuple[RunState, str]:
     """(state, cause) of a run without a usable result."""
-    beat = _heartbeat(source.read(run_id, "lease"))
-    if beat is not None and time.time() - beat < PATIENCE:
+    names = source.names(run_id)
+    leases = [name for name in names if name.startswith("lease-")]
+    # The holder's is the one of the highest number.
+    beat = _heartbeat(source.read(run_id, leases[-1])) if leases else None
+    if beat is not None and abs(time.time() - beat) < PATIENCE:
         return "running", ""
-    if source.read(run_id, "stopped.json") is not None:
+    if "stopped.json" in names:
         return "stopped", "a search found it not worth finishing"
-    data = source.read(run_id, "failure.json")
+    data = source.read(run_id, "failure.json") if "failure.json" in names else None
     if data is not None:
         try:
             failure = Failure.model_validate_json(data)
@@ -238,12 +241,13 @@ def _state(source: Source, run_id: str) -> tuple[RunState, str]:
             return "failed", "failure.json is broken"
         # The recorded message may begin with the error's name itself.
         return "failed", failure.message.removeprefix(f"{failure.error}: ") or failure.error
-    if beat is not None or source.read(run_id, "metrics.jsonl") is not None:
+    if leases or "metrics.jsonl" in names:
         return "stale", "stopped without a word; the same sweep command continues it"
     return "planned", ""
 
 
 def _heartbeat(lease: bytes | None) -> float | None:
+    """When its holder wrote it, by the holder's clock; None if it is not there any more."""
     if lease is None:
         return None
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 #: Part of every location that is a remote one: `s3://bucket/out`, `file:///data/out`.
@@ -18,6 +20,10 @@ class Source(ABC):
     @abstractmethod
     def run_ids(self) -> list[str]:
         """Names of the run folders, sorted; FileNotFoundError if there is no output folder."""
+
+    @abstractmethod
+    def names(self, run_id: str) -> list[str]:
+        """Names of what is in a run's folder, sorted; none if there is no such folder."""
 
     @abstractmethod
     def read(self, run_id: str, name: str) -> bytes | None:
@@ -42,6 +48,12 @@ class LocalSource(Source):
             raise FileNotFoundError(f"no such output folder: {self.out}")
         return sorted(entry.name for entry in self._runs.iterdir() if entry.is_dir())
 
+    def names(self, run_id: str) -> list[str]:
+        try:
+            return sorted(entry.name for entry in (self._runs / run_id).iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
     def read(self, run_id: str, name: str) -> bytes | None:
         try:
             return (self._runs / run_id / name).read_bytes()
@@ -50,33 +62,58 @@ class LocalSource(Source):
 
 
 class RemoteSource(Source):
-    """A location any of pyarrow's file systems can read: S3, Google Cloud Storage, HDFS."""
+    """A location that fsspec reaches, e.g. S3 with s3fs; credentials from the environment.
+
+    ValueError if its package is missing or the store does not answer.
+    """
 
     def __init__(self, uri: str) -> None:
         super().__init__(uri)
-        from pyarrow import fs
+        from upath import UPath
 
-        self._fs, root = fs.FileSystem.from_uri(uri.rstrip("/"))
-        self._runs = f"{root}/runs"
-        self._root = root
+        try:
+            # What other processes write has to be seen: no cached listings.
+            root = UPath(uri.rstrip("/"), use_listings_cache=False)
+            self._fs = root.fs
+        except ImportError as error:
+            raise ValueError(f"{uri} cannot be read without another package: {error}") from error
+        self._root, self._runs = root.path, f"{root.path.rstrip('/')}/runs"
 
     def run_ids(self) -> list[str]:
-        from pyarrow import fs
+        found = self._entries(self._runs)
+        if found is None and self._entries(self._root) is None:
+            raise FileNotFoundError(f"no such output folder: {self.out}")
+        return sorted(name for name, kind in found or () if kind == "directory")
 
-        root, runs = self._fs.get_file_info([self._root, self._runs])
-        if runs.type == fs.FileType.NotFound:
-            if root.type == fs.FileType.NotFound:
-                raise FileNotFoundError(f"no such output folder: {self.out}")
-            return []
-        entries = self._fs.get_file_info(fs.FileSelector(self._runs))
-        return sorted(e.base_name for e in entries if e.type == fs.FileType.Directory)
+    def names(self, run_id: str) -> list[str]:
+        return sorted(name for name, _ in self._entries(f"{self._runs}/{run_id}") or ())
 
     def read(self, run_id: str, name: str) -> bytes | None:
+        with self._calling(), suppress(FileNotFoundError):
+            return bytes(self._fs.cat_file(f"{self._runs}/{run_id}/{name}"))
+        return None
+
+    def _entries(self, folder: str) -> list[tuple[str, str]] | None:
+        """(name, type) of what is in a folder; None if there is no such folder."""
+        with self._calling(), suppress(FileNotFoundError, NotADirectoryError):
+            found = self._fs.ls(folder, detail=True)
+            own = folder.strip("/")  # some stores keep a marker of this name in the folder
+            paths = [(one["name"].strip("/"), one["type"]) for one in found]
+            return [(path.rpartition("/")[2], kind) for path, kind in paths if path != own]
+        return None
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
         try:
-            with self._fs.open_input_stream(f"{self._runs}/{run_id}/{name}") as stream:
-                return bytes(stream.read())
+            yield
         except FileNotFoundError:
-            return None
+            raise
+        except Exception as error:
+            # Every store's client has errors of its own.
+            raise ValueError(
+                f"cannot read {self.out}: {type(error).__name__}: {error}; check the network, and "
+                "the address and credentials in the environment (AWS_ENDPOINT_URL, ...)"
+            ) from error
 
 
 def open_source(out: Path | str) -> Source:

@@ -58,8 +58,8 @@ class Journal(Protocol):
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one metrics record."""
 
-    def save_best(self, model: Model) -> None:
-        """Keep `model` as the best checkpoint so far."""
+    def save_best(self, model: Model, epoch: int) -> None:
+        """Keep `model`, as it is after `epoch`; it counts once a training state names the epoch."""
 
     def save_last(self, state: dict[str, Any]) -> None:
         """Keep the whole training state, replacing the one before."""
@@ -252,7 +252,7 @@ class Trainer:
             if progress.best_value is None or scores.top1 > progress.best_value:
                 progress.best_value, progress.best_epoch = scores.top1, epoch + 1
                 if self.ranks.first:
-                    self.journal.save_best(self.model)
+                    self.journal.save_best(self.model, epoch + 1)
         if self.ranks.first:
             self.journal.log({**record, "train_seconds": round(seconds, 3)})
 

@@ -49,7 +49,7 @@ class Disk:
             if record["step"] == self.stop_after and not self.validating:
                 raise Interrupted
 
-    def save_best(self, model: Any) -> None:
+    def save_best(self, model: Any, epoch: int) -> None:
         self.best = _bytes(model.state_dict())
 
     def save_last(self, state: dict[str, Any]) -> None:

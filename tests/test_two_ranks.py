@@ -29,7 +29,7 @@ class Memory:
         if record["kind"] == "step":
             self.losses.append(record["loss"])
 
-    def save_best(self, model: Any) -> None:
+    def save_best(self, model: Any, epoch: int) -> None:
         pass
 
     def save_last(self, state: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -244,10 +244,23 @@ def _write(
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
     header = {"format": FORMAT, "version": VERSION, "model": config, "class_names": class_names}
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, aside)
-    beside = path.with_suffix(".json")
-    beside_aside = beside.with_name(f".{beside.name}.{os.getpid()}")
-    beside_aside.write_text(json.dumps(header, indent=1, ensure_ascii=False) + "\n")
-    beside_aside.replace(beside)
-    aside.replace(path)
+    text = json.dumps(header, indent=1, ensure_ascii=False) + "\n"
+    # The weights last: where they are, the pair is whole.
+    _replace(path.with_suffix(".json"), lambda aside: _write_text(aside, text))
+    _replace(path, lambda aside: save_file(tensors, aside))
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside `path`, which then becomes `path`; no rest if it fails."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(aside)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text)

@@ -74,7 +74,7 @@ def test_a_running_run_is_not_deleted(tmp_path: Path, spec: RunSpec) -> None:
     ledger.enter([spec])
     with (
         held(ledger.folder(spec.run_id).path),
-        pytest.raises(OutputUnusable, match="is running on"),
+        pytest.raises(OutputUnusable, match=r"is held by .*stop it before a rerun"),
     ):
         ledger.forget(spec.run_id)
     ledger.forget(spec.run_id)

@@ -30,9 +30,12 @@ def test_a_run_leaves_the_files_of_a_run_folder(finished: tuple[Path, RunSpec]) 
     # The best checkpoint is a pair: weights, and the configuration they are for.
     assert files >= {
         "spec.json", "metrics.jsonl", "run.log", "result.json", "checkpoints/last.pt",
-        "checkpoints/best.safetensors",
+        f"checkpoints/{folder.best.name}",
         *(f"predictions/moving_shapes/unseen{i}.parquet" for i in (1, 2, 3)),
     }  # fmt: skip
+    kept = sorted(name for name in files if "best-" in name)
+    weights = f"checkpoints/{folder.best.name}"
+    assert kept == [weights.replace(".safetensors", ".json"), weights], "and no other epoch's"
     assert not [name for name in files if "tmp" in name]
     assert not lease_files(folder.path)
     assert not folder.failure.exists()

@@ -191,6 +191,6 @@ def _damage(out: Path) -> None:
     (out / "runs" / "no-spec").mkdir()
     running = builder.write_spec(out, of.model_copy(update={"seed": 10}))
     # A heartbeat in the year 2100: live for as long as these tests are run.
-    (running / "lease").write_text(
+    (running / "lease-000001.json").write_text(
         json.dumps({"owner": "x", "host": "y", "pid": 1, "heartbeat": 4.1e9})
     )

@@ -85,15 +85,18 @@ def test_states_of_unfinished_runs(tmp_path: Path) -> None:
     for seed, (state, name, content) in enumerate(
         (
             ("planned", "run.log", ""),
-            ("running", "lease", json.dumps({"heartbeat": time.time()})),
-            ("stale", "lease", json.dumps({"heartbeat": 1.0})),
-            ("stale", "lease", "{"),
+            ("running", "lease-000001.json", json.dumps({"heartbeat": time.time()})),
+            ("running", "lease-000012.json", json.dumps({"heartbeat": time.time() + 20})),
+            ("stale", "lease-000001.json", json.dumps({"heartbeat": 1.0})),
+            ("stale", "lease-000001.json", "{"),
             ("stale", "metrics.jsonl", ""),
             ("failed", "failure.json", "{"),
         )
     ):
         folder = builder.write_spec(tmp_path, builder.key(PROTOCOL, seed=seed))
         (folder / name).write_text(content)
+        if name == "lease-000012.json":  # of its predecessor, not removed yet
+            (folder / "lease-000009.json").write_text(json.dumps({"heartbeat": 1.0}))
         states[folder.name] = state
     assert {one.run_id: one.state for one in collect(tmp_path).unfinished} == states
 
