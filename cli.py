@@ -107,7 +107,7 @@ def sweep(
     format: Format = "terminal",
 ) -> None:
     """Run what is missing of a grid, then print its table. The same command again continues."""
-    from experiments import commands, plan
+    from experiments import commands, dryrun, plan
     from experiments.requests import (
         check_search,
         comma_list,
@@ -141,7 +141,7 @@ def sweep(
         print(f"not in the grid: {text}", file=sys.stderr)
     folder = _out(out, demo)
     if dry_run:
-        commands.print_plan(commands.dry_run(specs, folder, roots), format)
+        dryrun.print_plan(dryrun.dry_run(specs, folder, roots), format)
         return
     execution = make_execution(
         how, workers=workers_per_run, micro_batch=micro_batch, eval_batch=eval_batch,
@@ -224,18 +224,24 @@ def status(
     out: Out = None,
     demo: Demo = False,
     watch: Annotated[bool, typer.Option("--watch", help="Redraw until interrupted.")] = False,
+    protocol: Annotated[str | None, typer.Option(help="Runs of this protocol only.")] = None,
+    state: Annotated[str | None, typer.Option(help="Comma list, e.g. running,failed.")] = None,
     format: Format = "terminal",
 ) -> None:
     """What every run is doing, from the files alone."""
     from rich.console import Console
 
     from experiments import commands
+    from experiments.display import print_statuses
 
     _one_of("--format", format, commands.FORMATS)
-    folder = _out(out, demo)
+    folder, states = _out(out, demo), commands.states_named(state)
+    if watch and format != "terminal":
+        raise _usage("--watch redraws a terminal; leave --format out")
     if watch:
-        commands.watch_status(folder, Console())
-    commands.print_statuses(commands.status(folder), Console(), format)
+        commands.watch_status(folder, Console(), protocol, states)
+        return
+    print_statuses(commands.status(folder, protocol, states), Console(), format)
 
 
 @app.command()
@@ -254,8 +260,8 @@ def doctor(
     from experiments.tracking import default_uri
 
     _one_of("--format", format, commands.FORMATS)
-    folder, roots = _out(out, demo), _roots(data_root, annotations, dataset_file)
-    findings = checks.diagnose(roots, folder, default_uri(folder), address)
+    roots = _roots(data_root, annotations, dataset_file)
+    findings = checks.diagnose(roots, _out_name(out, demo), default_uri, address)
     checks.show(findings, format)
     raise typer.Exit(checks.exit_code(findings))
 
@@ -496,7 +502,11 @@ def _out(out: str | None, demo: bool) -> Location:
     """The output folder, absolute; in a store, once that has answered."""
     from experiments.files import location, reached
 
-    return reached(location(out or (DEFAULT_DEMO_OUT if demo else DEFAULT_OUT)))
+    return reached(location(_out_name(out, demo)))
+
+
+def _out_name(out: str | None, demo: bool) -> str:
+    return out or (DEFAULT_DEMO_OUT if demo else DEFAULT_OUT)
 
 
 def _outs(outs: list[str] | None, demo: bool) -> list[Path | str]:

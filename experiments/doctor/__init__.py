@@ -7,20 +7,23 @@ imported: that they can be reached is asked of their ports.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 from experiments.doctor import cluster, data, folders, machine, tracker
 from experiments.doctor.finding import Finding, exit_code, show
 from experiments.doctor.probes import CHECK_SECONDS, run_all
+from experiments.files import Location
 from experiments.roots import Roots
 
 __all__ = ["Finding", "diagnose", "exit_code", "show"]
 
 
-def diagnose(roots: Roots, out: Path, uri: str | None, address: str | None) -> list[Finding]:
+def diagnose(
+    roots: Roots, out: str, uri: Callable[[Location], str], address: str | None
+) -> list[Finding]:
     """Every check of this machine, in a fixed order; takes `CHECK_SECONDS` at most.
 
-    `out`: where runs will be kept. `uri`: MLflow's tracking URI, None for a database in `out`.
+    `out`: where runs will be kept, as `--out` says. `uri`: MLflow's tracking URI for it.
     `address`: the Ray cluster to be used, None for one that a sweep starts itself.
     """
     return run_all(

@@ -6,8 +6,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from rich.markup import escape
-
 from experiments.display import print_rows
 
 
@@ -38,7 +36,7 @@ def show(findings: Sequence[Finding], format: str) -> None:
         cells = [[cell.replace("|", r"\|") for cell in row] for row in rows]
         print_rows("", ("check", "", "found", "what to do"), cells, format)
     else:
-        rows3 = [[escape(cell) for cell in (one.name, _word(one), one.detail)] for one in findings]
+        rows3 = [(one.name, _word(one), one.detail) for one in findings]
         print_rows("this machine", ("check", "", "found"), rows3, format, left=3)
         for one in findings:
             if one.remedy:

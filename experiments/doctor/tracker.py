@@ -9,6 +9,7 @@ import sqlite3
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
@@ -16,12 +17,22 @@ from experiments.doctor import ports
 from experiments.doctor.finding import Finding
 from experiments.doctor.ports import port_finding
 from experiments.doctor.probes import line
+from experiments.errors import UserError
+from experiments.files import Location, location
 
 
-def mlflow(uri: str | None, out: Path) -> Finding:
-    """Whether the store at `uri` answers; without one, the database in `out` is used."""
-    if uri is None:
-        return _database(out / "mlflow.db")
+def mlflow(find: Callable[[Location], str], out: str) -> Finding:
+    """Whether the tracking URI that `find` gives for the output folder `out` answers."""
+    try:
+        uri = find(location(out))
+    except UserError:
+        unknown = "not checked: which store it is depends on the output folder"
+        return Finding("MLflow", None, unknown, "correct the output folder first")
+    return tracking_store(uri)
+
+
+def tracking_store(uri: str) -> Finding:
+    """Whether the server or database at `uri` answers."""
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme in ("http", "https"):
         return _server(uri, parts)

@@ -25,7 +25,7 @@ def test_a_broken_machine_is_named_with_remedies(
     roots = Roots(cache=tmp_path / "cache", videos=tmp_path / "gone", annotations=tmp_path)
     server = f"http://127.0.0.1:{closed_port()}"
     cluster = f"127.0.0.1:{closed_port()}"
-    findings = doctor.diagnose(roots, tmp_path / "out", server, cluster)
+    findings = doctor.diagnose(roots, str(tmp_path / "out"), lambda out: server, cluster)
     found = {one.name: one for one in findings}
     bad = {"decord", "PyAV", "GPU", "annotations", "videos", "MLflow", "Ray"}
     assert bad <= {name for name, one in found.items() if one.ok is False}

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from experiments.doctor import Finding, cluster, ports, tracker
+from experiments.files import Location
 from tests.experiments.doctor.network import closed_port, listening, web
+
+
+def database(out: Location) -> str:
+    return f"sqlite:///{out / 'mlflow.db'}"
+
 
 # ---- MLflow ----
 
@@ -16,7 +22,7 @@ def test_an_mlflow_server_that_is_well(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     with web(200, b'{"experiments": []}') as (uri, asked):
-        finding = tracker.mlflow(uri, tmp_path)
+        finding = tracker.tracking_store(uri)
     assert finding == Finding("MLflow", True, f"{uri} and its database answer")
     ((path, headers),) = asked
     assert path == "/api/2.0/mlflow/experiments/search?max_results=1"
@@ -37,13 +43,13 @@ def test_an_mlflow_server_that_refuses(
     status: int, body: bytes, remedy: str, tmp_path: Path
 ) -> None:
     with web(status, body) as (uri, _):
-        finding = tracker.mlflow(uri, tmp_path)
+        finding = tracker.tracking_store(uri)
     assert finding.ok is False
     assert remedy in finding.remedy
 
 
 def test_a_password_in_the_address_is_not_shown(tmp_path: Path) -> None:
-    finding = tracker.mlflow(f"http://ann:secret@127.0.0.1:{closed_port()}", tmp_path)
+    finding = tracker.tracking_store(f"http://ann:secret@127.0.0.1:{closed_port()}")
     assert finding.ok is False
     assert "secret" not in finding.detail + finding.remedy
 
@@ -53,27 +59,32 @@ def test_an_mlflow_server_that_never_answers(
 ) -> None:
     monkeypatch.setattr(ports, "NETWORK_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        finding = tracker.mlflow(f"http://127.0.0.1:{server.getsockname()[1]}", tmp_path)
+        finding = tracker.tracking_store(f"http://127.0.0.1:{server.getsockname()[1]}")
     assert finding.ok is False and "timed out" in finding.detail
 
 
 def test_mlflow_databases(tmp_path: Path) -> None:
-    assert tracker.mlflow(None, tmp_path).ok
+    assert tracker.mlflow(database, str(tmp_path)).ok
     path = tmp_path / "mlflow.db"
     path.write_text("no database, but long enough to be looked at as one")
-    broken = tracker.mlflow(f"sqlite:///{path}", tmp_path)
+    broken = tracker.tracking_store(f"sqlite:///{path}")
     assert broken.ok is False and "tcclip ui --sync" in broken.remedy
     path.unlink()
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE runs (run_uuid TEXT)")
     connection.close()
-    assert tracker.mlflow(None, tmp_path).detail == f"{path} holds 0 runs"
+    assert tracker.mlflow(database, str(tmp_path)).detail == f"{path} holds 0 runs"
+
+
+def test_mlflow_of_an_output_folder_that_cannot_be() -> None:
+    finding = tracker.mlflow(database, "nowhere://bucket/out")
+    assert finding.ok is None and "output folder" in finding.remedy
 
 
 def test_other_mlflow_stores(tmp_path: Path) -> None:
-    assert tracker.mlflow("file:///somewhere", tmp_path).ok is False
-    assert tracker.mlflow("databricks://profile", tmp_path).ok is None
-    gone = tracker.mlflow(f"postgresql://u:p@127.0.0.1:{closed_port()}/db", tmp_path)
+    assert tracker.tracking_store("file:///somewhere").ok is False
+    assert tracker.tracking_store("databricks://profile").ok is None
+    gone = tracker.tracking_store(f"postgresql://u:p@127.0.0.1:{closed_port()}/db")
     assert gone.ok is False and "start PostgreSQL" in gone.remedy
 
 
