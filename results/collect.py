@@ -96,6 +96,8 @@ class _Read:
     out: str
     key: RunKey
     measured: int
+    finished: str
+    made: str
 
 
 @dataclass
@@ -134,8 +136,10 @@ class _Reading:
             self._again(source, result)
         else:
             number = self.table.add(result, source.out)
-            measured = hash(result.measurements)
-            self.results[run_id] = _Read(number, source.out, result.key, measured)
+            self.results[run_id] = _Read(
+                number, source.out, result.key, hash(result.measurements),
+                result.provenance.finished, _made(result),
+            )  # fmt: skip
 
     def _again(self, source: Source, result: Result) -> None:
         """The same run in a second output folder: counted once, or not at all if they disagree."""
@@ -143,10 +147,12 @@ class _Reading:
         if first is not None and first.measured == hash(result.measurements):
             self._problem("duplicate", source, result.run_id, f"also in {first.out}; counted once")
             return
+        there = f"{first.out} ({first.made})" if first else "other output folders"
         self._problem(
             "conflict", source, result.run_id,
-            f"other numbers than the same run in {first.out if first else 'other output folders'}; "
-            "none is used, report the folders one by one",
+            f"other numbers ({_made(result)}) than the same run in {there}; none is used: report "
+            "the folders one by one, or delete the run's folder where it shall not count, or "
+            f"compute it anew in both with --rerun {result.run_id}",
         )  # fmt: skip
         if first is not None:
             self._withdraw(result.run_id, "results that disagree")
@@ -188,12 +194,26 @@ class _Reading:
         for run_id, one in self.results.items():
             by_key.setdefault(one.key, []).append(run_id)
         for run_ids in (ids for ids in by_key.values() if len(ids) > 1):
+            newest = max(run_ids, key=lambda run_id: self.results[run_id].finished)
             for run_id in run_ids:
                 others = ", ".join(other for other in run_ids if other != run_id)
-                message = f"stands for the same point of the grid as {others}; none is used"
+                advice = "keep it and delete the folders of the others"
+                if run_id != newest:
+                    advice = f"the newest is {newest}, so delete the folder of this one"
+                message = (
+                    f"stands for the same point of the grid as {others}; none is used. This one "
+                    f"{self.results[run_id].made}: {advice}, or give them different --out folders"
+                )
                 file = f"runs/{run_id}/result.json"
                 self.problems.append(Problem("conflict", self.results[run_id].out, file, message))
                 self._withdraw(run_id, f"same point of the grid as {others}")
+
+
+def _made(result: Result) -> str:
+    """When and by which code: `finished 2026-01-01T01:00:00+00:00 with commit 0123456789ab`."""
+    one = result.provenance
+    commit = "an unknown commit" if one.git_commit is None else f"commit {one.git_commit[:12]}"
+    return f"finished {one.finished} with {commit}{' and changes' if one.git_dirty else ''}"
 
 
 def _diagnose(data: bytes, error: ValidationError) -> tuple[ProblemKind, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -62,6 +63,33 @@ def test_two_results_of_one_run_that_disagree_are_both_left_out(tmp_path: Path) 
     assert set(found.table["seed"]) == {1}
     assert [one.kind for one in found.problems] == ["conflict"]
     assert [one.cause for one in found.unfinished] == ["results that disagree"]
+    (problem,) = found.problems
+    assert f"--rerun {builder.run_id(builder.key(PROTOCOL, seed=0))}" in problem.message
+    assert problem.message.count("finished 2026-01-01T01:00:00+00:00 with commit 0000") == 2
+
+
+def test_two_runs_for_one_point_of_the_grid_say_which_to_delete(tmp_path: Path) -> None:
+    old = builder.result(PROTOCOL, builder.key(PROTOCOL, seed=0), lambda *_: 40.0)
+    old_folder = builder.write_result(tmp_path, old)
+    later = {"finished": "2026-02-02T01:00:00+00:00", "git_commit": "b" * 40, "git_dirty": True}
+    new = old.model_copy(update={"run_id": "a-new-id", "provenance": builder.provenance(**later)})
+    folder = tmp_path / "runs" / "a-new-id"
+    folder.mkdir()
+    (folder / "result.json").write_text(new.model_dump_json())
+    found = collect(tmp_path)
+    messages = {one.file: one.message for one in found.problems}
+    assert (
+        "This one finished 2026-01-01T01:00:00+00:00 with commit 000000000000: the newest is "
+        "a-new-id, so delete the folder of this one"
+    ) in messages[f"runs/{old.run_id}/result.json"]
+    assert (
+        "finished 2026-02-02T01:00:00+00:00 with commit bbbbbbbbbbbb and changes: keep it and "
+        "delete the folders of the others"
+    ) in messages["runs/a-new-id/result.json"]
+    # What the advice says, done: the point counts again.
+    shutil.rmtree(old_folder)
+    found = collect(tmp_path)
+    assert not found.problems and set(found.table["run_id"]) == {"a-new-id"}
 
 
 def test_finished_in_one_folder_is_finished(tmp_path: Path) -> None:
