@@ -96,13 +96,15 @@ def compare(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Comparison:
-    """Compare side `a` with side `b` (see `sides.parse_side`), column by column of `protocol`.
+    """Compare side `a` with side `b` (see `sides.parse_side`), column by column of `protocol`,
+    users' own data sets in the runs of either side included.
 
     `outs` are the folders of a side that names none. The same `seed` gives the same intervals.
     ValueError for an unknown protocol or side, for nothing to compare, and for a confidence
     outside (0, 1); FileNotFoundError for a missing folder.
     """
     import numpy as np
+    import pandas as pd
 
     if not 0 < confidence < 1 or resamples < 1:
         raise ValueError(
@@ -115,7 +117,7 @@ def compare(
     drawn: dict[tuple[str, str], _Resamples] = {}
     differences: list[Difference] = []
     generator = np.random.Generator(np.random.PCG64(seed))
-    for column in columns(definition):
+    for column in columns(definition, pd.concat([side.measured for side in sides])):
         if column.part == HARMONIC:
             halves = [drawn.get((column.dataset, half)) for half in ("base", "novel")]
             differences += _harmonic(column, halves, confidence)

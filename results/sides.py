@@ -97,6 +97,9 @@ class Scores:
     def __init__(self, side: Side, protocol: Protocol) -> None:
         self.protocol = protocol
         collected = collect(side.outs, protocol.name, protocol.demo)
+        measured = collected.table[["dataset", "split", "classes"]]
+        #: The splits these runs were tested on, users' own data sets' included.
+        self.measured = measured.drop_duplicates().astype({"dataset": str, "split": str})
         self.side = _with_only_settings(side, collected)
         self._runs = _runs(collected, self.side)
 

@@ -11,6 +11,7 @@ from experiments.executor import LocalExecutor
 from experiments.plan import Grid, expand
 from experiments.roots import Roots
 from experiments.sweep import sweep
+from results.compare import compare
 from results.report import report
 from results.tables import render, write
 from tests.experiments.sweeping import EXECUTION
@@ -68,6 +69,8 @@ def test_from_a_yaml_file_to_a_row_of_the_report(own: Path, tmp_path: Path) -> N
     assert "shapes8" in render(made, "md")
     files = write(made, tmp_path / "tables")
     assert all("shapes8" in path.read_text() for path in files), "every format has the row"
+    compared = compare("best", "last", "few_shot", outs=[tmp_path / "out"], resamples=10)
+    assert [(one.dataset, one.part) for one in compared.differences] == [("shapes8", "K=2")]
 
 
 def test_a_protocol_whose_lists_it_lacks_says_so(own: Path) -> None:

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
 import protocols
 from results.bootstrap import Scored, interval, resample
 from results.compare import Comparison, compare, render, save_plot
+from results.records import Measurement
 from results.sides import parse_side
 from tests.results import builder, records
 
@@ -129,6 +132,42 @@ def test_the_same_seed_gives_the_same_text(out: Path) -> None:
     assert len(texts) == 1
     data = json.loads(texts.pop())
     assert data["a"] == "TC-CLIP, ensembled, best epoch" and data["b"] == "CLIP, raw, best epoch"
+
+
+def test_a_users_own_data_set_is_compared_too(tmp_path: Path) -> None:
+    """Its column comes from the measured numbers; one that a single side has is named."""
+    protocol = protocols.get("few_shot")
+    for model, name, right in (
+        ("tc_clip", "gestures", 1.0), ("vifi_clip", "gestures", 0.0), ("tc_clip", "signs", 1.0),
+    ):  # fmt: skip
+        of = builder.key(protocol, dataset=name, model=model, shots=4)
+        measured = Measurement(
+            suite=name, dataset=name, split="val", classes=5, views="2x1", weights="raw",
+            checkpoint="best", metric="top1", value=100 * right, videos=20,
+        )  # fmt: skip
+        plain = builder.result(protocol, of.model_copy(update={"dataset": "hmdb51"}), lambda *_: 0)
+        update = {"run_id": builder.run_id(of), "key": of, "measurements": (measured,)}
+        folder = builder.write_result(tmp_path, plain.model_copy(update=update))
+        builder.write_scores(
+            folder, name, "val", labels=[i % 5 for i in range(20)], classes=5, right=right, seed=1,
+            weights=("raw",), checkpoints=("best",),
+        )  # fmt: skip
+        if not right:  # what is drawn is right now and then
+            never(folder / "predictions" / name / "val.parquet")
+    made = compare("tc_clip", "vifi_clip", "few_shot", outs=[tmp_path], resamples=100)
+    (one,) = made.differences
+    assert (one.dataset, one.part, one.a, one.b) == ("gestures", "K=4", 100.0, 0.0)
+    assert one.over_videos == (100.0, 100.0) and one.videos == 20
+    assert "signs K=4: no complete model of vifi_clip" in made.complaints
+    assert "| gestures K=4 | 100.0 | 0.0 | +100.0 * |" in render(made, "md")
+
+
+def never(file: Path) -> None:
+    """Give every video of a file of kept scores another label than its best class."""
+    table = pq.read_table(file)
+    scores = np.array(table["scores"].to_pylist())
+    labels = pa.array((scores.argmax(axis=1) + 1) % scores.shape[1], pa.int32())
+    pq.write_table(table.set_column(table.schema.get_field_index("label"), "label", labels), file)
 
 
 def test_formats_and_plot(out: Path, tmp_path: Path) -> None:
