@@ -66,8 +66,10 @@ class Growing:
         self._resources.close()
 
     def _follow(self) -> None:
-        while not self._stop.wait(UPLOAD_SECONDS):
+        seconds = 1.0  # a beginning is soon seen
+        while not self._stop.wait(min(seconds, UPLOAD_SECONDS)):
             self._quietly()
+            seconds *= 2
 
     def _quietly(self) -> None:
         """`publish` where a failure may wait: for the next time, or for the next checkpoint."""

@@ -13,6 +13,7 @@ seconds and did not change. No clock of another machine takes part in that decis
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -33,6 +34,8 @@ from experiments.files import (
     write_text,
 )
 from experiments.processes import place, process_start
+
+log = logging.getLogger(__name__)
 
 #: Seconds between heartbeats; an object store is asked less often.
 HEARTBEAT, REMOTE_HEARTBEAT = 5.0, 15.0
@@ -198,9 +201,12 @@ class Lease:
     def release(self) -> None:
         """Stop renewing, and remove the lease if it is still this owner's, adopted or not."""
         self.stop()
-        holder = read_holder(self.folder)
-        if holder is not None and holder.owner == self.owner:
-            remove(self._file)
+        try:
+            holder = read_holder(self.folder)
+            if holder is not None and holder.owner == self.owner:
+                remove(self._file)
+        except OutputUnusable as error:  # not to hide what ended the attempt
+            log.warning("%s: its lease stays until it is seen to be dead: %s", self.folder, error)
 
     @property
     def _file(self) -> Location:
