@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from experiments.errors import MissingData, UserError
+from experiments.labelcheck import LabelCheck, check_labels
 from experiments.layouts import Locator
 from experiments.roots import Roots
 from protocols.datasets import Dataset, Split
@@ -72,6 +73,7 @@ class DatasetCheck(Settings):
 
     `missing`, `undecodable`, `too_short` and `leaked` (in a training and a test list of the same
     setting) are counts; `examples` names some of each. `decoded` of `listed` were decoded.
+    `labels`: the LLM-rephrased class names, where there are any.
     """
 
     dataset: str
@@ -86,15 +88,17 @@ class DatasetCheck(Settings):
     leaked: int
     readers: dict[str, int]
     examples: dict[str, tuple[str, ...]]
+    labels: tuple[LabelCheck, ...] = ()
 
     @property
     def complete(self) -> bool:
-        """Whether nothing stops a protocol: lists usable, videos there, none unreadable.
+        """Whether nothing stops a protocol: lists and names usable, videos there, none unreadable.
 
         Short videos are not in the way: their frames are repeated (SPEC 3).
         """
         usable = all(split.problem is None for split in self.splits)
-        return usable and not (self.missing or self.undecodable)
+        named = all(labels.problem is None for labels in self.labels)
+        return usable and named and not (self.missing or self.undecodable)
 
 
 def check_file(roots: Roots, name: str) -> Path:
@@ -128,6 +132,7 @@ def check(
     roots: Roots,
     *,
     splits: Sequence[str] | None = None,
+    llm: bool = True,
     decode: int | Literal["all"] = 0,
     workers: int = 2,
     frames: int = 16,
@@ -137,6 +142,7 @@ def check(
 ) -> DatasetCheck:
     """Check `dataset`, or only the `splits` named; missing folders are findings, not errors.
 
+    `llm`: also the LLM-rephrased names of their classes.
     `decode`: how many videos to decode, drawn the same way each time, or "all"; `workers` at once.
     `frames`: shorter videos are too short. `state`: file that keeps what was decoded; what it
     holds of an unchanged file is not done again.
@@ -152,7 +158,9 @@ def check(
             dataset.name, {path: files[path] for path in sample}, workers, timeout, state, progress
         )
     )
-    return _summary(dataset, lists, paths, files, findings, frames)
+    found = _summary(dataset, lists, paths, files, findings, frames)
+    used = {split.labels for split in chosen if llm}
+    return found.model_copy(update={"labels": check_labels(dataset, used, roots)})
 
 
 def _read(dataset: Dataset, split: Split, roots: Roots) -> tuple[list[Item], SplitCheck]:

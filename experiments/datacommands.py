@@ -100,7 +100,7 @@ def check(
     wanted = _wanted(roots, names, protocol)
     checks = []
     with _bar() as bar:
-        for data, splits in wanted:
+        for data, splits, llm in wanted:
             task = bar.add_task(data.name, total=None)
 
             def show(step: CheckProgress, task: Any = task) -> None:
@@ -110,7 +110,7 @@ def check(
             state = roots.cache / CHECKS / f"{data.name}.jsonl"
             checks.append(
                 check_dataset(
-                    data, roots, splits=splits, decode=decode, workers=workers,
+                    data, roots, splits=splits, llm=llm, decode=decode, workers=workers,
                     state=state, progress=show,
                 )
             )  # fmt: skip
@@ -122,13 +122,14 @@ def check(
 
 def _wanted(
     roots: Roots, names: tuple[str, ...] | None, protocol: str | None
-) -> list[tuple[Dataset, list[str] | None]]:
+) -> list[tuple[Dataset, list[str] | None, bool]]:
+    """Data sets, their splits (None: all) and whether LLM-rephrased class names are needed."""
     known = roots.datasets()
     for name in names or ():
         if name not in known:
             raise UserError(f"unknown data set {name!r}; known: {', '.join(known)}")
     if protocol is None:
-        return [(known[name], None) for name in names or known]
+        return [(known[name], None, True) for name in names or known]
     if protocol not in protocols.PROTOCOLS:
         raise UserError(f"unknown protocol {protocol!r}; known: {', '.join(protocols.PROTOCOLS)}")
     needed: dict[str, dict[str, None]] = {}
@@ -136,7 +137,8 @@ def _wanted(
         for one in (spec.train_list, *spec.validation, *spec.suites):
             needed.setdefault(one.dataset, {})[one.split.name] = None
     chosen = [name for name in needed if names is None or name in names]
-    return [(known[name], list(needed[name])) for name in chosen]
+    llm = "llm" in protocols.get(protocol).variants
+    return [(known[name], list(needed[name]), llm) for name in chosen]
 
 
 def _print_checks(checks: Sequence[DatasetCheck], format: str) -> None:
@@ -155,6 +157,11 @@ def _print_checks(checks: Sequence[DatasetCheck], format: str) -> None:
         for split in one.splits:
             if split.problem:
                 print(f"{one.dataset} {split.split}: {split.problem}")
+        for labels in one.labels:
+            if labels.problem:
+                print(f"{one.dataset} {labels.labels}, needed for variant llm: {labels.problem}")
+            for text in labels.elsewhere[:SHOWN]:
+                print(f"{one.dataset} {labels.labels}, {labels.file}: {text}")
         for kind, examples in one.examples.items():
             for text in examples[:SHOWN]:
                 print(f"{one.dataset}, {kind}: {text}")

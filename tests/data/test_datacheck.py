@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments import datacheck
+from experiments import datacheck, datacommands
 from experiments.datacheck import Finding, Progress, check
 from experiments.errors import UserError
+from experiments.labelcheck import check_labels
 from experiments.own_data import read_own
 from experiments.roots import Roots
-from protocols.datasets import HMDB51, MOVING_SHAPES, Dataset
+from protocols.datasets import DATASETS, HMDB51, MOVING_SHAPES, Dataset
 from tcclip.data.annotations import read_list
 
 
@@ -100,6 +101,68 @@ def test_published_lists_without_videos(published_annotations: Path, tmp_path: P
     assert found.leaked == 0
     assert [one.problem for one in found.splits if one.problem] == []
     assert {one.split: one.missing for one in found.splits}["val1"] == 1530
+
+
+def with_llm(own: tuple[Dataset, Roots]) -> Dataset:
+    (labels,) = own[0].label_sets
+    named = labels.model_copy(update={"llm": "llm.json"})
+    return own[0].model_copy(update={"label_sets": (named,)})
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "llm.json is not there; `tcclip data fetch` brings it"),
+        ('{"0": "Wave: a hand"}', "llm.json: 1 classes where 2 are expected"),
+        ('{"0": "Wave: a hand", "2": "Nod: a head"}', "ids must be 0 to n-1; 2 names, missing [1]"),
+        ('{"0": "Wave: a hand"', "llm.json is not JSON"),
+    ],
+)
+def test_llm_names_that_cannot_be_used(
+    own: tuple[Dataset, Roots], tmp_path: Path, content: str | None, problem: str
+) -> None:
+    if content is not None:
+        (tmp_path / "llm.json").write_text(content)
+    found = check(with_llm(own), own[1], splits=["train"])
+    (labels,) = found.labels
+    assert problem in str(labels.problem)
+    assert not found.complete
+    assert check(with_llm(own), own[1], splits=["train"], llm=False).complete
+
+
+def test_llm_names_of_another_class_are_named(own: tuple[Dataset, Roots], tmp_path: Path) -> None:
+    (tmp_path / "llm.json").write_text('{"0": "Nod: a head", "1": "N od: a head again"}')
+    found = check(with_llm(own), own[1], splits=["train"])
+    assert found.labels[0].elsewhere == ("id 0 is 'wave', but 'Nod' here, which is id 1",)
+    assert found.complete, "as published is as published"
+
+
+def test_published_llm_names(published_annotations: Path, tmp_path: Path) -> None:
+    """HMDB-51's have two pairs of classes the other way round, and nothing else has."""
+    found = {}
+    for data in DATASETS.values():
+        roots = Roots(cache=tmp_path, annotations=published_annotations)
+        for one in check_labels(data, [labels.name for labels in data.label_sets], roots):
+            assert one.problem is None
+            found[data.name, one.labels] = one.elsewhere
+    assert len(found) == 12
+    assert {name for (name, _), texts in found.items() if texts} == {"hmdb51"}
+    assert found["hmdb51", "all"] == (
+        "id 20 is 'kick ball', but 'Kick' here, which is id 21",
+        "id 21 is 'kick', but 'Kick ball' here, which is id 20",
+        "id 44 is 'sword exercise', but 'Sword' here, which is id 45",
+        "id 45 is 'sword', but 'Sword exercise' here, which is id 44",
+    )
+
+
+def test_the_command_names_llm_files_that_are_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roots = Roots(cache=tmp_path / "cache", annotations=tmp_path)
+    options = {"decode": 0, "workers": 1, "format": "terminal"}
+    code = datacommands.check(roots, names=("ucf101",), protocol="few_shot", **options)
+    assert code == 1
+    assert "ucf101 all, needed for variant llm: " in capsys.readouterr().out
 
 
 def test_a_negative_sample(own: tuple[Dataset, Roots]) -> None:
