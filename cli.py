@@ -231,17 +231,17 @@ def status(
     """What every run is doing, from the files alone."""
     from rich.console import Console
 
-    from experiments import commands
-    from experiments.display import print_statuses
+    from experiments import statuscommands
+    from experiments.display import FORMATS, print_statuses
 
-    _one_of("--format", format, commands.FORMATS)
-    folder, states = _out(out, demo), commands.states_named(state)
+    _one_of("--format", format, FORMATS)
+    folder, states = _out(out, demo), statuscommands.states_named(state)
     if watch and format != "terminal":
         raise _usage("--watch redraws a terminal; leave --format out")
     if watch:
-        commands.watch_status(folder, Console(), protocol, states)
+        statuscommands.watch_status(folder, Console(), protocol, states)
         return
-    print_statuses(commands.status(folder, protocol, states), Console(), format)
+    print_statuses(statuscommands.status(folder, protocol, states), Console(), format)
 
 
 @app.command()

@@ -2,100 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.live import Live
 
-from experiments.cost import ASSUMPTION, Cost, cost
-from experiments.display import Display, count_states, print_rows, status_table
+from experiments.display import FORMATS as FORMATS
+from experiments.display import Display
 from experiments.errors import UserError
 from experiments.executor import Executor, make_executor
-from experiments.files import Location, exists, is_local, names, remove
-from experiments.ledger import Ledger, State
+from experiments.files import Location, exists, is_local, remove
+from experiments.ledger import Ledger
+from experiments.loop import Policy
 from experiments.roots import Roots
 from experiments.spec import RunSpec
-from experiments.status import RunStatus, statuses
 from experiments.sweep import Summary, forget, outstanding
 from experiments.sweep import sweep as run_sweep
 from tcclip.config import Execution
-
-FORMATS = ("terminal", "md", "json")
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One row of a dry run."""
-
-    run_id: str
-    state: State
-    after: str | None
-    cost: Cost
-    overrides: tuple[str, ...] = ()
-
-
-def dry_run(specs: Sequence[RunSpec], out: Location, roots: Roots) -> list[PlannedRun]:
-    """The runs of a grid with their states, dependencies and costs; nothing is written."""
-    ledger = Ledger(out)
-    states = ledger.states(specs)
-    return [
-        PlannedRun(
-            spec.run_id,
-            states[spec.run_id],
-            spec.parent,
-            cost(spec, ledger, _lines(spec, roots)),
-            spec.key.overrides,
-        )
-        for spec in specs
-    ]
-
-
-def _lines(spec: RunSpec, roots: Roots) -> int | None:
-    """Videos of the training list if it is at hand; a list without a published length needs it."""
-    if spec.train_list.split.videos is not None or roots.annotations is None:
-        return None
-    path = roots.annotations / spec.train_list.split.annotations
-    if not path.is_file():
-        return None
-    with path.open() as file:
-        return sum(bool(line.strip()) for line in file)
-
-
-def print_plan(rows: Sequence[PlannedRun], format: str) -> None:
-    """Print a dry run as a table, markdown or JSON, with its totals."""
-    if format == "json":
-        print(json.dumps([asdict(row) for row in rows], indent=1))
-        return
-    head = ["run", "state", "after", "train videos", "steps", "test videos", "GPU-h", "", "GB"]
-    cells = [_plan_cells(row) for row in rows]
-    if any(row.overrides for row in rows):
-        head.append("settings")
-        for cell, row in zip(cells, rows, strict=True):
-            cell.append(" ".join(row.overrides))
-    print_rows(count_states([row.state for row in rows]), head, cells, format, left=3)
-    left = [row for row in rows if row.state is not State.FINISHED]
-    hours = [row.cost.gpu_hours for row in left]
-    known = sum(hour for hour in hours if hour is not None)
-    unknown = sum(hour is None for hour in hours)
-    disk = sum(row.cost.gigabytes for row in left)
-    more = f" (and {unknown} runs whose training list is not at hand)" if unknown else ""
-    print(f"left: {len(left)} runs, {known:.1f} GPU-hours{more}, {disk:.1f} GB\n{ASSUMPTION}")
-
-
-def _plan_cells(row: PlannedRun) -> list[str]:
-    one = row.cost
-    hours = "–" if one.gpu_hours is None else f"{one.gpu_hours:.2f}"
-    counts = ["–" if n is None else str(n) for n in (one.videos, one.steps, one.eval_videos)]
-    after = "" if row.after is None else row.after.rpartition("-")[2]
-    return [row.run_id, str(row.state), after, *counts, hours, one.basis, f"{one.gigabytes:.1f}"]
 
 
 def sweep(
@@ -172,34 +99,6 @@ def _watch(ledger: Ledger, specs: Sequence[RunSpec], console: Console) -> Iterat
         Follower(ledger, default_uri(ledger.out), specs, warn),
     ):
         yield
-
-
-def status(out: Location) -> list[RunStatus]:
-    """Every run under `out`."""
-    if "runs" not in names(out):
-        raise UserError(f"{out} holds no runs; give the folder of a sweep with --out")
-    return statuses(Ledger(out))
-
-
-def watch_status(out: Location, console: Console) -> None:
-    """Redraw the status of `out` until interrupted."""
-    with Live(console=console, refresh_per_second=1) as live:
-        while True:
-            live.update(status_table(status(out)))
-            time.sleep(2)
-
-
-def print_statuses(rows: Sequence[RunStatus], console: Console, format: str) -> None:
-    """Print `rows` as a table, markdown or JSON."""
-    if format == "json":
-        print(json.dumps([asdict(row) for row in rows], indent=1))
-    elif format == "md":
-        print("| run | state | epoch | val top-1 % |\n|---|---|---|---|")
-        for row in rows:
-            top1 = "–" if row.top1 is None else f"{row.top1:.1f}"
-            print(f"| {row.run_id} | {row.state} | {row.epoch or '–'} | {top1} |")
-    else:
-        console.print(status_table(rows))
 
 
 def _all_specs(ledger: Ledger) -> list[RunSpec]:

@@ -8,12 +8,13 @@ beside the number; it was not measured.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from experiments.ledger import Ledger
 from experiments.spec import ListSpec, RunSpec
+from results.records import RunKey
 from tcclip.config import Geometry, ModelConfig
 
 #: Multiply-adds a second that one GPU sustains in mixed precision: assumed, nothing was measured.
@@ -40,8 +41,12 @@ class Cost:
     gigabytes: float
 
 
-def cost(spec: RunSpec, ledger: Ledger, train_videos: int | None = None) -> Cost:
-    """The cost of one run; `train_videos` where its list is at hand but not of published length."""
+def cost(spec: RunSpec, measured: Mapping[RunKey, float], train_videos: int | None = None) -> Cost:
+    """The cost of one run.
+
+    `measured`: GPU-hours of finished kinds (`measured_hours`). `train_videos`: where the list is
+    at hand but not of published length.
+    """
     videos = spec.train_list.split.videos or train_videos
     trained = spec.train.epochs > 0
     steps = None if videos is None else spec.train.epochs * (videos // spec.train.global_batch)
@@ -49,25 +54,26 @@ def cost(spec: RunSpec, ledger: Ledger, train_videos: int | None = None) -> Cost
     eval_videos = sum(c for c in counts if c is not None) if None not in counts else None
     parameters = estimated_parameters(spec.model)
     gigabytes = parameters * (KEPT_BYTES + (TRAINING_BYTES if trained else 0)) / 1e9
-    measured = _measured(spec, ledger)
-    if measured is not None:
-        return Cost(videos, steps, eval_videos, measured, "measured", gigabytes)
-    hours = _assumed(spec, videos)
-    basis: Literal["assumed", "unknown"] = "unknown" if hours is None else "assumed"
-    return Cost(videos if trained else 0, steps, eval_videos, hours, basis, gigabytes)
+    if kind(spec.key) in measured:
+        hours = measured[kind(spec.key)]
+        return Cost(videos, steps, eval_videos, hours, "measured", gigabytes)
+    assumed = _assumed(spec, videos)
+    basis: Literal["assumed", "unknown"] = "unknown" if assumed is None else "assumed"
+    return Cost(videos if trained else 0, steps, eval_videos, assumed, basis, gigabytes)
 
 
-def _measured(spec: RunSpec, ledger: Ledger) -> float | None:
-    """Mean GPU-hours of finished GPU runs that differ from `spec` in nothing but the seed."""
-    ignored = {"seed"}
-    kind = spec.key.model_dump(exclude=ignored)
-    hours = []
-    for folder in ledger.folders():
-        result = folder.read_result()
-        if result is not None and result.key.model_dump(exclude=ignored) == kind:
-            hours.append(result.provenance.gpu_hours)
-    hours = [one for one in hours if one > 0]
-    return statistics.fmean(hours) if hours else None
+def kind(key: RunKey) -> RunKey:
+    """What runs that cost the same have in common: everything but the seed."""
+    return key.model_copy(update={"seed": 0})
+
+
+def measured_hours(ledger: Ledger) -> dict[RunKey, float]:
+    """Kind of run -> mean GPU-hours of the finished ones that were on a GPU."""
+    hours: dict[RunKey, list[float]] = {}
+    for one in ledger.finished():
+        if one.gpu_hours > 0:
+            hours.setdefault(kind(one.key), []).append(one.gpu_hours)
+    return {key: statistics.fmean(values) for key, values in hours.items()}
 
 
 def _assumed(spec: RunSpec, videos: int | None) -> float | None:

@@ -4,36 +4,49 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 
-from rich import box
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
+from experiments.columns import table
+from experiments.errors import OutputUnusable
 from experiments.ledger import Ledger, State
-from experiments.status import RunStatus, statuses
+from experiments.status import RunStatus, only, statuses
+from experiments.statustable import COLUMNS, duration, note, status_lines, status_text
 
+FORMATS = ("terminal", "md", "json")
 REFRESH_SECONDS = 2.0
+#: Looking at very many runs takes its time: at most this share of it goes into looking.
+LOOKING_SHARE = 0.1
 #: Without a terminal a run's line is printed on a change of state, and every so many epochs.
 PLAIN_EPOCHS = 5
-_STYLE = {
-    State.FINISHED: "green",
-    State.FAILED: "red",
-    State.STOPPED: "blue",
-    State.RUNNING: "cyan",
-    State.STALE: "yellow",
-    State.PLANNED: "dim",
-}
 
 
 class Display:
-    """Draws the state of `run_ids` from their files until closed; use as a context manager."""
+    """Draws the state of runs from their files until closed; use as a context manager.
 
-    def __init__(self, ledger: Ledger, run_ids: Sequence[str], console: Console) -> None:
+    `run_ids`: these runs; None for every run there is at the moment, of `protocol` if given.
+    `states`: only runs in one of them.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        run_ids: Sequence[str] | None,
+        console: Console,
+        *,
+        protocol: str | None = None,
+        states: Collection[State] | None = None,
+    ) -> None:
         self.ledger, self.run_ids, self.console = ledger, run_ids, console
+        self.protocol, self.states = protocol, states
         self._stop = threading.Event()
         self._said: dict[str, tuple[State, int]] = {}
+        self._trouble = ""
+        self._pause = REFRESH_SECONDS
         target = self._live if console.is_terminal else self._plain
         self._thread = threading.Thread(target=target, daemon=True, name="display")
 
@@ -46,41 +59,47 @@ class Display:
         self._thread.join()
 
     def _live(self) -> None:
-        with Live(console=self.console, refresh_per_second=1) as live:
+        with Live(console=self.console, auto_refresh=False) as live:
+            last = False
             while True:
-                live.update(status_table(statuses(self.ledger, self.run_ids)))
-                if self._stop.wait(REFRESH_SECONDS):
-                    live.update(status_table(statuses(self.ledger, self.run_ids)))
+                rows = self._look()
+                size = self.console.size
+                text = status_text(rows or [], size.width, size.height)
+                if self._trouble:
+                    text = Text(self._trouble, "red") if rows is None else text
+                live.update(text, refresh=True)
+                if last:
                     return
+                last = self._stop.wait(self._pause)
 
     def _plain(self) -> None:
         last = False
         while not last:
-            last = self._stop.wait(REFRESH_SECONDS)
-            for status in statuses(self.ledger, self.run_ids):
+            last = self._stop.wait(self._pause)
+            for status in self._look() or []:
                 self._say(status)
+
+    def _look(self) -> list[RunStatus] | None:
+        """The runs as they stand; None, and why, while a store is out of reach."""
+        begin = time.monotonic()
+        try:
+            rows = only(statuses(self.ledger, self.run_ids, self.protocol), self.states)
+        except (OutputUnusable, OSError) as error:
+            if not self.console.is_terminal and not self._trouble:
+                self.console.print(str(error), soft_wrap=True, highlight=False, markup=False)
+            self._trouble = str(error)
+            return None
+        finally:
+            took = time.monotonic() - begin
+            self._pause = max(REFRESH_SECONDS, took / LOOKING_SHARE)
+        self._trouble = ""
+        return rows
 
     def _say(self, status: RunStatus) -> None:
         now = (status.state, (status.epoch or 0) // PLAIN_EPOCHS)
         if now != self._said.get(status.run_id, (State.PLANNED, 0)):
-            self.console.print(status_line(status), soft_wrap=True, highlight=False)
+            self.console.print(status_line(status), soft_wrap=True, highlight=False, markup=False)
         self._said[status.run_id] = now
-
-
-def status_table(rows: Sequence[RunStatus]) -> Table:
-    """One row a run: state, epoch, loss, validation top-1, time left, last error."""
-    title = count_states([row.state for row in rows])
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
-    table.add_column("run", no_wrap=True)
-    table.add_column("state")
-    for name in ("epoch", "loss", "val %", "left"):
-        table.add_column(name, justify="right")
-    if any(row.error for row in rows):
-        table.add_column("last error", max_width=60)
-    for row in rows:
-        cells = [row.run_id.partition("-")[2], f"[{_STYLE[row.state]}]{row.state}[/]", *_cells(row)]
-        table.add_row(*cells, *([row.error] if row.error else []))
-    return table
 
 
 def print_rows(
@@ -91,50 +110,55 @@ def print_rows(
     `left`: columns that stand at the left. Text is as wide as it needs to be: nothing is cut.
     """
     if format == "json":
-        print(json.dumps([dict(zip(head, row, strict=True)) for row in rows], indent=1))
+        print_json([dict(zip(head, row, strict=True)) for row in rows])
     elif format == "md":
         print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
         print("\n".join(f"| {' | '.join(row)} |" for row in rows))
     else:
-        table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
-        for number, name in enumerate(head):
-            table.add_column(name, no_wrap=True, justify="left" if number < left else "right")
-        for row in rows:
-            table.add_row(*row)
-        needed = Console(width=10_000).measure(table).maximum
-        Console(width=max(needed, len(title))).print(table)
+        print("\n".join([*([title] if title else []), *table(head, rows, left)]))
+
+
+def print_json(rows: Sequence[dict[str, object]]) -> None:
+    """A JSON list, one object a line: to be read by programs, and by people with `grep`."""
+    lines = ",\n ".join(json.dumps(row) for row in rows)
+    print(f"[{lines}]")
+
+
+def print_statuses(rows: Sequence[RunStatus], console: Console, format: str) -> None:
+    """Print `rows` as a table, markdown or JSON; a terminal's table has what fits its width."""
+    if format == "json":
+        print_json([row.as_json() for row in rows])
+    elif format == "md":
+        head = ["run", *(column.head for column in COLUMNS), "note"]
+        cells = [
+            [row.run_id, *(column.cell(row) for column in COLUMNS), _cell(note(row))]
+            for row in rows
+        ]
+        print_rows("", head, cells, format)
+    elif console.is_terminal:
+        console.print(status_text(rows, console.width))
+    else:
+        print("\n".join(line.text for line in status_lines(rows)))
+
+
+def _cell(text: str) -> str:
+    """`text` as it can stand in a markdown table."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def status_line(row: RunStatus) -> str:
-    """The same as a line of text."""
-    epoch, loss, top1, left = _cells(row)
+    """A run as a line of text."""
     parts = [f"{row.run_id}: {row.state}"]
-    if row.epoch is not None:
-        parts.append(f"epoch {epoch}, loss {loss}, val top-1 {top1} %")
-    if left != "–":
-        parts.append(f"{left} left")
-    if row.error:
-        parts.append(row.error.splitlines()[0])
+    if row.epochs is not None:
+        parts.append(f"epoch {row.epoch or 0}/{row.epochs}")
+    if row.loss is not None:
+        parts.append(f"loss {row.loss:.3f}")
+    if row.top1 is not None:
+        parts.append(f"val top-1 {row.top1:.1f} %")
+    if row.clips_per_second:
+        parts.append(f"{row.clips_per_second:.1f} clips/s")
+    if row.seconds_left is not None:
+        parts.append(f"{duration(row.seconds_left)} left")
+    if note(row):
+        parts.append(note(row).splitlines()[0])
     return ", ".join(parts)
-
-
-def _cells(row: RunStatus) -> tuple[str, str, str, str]:
-    return (
-        "–" if row.epoch is None else f"{row.epoch}/{row.epochs}",
-        "–" if row.loss is None else f"{row.loss:.3f}",
-        "–" if row.top1 is None else f"{row.top1:.1f}",
-        "–" if row.seconds_left is None else duration(row.seconds_left),
-    )
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `12 min`, `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def count_states(states: Sequence[State]) -> str:
-    """`6 runs: 4 finished, 1 running, 1 failed`; states without a run are left out."""
-    counts = [(state, sum(one is state for one in states)) for state in reversed(State)]
-    return f"{len(states)} runs: " + ", ".join(f"{n} {state}" for state, n in counts if n)

@@ -26,6 +26,7 @@ from experiments.files import (
     remove_all,
     write_text,
 )
+from experiments.finished import Finished, finished
 from experiments.lease import PREFIX, Lease, read_holder, stirs
 from experiments.leftovers import clear_abandoned
 from experiments.spec import RunSpec
@@ -143,7 +144,7 @@ class RunFolder:
 
     def state(self) -> State:
         """What the files say; a result that is cut or does not validate is no result."""
-        if self.read_result() is not None:
+        if finished(self.result) is not None:
             return State.FINISHED
         present = names(self.path)
         holder = read_holder(self.path, present)
@@ -176,6 +177,16 @@ class Ledger:
             return {folder.run_id: folder.state() for folder in folders}
         with ThreadPoolExecutor(AT_ONCE) as pool:
             found = pool.map(RunFolder.state, folders)
+    def finished(self) -> list[Finished]:
+        """Every finished run there is, in short."""
+        results = [folder.result for folder in self.folders()]
+        if is_local(self.out):
+            found = [finished(path) for path in results]
+        else:
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                found = list(pool.map(finished, results))
+        return [one for one in found if one is not None]
+
             return {folder.run_id: state for folder, state in zip(folders, found, strict=True)}
 
     def enter(self, specs: Sequence[RunSpec]) -> None:

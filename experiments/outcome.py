@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +17,9 @@ import pyarrow.parquet as pq
 import torch
 
 from experiments import provenance
+from experiments.attempts import read_attempts
 from experiments.datacheck import last_check
-from experiments.files import local_copy, write_whole
+from experiments.files import local_copy, read_bytes, write_whole
 from experiments.job import Job
 from experiments.ledger import RunFolder
 from experiments.lists import RunData
@@ -169,6 +171,7 @@ def _provenance(
         finished=finished.isoformat(timespec="seconds"),
         wall_seconds=seconds,
         gpu_hours=seconds / 3600 * ranks.world if cuda else 0.0,
+        **_attempts(job.folder),
         digests=data.digests | _weights_digests(job, start),
         readers=dict(sorted(Counter(readers.values()).items())),
         clips_replaced=fit.replaced,
@@ -178,6 +181,16 @@ def _provenance(
         videos_unreadable=len(causes),
         unreadable=tuple(f"{path}: {why}" for path, why in sorted(causes.items())),
     )
+
+
+def _attempts(folder: RunFolder) -> dict[str, Any]:
+    """What `tcclip status` shows of a finished run, so that it need not read its metrics."""
+    found = read_attempts(read_bytes(folder.metrics) or b"")
+    return {
+        "host": socket.gethostname(),
+        "attempts": found.count if found else None,
+        "clips_per_second": found.clips_per_second if found else None,
+    }
 
 
 def _data_checks(job: Job, data: RunData) -> dict[str, dict[str, int]]:

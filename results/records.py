@@ -84,6 +84,11 @@ class Provenance(Record):
     finished: str
     wall_seconds: float
     gpu_hours: float
+    #: Of the last attempt: its host (of rank 0) and training clips a second; how many there were.
+    #: None in results that are older than these fields, and where nothing was trained.
+    host: str | None = None
+    attempts: int | None = None
+    clips_per_second: float | None = None
     #: sha256 by name: annotation lists, label files, starting weights.
     digests: dict[str, str]
     #: Way of reading -> test videos read with it.

@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
 
 import protocols
 from experiments.cost import cost
 from experiments.errors import UserError
-from experiments.ledger import Ledger
 from experiments.plan import Grid, evaluations, expand
 from experiments.requests import check_search
 from tcclip.config import Execution, ModelConfig
@@ -203,10 +201,10 @@ TESTED = {
 
 
 @pytest.mark.parametrize("protocol", TESTED)
-def test_videos_and_steps_are_those_of_the_paper(protocol: str, tmp_path: Path) -> None:
+def test_videos_and_steps_are_those_of_the_paper(protocol: str) -> None:
     steps: dict[tuple[str, str], list[int | None]] = {}
     for spec in expand(Grid(protocol)):
-        one = cost(spec, Ledger(tmp_path))
+        one = cost(spec, {})
         assert one.eval_videos == TESTED[protocol][spec.key.dataset]
         steps.setdefault((protocol, spec.key.dataset), []).append(one.steps)
     for point, counts in steps.items():
@@ -214,7 +212,7 @@ def test_videos_and_steps_are_those_of_the_paper(protocol: str, tmp_path: Path) 
         assert counts == STEPS.get(point, [None])
 
 
-def test_a_list_at_hand_gives_its_steps(tmp_path: Path) -> None:
+def test_a_list_at_hand_gives_its_steps() -> None:
     (spec,) = expand(Grid("zero_shot"))
-    assert cost(spec, Ledger(tmp_path), train_videos=2560).steps == 10 * 10
-    assert cost(spec, Ledger(tmp_path), train_videos=2559).steps == 10 * 9
+    assert cost(spec, {}, train_videos=2560).steps == 10 * 10
+    assert cost(spec, {}, train_videos=2559).steps == 10 * 9

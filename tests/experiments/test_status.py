@@ -1,72 +1,248 @@
-"""Status from files alone, and how it is shown."""
+"""Status from files alone: what it says of every state, of old files, and of thousands of runs."""
 
-import io
 import json
+import shutil
+import time
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
+import pytest
 
-from experiments.display import count_states, duration, status_line, status_table
+from experiments import finished as memory
+from experiments.attempts import read_attempts
+from experiments.dryrun import dry_run
+from experiments.errors import UserError
+from experiments.files import location
 from experiments.lease import held
 from experiments.ledger import Ledger, RunFolder, State
-from experiments.status import TAIL_BYTES, RunStatus, run_status
+from experiments.plan import Grid, expand
+from experiments.roots import Roots
+from experiments.spec import RunSpec
+from experiments.status import RunStatus, run_status, statuses
+from experiments.statuscommands import states_named, status
+from tests.builders import PROVENANCE, make_result
+
+#: What the trainer says of an attempt: two GPUs, 64 clips a step.
+WHERE = {"host": "gpu7", "device": "NVIDIA A100-SXM4-80GB", "workers": 2, "global_batch": 64}
 
 
-def write_metrics(folder: RunFolder, steps: int) -> None:
-    folder.path.mkdir(parents=True)
-    records = [{"kind": "start", "step": 0, "epochs": 4, "total_steps": 40, "time": 0.0}]
-    for step in range(1, steps + 1):
-        epoch = (step - 1) // 10 + 1
-        records.append(
-            {"kind": "step", "epoch": epoch, "step": step, "loss": 1 / step, "lr": 1.0,
-             "lr_fast": 1.0, "time": float(step)}
-        )  # fmt: skip
-        if step % 10 == 0:
-            records.append({"kind": "epoch", "epoch": epoch, "step": step, "loss": 0.5, "time": 0,
-                            **({"top1": 10.0 + step} if epoch % 2 else {})})  # fmt: skip
-    folder.metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
-def test_progress_and_time_left_of_a_running_run(tmp_path: Path) -> None:
-    folder = Ledger(tmp_path).folder("run")
-    write_metrics(folder, 25)
-    with held(folder.path):
-        status = run_status(folder)
-    assert (status.state, status.epoch, status.epochs, status.step) == (State.RUNNING, 3, 4, 25)
-    assert status.top1 == 20.0, "the last validation, although epoch 2 had none"
-    assert status.seconds_left == 15.0
-
-
-def test_a_half_written_line_and_a_long_file_do_no_harm(tmp_path: Path) -> None:
-    folder = Ledger(tmp_path).folder("run")
-    write_metrics(folder, 2 * TAIL_BYTES // 80)
-    assert folder.metrics.stat().st_size > TAIL_BYTES
-    with folder.metrics.open("a") as file:
-        file.write('{"kind": "step", "ep')
-    status = run_status(folder)
-    assert status.state is State.STALE
-    assert status.step == 2 * TAIL_BYTES // 80
-    assert status.epochs == 4
-
-
-def test_the_table_shows_state_numbers_and_the_last_error() -> None:
-    rows = [
-        RunStatus("a-run", State.RUNNING, 3, 4, 25, 40, 0.25, 31.2, 100.0),
-        RunStatus("b-run", State.FAILED, error="ValueError: no"),
-        RunStatus("c-run", State.PLANNED),
+def attempt(
+    first: int, last: int, begin: float, where: dict[str, Any] = WHERE
+) -> list[dict[str, Any]]:
+    """Records of steps `first`+1 to `last`: a second each, 10 an epoch, validated in 5 more."""
+    records = [
+        {"kind": "start", "step": first, "epochs": 4, "total_steps": 40, **where, "time": begin}
     ]
-    console = Console(file=io.StringIO(), width=120)
-    console.print(status_table(rows))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    for part in ("3/4", "0.250", "31.2", "2 min", "ValueError: no", "1 running"):
-        assert part in text
-    assert status_line(rows[0]) == (
-        "a-run: running, epoch 3/4, loss 0.250, val top-1 31.2 %, 2 min left"
+    now = begin
+    for step in range(first + 1, last + 1):
+        epoch, now = (step - 1) // 10 + 1, now + 1
+        records.append(
+            {"kind": "step", "epoch": epoch, "step": step, "loss": 1 / step, "time": now}
+        )
+        if step % 10 == 0:
+            took, now = min(10, step - first), now + 5
+            top1 = {"top1": 10.0 + step} if epoch % 2 else {}
+            records.append({"kind": "epoch", "epoch": epoch, "step": step, "loss": 0.5,
+                            "train_seconds": took, **top1, "time": now})  # fmt: skip
+    return records
+
+
+def write_metrics(folder: RunFolder, *attempts: list[dict[str, Any]]) -> None:
+    Path(folder.path).mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(record) + "\n" for records in attempts for record in records]
+    Path(folder.metrics).write_text("".join(lines))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return Ledger(tmp_path).folder("zero_shot-k400-tc_clip-base-s0-0123456789")
+
+
+def test_a_running_run_says_where_how_far_how_fast_and_how_long(folder: RunFolder) -> None:
+    write_metrics(folder, attempt(0, 25, begin=1000.0))
+    with held(folder.path) as lease:
+        status = run_status(folder)
+        assert lease.number == 1
+    assert (status.state, status.epoch, status.epochs, status.step) == (State.RUNNING, 3, 4, 25)
+    assert (status.device, status.workers) == (WHERE["device"], 2)
+    assert status.node not in (None, "gpu7"), "the lease's host, not that of an attempt before"
+    assert status.top1 == 20.0, "the last validation, although epoch 2 had none"
+    assert status.clips_per_second == 64.0, "the 10 seconds of validation do not count"
+    assert status.seconds_left == pytest.approx(15 * 35 / 25), "here they do"
+    assert status.gpu_hours == pytest.approx(2 * 35 / 3600)
+    assert (status.attempts, status.since) == (1, 1000.0)
+
+
+def test_attempts_are_summed_and_the_last_one_is_shown(folder: RunFolder) -> None:
+    slow = {**WHERE, "host": "gpu9", "workers": 1, "global_batch": 32}
+    write_metrics(folder, attempt(0, 20, begin=1000.0), attempt(20, 24, begin=9000.0, where=slow))
+    folder.fail("RuntimeError", "RuntimeError: out of memory\nmore", "trace")
+    status = run_status(folder)
+    assert (status.state, status.attempts, status.node) == (State.FAILED, 2, "gpu9")
+    assert status.gpu_hours == pytest.approx((2 * 30 + 1 * 4) / 3600)
+    assert status.clips_per_second == 32.0
+    assert status.error == "RuntimeError: out of memory\nmore"
+    assert status.log == str(folder.log)
+    assert status.since == pytest.approx(time.time(), abs=60)
+    assert status.seconds_left is None, "nobody is at it"
+
+
+def test_a_run_that_fails_before_it_trains_has_attempts_too(folder: RunFolder) -> None:
+    for _ in range(3):
+        folder.fail("MissingData", "no videos", "trace")
+    assert (run_status(folder).attempts, run_status(folder).epochs) == (3, None)
+
+
+def test_a_cpu_costs_no_gpu_hours(folder: RunFolder) -> None:
+    write_metrics(folder, attempt(0, 5, begin=0.0, where={**WHERE, "device": "cpu"}))
+    assert run_status(folder).gpu_hours == 0.0
+
+
+def test_a_stale_run_says_since_when(folder: RunFolder) -> None:
+    write_metrics(folder, attempt(0, 12, begin=1000.0))
+    status = run_status(folder)
+    assert (status.state, status.since, status.node) == (State.STALE, 1017.0, "gpu7")
+    assert status.as_json()["since"] == "1970-01-01T00:16:57+00:00"
+
+
+def test_files_of_before_tell_what_they_can(folder: RunFolder) -> None:
+    write_metrics(folder, attempt(0, 25, begin=0.0, where={}))
+    status = run_status(folder)
+    assert (status.epoch, status.top1, status.attempts) == (3, 20.0, 1)
+    assert (status.node, status.device, status.gpu_hours, status.clips_per_second) == (None,) * 4
+
+
+def test_half_written_and_cut_lines_do_no_harm(folder: RunFolder) -> None:
+    records = attempt(0, 25, begin=0.0)
+    lines = [json.dumps(record) for record in records]
+    lines[5] = lines[5][:20] + lines[6]  # a full disk: the rest of a line never came
+    found = read_attempts(("\n".join(lines) + '\n{"kind": "step", "ep').encode())
+    assert found is not None
+    assert found.step is not None
+    assert (found.count, found.step["step"], found.clips_per_second) == (1, 25, 64.0)
+    assert read_attempts(b"") is None
+    assert read_attempts(b'{"kind": "start", "st') is None
+
+
+def test_a_run_that_vanishes_while_it_is_read_was_never_there(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_metrics(folder, attempt(0, 25, begin=0.0))
+    state = RunFolder.state
+
+    def vanishing(self: RunFolder) -> State:
+        found = state(self)
+        shutil.rmtree(Path(self.path))
+        return found
+
+    monkeypatch.setattr(RunFolder, "state", vanishing)
+    assert run_status(folder).attempts is None
+    assert statuses(Ledger(location(Path(folder.path).parents[1]))) == []
+
+
+@pytest.fixture
+def spec() -> RunSpec:
+    return expand(Grid("zero_shot", demo=True))[0]
+
+
+def test_a_finished_run_is_told_by_its_result_alone(tmp_path: Path, spec: RunSpec) -> None:
+    folder = Ledger(tmp_path).folder(spec.run_id)
+    Path(folder.path).mkdir(parents=True)
+    where = {"device": "NVIDIA H100", "world_size": 8, "gpu_hours": 12.5, "host": "n1",
+             "attempts": 3, "clips_per_second": 99.5}  # fmt: skip
+    result = make_result(spec, 61.5).model_copy(
+        update={"provenance": PROVENANCE.model_copy(update=where)}
     )
-    assert status_line(rows[1]) == "b-run: failed, ValueError: no"
+    Path(folder.result).write_text(result.model_dump_json())
+    assert run_status(folder) == RunStatus(
+        run_id=spec.run_id, state=State.FINISHED, node="n1", device="NVIDIA H100", workers=8,
+        epoch=1, epochs=1, clips_per_second=99.5, top1=61.5, gpu_hours=12.5, attempts=3,
+        since=1767225660.0,
+    )  # fmt: skip
 
 
-def test_counts_and_durations_read_well() -> None:
-    states = [State.FINISHED, State.FINISHED, State.STALE]
-    assert count_states(states) == "3 runs: 2 finished, 1 stale"
-    assert [duration(s) for s in (4.4, 120, 7200)] == ["4 s", "2 min", "2.0 h"]
+def test_a_result_that_changes_is_read_again_and_one_that_does_not_is_not(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Ledger(tmp_path).folder(spec.run_id)
+    Path(folder.path).mkdir(parents=True)
+    text = make_result(spec).model_dump_json()
+    reads: list[str] = []
+    read = memory.read_bytes
+    monkeypatch.setattr(memory, "read_bytes", lambda path: reads.append(str(path)) or read(path))
+    Path(folder.result).write_text(text)
+    assert [folder.state() for _ in range(3)] == [State.FINISHED] * 3
+    assert len(reads) == 1
+    Path(folder.result).write_text(text[:-1])
+    assert folder.state() is State.STALE, "cut by a byte"
+    Path(folder.result).write_text(text.replace('"protocol"', '"protocal"'))
+    assert folder.state() is State.STALE, "as long as before, and not valid"
+    Path(folder.result).write_text(text)
+    assert folder.state() is State.FINISHED
+
+
+def test_what_was_seen_is_remembered_and_never_believed_of_a_changed_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.preload.MANY", 4)
+    monkeypatch.setenv("TCCLIP_CACHE", str(tmp_path / "cache"))
+    specs = expand(Grid("zero_shot", demo=True, models=("clip",), seeds=tuple(range(8))))
+    ledger = Ledger(tmp_path / "out")
+    for one in specs:
+        Path(ledger.folder(one.run_id).path).mkdir(parents=True)
+        Path(ledger.folder(one.run_id).result).write_text(make_result(one).model_dump_json())
+
+    def look() -> tuple[int, int]:
+        """(finished runs, results that were read) by a process that begins anew."""
+        memory.seen.clear()
+        reads: list[str] = []
+        read = memory.read_bytes
+        with monkeypatch.context() as patch:
+            patch.setattr("experiments.preload.os.sched_getaffinity", lambda _: {0})
+            patch.setattr(memory, "read_bytes", lambda p: reads.append(str(p)) or read(p))
+            rows = status(ledger.out)
+        return sum(row.state is State.FINISHED for row in rows), len(reads)
+
+    assert look() == (8, 8)
+    assert look() == (8, 0)
+    first, second = (Path(ledger.folder(one.run_id).result) for one in specs[:2])
+    first.write_bytes(first.read_bytes()[:-20])
+    second.unlink()
+    assert look() == (6, 1)
+    assert [row.state for row in dry_run(specs, ledger.out, Roots(cache=tmp_path / "cache"))] == [
+        State.STALE, State.PLANNED, *[State.FINISHED] * 6
+    ]  # fmt: skip
+    (remembered,) = (tmp_path / "cache").glob("finished-*.json")
+    remembered.write_text(remembered.read_text()[:-30])
+    assert look() == (6, 7), "a damaged memory is none"
+
+
+def test_results_read_by_several_processes_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.preload.PART", 3)
+    monkeypatch.setenv("TCCLIP_CACHE", str(tmp_path / "cache"))
+    specs = expand(Grid("zero_shot", demo=True, models=("clip",), seeds=tuple(range(8))))
+    ledger = Ledger(tmp_path / "out")
+    for number, one in enumerate(specs):
+        Path(ledger.folder(one.run_id).path).mkdir(parents=True)
+        text = make_result(one).model_dump_json()
+        Path(ledger.folder(one.run_id).result).write_text(text if number % 2 else text[:50])
+    alone = status(ledger.out)
+    memory.seen.clear()
+    monkeypatch.setattr("experiments.preload.MANY", 4)
+    monkeypatch.setattr("experiments.preload.threading.active_count", lambda: 1)
+    assert status(ledger.out) == alone
+    assert [row.state for row in alone].count(State.FINISHED) == 4
+
+
+def test_runs_are_chosen_by_protocol_and_state(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for protocol in ("zero_shot", "few_shot"):
+        ledger.folder(f"{protocol}-a-0").fail("E", "m", "t")
+        write_metrics(ledger.folder(f"{protocol}-b-1"), attempt(0, 3, begin=0.0))
+    assert [row.run_id for row in status(tmp_path, "few_shot")] == ["few_shot-a-0", "few_shot-b-1"]
+    failed = status(tmp_path, "few_shot", states_named("failed, running"))
+    assert [row.run_id for row in failed] == ["few_shot-a-0"]
+    with pytest.raises(UserError, match="--state 'fialed'; known: planned, running"):
+        states_named("fialed")

@@ -1,0 +1,105 @@
+"""The attempts at a run, as its metrics tell them: a "start" record begins each one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """All attempts at a run, and how far the last one is. Times in epoch seconds.
+
+    `gpu_hours`: from each start to the last record before the next, 0 on a CPU. What an attempt
+    did after its last checkpoint is cut off by the next one, and not in here. None for what a file
+    does not tell: older ones have no host, device, workers or batch in their start records.
+    """
+
+    count: int
+    gpu_hours: float | None
+    start: Record
+    step: Record | None
+    validated: Record | None
+    clips_per_second: float | None
+    latest: float
+
+
+def read_attempts(metrics: bytes) -> Attempts | None:
+    """What a metrics.jsonl tells; None if nothing was begun. A half-written line is left out."""
+    whole = metrics[: metrics.rfind(b"\n") + 1]
+    starts = list(_records(whole, b"start"))
+    if not starts:
+        return None
+    begin, start = starts[-1]
+    present = whole[begin:]
+    ats = [at for at, _ in starts[1:]] + [len(whole)]
+    ends = [_last_time(whole[:at], one["time"]) for at, (_, one) in zip(ats, starts, strict=True)]
+    epochs = [record for _, record in _records(whole, b"epoch")]
+    return Attempts(
+        count=len(starts),
+        gpu_hours=_gpu_hours([record for _, record in starts], ends),
+        start=start,
+        step=_latest(whole, b"step"),
+        validated=next((one for one in reversed(epochs) if "top1" in one), None),
+        clips_per_second=_speed(start, present),
+        latest=ends[-1],
+    )
+
+
+def _records(data: bytes, kind: bytes) -> Iterator[tuple[int, Record]]:
+    """Where each record of a kind begins, and the record. Searching is faster than parsing all."""
+    mark = b'{"kind": "%s"' % kind  # as the journal begins them
+    at = data.find(mark)
+    while at >= 0:
+        record = _parse(data, at)
+        if record is not None:
+            yield at, record
+        at = data.find(mark, at + 1)
+
+
+def _latest(data: bytes, kind: bytes) -> Record | None:
+    at = data.rfind(b'{"kind": "%s"' % kind)
+    return None if at < 0 else _parse(data, at)
+
+
+def _last_time(data: bytes, otherwise: float) -> float:
+    """When the last of some whole lines was written."""
+    record = _parse(data, data.rfind(b"\n", 0, -1) + 1)
+    return otherwise if record is None else float(record["time"])
+
+
+def _parse(data: bytes, at: int) -> Record | None:
+    """The record in the line that begins at `at`; None for one that a full disk cut short."""
+    try:
+        record: Record = json.loads(data[at : data.find(b"\n", at)])
+    except ValueError:
+        return None
+    return record
+
+
+def _gpu_hours(starts: list[Record], ends: list[float]) -> float | None:
+    hours = 0.0
+    for start, end in zip(starts, ends, strict=True):
+        if "device" not in start:
+            return None
+        gpus = 0 if start["device"] == "cpu" else start["workers"]
+        hours += max(0.0, end - start["time"]) * gpus / 3600
+    return hours
+
+
+def _speed(start: Record, present: bytes) -> float | None:
+    """Training clips a second of the attempt that `start` began; validation is not counted."""
+    step = _latest(present, b"step")
+    if step is None or "global_batch" not in start:
+        return None
+    epochs = [record for _, record in _records(present, b"epoch")]
+    seconds = sum(epoch.get("train_seconds", 0.0) for epoch in epochs)
+    # Of an epoch that is not over: from the validation before it, or from the start.
+    if not epochs or epochs[-1]["step"] < step["step"]:
+        seconds += step["time"] - (epochs[-1] if epochs else start)["time"]
+    steps = step["step"] - start["step"]
+    return float(steps * start["global_batch"] / seconds) if seconds > 0 and steps > 0 else None

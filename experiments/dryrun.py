@@ -1,0 +1,84 @@
+"""`--dry-run`: the runs of a grid with their states, dependencies and costs; nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from experiments.cost import ASSUMPTION, Cost, cost, kind, measured_hours
+from experiments.display import print_json, print_rows
+from experiments.files import Location
+from experiments.ledger import Ledger, State
+from experiments.preload import remembered
+from experiments.roots import Roots
+from experiments.spec import RunSpec
+from experiments.statustable import count_states
+from results.records import RunKey
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One row of a dry run."""
+
+    run_id: str
+    state: State
+    after: str | None
+    cost: Cost
+    overrides: tuple[str, ...] = ()
+
+
+def dry_run(specs: Sequence[RunSpec], out: Location, roots: Roots) -> list[PlannedRun]:
+    """The rows of a grid. Runs that differ in their seed alone cost the same."""
+    ledger = Ledger(out)
+    with remembered([folder.result for folder in ledger.folders()], roots.cache):
+        states, measured = ledger.states(specs), measured_hours(ledger)
+    costs: dict[RunKey, Cost] = {}
+    rows = []
+    for spec in specs:
+        if kind(spec.key) not in costs:
+            costs[kind(spec.key)] = cost(spec, measured, _lines(spec, roots))
+        one = costs[kind(spec.key)]
+        rows.append(
+            PlannedRun(spec.run_id, states[spec.run_id], spec.parent, one, spec.key.overrides)
+        )
+    return rows
+
+
+def _lines(spec: RunSpec, roots: Roots) -> int | None:
+    """Videos of the training list if it is at hand; a list without a published length needs it."""
+    if spec.train_list.split.videos is not None or roots.annotations is None:
+        return None
+    path = roots.annotations / spec.train_list.split.annotations
+    if not path.is_file():
+        return None
+    with path.open() as file:
+        return sum(bool(line.strip()) for line in file)
+
+
+def print_plan(rows: Sequence[PlannedRun], format: str) -> None:
+    """Print a dry run as a table, markdown or JSON, with its totals."""
+    if format == "json":
+        print_json([asdict(row) for row in rows])
+        return
+    head = ["run", "state", "after", "train videos", "steps", "test videos", "GPU-h", "", "GB"]
+    cells = [_cells(row) for row in rows]
+    if any(row.overrides for row in rows):
+        head.append("settings")
+        for cell, row in zip(cells, rows, strict=True):
+            cell.append(" ".join(row.overrides))
+    print_rows(count_states([row.state for row in rows]), head, cells, format, left=3)
+    left = [row for row in rows if row.state is not State.FINISHED]
+    hours = [row.cost.gpu_hours for row in left]
+    known = sum(hour for hour in hours if hour is not None)
+    unknown = sum(hour is None for hour in hours)
+    disk = sum(row.cost.gigabytes for row in left)
+    more = f" (and {unknown} runs whose training list is not at hand)" if unknown else ""
+    print(f"left: {len(left)} runs, {known:.1f} GPU-hours{more}, {disk:.1f} GB\n{ASSUMPTION}")
+
+
+def _cells(row: PlannedRun) -> list[str]:
+    one = row.cost
+    hours = "–" if one.gpu_hours is None else f"{one.gpu_hours:.2f}"
+    counts = ["–" if n is None else str(n) for n in (one.videos, one.steps, one.eval_videos)]
+    after = "" if row.after is None else row.after.rpartition("-")[2]
+    return [row.run_id, str(row.state), after, *counts, hours, one.basis, f"{one.gigabytes:.1f}"]

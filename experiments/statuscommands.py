@@ -1,0 +1,49 @@
+"""What `tcclip status` does; imports no more than it needs, since it is asked often."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from contextlib import suppress
+
+from rich.console import Console
+
+from experiments.display import Display
+from experiments.errors import UserError
+from experiments.files import Location, names
+from experiments.ledger import Ledger, State
+from experiments.preload import remembered
+from experiments.status import RunStatus, only, statuses
+
+
+def status(
+    out: Location, protocol: str | None = None, states: Collection[State] | None = None
+) -> list[RunStatus]:
+    """The runs under `out`, of a protocol and in one of `states` if these are given."""
+    if "runs" not in names(out):
+        raise UserError(f"{out} holds no runs; give the folder of a sweep with --out")
+    ledger = Ledger(out)
+    with remembered([folder.result for folder in ledger.folders()]):
+        return only(statuses(ledger, protocol=protocol), states)
+
+
+def states_named(text: str | None) -> frozenset[State] | None:
+    """`"running,failed"` as states; UserError naming the ones there are."""
+    if text is None:
+        return None
+    named = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [name for name in named if name not in set(State)]
+    if unknown or not named:
+        raise UserError(f"--state {text!r}; known: {', '.join(State)}")
+    return frozenset(State(name) for name in named)
+
+
+def watch_status(
+    out: Location, console: Console, protocol: str | None, states: Collection[State] | None
+) -> None:
+    """Show the runs of `out` as they change, until interrupted with Ctrl-C."""
+    with (
+        suppress(KeyboardInterrupt),
+        Display(Ledger(out), None, console, protocol=protocol, states=states),
+    ):
+        threading.Event().wait()

@@ -1,0 +1,169 @@
+"""What 10,000 runs cost the commands that only look: status and planning.
+
+    python -m tests.benchmarks.overhead_bench [runs]
+
+Each line is seconds of wall clock, and its ratio to reading the bytes of every result.json in the
+same process (commands: process start included). Expected on 2 CPU cores: under 2 s a command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import protocols
+from experiments.dryrun import dry_run
+from experiments.lease import held
+from experiments.ledger import Ledger, RunFolder, State
+from experiments.plan import Grid, expand
+from experiments.roots import Roots
+from experiments.spec import RunSpec
+from experiments.status import statuses
+from results.records import Result
+from tests.builders import PROVENANCE, make_result
+from tests.results.builder import measurements
+
+COMMAND = Path(sys.executable).with_name("tcclip")
+#: Of every hundred runs: how many are at work, died, failed or were not begun.
+RUNNING, STALE, FAILED, PLANNED = 1, 1, 2, 1
+#: Steps an unfinished run has written down, and the epochs they make.
+STEPS, STEPS_PER_EPOCH = 2000, 100
+REPEATS = 1
+
+
+def write_folders(out: Path, specs: Sequence[RunSpec]) -> None:
+    """A folder for each of `specs`, most of them finished with a result of real size."""
+    metrics = metrics_text(STEPS)
+    for number, spec in enumerate(specs):
+        folder = Ledger(out).folder(spec.run_id)
+        folder.path.mkdir(parents=True)
+        (folder.path / "spec.json").write_text(
+            json.dumps({"run_id": spec.run_id, **spec.model_dump(mode="json")}, indent=1)
+        )
+        place = number % 100
+        if place < RUNNING + STALE + FAILED:
+            (folder.path / "metrics.jsonl").write_text(metrics)
+            if place < RUNNING:
+                _take(folder)
+            elif place >= RUNNING + STALE:
+                folder.fail("RuntimeError", "RuntimeError: CUDA out of memory", "Traceback ...")
+        elif place >= RUNNING + STALE + FAILED + PLANNED:
+            (folder.path / "metrics.jsonl").write_text(metrics)
+            (folder.path / "result.json").write_text(_result(spec).model_dump_json(indent=1))
+
+
+def _result(spec: RunSpec) -> Result:
+    protocol = protocols.get(spec.key.protocol)
+    digests = {f"datasets_splits/some_splits/list{i}.txt": f"{i:064x}" for i in range(10)}
+    return make_result(spec).model_copy(
+        update={
+            "measurements": measurements(protocol, spec.key, lambda *_: 50.0),
+            "provenance": PROVENANCE.model_copy(
+                update={"digests": digests, "gpu_hours": 4.0, "device": "NVIDIA A100"}
+            ),
+        }
+    )
+
+
+def _take(folder: RunFolder) -> None:
+    """A lease of this process, as a run at work has it, without the thread that renews it."""
+    with held(folder.path):
+        kept = {path: path.read_bytes() for path in folder.path.glob("lease-*")}
+    for path, data in kept.items():
+        path.write_bytes(data)
+
+
+def metrics_text(steps: int) -> str:
+    """The metrics.jsonl of a run that is `steps` steps far."""
+    start = {"kind": "start", "step": 0, "epochs": 30, "total_steps": 3000, "host": "node",
+             "device": "cpu", "workers": 2, "global_batch": 256, "time": 0.0}  # fmt: skip
+    records = [start]
+    for step in range(1, steps + 1):
+        epoch = (step - 1) // STEPS_PER_EPOCH + 1
+        records.append(
+            {"kind": "step", "epoch": epoch, "step": step, "loss": 1.234567890123, "lr": 8e-06,
+             "lr_fast": 8e-05, "time": float(step)}
+        )  # fmt: skip
+        if step % STEPS_PER_EPOCH == 0:
+            records.append(
+                {"kind": "epoch", "epoch": epoch, "step": step, "loss": 1.2, "replaced": 0,
+                 "top1": 50.0, "top5": 75.0, "videos": 1000, "train_seconds": 99.0,
+                 "time": float(step)}
+            )  # fmt: skip
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def read_all(out: Path) -> int:
+    """The baseline: the bytes of every result.json there is, in one process and one thread."""
+    total = 0
+    for path in (out / "runs").iterdir():
+        try:
+            total += len((path / "result.json").read_bytes())
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def best(action: Callable[[], object]) -> float:
+    """The shortest of a few times, in seconds."""
+    times = []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def command(*arguments: str) -> Callable[[], object]:
+    """`tcclip ARGUMENTS` as a process of its own; CalledProcessError if it fails."""
+    return lambda: subprocess.run(
+        [str(COMMAND), *arguments], check=True, stdout=subprocess.DEVNULL, cwd=tempfile.gettempdir()
+    )
+
+
+def main() -> None:
+    """Make the folders, then time every way of looking at them."""
+    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    grid = Grid("zero_shot", seeds=tuple(range(runs)))
+    specs = expand(grid)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        write_folders(out, specs)
+        ledger, seeds = Ledger(out), ",".join(map(str, range(runs)))
+        wide = Grid(
+            "few_shot",
+            models=("tc_clip", "vifi_clip"),
+            variants=("base", "llm", "pretrained"),
+            seeds=tuple(range(max(1, runs // 60))),
+        )
+        states = ledger.states(specs)
+        assert sum(state is State.FINISHED for state in states.values()) >= 0.9 * runs
+        print(f"{runs} runs, {read_all(out) / 1e6:.0f} MB of results, {os.cpu_count()} CPUs")
+        base = best(lambda: read_all(out))
+        for name, action in (
+            ("reading every result.json", lambda: read_all(out)),
+            (f"expand: {len(specs)} zero_shot runs", lambda: expand(grid)),
+            (f"expand: {len(expand(wide))} few_shot runs", lambda: expand(wide)),
+            ("states()", lambda: Ledger(out).states(specs)),
+            ("statuses()", lambda: statuses(Ledger(out))),
+            ("dry_run()", lambda: dry_run(specs, out, Roots(cache=out))),
+            ("tcclip --help", command("--help")),
+            ("tcclip status", command("status", "--out", folder)),
+            ("tcclip status --format json", command("status", "--out", folder, "--format", "json")),
+            (
+                "tcclip sweep zero_shot --dry-run",
+                command("sweep", "zero_shot", "--seeds", seeds, "--dry-run", "--out", folder),
+            ),
+        ):
+            seconds = best(action)
+            print(f"{name:36s} {seconds:7.2f} s {seconds / base:7.1f} x reading", flush=True)
+
+
+if __name__ == "__main__":
+    main()
