@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 
 import boto3
@@ -11,27 +12,40 @@ import s3fs
 
 from experiments.doctor import folders
 from tests.experiments.doctor.network import closed_port
-from tests.object_store import post, s3_server, use
+from tests.experiments.s3 import environment, serving
 
 #: What lets a user see a bucket and its objects, and no more.
 READ = ["s3:ListBucket", "s3:HeadBucket", "s3:GetBucketLocation", "s3:GetObject"]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with s3_server(closed_port()) as address:
-        yield address
+def server() -> Iterator[int]:
+    with serving() as port:
+        yield port
 
 
 @pytest.fixture
-def store(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def store(server: int, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of a store with an empty bucket called bucket, on which all may do all."""
-    use(monkeypatch, server)
-    post(server, "reset-auth", "inf")
-    post(server, "reset")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name, value in environment(server).items():
+        monkeypatch.setenv(name, value)
+    address = f"http://127.0.0.1:{server}"
+    post(address, "reset-auth", "inf")
+    post(address, "reset")
     s3fs.S3FileSystem.clear_instance_cache()
     boto3.client("s3").create_bucket(Bucket="bucket")
-    return server
+    return address
+
+
+def post(address: str, command: str, text: str = "") -> None:
+    """One of moto's own commands: `reset`, or `reset-auth` with the calls that need no rights."""
+    request = urllib.request.Request(
+        f"{address}/moto-api/{command}", data=text.encode(), headers={"Content-Type": "text/plain"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        answer.read()
 
 
 def test_a_store_that_is_well(store: str) -> None:
@@ -78,7 +92,6 @@ def test_wrong_credentials_and_too_few_rights(store: str, monkeypatch: pytest.Mo
 
 def test_a_store_that_is_down(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed_port()}")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()
     finding = folders.output("s3://bucket/out")
     assert finding.ok is False
@@ -88,6 +101,7 @@ def test_a_store_that_is_down(store: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_package_that_is_missing() -> None:
     code = """
 import sys
+import urllib.request
 sys.modules["s3fs"] = None
 from experiments.doctor import folders
 finding = folders.output("s3://bucket/out")
