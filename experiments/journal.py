@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -162,7 +163,10 @@ def _load(folder: RunFolder) -> dict[str, Any] | None:
         return None
     except OutputUnusable:  # a store out of reach damages nothing
         raise
-    except _UNREADABLE as error:
+    except (*_UNREADABLE, OSError) as error:
+        # A cut file makes torch seek to before its beginning; other errors are the disk's.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise CheckpointDamaged(
             f"{folder.last} cannot be read ({type(error).__name__}: {str(error)[:200]}), so the "
             f"run cannot go on from it; restore the file, or start this run again with "
