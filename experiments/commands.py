@@ -17,7 +17,6 @@ from experiments.errors import UserError
 from experiments.executor import Executor, make_executor
 from experiments.files import Location, exists, is_local, remove
 from experiments.ledger import Ledger
-from experiments.loop import Policy
 from experiments.roots import Roots
 from experiments.spec import RunSpec
 from experiments.sweep import Summary, forget, outstanding
