@@ -171,12 +171,6 @@ class Ledger:
         """Every run folder there is, by name."""
         return [self.folder(name) for name in folder_names(self.out / "runs")]
 
-    def states(self, specs: Sequence[RunSpec]) -> dict[str, State]:
-        folders = [self.folder(spec.run_id) for spec in specs]
-        if is_local(self.out):
-            return {folder.run_id: folder.state() for folder in folders}
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            found = pool.map(RunFolder.state, folders)
     def finished(self) -> list[Finished]:
         """Every finished run there is, in short."""
         results = [folder.result for folder in self.folders()]
@@ -187,6 +181,12 @@ class Ledger:
                 found = list(pool.map(finished, results))
         return [one for one in found if one is not None]
 
+    def states(self, specs: Sequence[RunSpec]) -> dict[str, State]:
+        folders = [self.folder(spec.run_id) for spec in specs]
+        if is_local(self.out):
+            return {folder.run_id: folder.state() for folder in folders}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            found = pool.map(RunFolder.state, folders)
             return {folder.run_id: state for folder, state in zip(folders, found, strict=True)}
 
     def enter(self, specs: Sequence[RunSpec]) -> None:
