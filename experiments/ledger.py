@@ -86,6 +86,11 @@ class RunFolder:
     def stopped(self) -> Location:
         return self.path / "stopped.json"
 
+    @property
+    def pause(self) -> Location:
+        """There while the run is asked to save a checkpoint and end."""
+        return self.path / "pause"
+
     def best_of(self, epoch: int) -> Location:
         """The weights after `epoch`, kept while they are the best ones."""
         return self.path / "checkpoints" / f"{BEST}{epoch:04d}.safetensors"
