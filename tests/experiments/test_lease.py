@@ -150,3 +150,36 @@ def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
         process.join()
     assert sorted(process.exitcode or 0 for process in processes) == [0, 1, 1, 1, 1, 1]
     assert [path.name for path in tmp_path.iterdir()] == ["lease-000002.json"]
+
+
+def test_who_meets_a_vanishing_lease_looks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere(tmp_path, 0, 0.0)
+    real = leases.read_bytes
+
+    def replaced(path: Path) -> bytes | None:
+        monkeypatch.setattr(leases, "read_bytes", real)
+        path.rename(path.with_name("lease-000002.json"))  # between the listing and the reading
+        return real(path)
+
+    monkeypatch.setattr(leases, "read_bytes", replaced)
+    holder = read_holder(tmp_path)
+    assert holder is not None
+    assert holder.owner == "o", "and not nobody"
+
+
+def test_who_made_a_lower_number_stands_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = leases.create_text
+
+    def slow(path: Path, text: str) -> bool:
+        elsewhere(tmp_path, 0, 0.0)  # took over, made number 2 and removed number 1
+        (tmp_path / "lease-000001.json").rename(tmp_path / "lease-000002.json")
+        return real(path, text)
+
+    monkeypatch.setattr(leases, "create_text", slow)
+    with pytest.raises(LeaseHeld, match="node7 pid 1 was quicker"), held(tmp_path):
+        pass
+    assert [path.name for path in lease_files(tmp_path)] == ["lease-000002.json"]

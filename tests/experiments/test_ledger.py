@@ -1,11 +1,14 @@
 """Run folders: what state a run is in, and who may work on it."""
 
+import json
+import time
 from pathlib import Path
 
 import pytest
 
+from experiments import lease as leases
 from experiments.errors import OutputUnusable
-from experiments.files import write_text, write_whole
+from experiments.files import exists, write_text, write_whole
 from experiments.lease import held
 from experiments.ledger import Ledger, State
 from experiments.plan import Grid, expand
@@ -67,6 +70,38 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path, spec: RunSpec) -
     (tmp_path / "runs").write_text("")
     with pytest.raises(OutputUnusable, match="choose another folder with --out"):
         Ledger(tmp_path).enter([spec])
+
+
+@pytest.mark.parametrize("beats", [True, False])
+def test_a_run_elsewhere_is_watched_before_it_is_deleted(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch, beats: bool
+) -> None:
+    monkeypatch.setattr(leases, "HEARTBEAT", 0.02)
+    ledger = Ledger(tmp_path)
+    ledger.enter([spec])
+    path = ledger.folder(spec.run_id).path
+    # Its clock is two hours behind: at one look it seems dead.
+    holder = {"owner": "o", "number": 1, "host": "node7", "place": "p", "pid": 1, "started": 0.0}
+    text = json.dumps({**holder, "beat": 0, "heartbeat": time.time() - 7200})
+    write_text(path / "lease-000001.json", text)
+    looked: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looked.append(seconds)
+        if beats and len(looked) == 3:
+            write_text(path / "lease-000001.json", text.replace('"beat": 0', '"beat": 1'))
+        real(seconds)
+
+    real = time.sleep
+    monkeypatch.setattr(leases.time, "sleep", sleep)
+    if beats:
+        with pytest.raises(OutputUnusable, match="is held by node7 pid 1; stop it before a rerun"):
+            ledger.forget(spec.run_id)
+        assert exists(ledger.folder(spec.run_id).spec)
+    else:
+        ledger.forget(spec.run_id)
+        assert not exists(path)
+    assert len(looked) >= 3
 
 
 def test_a_running_run_is_not_deleted(tmp_path: Path, spec: RunSpec) -> None:

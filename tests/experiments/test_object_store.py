@@ -19,16 +19,27 @@ from upath import UPath
 import cli
 from experiments import commands, growing, tracking
 from experiments.errors import CheckpointDamaged, OutputUnusable, UserError
-from experiments.files import Location, create_text, location, names, reached, write_text
+from experiments.files import (
+    Location,
+    create_text,
+    local_copy,
+    location,
+    names,
+    reached,
+    write_text,
+)
+from experiments.job import Job
 from experiments.journal import RunJournal
 from experiments.lease import held, lease_files, read_holder
 from experiments.ledger import Ledger, State
+from experiments.roots import Roots
 from experiments.spec import RunSpec
 from experiments.sweep import forget
 from results.report import report
 from tcclip.model import Model, build_model
+from tcclip.model.checkpoints import read_state
 from tests.experiments.s3 import ROOT, Gate, answers, environment, free_port, python, serving
-from tests.experiments.sweeping import SETTINGS, numbers, run_sweep, small_specs
+from tests.experiments.sweeping import EXECUTION, SETTINGS, numbers, run_sweep, small_specs
 
 Bucket = Callable[[], Location]
 
@@ -97,6 +108,21 @@ def test_a_killed_sweep_goes_on_to_the_numbers_of_a_local_one(
     assert steps == sorted(steps)
     assert {name for name in files_of(there.path) if "tmp" not in name} == files_of(here.path)
     assert there.best.read_bytes() == here.best.read_bytes()
+
+
+def test_a_child_starts_from_its_parents_selected_weights(
+    swept: tuple[Location, RunSpec], model: Model, tmp_path: Path
+) -> None:
+    out, spec = swept
+    child = spec.model_copy(update={"parent": spec.run_id})
+    job = Job(spec=child, out=out, roots=Roots(cache=tmp_path), execution=EXECUTION)
+    path = Job.model_validate_json(job.model_dump_json()).initial_weights
+    assert path is not None
+    with local_copy(path) as copy:
+        kept = read_state(copy)
+    assert str(path).startswith("s3://")
+    assert kept.keys() == model.state_dict().keys()
+    assert not copy.exists(), "the copy goes with its use"
 
 
 def files_of(folder: Location) -> set[str]:
