@@ -68,7 +68,6 @@ def test_locations_are_absolute_and_travel_as_text(
     monkeypatch.chdir(tmp_path)
     assert location("out") == tmp_path / "out"
     assert location((tmp_path / "my out").as_uri()) == tmp_path / "my out"
-    roots = Roots(cache=tmp_path)
     for out in (tmp_path, location("memory://bucket/out")):
         job = Job(
             spec=small_specs()[0], out=out, roots=Roots(cache=tmp_path), execution=Execution()
