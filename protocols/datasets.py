@@ -288,10 +288,3 @@ MOVING_SHAPES = Dataset(
 DATASETS: dict[str, Dataset] = {
     dataset.name: dataset for dataset in (K400, K600, HMDB51, UCF101, SSV2, MOVING_SHAPES)
 }
-
-
-def dataset(name: str) -> Dataset:
-    """The data set called `name`; ValueError naming the known ones."""
-    if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
-    return DATASETS[name]

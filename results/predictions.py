@@ -39,15 +39,10 @@ class Predictions:
         return np.where(self.readable, best, -1)
 
     def correct(self, k: int = 1) -> NDArray[np.bool_]:
-        """Whether the label is among the `k` best of each video, ties by class id."""
-        import numpy as np
+        """Whether the label is among the `k` best of each video (see `ranking.correct`)."""
+        from tcclip.ranking import correct
 
-        wanted = self.labels[:, None]
-        own = np.take_along_axis(self.scores, wanted, axis=1)
-        before = np.arange(self.scores.shape[1])[None] < wanted
-        rank = ((self.scores > own) | ((self.scores == own) & before)).sum(axis=1)
-        right: NDArray[np.bool_] = (rank < k) & self.readable
-        return right
+        return correct(self.scores, self.labels, self.readable, k)
 
     def name(self, label: int) -> str:
         """A class as it is printed."""

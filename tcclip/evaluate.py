@@ -17,6 +17,7 @@ from tcclip.data.loader import EvalBatch, EvalLoader
 from tcclip.data.transforms import normalise
 from tcclip.distributed import Ranks
 from tcclip.model import Model
+from tcclip.ranking import correct
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,8 @@ class Scores:
     readers: dict[str, str] = field(default_factory=dict)
 
     def top(self, k: int, labels: Sequence[int]) -> float:
-        """Percent of all videos whose label is among the k best; an unreadable one is wrong.
-
-        Equal scores are ordered by class id, lowest first, so that the number is determined.
-        """
-        wanted = np.asarray(labels)[:, None]
-        own = np.take_along_axis(self.values, wanted, axis=1)
-        before = np.arange(self.values.shape[1])[None] < wanted
-        rank = ((self.values > own) | ((self.values == own) & before)).sum(axis=1)
-        return float(100.0 * ((rank < k) & self.readable).mean())
+        """Percent of all videos whose label is among the k best (see `ranking.correct`)."""
+        return float(100.0 * correct(self.values, np.asarray(labels), self.readable, k).mean())
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Shapes: b videos, v views, T frames, S pixels a side. Videos are uint8, not yet 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +15,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from tcclip.data.clips import EvalClip, EvalClips, TrainClip, TrainClips, TrainKey
 from tcclip.data.draws import draws
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ class TrainLoader:
                 f"{group}, and {global_batch} of {world} x {load_batch}"
             )
         self.load_batch = load_batch
+        self._named: set[str] = set()
         self._steps = _Steps(len(clips), seed, global_batch, load_batch, rank, world)
         self._loader: DataLoader[Any] = DataLoader(
             clips,
@@ -133,7 +137,16 @@ class TrainLoader:
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Chunks of each step of `epoch` from `start_step` on: G / (world * load_batch) a step."""
         self._steps.epoch, self._steps.start = epoch, start_step
-        yield from self._loader
+        for batch in self._loader:
+            self._name_replaced(batch)
+            yield batch
+
+    def _name_replaced(self, batch: Batch) -> None:
+        """Each unreadable video once: it is drawn in every epoch."""
+        for path, cause in batch.causes.items():
+            if path not in self._named:
+                log.warning("another training video stands in for %s: %s", path, cause)
+            self._named.add(path)
 
 
 def _worker_options(workers: int) -> dict[str, Any]:

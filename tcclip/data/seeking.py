@@ -16,10 +16,6 @@ import numpy as np
 from tcclip.data.forward import DecodingError, Frames
 
 
-class _Ended(Exception):
-    """No further frame."""
-
-
 def available() -> bool:
     """Whether decord is installed: it is made for few platforms."""
     return importlib.util.find_spec("decord") is not None

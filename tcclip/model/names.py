@@ -48,35 +48,11 @@ def from_openai(name: str) -> str:
     )
 
 
-def to_openai(name: str) -> str:
-    """The inverse of `from_openai`, for names that CLIP has."""
-    name = name.replace(".blocks.", ".transformer.resblocks.")
-    return re.sub(r"^vision\.", "visual.", name).removeprefix("text.")
-
-
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A published state dict under our names, "module." and the rebuilt buffers left out."""
     plain = {name.removeprefix("module."): x for name, x in state.items()}
     named = {_ours(name): x for name, x in plain.items() if name not in REBUILT}
     return _pack(named)
-
-
-def to_published(state: Mapping[str, Tensor], *, split: bool) -> dict[str, Tensor]:
-    """Our state dict under the published names; `split` Q, K and V of the vision layers.
-
-    The token embedding, which published checkpoints do not hold, is left out.
-    """
-    result = {}
-    for name, x in state.items():
-        if name == TOKEN_EMBEDDING:
-            continue
-        packed = re.fullmatch(r"(vision\..*\.attn\.)in_proj_(weight|bias)", name)
-        if split and packed:
-            for part, rows in zip("qkv", x.chunk(3), strict=True):
-                result[_published(f"{packed[1]}{part}_proj.{packed[2]}")] = rows
-        else:
-            result[_published(name)] = x
-    return result
 
 
 def _ours(name: str) -> str:
@@ -86,15 +62,6 @@ def _ours(name: str) -> str:
     name = name.replace("transformer.resblocks.", "blocks.")
     name = name.replace(".attn.local_global_bias_table", ".bias_table")
     return re.sub(r"^image_encoder\.", "vision.", re.sub(r"^text_encoder\.", "text.", name))
-
-
-def _published(name: str) -> str:
-    if name == "text.prompt_vectors":
-        return "prompt_learner.ctx"
-    name = name.replace("text.prompters.", "text_encoder.prompt_generation_layer.")
-    name = name.replace(".blocks.", ".transformer.resblocks.")
-    name = name.replace(".bias_table", ".attn.local_global_bias_table")
-    return re.sub(r"^vision\.", "image_encoder.", re.sub(r"^text\.", "text_encoder.", name))
 
 
 def _pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

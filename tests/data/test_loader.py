@@ -142,6 +142,15 @@ def test_an_unreadable_training_video_is_replaced_and_counted(shapes: Path) -> N
     assert all(map(_equal, batches[0], batches[2]))
 
 
+def test_an_unreadable_training_video_is_named_once(
+    shapes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = [*read_list(shapes / "splits" / "train.txt")[:15], Item("gone.mp4", 5)]
+    loader = _loader(_train_clips(shapes, items), 0)
+    assert sum(batch.replaced for epoch in range(2) for batch in loader.epoch(epoch)) == 2
+    assert caplog.messages == ["another training video stands in for gone.mp4: no such file"]
+
+
 def test_replacements_carry_their_own_label(shapes: Path) -> None:
     items = [Item("gone.mp4", 5), read_list(shapes / "splits" / "train.txt")[0]]
     clip = _train_clips(shapes, items)[TrainKey(0, 0, 0)]

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tcclip.model import Model, Output, create_model
-from tcclip.model.names import to_published
 from tests.golden import seeding
+from tests.model.published import to_published
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODELS: dict[str, Any] = {"tcclip": "tc_clip", "vificlip": "vifi_clip", "clip": "clip"}

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from protocols.datasets import dataset
+from protocols.datasets import DATASETS
 from protocols.protocol import Protocol
 from results.records import Failure, Measurement, Provenance, Result, RunKey, Selection
 
@@ -57,7 +57,7 @@ def measurements(
     both = ("raw", "ensembled") if protocol.ensemble_weight is not None else ("raw",)
     found = []
     for suite in (protocol.point_suite(one, of.dataset) for one in protocol.suites):
-        data = dataset(suite.dataset)
+        data = DATASETS[suite.dataset]
         for split in suite.splits:
             classes = data.labels(data.split(split).labels).classes
             for checkpoint in ("best", "last"):

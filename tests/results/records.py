@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import protocols
-from protocols.datasets import dataset
+from protocols.datasets import DATASETS
 from protocols.protocol import Protocol
 from results.published import published
 from results.records import RunKey
@@ -62,7 +62,7 @@ def keys(protocol: Protocol) -> Iterator[RunKey]:
 
 
 def _defined(variant: str, name: str) -> bool:
-    return variant != "llm" or any(one.llm for one in dataset(name).label_sets)
+    return variant != "llm" or any(one.llm for one in DATASETS[name].label_sets)
 
 
 def _write(out: Path, protocol: Protocol, of: RunKey) -> None:

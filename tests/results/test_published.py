@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import protocols
-from protocols.datasets import dataset
+from protocols.datasets import DATASETS
 from protocols.protocol import Protocol
 from results.published import PublishedNumber, published
 from results.records import Result, RunKey
@@ -57,7 +57,7 @@ def _keys(protocol: Protocol, model: str, variant: str, figures: object) -> Iter
     for trained_on in protocol.datasets:
         if (variant, trained_on) in protocol.undefined:
             continue
-        if variant == "llm" and all(one.llm is None for one in dataset(trained_on).label_sets):
+        if variant == "llm" and all(one.llm is None for one in DATASETS[trained_on].label_sets):
             continue
         for point in protocol.axis_values or (None,):
             axis = {protocol.axis: point} if protocol.axis else {}
