@@ -66,6 +66,12 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ExecutorName = Annotated[str, typer.Option("--executor", help="ray or local (this process).")]
 Address = Annotated[str | None, typer.Option(help="An existing Ray cluster.")]
 MaxConcurrent = Annotated[int | None, typer.Option(min=1, help="Runs at once, at most.")]
+Retries = Annotated[
+    int, typer.Option(min=0, help="Further attempts at a run that failed, where they may help.")
+]
+FailFast = Annotated[
+    bool, typer.Option("--fail-fast", help="End with the first run that failed for good.")
+]
 MaxUnreadable = Annotated[float, typer.Option(help="Share of videos that may be unreadable.")]
 Format = Annotated[str, typer.Option("--format", help="terminal, md, json; report: also others.")]
 
@@ -101,6 +107,8 @@ def sweep(
     executor: ExecutorName = "ray",
     address: Address = None,
     max_concurrent: MaxConcurrent = None,
+    retries: Retries = 2,
+    fail_fast: FailFast = False,
     max_unreadable: MaxUnreadable = 0.005,
     rerun: Annotated[str | None, typer.Option(help="failed, all, or a run id pattern.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the grid, run nothing.")] = False,
@@ -150,6 +158,7 @@ def sweep(
     _run(
         grid.protocol, specs, demo=demo, out=folder, roots=roots, execution=execution,
         executor=executor, address=address, max_concurrent=max_concurrent, rerun=rerun,
+        retries=retries, fail_fast=fail_fast,
         checkpoint=init_checkpoint.absolute() if init_checkpoint else None,
         halving=bool(search), format=format,
     )  # fmt: skip
@@ -181,6 +190,8 @@ def evaluate(
     executor: ExecutorName = "ray",
     address: Address = None,
     max_concurrent: MaxConcurrent = None,
+    retries: Retries = 2,
+    fail_fast: FailFast = False,
     max_unreadable: MaxUnreadable = 0.005,
     rerun: Annotated[str | None, typer.Option(help="failed, all, or a run id pattern.")] = None,
     format: Format = "terminal",
@@ -215,6 +226,7 @@ def evaluate(
     _run(
         grid.protocol, specs, demo=demo, out=_out(out, demo), roots=roots, execution=execution,
         executor=executor, address=address, max_concurrent=max_concurrent, rerun=rerun,
+        retries=retries, fail_fast=fail_fast,
         checkpoint=path, halving=False, format=format,
     )  # fmt: skip
 
@@ -439,21 +451,30 @@ def _run(
     demo: bool,
     out: Location,
     format: str,
+    retries: int,
+    fail_fast: bool,
     **options: Any,
 ) -> None:
-    """Compute `specs`, name what failed, print the protocol's table, exit with the outcome."""
+    """Compute `specs`, print the protocol's table, say what is left, exit with the outcome."""
     from rich.console import Console
 
     from experiments import commands
+    from experiments.ending import ending
+    from experiments.loop import Policy
 
     console = Console(stderr=True)
-    summary = commands.sweep(specs, out=out, console=console, **options)
-    for run_id, cause in summary.failed.items():
-        log = out / "runs" / run_id / "run.log"
-        console.print(f"failed: {run_id}\n  {cause}\n  log: {log}", style="red", highlight=False)
+    policy = Policy(retries=retries, fail_fast=fail_fast)
+    summary = commands.sweep(specs, out=out, console=console, policy=policy, **options)
+    lines = ending(summary, out, sys.argv[1:])
+    for line in lines if summary.exit_code > 1 else ():  # who stops a sweep wants no table
+        console.print(line, highlight=False, soft_wrap=True)
+    if summary.exit_code > 1:
+        raise typer.Exit(summary.exit_code)
     with commands.keeping_report(out, specs, console) as (folder, links):
         _print_report(protocol, [_source(out)], demo, format, write=folder, links=links)
     console.print(f"MLflow: tcclip ui --out {out}  ->  http://127.0.0.1:5000", highlight=False)
+    for line in lines:
+        console.print(line, style="red", highlight=False, soft_wrap=True)
     raise typer.Exit(summary.exit_code)
 
 

@@ -17,6 +17,7 @@ from experiments.errors import UserError
 from experiments.executor import Executor, make_executor
 from experiments.files import Location, exists, is_local, remove
 from experiments.ledger import Ledger
+from experiments.loop import Policy
 from experiments.roots import Roots
 from experiments.spec import RunSpec
 from experiments.sweep import Summary, forget, outstanding
@@ -37,11 +38,12 @@ def sweep(
     console: Console,
     checkpoint: Path | None = None,
     halving: bool = False,
+    policy: Policy | None = None,
 ) -> Summary:
     """Compute what is missing of `specs`, shown on `console` and mirrored to MLflow.
 
     `checkpoint`: the file that runs with a `RunSpec.checkpoint` start from. `halving`: let ASHA
-    stop the trials of a search that fall behind.
+    stop the trials of a search that fall behind. `policy`: what failures lead to.
     """
     for spec in specs:
         check_batch(spec, execution)
@@ -73,6 +75,8 @@ def sweep(
         make_executor=start,
         checkpoint=checkpoint,
         watch=lambda ledger: _watch(ledger, specs, console),
+        policy=policy,
+        say=lambda text: console.print(text, style="yellow", highlight=False, soft_wrap=True),
     )
 
 

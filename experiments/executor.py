@@ -1,26 +1,58 @@
-"""Executors: how a batch of runs is computed. Every executor leaves the same files."""
+"""Executors: where runs are computed. Every executor leaves the same files."""
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
+import time
 import traceback
-from collections.abc import Sequence
+from collections import deque
+from dataclasses import dataclass
 from typing import Protocol
 
-from experiments.errors import LeaseHeld, UserError
+from experiments.errors import UserError, repeats
 from experiments.job import Job
 
 
+@dataclass(frozen=True)
+class Death:
+    """Why an attempt at a run ended without a result.
+
+    `error`: the exception's class name; `message` begins with it. `repeats`: another attempt
+    would end the same way.
+    """
+
+    error: str
+    message: str
+    traceback: str
+    repeats: bool = False
+
+    @classmethod
+    def of(cls, error: BaseException, trace: str | None = None) -> Death:
+        """From an exception; `trace` where its own traceback got lost on the way."""
+        name = type(error).__name__
+        trace = trace or "".join(traceback.format_exception(error))
+        return cls(name, f"{name}: {error}", trace, repeats(error))
+
+
 class Executor(Protocol):
-    """Computes runs; the run folders say how each of them ended."""
+    """Computes runs; the run folders say what came of them."""
 
     name: str
 
-    def submit(self, jobs: Sequence[Job]) -> dict[str, str]:
-        """Run `jobs`, return when all have ended: run_id -> error of those that did not finish."""
+    @property
+    def slots(self) -> int:
+        """How many runs can be computed at once; changes as machines come and go."""
+
+    def start(self, job: Job) -> None:
+        """Begin to compute `job`; returns at once."""
+
+    def ended(self, timeout: float) -> dict[str, Death | None]:
+        """The runs that ended and were not told of yet; waits at most `timeout` s for one."""
 
     def close(self) -> None:
-        """Give back what the executor holds."""
+        """End what still runs, and give back what the executor holds."""
 
 
 class LocalExecutor:
@@ -34,24 +66,50 @@ class LocalExecutor:
                 f"--executor local computes in this process: no place for {workers} workers; "
                 "use --executor ray"
             )
+        self._jobs: deque[Job] = deque()
 
-    def submit(self, jobs: Sequence[Job]) -> dict[str, str]:
-        """See `Executor.submit`."""
-        from experiments.run import execute
+    @property
+    def slots(self) -> int:
+        """See `Executor.slots`."""
+        return 1
 
-        errors = {}
-        for job in jobs:
-            try:
-                execute(job)
-            except LeaseHeld:
-                continue  # somebody else is at it: the sweep waits for them
-            except Exception as error:  # noqa: BLE001
-                # A run may fail in any way; its own record has the traceback, the others go on.
-                errors[job.spec.run_id] = "".join(traceback.format_exception_only(error)).strip()
-        return errors
+    def start(self, job: Job) -> None:
+        """See `Executor.start`; it is computed in `ended`."""
+        self._jobs.append(job)
+
+    def ended(self, timeout: float) -> dict[str, Death | None]:
+        """See `Executor.ended`; takes as long as the run does."""
+        if not self._jobs:
+            time.sleep(timeout)
+            return {}
+        job = self._jobs.popleft()
+        return {job.spec.run_id: _execute(job)}
 
     def close(self) -> None:
         """See `Executor.close`."""
+        self._jobs.clear()
+
+
+def _execute(job: Job) -> Death | None:
+    from experiments.run import execute
+
+    try:
+        execute(job)
+    except Exception as error:  # noqa: BLE001
+        # A run may fail in any way; the others go on.
+        death = Death.of(error)
+    else:
+        return None
+    _free_memory()
+    return death
+
+
+def _free_memory() -> None:
+    """What a failed run leaves on a GPU would be missing to the next one."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def make_executor(
@@ -71,14 +129,16 @@ def make_executor(
         raise UserError("--search stops trials early with Ray Tune; use --executor ray")
     if name == "local":
         return LocalExecutor(workers)
-    if name == "ray":
-        from experiments.ray_executor import RayExecutor
+    if name != "ray":
+        raise UserError(f"unknown executor {name!r}; known: ray, local")
+    from experiments.ray_executor import Cluster, RayExecutor
 
-        return RayExecutor(
-            workers=workers, device=device, max_concurrent=max_concurrent, address=address,
-            halving=halving,
-        )  # fmt: skip
-    raise UserError(f"unknown executor {name!r}; known: ray, local")
+    cluster = Cluster(workers=workers, device=device, limit=max_concurrent, address=address)
+    if halving:
+        from experiments.ray_search import RaySearch
+
+        return RaySearch(cluster)
+    return RayExecutor(cluster)
 
 
 def cpu_count() -> int:

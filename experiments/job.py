@@ -9,6 +9,7 @@ from pydantic import PlainSerializer, PlainValidator
 
 from experiments.files import Location, location
 from experiments.ledger import Ledger, RunFolder
+from experiments.memory import Reduction
 from experiments.roots import Roots
 from experiments.spec import RunSpec
 from tcclip.config import Execution, Settings
@@ -23,6 +24,10 @@ class Job(Settings):
     execution: Execution
     #: The file whose sha256 is `spec.checkpoint`.
     checkpoint: Path | None = None
+    #: In whose name the run was claimed for this attempt; without, the worker claims it itself.
+    owner: str | None = None
+    #: What was made smaller for this attempt.
+    reduction: Reduction | None = None
 
     @property
     def folder(self) -> RunFolder:

@@ -52,7 +52,7 @@ class RunJournal:
         self.folder = folder
         self.lease = lease
         self._metrics = None if lease is None else Growing(folder.metrics, lease.check)
-        self._looked = -math.inf
+        self._looked: dict[str, float] = {}
 
     def __enter__(self) -> RunJournal:
         return self
@@ -75,13 +75,20 @@ class RunJournal:
             self._metrics.publish()
 
     def _check_stopped(self) -> None:
-        # A store is not asked at every step.
-        often = 0.0 if is_local(self.folder.path) else UPLOAD_SECONDS
-        if time.monotonic() - self._looked < often:
-            return
-        self._looked = time.monotonic()
-        if exists(self.folder.stopped):
+        if self._look("stopped") and exists(self.folder.stopped):
             raise StoppedEarly(f"{self.folder.run_id}: stopped by its search")
+
+    def interrupted(self) -> bool:
+        """Whether the run's sweep, or a user, asked it to pause."""
+        return self._look("pause") and exists(self.folder.pause)
+
+    def _look(self, what: str) -> bool:
+        """Whether to look for a file that asks something; a store is not asked at every step."""
+        often = 0.0 if is_local(self.folder.path) else UPLOAD_SECONDS
+        if time.monotonic() - self._looked.get(what, -math.inf) < often:
+            return False
+        self._looked[what] = time.monotonic()
+        return True
 
     def save_best(self, model: Model, epoch: int) -> None:
         """Keep `model`, as it is after `epoch`, beside the best one so far.

@@ -128,7 +128,7 @@ class RunFolder:
         except ValidationError:
             return None
 
-    def fail(self, error: str, message: str, traceback: str) -> Failure:
+    def fail(self, error: str, message: str, traceback: str, repeats: bool = False) -> Failure:
         """Write failure.json; the attempt number counts on from the record before."""
         before = self.read_failure()
         failure = Failure(
@@ -138,6 +138,7 @@ class RunFolder:
             traceback=traceback,
             attempt=1 if before is None else before.attempt + 1,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
+            repeats=repeats,
         )
         write_text(self.failure, failure.model_dump_json(indent=1))
         return failure

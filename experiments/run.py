@@ -7,27 +7,27 @@ import copy
 import logging
 import os
 import time
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import torch
 
-from experiments.errors import StoppedEarly
+from experiments.errors import LeaseLost, StoppedEarly
 from experiments.files import Location, local_copy, remove, write_text
 from experiments.growing import Growing
 from experiments.job import Job
 from experiments.journal import RunJournal
-from experiments.lease import Lease, held
+from experiments.lease import Lease
 from experiments.leftovers import clear_attempts
 from experiments.lists import RunData
+from experiments.memory import memory_for
 from experiments.outcome import Weights, keep_scores, make_result
 from tcclip.distributed import Ranks, current_ranks
 from tcclip.evaluate import Evaluator
 from tcclip.model import Model, build_model
 from tcclip.model.checkpoints import ensembled_state, load_checkpoint
-from tcclip.train import Fit, Trainer, Validation, autocast
+from tcclip.train import Fit, Paused, Trainer, Validation, autocast
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 def execute(job: Job) -> None:
     """Compute `job`'s run on this worker, from where it stands to its `result.json`.
 
-    Called on every rank. Raises what stopped the run, after writing failure.json.
+    Called on every rank. Raises what stopped the run; its sweep writes that down.
     """
     torch.set_num_threads(job.execution.cpu_threads)
     torch.manual_seed(job.spec.key.seed)
@@ -47,19 +47,30 @@ def execute(job: Job) -> None:
     if not ranks.first:
         _compute(job, ranks, None)
         return
-    with held(job.folder.path) as lease, _logged(job, lease):
+    with _held(job) as lease, _logged(job, lease):
         clear_attempts(job.folder.path)
         try:
             _compute(job, ranks, lease)
-        except StoppedEarly:
-            log.info("stopped by the search")
+        except (LeaseLost, Paused, StoppedEarly) as error:
+            log.info("%s", error)
             raise  # the other ranks wait for this one: the whole job has to end
-        except Exception as error:
+        except Exception:
             log.exception("the run stopped")
-            message = f"{type(error).__name__}: {error}"
-            job.folder.fail(type(error).__name__, message, traceback.format_exc())
             raise
         remove(job.folder.failure)
+
+
+@contextlib.contextmanager
+def _held(job: Job) -> Iterator[Lease]:
+    """The run's lease. What a sweep claimed it releases itself: it has the end to write down."""
+    lease = Lease(job.folder.path, job.owner)
+    try:
+        yield lease
+    finally:
+        if job.owner is None:
+            lease.release()
+        else:
+            lease.stop()
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,8 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
     )
     fit = _train(job, data, model, evaluator, ranks, lease)
     weights = _weight_sets(job, model, start, fit)
-    scores = evaluator.evaluate({key.label: one for key, one in weights.items()}, data.suites)
+    with memory_for("eval_batch", job.execution.eval_batch):
+        scores = evaluator.evaluate({key.label: one for key, one in weights.items()}, data.suites)
     if ranks.first:
         data.check_unreadable(scores)
         keep_scores(job.folder, data.suites, tuple(weights), scores)
@@ -113,7 +125,8 @@ def _train(
 
     def validate(current: Model) -> Validation:
         """Mean over the validation lists, weighted by their videos: percent of all of them."""
-        scores = evaluator.evaluate({"": current}, data.validation)
+        with memory_for("eval_batch", job.execution.eval_batch):
+            scores = evaluator.evaluate({"": current}, data.validation)
         total = sum(len(one.items) for one in data.validation)
         top1 = top5 = 0.0
         for number, one in enumerate(data.validation):
@@ -134,8 +147,18 @@ def _train(
             videos=len(data.train.items),
             validate=validate,
             journal=journal,
+            notes=_notes(job),
         )
-        return trainer.fit()
+        with memory_for("micro_batch", job.execution.micro_batch):
+            return trainer.fit()
+
+
+def _notes(job: Job) -> list[dict[str, object]]:
+    """What this attempt does otherwise than the one before, for the run's metrics."""
+    if job.reduction is None:
+        return []
+    log.info("%s; going on with %d", job.reduction.cause, job.reduction.after)
+    return [{"kind": "memory", **job.reduction.model_dump()}]
 
 
 def _load(model: Model, path: Location) -> None:

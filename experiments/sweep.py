@@ -3,37 +3,45 @@
 from __future__ import annotations
 
 import fnmatch
-import time
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.errors import LeaseHeld, UserError
+from experiments.errors import UserError
 from experiments.executor import Executor
 from experiments.files import Location, location
-from experiments.job import Job
 from experiments.ledger import ENDED, Ledger, State
+from experiments.loop import Loop, Policy, Request
 from experiments.roots import Roots
 from experiments.spec import RunSpec
-from results.records import Failure
 from tcclip.config import Execution
 
-#: How often the folders are looked at while somebody else computes one of our runs.
-WAIT_SECONDS = 1.0
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """How a sweep ended: what is finished, what failed and why."""
+    """How a sweep ended. `failed`: run_id -> why; `attempts`: run_id -> how often it was tried.
+
+    `left`: run_id -> "paused" or "not started"; `halt`: why, where it was the sweep's decision;
+    `signal`: the one that ended the sweep.
+    """
 
     finished: tuple[str, ...]
     failed: dict[str, str]
+    attempts: dict[str, int] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+    halt: str | None = None
+    signal: int | None = None
 
     @property
     def exit_code(self) -> int:
-        """0 only if everything asked for is finished."""
-        return 1 if self.failed else 0
+        """0 only if everything asked for is finished; 128 + the signal that left something."""
+        if self.left and self.signal is not None:
+            return 128 + self.signal
+        return 1 if self.failed or self.left else 0
 
 
 def outstanding(ledger: Ledger, specs: Sequence[RunSpec]) -> list[RunSpec]:
@@ -70,83 +78,26 @@ def sweep(
     make_executor: Callable[[], Executor],
     watch: Callable[[Ledger], AbstractContextManager[object]],
     checkpoint: Path | None = None,
+    policy: Policy | None = None,
+    say: Callable[[str], None] = log.info,
 ) -> Summary:
     """Compute what is outstanding of `specs`, parents before children.
 
-    `watch` shows and mirrors the sweep while it runs. A run that fails is not tried again by
-    this call; runs another process is at are waited for.
+    `watch` shows and mirrors the sweep while it runs; `say` tells the user what matters. Runs
+    another process is at are waited for, and what two sweeps want they share.
     """
     ledger = Ledger(location(out))
-    failed: dict[str, str] = {}
-    if outstanding(ledger, specs):
+    todo = outstanding(ledger, specs)
+    loop = Loop(ledger, todo, Request(roots, execution, checkpoint), policy or Policy(), say)
+    if todo:
         ledger.enter(specs)
-        executor = make_executor()
-        try:
-            with watch(ledger):
-                while waves_left(ledger, specs, failed):
-                    ready = _ready(ledger, specs, failed)
-                    jobs = [
-                        Job(
-                            spec=spec,
-                            out=ledger.out,
-                            roots=roots,
-                            execution=execution,
-                            checkpoint=checkpoint,
-                        )
-                        for spec in ready
-                    ]
-                    if not jobs:
-                        time.sleep(WAIT_SECONDS)
-                        continue
-                    before = {s.run_id: ledger.folder(s.run_id).read_failure() for s in ready}
-                    failed |= _collect(ledger, before, executor.submit(jobs))
-        finally:
-            executor.close()
+        loop.run(make_executor, watch)
     states = ledger.states(specs)
-    finished = tuple(run_id for run_id, state in states.items() if state is State.FINISHED)
-    return Summary(finished, failed)
-
-
-def waves_left(ledger: Ledger, specs: Sequence[RunSpec], failed: dict[str, str]) -> bool:
-    """Whether anything is left to run or to wait for; children of a failed run fail here."""
-    left = False
-    for spec in outstanding(ledger, specs):
-        if spec.parent in failed and spec.run_id not in failed:
-            failed[spec.run_id] = f"its parent run {spec.parent} failed"
-        left = left or spec.run_id not in failed
-    return left
-
-
-def _ready(ledger: Ledger, specs: Sequence[RunSpec], failed: dict[str, str]) -> list[RunSpec]:
-    """Runs nobody is at, whose parent is finished."""
-    states = ledger.states(specs)
-    return [
-        spec
-        for spec in specs
-        if states[spec.run_id] in (State.PLANNED, State.STALE, State.FAILED)
-        and spec.run_id not in failed
-        and (spec.parent is None or states[spec.parent] is State.FINISHED)
-    ]
-
-
-def _collect(
-    ledger: Ledger, before: dict[str, Failure | None], errors: dict[str, str]
-) -> dict[str, str]:
-    """What failed of a submitted batch: run_id -> cause. A death without record gets one.
-
-    `before`: the failures the runs had when they were submitted; those are not this attempt's.
-    """
-    failed = {}
-    for run_id, earlier in before.items():
-        folder = ledger.folder(run_id)
-        state = folder.state()
-        # Somebody else's run is waited for; one of ours that died may look alive a while longer.
-        ours_died = run_id in errors and LeaseHeld.__name__ not in errors[run_id]
-        if state in ENDED or (state is State.RUNNING and not ours_died):
-            continue
-        failure = folder.read_failure()
-        if failure is None or failure == earlier:
-            message = errors.get(run_id, "its worker died without a word")
-            failure = folder.fail("WorkerDied", message, message)
-        failed[run_id] = failure.message
-    return failed
+    return Summary(
+        finished=tuple(run_id for run_id, state in states.items() if state is State.FINISHED),
+        failed=loop.failed,
+        attempts=loop.attempts(),
+        left=loop.left(),
+        halt=loop.halt(),
+        signal=loop.stop.signal,
+    )

@@ -125,3 +125,5 @@ class Failure(Record):
     traceback: str
     attempt: int
     time: str
+    #: Whether another attempt would end the same way; older records do not tell.
+    repeats: bool = False

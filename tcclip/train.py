@@ -8,8 +8,9 @@ videos however they are spread over ranks and micro-batches, every random draw i
 from __future__ import annotations
 
 import math
+import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -27,8 +28,12 @@ from tcclip.model import Model
 from tcclip.schedule import Schedule, build_optimizer, set_rates
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(FloatingPointError):
     """The loss of a step was NaN or infinite; raised before the optimiser could use it."""
+
+
+class Paused(RuntimeError):
+    """Training was asked to pause, and did after its state was saved: it can go on from there."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,9 @@ class Journal(Protocol):
     def load_last(self) -> dict[str, Any] | None:
         """The training state to go on from, tensors on the CPU; None at the start."""
 
+    def interrupted(self) -> bool:
+        """Whether somebody wants training to pause; the first rank asks after every step."""
+
 
 @dataclass
 class Progress:
@@ -82,7 +90,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trainer:
-    """One run's training. `validate` scores the model as it stands and is called on every rank."""
+    """One run's training. `validate` scores the model as it stands and is called on every rank.
+
+    `notes`: records to write into the journal where training starts or goes on.
+    """
 
     model: Model
     loader: TrainLoader
@@ -94,14 +105,17 @@ class Trainer:
     videos: int
     validate: Callable[[Model], Validation]
     journal: Journal
+    notes: Sequence[Mapping[str, Any]] = ()
 
     def fit(self) -> Fit:
         """Train from the last saved state, or from the start, to the last epoch.
 
-        Raises NonFiniteLoss naming the step; ValueError if no whole batch fits in an epoch.
+        Raises NonFiniteLoss naming the step; ValueError if no whole batch fits in an epoch;
+        Paused if the journal was interrupted.
         """
         config, schedule = self.config, Schedule(self.config, self.videos)
         if config.epochs == 0:
+            self._note(0)
             return Fit(0, None, 0, None)
         if schedule.steps_per_epoch == 0:
             raise ValueError(
@@ -112,10 +126,7 @@ class Trainer:
         scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=config.precision == "fp16")
         progress = self._restore(optimizer, scaler)
         wrapped = self._wrap()
-        if self.ranks.first:
-            total = config.epochs * schedule.steps_per_epoch
-            start = {"kind": "start", "step": progress.step, "epochs": config.epochs}
-            self.journal.log({**start, "total_steps": total})
+        self._log_start(progress.step, schedule)
         saved = time.monotonic()
         for epoch in range(progress.step // schedule.steps_per_epoch, config.epochs):
             within = progress.step - epoch * schedule.steps_per_epoch
@@ -131,16 +142,39 @@ class Trainer:
                 # The first rank alone writes, so its clock alone decides; the others need not know.
                 # Not after an epoch's last step: its validation still belongs to it.
                 within = progress.step % schedule.steps_per_epoch
-                if within and time.monotonic() - saved > 60 * self.execution.checkpoint_minutes:
+                pause = within > 0 and self._interrupted()
+                late = time.monotonic() - saved > 60 * self.execution.checkpoint_minutes
+                if within and (pause or late):
                     self._save(optimizer, scaler, progress)
                     saved = time.monotonic()
+                if pause:
+                    raise Paused(f"paused after step {progress.step}")
             self._end_epoch(epoch, schedule, progress, time.monotonic() - began)
             self._save(optimizer, scaler, progress)
             saved = time.monotonic()
+            if self._interrupted():
+                raise Paused(f"paused after step {progress.step}")
         return Fit(
             progress.best_epoch, progress.best_value, config.epochs, progress.last_value,
             progress.replaced,
         )  # fmt: skip
+
+    def _log_start(self, step: int, schedule: Schedule) -> None:
+        if self.ranks.first:
+            total = self.config.epochs * schedule.steps_per_epoch
+            start = {"kind": "start", "step": step, "epochs": self.config.epochs}
+            where = {"host": socket.gethostname(), "device": device_name(self.ranks.device)}
+            how = {"workers": self.ranks.world, "global_batch": self.config.global_batch}
+            self.journal.log({**start, "total_steps": total, **where, **how})
+        self._note(step)
+
+    def _note(self, step: int) -> None:
+        for note in self.notes if self.ranks.first else ():
+            self.journal.log({**note, "step": step})
+
+    def _interrupted(self) -> bool:
+        """The first rank alone looks: where it ends, the whole run does."""
+        return self.ranks.first and self.journal.interrupted()
 
     @property
     def _chunks_per_step(self) -> int:
@@ -280,6 +314,11 @@ class Trainer:
             optimizer.load_state_dict(state["optimizer"])
             scaler.load_state_dict(state["scaler"])
         return progress
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or "cpu"."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:

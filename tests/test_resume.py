@@ -61,6 +61,9 @@ class Disk:
         state: dict[str, Any] = torch.load(io.BytesIO(self.last), weights_only=True)
         return state
 
+    def interrupted(self) -> bool:
+        return False
+
 
 def _bytes(state: dict[str, Any]) -> bytes:
     file = io.BytesIO()

@@ -38,6 +38,9 @@ class Memory:
     def load_last(self) -> None:
         return None
 
+    def interrupted(self) -> bool:
+        return False
+
 
 def train(cache: Path, workers: int, micro_batch: int) -> tuple[list[float], torch.Tensor]:
     """One epoch in float64, mixing on; (losses, all weights as one vector)."""

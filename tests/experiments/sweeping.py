@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments.executor import LocalExecutor
 from experiments.ledger import Ledger
+from experiments.loop import Policy
 from experiments.plan import Grid, expand
 from experiments.roots import Roots
 from experiments.spec import RunSpec
@@ -16,6 +17,7 @@ from tcclip.config import Execution
 
 #: One epoch trains 12 steps; two make a best and a last one.
 SETTINGS: dict[str, Any] = {"train.epochs": 2, "model.num_frames": 4, "model.context_tokens": 4}
+ONCE = Policy(retries=0)
 EXECUTION = Execution(device="cpu", micro_batch=32, eval_batch=64)
 
 
@@ -25,7 +27,11 @@ def small_specs(models: tuple[str, ...] = ("tc_clip",), **settings: Any) -> list
 
 
 def run_sweep(
-    specs: list[RunSpec], out: Path, cache: Path, execution: Execution = EXECUTION
+    specs: list[RunSpec],
+    out: Path,
+    cache: Path,
+    execution: Execution = EXECUTION,
+    policy: Policy = ONCE,
 ) -> Summary:
     return sweep(
         specs,
@@ -34,6 +40,7 @@ def run_sweep(
         execution=execution,
         make_executor=lambda: LocalExecutor(1),
         watch=lambda ledger: nullcontext(),
+        policy=policy,
     )
 
 

@@ -1,0 +1,41 @@
+"""What a user reads when a sweep has ended: what came of it, and how to go on."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from experiments.files import Location
+from experiments.ledger import Ledger
+from experiments.sweep import Summary
+
+
+def ending(summary: Summary, out: Location, arguments: Sequence[str]) -> list[str]:
+    """Lines on what is not finished, each cause with its log, and the command to go on with.
+
+    `arguments`: those the sweep was started with. Nothing if all is finished.
+    """
+    if not summary.failed and not summary.left:
+        return []
+    counts = [f"{len(summary.finished)} finished", f"{len(summary.failed)} failed"]
+    for state in ("paused", "not started"):
+        number = list(summary.left.values()).count(state)
+        counts += [f"{number} {state}"] if number else []
+    lines = [", ".join(counts) + (f" ({summary.halt})" if summary.halt else "")]
+    for run_id, cause in summary.failed.items():
+        tried = summary.attempts.get(run_id, 0)
+        times = {0: "", 1: " (1 attempt)"}.get(tried, f" ({tried} attempts)")
+        log = Ledger(out).folder(run_id).log
+        lines.append(f"failed: {run_id}{times}\n  {cause}\n  log: {log}")
+    what = "to go on" if not summary.failed else "to try again, from the last checkpoints"
+    return [*lines, f"{what}: {command(arguments)}"]
+
+
+def command(arguments: Sequence[str]) -> str:
+    """The command line to go on with: the same, but what was run again is not deleted again."""
+    kept, skip = [], False
+    for one in arguments:
+        if not skip and one != "--rerun" and not one.startswith("--rerun="):
+            kept.append(one)
+        skip = one == "--rerun"
+    return shlex.join(["tcclip", *kept])
