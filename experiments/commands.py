@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -23,6 +24,8 @@ from experiments.spec import RunSpec
 from experiments.sweep import Summary, forget, outstanding
 from experiments.sweep import sweep as run_sweep
 from tcclip.config import Execution
+
+T = TypeVar("T")
 
 
 def sweep(
@@ -67,17 +70,22 @@ def sweep(
             halving=halving,
         )
 
-    return run_sweep(
-        specs,
-        out=out,
-        roots=roots,
-        execution=execution,
-        make_executor=start,
-        checkpoint=checkpoint,
-        watch=lambda ledger: _watch(ledger, specs, console),
-        policy=policy,
-        say=lambda text: console.print(text, style="yellow", highlight=False, soft_wrap=True),
-    )
+    def say(text: str) -> None:
+        console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
+
+    # Outside of the sweep: when it ends, the executor has stopped its workers.
+    with _mirrored(ledger, specs, console) if left else nullcontext():
+        return run_sweep(
+            specs,
+            out=out,
+            roots=roots,
+            execution=execution,
+            make_executor=start,
+            checkpoint=checkpoint,
+            watch=lambda ledger: Display(ledger, [spec.run_id for spec in specs], console),
+            policy=policy,
+            say=say,
+        )
 
 
 def check_batch(spec: RunSpec, execution: Execution) -> None:
@@ -91,17 +99,17 @@ def check_batch(spec: RunSpec, execution: Execution) -> None:
 
 
 @contextmanager
-def _watch(ledger: Ledger, specs: Sequence[RunSpec], console: Console) -> Iterator[None]:
-    from experiments.tracking import Follower, default_uri
+def _mirrored(ledger: Ledger, specs: Sequence[RunSpec], console: Console) -> Iterator[None]:
+    from experiments.following import Follower
+    from experiments.tracking import default_uri
 
     def warn(text: str) -> None:
-        console.print(text, style="yellow", highlight=False)
+        console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
-    with (
-        Display(ledger, [spec.run_id for spec in specs], console),
-        Follower(ledger, default_uri(ledger.out), specs, warn),
-    ):
+    with Follower(ledger, default_uri(ledger.out), specs, warn) as follower:
         yield
+    if follower.gave_up:
+        _given_up.add(follower.uri)
 
 
 def _all_specs(ledger: Ledger) -> list[RunSpec]:
@@ -109,13 +117,30 @@ def _all_specs(ledger: Ledger) -> list[RunSpec]:
 
 
 def sync(out: Location) -> int:
-    """Copy every run folder under `out` into MLflow; returns how many there are."""
+    """Copy every run folder under `out` into MLflow; returns how many there are.
+
+    UserError if the tracker cannot be written.
+    """
+    from experiments.answering import hidden
     from experiments.tracking import Mirror, default_uri
 
-    ledger = Ledger(out)
+    ledger, uri = Ledger(out), default_uri(out)
     specs = _all_specs(ledger)
-    Mirror(ledger, default_uri(out)).sync(specs)
+    try:
+        mirror = Mirror(ledger, uri)
+        mirror.sync(specs)
+        mirror.settle()
+    except Exception as error:
+        # A tracker may be down in any way; the same command again copies what is left.
+        raise UserError(
+            f"MLflow at {hidden(uri)} cannot be written ({type(error).__name__}: "
+            f"{hidden(str(error))}); see `tcclip doctor`, and try again"
+        ) from error
     return len(specs)
+
+
+#: Trackers that kept a sweep's end waiting, and are not waited for again.
+_given_up: set[str] = set()
 
 
 @contextmanager
@@ -126,23 +151,33 @@ def keeping_report(
 
     Gives the folder and the runs' pages (run_id -> address). A tracker that is down costs both.
     """
+    from experiments.answering import hidden, within
+    from experiments.following import END_SECONDS
     from experiments.tracking import Mirror, default_uri
 
-    with tempfile.TemporaryDirectory() as folder:
-        mirror, links = None, {}
+    uri = default_uri(out)
+
+    def ask(action: Callable[[], T], otherwise: T) -> T:
         try:
-            mirror = Mirror(Ledger(out), default_uri(out))
-            links = mirror.links(specs)
+            return within(END_SECONDS, action)
         except Exception as error:  # noqa: BLE001
             # The tracker may be down in any way; the report is printed all the same.
-            console.print(f"MLflow: {error}", style="yellow", highlight=False)
-        yield Path(folder), links
-        if mirror is None or not links:
+            told = f"MLflow: {hidden(str(error))}"
+            console.print(told, style="yellow", highlight=False, soft_wrap=True, markup=False)
+            return otherwise
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if uri in _given_up:  # said already
+            yield folder, {}
             return
-        try:
-            mirror.report(specs[-1], Path(folder))
-        except Exception as error:  # noqa: BLE001
-            console.print(f"MLflow: {error}", style="yellow", highlight=False)
+        mirror = ask(lambda: Mirror(Ledger(out), uri), None)
+        links: dict[str, str] = {}
+        if mirror is not None:
+            links = ask(lambda: mirror.links(specs), links)
+        yield folder, links
+        if mirror is not None and links:
+            ask(lambda: mirror.report(specs[-1], folder), None)
 
 
 def serve_ui(out: Location, *, host: str, port: int) -> int:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import protocols
+from experiments.answering import check_answers, hidden
 from experiments.files import (
     Location,
     Stamp,
@@ -32,18 +33,25 @@ from experiments.files import (
 from experiments.ledger import Ledger, RunFolder, State
 from experiments.overrides import flat
 from experiments.spec import RunSpec
-from results.records import Result
+from results.records import Failure, Result
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+# A server that hangs: by default MLflow would wait for 120 s a call, 8 times over.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+
+log = logging.getLogger(__name__)
 
 #: Tags. SYNCED holds the digest of the result that was copied.
 RUN_ID, SYNCED, PARENT = "tcclip.run_id", "tcclip.synced", "tcclip.sweep"
-SUPERSEDED = "tcclip.superseded"
+SUPERSEDED, ERROR = "tcclip.superseded", "tcclip.error"
 #: MLflow's own limits on one log_batch call.
-BATCH_METRICS, BATCH_PARAMS, PARAM_LENGTH = 1000, 100, 6000
-SYNC_SECONDS = 5.0
+BATCH_METRICS, BATCH_PARAMS, PARAM_LENGTH, TAG_LENGTH, PAGE = 1000, 100, 6000, 5000, 1000
+#: One experiment a protocol, demo apart.
+EXPERIMENTS = tuple(f"{name}{demo}" for name in protocols.PROTOCOLS for demo in ("", " (demo)"))
 LOCAL_UI = "http://127.0.0.1:5000"
 
 
@@ -76,6 +84,10 @@ class _Mirrored:
     offset: int = 0
     seen: Stamp | None = None
     complete: bool = False
+    #: What was told of the run's state: MLflow's name for it, and the failure.
+    told: tuple[str, Failure | None] | None = None
+    #: Whether it has the tag of an earlier attempt's error.
+    error: bool = False
 
 
 @dataclass
@@ -84,10 +96,13 @@ class Mirror:
 
     ledger: Ledger
     uri: str
+    #: Of the code that runs, where that is known: the tag of copies that are made from now on.
+    commit: str | None = None
     _runs: dict[str, _Mirrored] = field(default_factory=dict)
     _parents: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_answers(self.uri)
         import mlflow.tracking
 
         if self.uri.startswith("sqlite") and not is_local(self.ledger.out):
@@ -96,7 +111,10 @@ class Mirror:
         self.client = mlflow.tracking.MlflowClient(self.uri)
 
     def sync(self, specs: Sequence[RunSpec]) -> None:
-        """Bring the copies of `specs` up to date with their folders."""
+        """Bring the copies of `specs` up to date with their folders.
+
+        ConnectionError or MLflow's own errors if the tracker cannot be written.
+        """
         for spec in specs:
             copy = self._runs.get(spec.run_id)
             if copy is not None and copy.complete:
@@ -110,15 +128,40 @@ class Mirror:
         """Keep the report files of `folder` with the parent run of `spec`'s sweep."""
         self.client.log_artifacts(self._parent(spec), str(folder), "report")
 
+    def settle(self) -> None:
+        """What MLflow shows as running while nobody works on it becomes KILLED (or FAILED).
+
+        Of all sweeps into this ledger, the one at work or not: a killed one cannot say it itself.
+        """
+        query = f"attributes.status = 'RUNNING' and tags.`{RUN_ID}` != ''"
+        for run in list(self._search(query)):  # all pages, before any of them changes
+            state = self.ledger.folder(run.data.tags[RUN_ID]).state()
+            # Planned: not begun, or in another output folder that shares the tracker.
+            if state not in (State.PLANNED, State.RUNNING, State.FINISHED):
+                status = "FAILED" if state is State.FAILED else "KILLED"
+                self.client.set_terminated(run.info.run_id, status)
+
     def links(self, specs: Sequence[RunSpec]) -> dict[str, str]:
         """run_id -> address of its page, in a server's UI or in the one of `tcclip ui`."""
-        base = self.uri if self.uri.startswith("http") else LOCAL_UI
-        found = {}
-        for spec in specs:
-            copy = self._runs.get(spec.run_id) or self._open(spec)
-            page = f"experiments/{self._experiment(spec)}/runs/{copy.mlflow_id}"
-            found[spec.run_id] = f"{base.rstrip('/')}/#/{page}"
+        base = hidden(self.uri if self.uri.startswith("http") else LOCAL_UI).rstrip("/")
+        wanted, found = {spec.run_id for spec in specs}, {}
+        for run in self._search(f"tags.`{RUN_ID}` != ''"):
+            run_id, where = run.data.tags[RUN_ID], run.info
+            if run_id in wanted and SUPERSEDED not in run.data.tags:
+                found[run_id] = f"{base}/#/experiments/{where.experiment_id}/runs/{where.run_id}"
         return found
+
+    def _search(self, query: str) -> Iterator[Any]:
+        """The runs of our experiments that a query finds, however many."""
+        found = (self.client.get_experiment_by_name(name) for name in EXPERIMENTS)
+        ids = [experiment.experiment_id for experiment in found if experiment is not None]
+        token = None
+        while ids:
+            page = self.client.search_runs(ids, query, max_results=PAGE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
 
     def _sync_run(self, spec: RunSpec, folder: RunFolder) -> None:
         copy = self._runs.get(spec.run_id) or self._open(spec)
@@ -136,13 +179,38 @@ class Mirror:
             raise
         if result is not None:
             self._finish(copy, folder, result)
-        elif state is State.FAILED:
-            failure = folder.read_failure()
-            self.client.set_tag(copy.mlflow_id, "tcclip.error", failure.message if failure else "")
-            self.client.set_terminated(copy.mlflow_id, "FAILED")
         else:
-            status = "RUNNING" if state is State.RUNNING else "KILLED"
+            self._tell(copy, folder, state)
+
+    def _tell(self, copy: _Mirrored, folder: RunFolder, state: State) -> None:
+        """The state of a run that is not finished, once: a run that goes on is RUNNING again."""
+        failure = folder.read_failure() if state is State.FAILED else None
+        status = {State.RUNNING: "RUNNING", State.FAILED: "FAILED"}.get(state, "KILLED")
+        if copy.told == (status, failure):
+            return
+        if failure is not None:
+            self.client.set_tag(copy.mlflow_id, ERROR, failure.message[:TAG_LENGTH])
+            copy.error = True
+            self._keep(copy, folder.failure, folder.log)
+        else:
+            self._clear_error(copy)
+        if status == "RUNNING":
             self.client.update_run(copy.mlflow_id, status)
+        else:
+            self.client.set_terminated(copy.mlflow_id, status)
+        copy.told = status, failure
+
+    def _clear_error(self, copy: _Mirrored) -> None:
+        """The error of an earlier attempt is not that of the one at work."""
+        if copy.error:
+            self.client.delete_tag(copy.mlflow_id, ERROR)
+            copy.error = False
+
+    def _keep(self, copy: _Mirrored, *files: Location) -> None:
+        for path in files:
+            if exists(path):
+                with local_copy(path) as local:
+                    self.client.log_artifact(copy.mlflow_id, str(local))
 
     def _send(self, copy: _Mirrored, folder: RunFolder) -> None:
         records = list(_records(folder, copy))
@@ -152,10 +220,8 @@ class Mirror:
 
     def _finish(self, copy: _Mirrored, folder: RunFolder, result: Result) -> None:
         self._log(copy.mlflow_id, list(_final_metrics(result)))
-        for path in (folder.result, folder.log):
-            if exists(path):
-                with local_copy(path) as local:
-                    self.client.log_artifact(copy.mlflow_id, str(local))
+        self._clear_error(copy)
+        self._keep(copy, folder.result, folder.log)
         provenance = result.provenance
         self.client.set_tag(copy.mlflow_id, "git_commit", provenance.git_commit or "unknown")
         self._log_lists(copy.mlflow_id, provenance.digests)
@@ -187,6 +253,8 @@ class Mirror:
             run = found[0]
             if SYNCED in run.data.tags:
                 return _Mirrored(run.info.run_id, {}, complete=True)
+            if not run.data.params:  # made by a process that got no further
+                self._log_parameters(run.info.run_id, spec)
             sent = {
                 kind: max(
                     (p.step for p in self.client.get_metric_history(run.info.run_id, name)),
@@ -195,15 +263,16 @@ class Mirror:
                 - 1  # the last record may have come in part; what came is not stored twice
                 for kind, name in (("step", "loss"), ("epoch", "epoch/loss"))
             }
-            return _Mirrored(run.info.run_id, sent)
+            return _Mirrored(run.info.run_id, sent, error=ERROR in run.data.tags)
         run = self.client.create_run(
-            experiment, run_name=spec.run_id, tags={**_tags(spec), **self._child_tags(spec)}
+            experiment, run_name=spec.run_id, tags={**_tags(spec), **self._more_tags(spec)}
         )
         self._log_parameters(run.info.run_id, spec)
         return _Mirrored(run.info.run_id, {})
 
-    def _child_tags(self, spec: RunSpec) -> dict[str, str]:
-        return {"mlflow.parentRunId": self._parent(spec)}
+    def _more_tags(self, spec: RunSpec) -> dict[str, str]:
+        code = {} if self.commit is None else {"git_commit": self.commit}
+        return {"mlflow.parentRunId": self._parent(spec), **code}
 
     def _parent(self, spec: RunSpec) -> str:
         """The run that stands for the sweep: one a protocol, demo apart."""
@@ -269,8 +338,9 @@ def _tags(spec: RunSpec) -> dict[str, str]:
         "model": key.model,
         "variant": key.variant,
         "seed": str(key.seed),
-        "overrides": " ".join(key.overrides),
     }
+    if key.overrides:
+        tags["overrides"] = " ".join(key.overrides)[:TAG_LENGTH]
     if key.shots is not None:
         tags["shots"] = str(key.shots)
     if key.base_split is not None:
@@ -290,7 +360,11 @@ def _records(folder: RunFolder, copy: _Mirrored) -> Iterator[dict[str, Any]]:
         if not line.endswith(b"\n"):
             break  # being written just now; next time
         copy.offset += len(line)
-        record = json.loads(line)
+        try:
+            record = json.loads(line)
+        except ValueError:
+            log.warning("%s: a damaged line is left out", folder.metrics)
+            continue
         if record["step"] > copy.sent.get(record["kind"], 0):
             yield record
     copy.seen = now
@@ -323,48 +397,3 @@ def _final_metrics(result: Result) -> Iterator[Any]:
             f"final/{one.suite}/{one.split}/{one.metric}/{one.checkpoint}-{one.weights}-{one.views}"
         )
         yield Metric(name, one.value, when, 0)
-
-
-@dataclass
-class Follower:
-    """A thread that keeps a mirror up to date while a sweep runs. Never fails the sweep."""
-
-    ledger: Ledger
-    uri: str
-    specs: Sequence[RunSpec]
-    warn: Any
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-    _warned: bool = False
-
-    def __enter__(self) -> Follower:
-        self._thread = threading.Thread(target=self._follow, daemon=True, name="mlflow")
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        assert self._thread is not None
-        self._thread.join()
-
-    def _follow(self) -> None:
-        mirror: Mirror | None = None
-        last = False
-        while not last:
-            last = self._stop.wait(SYNC_SECONDS)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # mlflow's own deprecations are not the user's
-                try:
-                    mirror = mirror or Mirror(self.ledger, self.uri)
-                    mirror.sync(self.specs)
-                except Exception as error:  # noqa: BLE001
-                    # Whatever the tracker does, the runs and their files go on; said once.
-                    self._complain(error)
-
-    def _complain(self, error: Exception) -> None:
-        if not self._warned:
-            self._warned = True
-            self.warn(
-                f"MLflow at {self.uri} cannot be written ({type(error).__name__}: {error}); "
-                "runs go on, and `tcclip ui --sync` will copy them later"
-            )

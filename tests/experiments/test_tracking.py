@@ -1,15 +1,27 @@
 """MLflow as a view of the run folders: complete, made once, and never in the way."""
 
+import io
+import socket
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from experiments import commands
+from experiments.answering import check_answers, hidden, within
+from experiments.errors import UserError
+from experiments.following import Follower
+from experiments.lease import held
 from experiments.ledger import Ledger
 from experiments.spec import RunSpec
-from experiments.tracking import Follower, Mirror, default_uri
+from experiments.tracking import Mirror, default_uri
 from tests.experiments.sweeping import small_specs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its dependencies' own
@@ -33,6 +45,7 @@ def test_a_finished_run_is_there_once_with_everything(again: tuple[Path, RunSpec
     tags = run.data.tags
     assert (tags["protocol"], tags["model"], tags["seed"]) == ("zero_shot", "tc_clip", "0")
     assert tags["mlflow.parentRunId"]
+    assert tags["overrides"].startswith("model.context_tokens=4 ")
     assert run.data.params["train.epochs"] == "2"
     history = mirror.client.get_metric_history(run.info.run_id, "loss")
     assert [point.step for point in history] == list(range(1, 25))
@@ -74,7 +87,7 @@ def test_a_tracker_that_is_down_is_said_once_and_costs_nothing(
 ) -> None:
     out, spec = again
     said: list[str] = []
-    monkeypatch.setattr("experiments.tracking.SYNC_SECONDS", 0.05)
+    monkeypatch.setattr("experiments.following.SYNC_SECONDS", 0.05)
     uri = f"sqlite:///{out}/no/such/folder/mlflow.db"
     (out / "no").write_text("a file where a folder should be")
     with Follower(Ledger(out), uri, [spec], said.append):
@@ -89,6 +102,8 @@ def test_reports_are_kept_with_the_sweep(again: tuple[Path, RunSpec]) -> None:
     (out / "report").mkdir()
     (out / "report" / "zero_shot.md").write_text("| a table |")
     mirror.report(spec, out / "report")
+    assert mirror.links([spec]) == {}, "not copied yet"
+    mirror.sync([spec])
     (link,) = mirror.links([spec]).values()
     (run,) = children(mirror, spec)
     assert link.endswith(f"/runs/{run.info.run_id}")
@@ -162,3 +177,206 @@ def _has_all(mirror: Mirror, spec: RunSpec) -> None:
     for name, steps in (("loss", list(range(1, 25))), ("epoch/loss", [12, 24])):
         history = mirror.client.get_metric_history(run.info.run_id, name)
         assert [point.step for point in history] == steps
+
+
+def stopped_short(out: Path, spec: RunSpec) -> None:
+    """The run as it was before its end: metrics, and no result."""
+    Ledger(out).folder(spec.run_id).result.unlink()
+
+
+def test_killed_runs_do_not_stay_running_and_continued_ones_run_again(
+    again: tuple[Path, RunSpec],
+) -> None:
+    out, spec = again
+    ledger, uri = Ledger(out), default_uri(out)
+    folder = ledger.folder(spec.run_id)
+    result = folder.result.read_bytes()
+    stopped_short(out, spec)
+
+    def status() -> str:
+        (run,) = children(Mirror(ledger, uri), spec)
+        return str(run.info.status)
+
+    with held(folder.path):
+        Mirror(ledger, uri, commit="c" * 40).sync([spec])
+        assert status() == "RUNNING"
+        (run,) = children(Mirror(ledger, uri), spec)
+        assert run.data.tags["git_commit"] == "c" * 40, "known from the start"
+        Mirror(ledger, uri).settle()
+        assert status() == "RUNNING", "somebody is at it"
+    with Follower(ledger, uri, [], print):
+        pass
+    assert status() == "KILLED", "a sweep of other runs has seen it"
+    with held(folder.path):
+        Mirror(ledger, uri).sync([spec])
+        assert status() == "RUNNING"
+    assert commands.sync(out) == 1
+    assert status() == "KILLED"
+    folder.result.write_bytes(result)
+    assert commands.sync(out) == 1
+    assert status() == "FINISHED"
+
+
+def test_a_run_of_another_folder_with_the_same_tracker_is_left_alone(
+    again: tuple[Path, RunSpec], tmp_path: Path
+) -> None:
+    out, spec = again
+    stopped_short(out, spec)
+    with held(Ledger(out).folder(spec.run_id).path):
+        mirror = Mirror(Ledger(out), default_uri(out))
+        mirror.sync([spec])
+        Mirror(Ledger(tmp_path / "elsewhere"), default_uri(out)).settle()
+        (run,) = children(mirror, spec)
+    assert run.info.status == "RUNNING"
+
+
+def test_a_failed_run_keeps_its_failure_and_log_until_it_goes_on(
+    again: tuple[Path, RunSpec],
+) -> None:
+    out, spec = again
+    ledger = Ledger(out)
+    folder = ledger.folder(spec.run_id)
+    stopped_short(out, spec)
+    folder.fail("Boom", "Boom: it broke", "trace")
+    mirror = Mirror(ledger, default_uri(out))
+    mirror.sync([spec])
+    (run,) = children(mirror, spec)
+    assert (run.info.status, run.data.tags["tcclip.error"]) == ("FAILED", "Boom: it broke")
+    files = {file.path for file in mirror.client.list_artifacts(run.info.run_id)}
+    assert files == {"spec.json", "failure.json", "run.log"}
+    with held(folder.path):
+        for one in (mirror, Mirror(ledger, default_uri(out))):
+            one.sync([spec])
+            (run,) = children(one, spec)
+            assert run.info.status == "RUNNING"
+            assert "tcclip.error" not in run.data.tags
+
+
+def test_what_is_told_once_is_not_told_again(
+    again: tuple[Path, RunSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, spec = again
+    folder = Ledger(out).folder(spec.run_id)
+    stopped_short(out, spec)
+    mirror = Mirror(Ledger(out), default_uri(out))
+    for attempt in (1, 2):
+        folder.fail("Boom", f"Boom {attempt}", "trace")
+        mirror.sync([spec])
+        (run,) = children(mirror, spec)
+        assert run.data.tags["tcclip.error"] == f"Boom {attempt}"
+        with monkeypatch.context() as patch:
+            for name in ("set_tag", "set_terminated", "update_run", "log_artifact", "log_batch"):
+                patch.setattr(mirror.client, name, _unreachable)
+            mirror.sync([spec])
+
+
+def test_a_run_without_overrides_has_no_tag_for_them(tmp_path: Path) -> None:
+    from experiments.plan import Grid, expand
+    from experiments.tracking import _tags
+
+    (plain,) = expand(Grid("zero_shot"))
+    assert "overrides" not in _tags(plain)
+
+
+def test_a_wiped_tracker_is_filled_again(again: tuple[Path, RunSpec]) -> None:
+    out, spec = again
+    command = [str(Path(sys.executable).with_name("tcclip")), "ui", "--sync", "--out", str(out)]
+    for wiped in (True, False):
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert done.stdout == "1 runs are in MLflow\n"
+        if wiped:
+            (out / "mlflow.db").unlink()
+    _has_all(Mirror(Ledger(out), default_uri(out)), spec)
+
+
+@contextmanager
+def server(answer: Callable[[bytes], bytes | None]) -> Iterator[tuple[str, list[bytes]]]:
+    """A server that accepts every connection: its address, and what it was asked.
+
+    `answer`: what to reply to a request's first bytes; None never replies.
+    """
+    asked: list[bytes] = []
+    open_: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                open_.append(connection)
+                threading.Thread(target=reply, args=(connection,), daemon=True).start()
+
+        def reply(connection: socket.socket) -> None:
+            asked.append(connection.recv(65536))
+            reply = answer(asked[-1])
+            if reply is not None:
+                connection.sendall(reply)
+                connection.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://ann:secret@127.0.0.1:{listening.getsockname()[1]}", asked
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection in open_:
+            connection.close()
+
+
+def only_health(request: bytes) -> bytes | None:
+    ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nOK"
+    return ok if b"/health" in request.split(b"\r\n")[0] else None
+
+
+@pytest.mark.parametrize("answer", [lambda _: None, only_health])
+def test_a_server_that_never_answers_does_not_hold_up_the_end_of_a_sweep(
+    again: tuple[Path, RunSpec],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[bytes], bytes | None],
+) -> None:
+    out, spec = again
+    monkeypatch.setattr("experiments.answering.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("experiments.following.END_SECONDS", 2.0)
+    console = Console(record=True, width=400, file=io.StringIO())
+    with server(answer) as (uri, asked):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        begin = time.monotonic()
+        with commands._mirrored(Ledger(out), [spec], console):
+            pass
+        with commands.keeping_report(out, [spec], console) as (folder, links):
+            assert folder.is_dir()
+            assert links == {}
+        took = time.monotonic() - begin
+        assert asked
+    assert took < 15, "the defaults of MLflow's client would make it 16 minutes"
+    text = console.export_text()
+    assert text.count("tcclip ui --sync") == 1, "said once"
+    assert "secret" not in text
+    assert "127.0.0.1" in text
+
+
+def test_syncing_with_a_tracker_that_is_down_says_so(
+    again: tuple[Path, RunSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:secret@127.0.0.1:{port}")
+    with pytest.raises(UserError, match=r"cannot be written .*refused.*; see `tcclip doctor`") as e:
+        commands.sync(again[0])
+    assert "secret" not in str(e.value)
+
+
+def test_any_answer_is_an_answer() -> None:
+    with server(lambda _: b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n") as (uri, _):
+        check_answers(uri)
+    check_answers("sqlite:////no/such/file.db")
+    assert hidden("at https://ann:pw@host/x?a=b@c, http://h") == "at https://host/x?a=b@c, http://h"
+
+
+def test_waiting_has_an_end_and_errors_come_through() -> None:
+    assert within(5, lambda: 3) == 3
+    with pytest.raises(ConnectionError, match="down"):
+        within(5, _unreachable)
+    with pytest.raises(TimeoutError, match="no answer within"):
+        within(0.01, threading.Event().wait)

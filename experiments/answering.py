@@ -1,0 +1,63 @@
+"""A tracker that does not answer: found out soon, waited for briefly, told without its password."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+#: How long a server may take to say that it is there.
+ANSWER_SECONDS = 5.0
+
+
+def check_answers(uri: str) -> None:
+    """ConnectionError if there is a server at `uri` to be asked and it does not answer soon.
+
+    Any answer will do, an error or a refused certificate included; databases are not asked.
+    """
+    if not uri.startswith(("http://", "https://")):
+        return
+    address = hidden(uri).rstrip("/") + "/health"
+    try:
+        with urllib.request.urlopen(address, timeout=ANSWER_SECONDS):
+            return
+    except urllib.error.HTTPError:
+        return
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ssl.SSLError):
+            return
+        raise ConnectionError(f"no answer: {error.reason}") from error
+    except OSError as error:
+        raise ConnectionError(f"no answer within {ANSWER_SECONDS:g} s: {error}") from error
+
+
+def hidden(text: str) -> str:
+    """`text` without the names and passwords of the addresses in it."""
+    return re.sub(r"(?<=://)[^/@\s]*@", "", text)
+
+
+def within(seconds: float, action: Callable[[], T]) -> T:
+    """What `action` returns or raises; TimeoutError if it takes longer, and is left to itself."""
+    results: list[T] = []
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            results.append(action())
+        except Exception as error:  # noqa: BLE001
+            errors.append(error)  # raised by who waits
+
+    thread = threading.Thread(target=work, daemon=True, name="mlflow")
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return results[0]

@@ -1,0 +1,82 @@
+"""The thread that keeps MLflow's copy up to date while a sweep runs. It never fails the sweep."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from experiments.answering import hidden
+from experiments.ledger import Ledger
+from experiments.provenance import git_state
+from experiments.spec import RunSpec
+from experiments.tracking import Mirror
+
+SYNC_SECONDS = 5.0
+#: How long the end of a sweep waits for the last copy. The rest is for `tcclip ui --sync`.
+END_SECONDS = 30.0
+
+
+@dataclass
+class Follower:
+    """Mirrors `specs` until closed, and then settles what nobody works on any more.
+
+    A context manager. `warn` is called once if the tracker cannot be written, and at the end if
+    it took too long; then `gave_up`, and nobody should wait for it again.
+    """
+
+    ledger: Ledger
+    uri: str
+    specs: Sequence[RunSpec]
+    warn: Callable[[str], None]
+    gave_up: bool = False
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+    _warned: bool = False
+
+    def __enter__(self) -> Follower:
+        self._thread = threading.Thread(target=self._follow, daemon=True, name="mlflow")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        assert self._thread is not None
+        self._thread.join(END_SECONDS)
+        if self._thread.is_alive():
+            self.gave_up = True
+            self._say(
+                f"MLflow at {hidden(self.uri)} is not done after {END_SECONDS:g} s; "
+                "`tcclip ui --sync` copies the rest"
+            )
+
+    def _follow(self) -> None:
+        mirror: Mirror | None = None
+        last = False
+        while not last:
+            last = self._stop.wait(SYNC_SECONDS)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # mlflow's own deprecations are not the user's
+                try:
+                    mirror = mirror or Mirror(self.ledger, self.uri, git_state()[0])
+                    mirror.sync(self.specs)
+                    if last:
+                        mirror.settle()
+                except Exception as error:  # noqa: BLE001
+                    # Whatever the tracker does, the runs and their files go on; said once. What
+                    # was known of it may be wrong now: it may come back empty.
+                    mirror = None
+                    self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        self.gave_up = self._stop.is_set()
+        self._say(
+            f"MLflow at {hidden(self.uri)} cannot be written ({type(error).__name__}: "
+            f"{hidden(str(error))}); runs go on, and `tcclip ui --sync` will copy them later"
+        )
+
+    def _say(self, text: str) -> None:
+        if not self._warned:
+            self._warned = True
+            self.warn(text)
