@@ -119,7 +119,6 @@ def sweep(
     from experiments.requests import (
         check_search,
         comma_list,
-        digest,
         make_execution,
         make_grid,
         split_settings,
@@ -139,7 +138,7 @@ def sweep(
         settings=numbers,
         searches=search or [],
         samples=num_samples,
-        checkpoint=digest(init_checkpoint) if init_checkpoint else None,
+        checkpoint=init_checkpoint,
     )
     roots = _roots(data_root, annotations, dataset_file)
     specs = plan.expand(grid, roots.datasets())
@@ -158,9 +157,8 @@ def sweep(
     _run(
         grid.protocol, specs, demo=demo, out=folder, roots=roots, execution=execution,
         executor=executor, address=address, max_concurrent=max_concurrent, rerun=rerun,
-        retries=retries, fail_fast=fail_fast,
-        checkpoint=init_checkpoint.absolute() if init_checkpoint else None,
-        halving=bool(search), format=format,
+        retries=retries, fail_fast=fail_fast, files=grid.files, halving=bool(search),
+        format=format,
     )  # fmt: skip
 
 
@@ -218,7 +216,7 @@ def evaluate(
         settings=numbers,
     )
     roots = _roots(data_root, annotations, dataset_file)
-    specs, path = evaluation(grid, checkpoint, ensembled=ensemble, datasets=roots.datasets())
+    specs, files = evaluation(grid, checkpoint, ensembled=ensemble, datasets=roots.datasets())
     execution = make_execution(
         how, workers=workers_per_run, eval_batch=eval_batch, loader_workers=loader_workers,
         device=device, max_unreadable=max_unreadable,
@@ -226,8 +224,7 @@ def evaluate(
     _run(
         grid.protocol, specs, demo=demo, out=_out(out, demo), roots=roots, execution=execution,
         executor=executor, address=address, max_concurrent=max_concurrent, rerun=rerun,
-        retries=retries, fail_fast=fail_fast,
-        checkpoint=path, halving=False, format=format,
+        retries=retries, fail_fast=fail_fast, files=files, halving=False, format=format,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
@@ -39,13 +39,13 @@ def sweep(
     max_concurrent: int | None,
     rerun: str | None,
     console: Console,
-    checkpoint: Path | None = None,
+    files: Mapping[str, Path] | None = None,
     halving: bool = False,
     policy: Policy | None = None,
 ) -> Summary:
     """Compute what is missing of `specs`, shown on `console` and mirrored to MLflow.
 
-    `checkpoint`: the file that runs with a `RunSpec.checkpoint` start from. `halving`: let ASHA
+    `files`: sha256 -> file of the weights that `specs` name by their content. `halving`: let ASHA
     stop the trials of a search that fall behind. `policy`: what failures lead to.
     """
     for spec in specs:
@@ -81,7 +81,7 @@ def sweep(
             roots=roots,
             execution=execution,
             make_executor=start,
-            checkpoint=checkpoint,
+            files=files,
             watch=lambda ledger: Display(ledger, [spec.run_id for spec in specs], console),
             policy=policy,
             say=say,

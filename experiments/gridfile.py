@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from experiments.errors import UserError
+from experiments.given import by_content
 from experiments.plan import Grid
 from tcclip.config import Settings
 
@@ -41,7 +42,8 @@ def is_grid_file(name: str) -> bool:
 def read(name: str, *, demo: bool) -> Grid:
     """The grid of a file: a path, or the name of one that comes with the project.
 
-    UserError for a file that is not there, is not YAML or holds unknown names.
+    Paths in it start at its folder. UserError for a file that is not there, is not YAML or holds
+    unknown names.
     """
     path = Path(name)
     if not path.is_file():
@@ -58,7 +60,10 @@ def read(name: str, *, demo: bool) -> Grid:
         where = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(f"{path}: {where}: {first['msg']}") from error
     axes = {name: getattr(file, name) for name in ("datasets", "models", "shots", "splits")}
+    files: dict[str, Path] = {}
     return Grid(
         protocol=file.protocol, demo=demo, **axes, variants=file.variants, seeds=file.seeds,
-        settings=file.set, rows=file.rows,
+        settings=by_content(file.set, files, path.parent),
+        rows=tuple(by_content(row, files, path.parent) for row in file.rows),
+        files=files,
     )  # fmt: skip

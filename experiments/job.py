@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import PlainSerializer, PlainValidator
+from pydantic import Field, PlainSerializer, PlainValidator
 
+from experiments import given
 from experiments.files import Location, location
 from experiments.ledger import Ledger, RunFolder
 from experiments.memory import Reduction
@@ -22,8 +23,8 @@ class Job(Settings):
     out: Annotated[Location, PlainValidator(location), PlainSerializer(str)]
     roots: Roots
     execution: Execution
-    #: The file whose sha256 is `spec.checkpoint`.
-    checkpoint: Path | None = None
+    #: sha256 -> file, absolute, of the weights that `spec` names by their content.
+    files: dict[str, Path] = Field(default_factory=dict)
     #: In whose name the run was claimed for this attempt; without, the worker claims it itself.
     owner: str | None = None
     #: What was made smaller for this attempt.
@@ -35,11 +36,21 @@ class Job(Settings):
         return Ledger(self.out).folder(self.spec.run_id)
 
     @property
+    def clip_weights(self) -> str | Path:
+        """CLIP's weights that the model is made with: "openai", "random" or a given file."""
+        content = self.spec.clip_content
+        return self.spec.train.clip_weights if content is None else self.files[content]
+
+    def check_files(self) -> None:
+        """MissingData unless the files of weights the run needs are here, as they were planned."""
+        needed = (self.spec.checkpoint, self.spec.clip_content)
+        given.check((one for one in needed if one is not None), self.files)
+
+    @property
     def initial_weights(self) -> Location | None:
         """The checkpoint this run starts from: a given file, or its parent's best weights."""
         if self.spec.checkpoint is not None:
-            assert self.checkpoint is not None
-            return self.checkpoint
+            return self.files[self.spec.checkpoint]
         if self.spec.parent is not None:
             return Ledger(self.out).folder(self.spec.parent).best
         return None

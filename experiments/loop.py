@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from experiments.breaker import SAME, Breaker
@@ -58,7 +58,7 @@ class Request:
 
     roots: Roots
     execution: Execution
-    checkpoint: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass
@@ -226,7 +226,7 @@ class Loop:
         executor.start(
             Job(
                 spec=run.spec, out=self.ledger.out, roots=self.request.roots,
-                execution=run.execution, checkpoint=self.request.checkpoint,
+                execution=run.execution, files=dict(self.request.files),
                 owner=owner, reduction=run.reduction,
             )
         )  # fmt: skip

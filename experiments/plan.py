@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import protocols
 from experiments import overrides
 from experiments.errors import UserError
+from experiments.given import SCHEME
 from experiments.spec import ListSpec, RunSpec
 from protocols.datasets import DATASETS, Dataset
 from protocols.protocol import Protocol, Suite
@@ -32,6 +34,7 @@ class Grid:
 
     `rows` are alternative settings (an ablation's rows, a search's trials), each added to
     `settings`. `checkpoint`: sha256 of weights that take the place of a pretrained run's parent.
+    `files`: sha256 -> file of the weights that are named by their content.
     """
 
     protocol: str
@@ -45,6 +48,7 @@ class Grid:
     settings: dict[str, Any] = field(default_factory=dict)
     rows: tuple[dict[str, Any], ...] = ({},)
     checkpoint: str | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def expand(grid: Grid, datasets: Mapping[str, Dataset] = DATASETS) -> list[RunSpec]:
@@ -316,7 +320,14 @@ def _configured(protocol: Protocol, model: str, llm: bool, settings: dict[str, A
     except ValueError as error:
         raise UserError(f"{model} cannot be built: {error}") from error
     after = {"model": config, "train": train, "augment": augment}
-    return config, train, augment, overrides.differences(before, after)
+    differences = overrides.differences(before, after)
+    return config, train, augment, tuple(map(_short, differences))
+
+
+def _short(override: str) -> str:
+    """A file's sha256 is shown by its beginning."""
+    name, _, content = override.partition(f"={SCHEME}")
+    return f"{name}={SCHEME}{content[:10]}" if content else override
 
 
 def _sampled(lists: Iterable[ListSpec], augment: AugmentConfig) -> tuple[ListSpec, ...]:

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ValidationError
 
 from experiments import gridfile, overrides, plan, search
 from experiments.errors import UserError, user_errors
+from experiments.given import by_content, digest
 from experiments.plan import Grid
 from experiments.spec import RunSpec
 from protocols.datasets import Dataset
 from tcclip.config import Execution, ModelConfig
-from tcclip.data.annotations import sha256_of
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -52,22 +52,33 @@ def make_grid(
     settings: Sequence[str],
     searches: Sequence[str] = (),
     samples: int = 1,
-    checkpoint: str | None = None,
+    checkpoint: Path | None = None,
     **axes: Any,
 ) -> Grid:
-    """The grid of a protocol or grid file; options that are given win over the file's."""
+    """The grid of a protocol or grid file; options that are given win over the file's.
+
+    `checkpoint`: a file that takes the place of a pretrained run's parent. UserError for what
+    cannot be read.
+    """
     base = Grid(protocol, demo=demo)
     if gridfile.is_grid_file(protocol):
         base = gridfile.read(protocol, demo=demo)
     given = {name: value for name, value in axes.items() if value is not None}
-    changed = base.settings | overrides.parse(settings)
-    grid = replace(base, **given, settings=changed, checkpoint=checkpoint)
+    files = dict(base.files)
+    changed = base.settings | by_content(overrides.parse(settings), files)
+    start = None
+    if checkpoint is not None:
+        start = digest(checkpoint)
+        files[start] = checkpoint.absolute()
+    grid = replace(base, **given, settings=changed, checkpoint=start, files=files)
     if not searches:
         return grid
     if samples < 1:
         raise UserError(f"--num-samples {samples}: at least 1 trial")
-    drawn = search.trials([search.parse(one) for one in searches], samples)
-    return replace(grid, rows=tuple(row | trial for row in grid.rows for trial in drawn))
+    trials = search.trials([search.parse(one) for one in searches], samples)
+    drawn = [by_content(trial, files) for trial in trials]
+    rows = tuple(row | trial for row in grid.rows for trial in drawn)
+    return replace(grid, rows=rows, files=files)
 
 
 def check_search(specs: Sequence[RunSpec]) -> None:
@@ -101,19 +112,13 @@ def make_execution(settings: Sequence[str], **options: Any) -> Execution:
     return overrides.apply(base, changed, "execution")
 
 
-def digest(path: Path) -> str:
-    """sha256 of a checkpoint file; UserError if it is not there."""
-    if not path.is_file():
-        raise UserError(f"no checkpoint {path}")
-    return sha256_of(path)
-
-
 def evaluation(
     grid: Grid, checkpoint: str, *, ensembled: bool, datasets: Mapping[str, Dataset]
-) -> tuple[list[RunSpec], Path]:
-    """The runs that evaluate a checkpoint, and its file: fetched first if it is an hf:// name.
+) -> tuple[list[RunSpec], dict[str, Path]]:
+    """The runs that evaluate a checkpoint, and the files they need by their sha256.
 
-    The model is the one the checkpoint says it is. UserError for what cannot be read.
+    A checkpoint with an hf:// name is fetched first. The model is the one the checkpoint says it
+    is. UserError for what cannot be read.
     """
     from tcclip.model.checkpoints import describe, fetch
 
@@ -124,5 +129,7 @@ def evaluation(
     # CLIP's own weights are needed to ensemble with, and for what a checkpoint leaves out.
     if not ensembled and content["token_embedding"]:
         grid = replace(grid, settings={"train.clip_weights": "random"} | grid.settings)
-    grid = replace(grid, checkpoint=digest(path))
-    return plan.evaluations(grid, model, ensembled=ensembled, datasets=datasets), path
+    content_of = digest(path)
+    grid = replace(grid, checkpoint=content_of, files={**grid.files, content_of: path})
+    specs = plan.evaluations(grid, model, ensembled=ensembled, datasets=datasets)
+    return specs, dict(grid.files)

@@ -85,10 +85,11 @@ class _Clock:
 
 def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
     spec, clock = job.spec, _Clock.start()
+    job.check_files()
     data = RunData.load(job, ranks)
     model = build_model(
         spec.model, data.train.class_names,
-        clip_weights=spec.train.clip_weights, seed=spec.key.seed,
+        clip_weights=job.clip_weights, seed=spec.key.seed,
     ).to(ranks.device)  # fmt: skip
     model.set_activation_checkpointing(job.execution.activation_checkpointing)
     # On the CPU: only ensembling needs them again, after the training.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Self
 
+from experiments.given import SCHEME
 from protocols.datasets import LabelSet, Split
 from results.records import RunKey
 from tcclip.config import AugmentConfig, ModelConfig, Settings, TrainConfig, Views
@@ -56,6 +57,12 @@ class RunSpec(Settings):
     parent: str | None = None
     #: sha256 of a checkpoint this run starts from: a parent's, or weights to evaluate.
     checkpoint: str | None = None
+
+    @property
+    def clip_content(self) -> str | None:
+        """sha256 of the file that CLIP's weights are read from; None if they come by name."""
+        value = self.train.clip_weights
+        return value.removeprefix(SCHEME) if value.startswith(SCHEME) else None
 
     @cached_property
     def _shared(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,18 +77,19 @@ def sweep(
     execution: Execution,
     make_executor: Callable[[], Executor],
     watch: Callable[[Ledger], AbstractContextManager[object]],
-    checkpoint: Path | None = None,
+    files: Mapping[str, Path] | None = None,
     policy: Policy | None = None,
     say: Callable[[str], None] = log.info,
 ) -> Summary:
     """Compute what is outstanding of `specs`, parents before children.
 
-    `watch` shows and mirrors the sweep while it runs; `say` tells the user what matters. Runs
-    another process is at are waited for, and what two sweeps want they share.
+    `files`: sha256 -> file of the weights that `specs` name by their content. `watch` shows the
+    sweep while it runs; `say` tells the user what matters. Runs another process is at are waited
+    for, and what two sweeps want they share.
     """
     ledger = Ledger(location(out))
     todo = outstanding(ledger, specs)
-    loop = Loop(ledger, todo, Request(roots, execution, checkpoint), policy or Policy(), say)
+    loop = Loop(ledger, todo, Request(roots, execution, files or {}), policy or Policy(), say)
     if todo:
         ledger.enter(specs)
         loop.run(make_executor, watch)

@@ -174,7 +174,8 @@ class TrainConfig(Settings):
     prompt_lr_scale: float = Field(default=10.0, gt=0)
     precision: Precision = "bf16"
     validate_every: int = Field(default=1, gt=0)
-    #: Starting weights: "openai" (through open_clip), "random" (drawn from the seed), or a path.
+    #: Starting weights: "openai" (through open_clip), "random" (drawn from the seed), or a file's
+    #: path, for which "sha256:" and the digest of its content stand in the settings of a run.
     clip_weights: str = "openai"
     mix: MixConfig = MixConfig()
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tcclip.config import Geometry, ModelConfig
+from tcclip.config import GEOMETRIES, Geometry, ModelConfig
 
 ClipWeights = str | Path | Mapping[str, Tensor] | None
 StateDict = dict[str, Tensor]
@@ -170,7 +170,8 @@ def read_state_file(path: Path) -> dict[str, Tensor]:
 
 
 def geometry_of(state: Mapping[str, Tensor], config: ModelConfig) -> Geometry:
-    """Tower sizes from a state dict's shapes; heads from `config.geometry`, else 64 wide.
+    """Tower sizes from a state dict's shapes; heads as `config` has them for towers of these
+    widths, else 64 wide.
 
     ValueError if a tensor is missing or `config.geometry` says otherwise.
     """
@@ -180,15 +181,20 @@ def geometry_of(state: Mapping[str, Tensor], config: ModelConfig) -> Geometry:
     width, _, patch, _ = state["visual.conv1.weight"].shape
     text_width = state["positional_embedding"].shape[1]
     given = config.geometry
+    known = given or GEOMETRIES.get(config.backbone)
     geometry = Geometry(
         image_size=patch * math.isqrt(state["visual.positional_embedding"].shape[0] - 1),
         patch_size=patch,
         vision_width=width,
         vision_layers=_layers(state, "visual.transformer.resblocks."),
-        vision_heads=given.vision_heads if given else max(width // 64, 1),
+        vision_heads=known.vision_heads
+        if known and (given or known.vision_width == width)
+        else max(width // 64, 1),
         text_width=text_width,
         text_layers=_layers(state, "transformer.resblocks."),
-        text_heads=given.text_heads if given else max(text_width // 64, 1),
+        text_heads=known.text_heads
+        if known and (given or known.text_width == text_width)
+        else max(text_width // 64, 1),
         embed_dim=state["visual.proj"].shape[1],
         context_length=state["positional_embedding"].shape[0],
         vocab_size=state["token_embedding.weight"].shape[0],
