@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 INSTALL = $(if $(UV),$(UV) pip install -q --compile-bytecode --python $(BIN)/python,$(BIN)/python -m pip install -q --disable-pip-version-check)
 
-.PHONY: demo test lint format bench install dev
+.PHONY: demo test lint format bench chaos install dev
 
 demo: install
 	$(BIN)/tcclip sweep zero_shot --demo --models tc_clip,vifi_clip,clip --seeds 0,1
@@ -29,6 +29,10 @@ bench: dev
 	$(BIN)/python -m tests.benchmarks.data_bench
 	$(BIN)/python -m tests.benchmarks.evaluation_bench
 	$(BIN)/python -m tests.benchmarks.report_bench
+
+# A sweep on Ray that is killed 20 times; its short form is one of the tests.
+chaos: dev
+	$(BIN)/python -m tests.chaos
 
 install: .venv/installed
 dev: .venv/installed-dev

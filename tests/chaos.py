@@ -1,0 +1,225 @@
+"""A sweep that is killed again and again ends as if nothing had happened.
+
+    python -m tests.chaos                        # 20 kills, Ray; about 10 minutes on two cores
+    python -m tests.chaos --kills 5 --executor local --seed 3
+
+Six small runs of the demo are swept in a folder of their own. At random moments the sweep's process
+or, on Ray, the worker of a run gets SIGKILL; a killed sweep is started again. At the end everything
+is held against a sweep nobody disturbed: numbers bit for bit, finished runs never touched again,
+nothing left over. Exit status 1 and the differences if it is not so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+GRID = (
+    "sweep", "zero_shot", "--demo", "--models", "tc_clip,vifi_clip", "--seeds", "0,1,2",
+    "--set", "model.context_tokens=4",
+    "--set", "execution.checkpoint_minutes=0.01", "--retries", "20",
+)  # fmt: skip
+#: How long a run is: of the long form, and of the short one that CI runs.
+LONG = ("train.epochs=3", "model.num_frames=4")
+SHORT = ("train.epochs=1", "model.num_frames=2")
+RUNS = 6
+#: A killed sweep that is not started again in vain: how long one start may take, seconds.
+PATIENCE = 900.0
+
+
+@dataclass
+class Chaos:
+    """One disturbed sweep: what was killed, and results that were there after a kill."""
+
+    out: Path
+    executor: str
+    settings: tuple[str, ...]
+    dice: random.Random
+    longest: float
+    killed: list[str] = field(default_factory=list)
+    results: dict[str, tuple[int, int]] = field(default_factory=dict)
+    trained_again: set[str] = field(default_factory=set)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        log = (self.out.parent / "sweep.log").open("ab")
+        with log:
+            return subprocess.Popen(
+                command(self.out, self.executor, self.settings), cwd=self.out.parent,
+                env=environment(self.out), stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def disturb(self, kills: int) -> None:
+        """Kill `kills` times, then let the sweep come to its end."""
+        sweep = self.start()
+        while len(self.killed) < kills:
+            time.sleep(self.dice.uniform(0.5, self.longest))
+            self.look()
+            if sweep.poll() is not None:
+                if len(self.results) == RUNS:
+                    print(f"all was finished after {len(self.killed)} kills", flush=True)
+                    return
+                sweep = self.start()
+                continue
+            victim = self.worker(sweep.pid) if self.dice.random() < 0.5 else None
+            try:
+                os.kill(victim or sweep.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # it ended by itself a moment ago
+            self.killed.append("sweep" if victim is None else "worker")
+            print(f"{len(self.killed)}: {self.killed[-1]}, {len(self.results)} done", flush=True)
+            if victim is None:
+                sweep.wait()
+                sweep = self.start()
+        if sweep.wait(PATIENCE) != 0:
+            raise SystemExit(f"the last sweep ended with {sweep.returncode}")
+        self.look()
+
+    def worker(self, sweep: int) -> int | None:
+        """The process of a run that is being worked on, if it is not the sweep's own."""
+        pids = []
+        for lease in sorted(self.out.glob("runs/*/lease-*.json")):
+            try:
+                pid = int(json.loads(lease.read_text())["pid"])
+            except (FileNotFoundError, ValueError):
+                continue  # written or released just now
+            pids += [pid] if pid != sweep else []
+        return self.dice.choice(pids) if pids else None
+
+    def look(self) -> None:
+        """A result that is there must stay the same file."""
+        for path in self.out.glob("runs/*/result.json"):
+            seen = (path.stat().st_ino, path.stat().st_mtime_ns)
+            if self.results.setdefault(path.parent.name, seen) != seen:
+                self.trained_again.add(path.parent.name)
+
+
+def command(out: Path, executor: str, settings: tuple[str, ...]) -> list[str]:
+    """The sweep's command line."""
+    tcclip = str(Path(sys.executable).with_name("tcclip"))
+    chosen = [part for one in settings for part in ("--set", one)]
+    return [tcclip, *GRID, *chosen, "--out", str(out), "--executor", executor]
+
+
+def environment(out: Path) -> dict[str, str]:
+    """Everything in folders of its own."""
+    return {**os.environ, "TCCLIP_CACHE": str(out.parent / "cache")}
+
+
+def undisturbed(out: Path, settings: tuple[str, ...]) -> None:
+    """The same sweep in one go."""
+    out.parent.mkdir(parents=True)
+    with (out.parent / "sweep.log").open("wb") as log:
+        subprocess.run(
+            command(out, "local", settings), cwd=out.parent, env=environment(out),
+            stdout=log, stderr=log, check=True,
+        )  # fmt: skip
+
+
+def numbers(out: Path) -> dict[str, Any]:
+    """run id -> what of its result must be equal bit for bit."""
+    found = {}
+    for path in out.glob("runs/*/result.json"):
+        data = json.loads(path.read_text())
+        provenance = data.pop("provenance")
+        found[path.parent.name] = data | {
+            name: provenance[name] for name in ("digests", "clips_replaced", "videos_unreadable")
+        }
+    return found
+
+
+def steps(out: Path) -> dict[str, list[tuple[int, float]]]:
+    """run id -> (step, loss) of every training step written down, in the file's order."""
+    found = {}
+    for path in out.glob("runs/*/metrics.jsonl"):
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        kept = [(r["step"], r["loss"]) for r in records if r["kind"] == "step"]
+        found[path.parent.name] = kept
+    return found
+
+
+def leftovers(out: Path) -> list[str]:
+    """Files of `out` that belong to no finished run."""
+    wrong = ("lease-*", ".*", "*.tmp", "failure.json", "pause", "stopped.json")
+    return sorted(
+        {str(path.relative_to(out)) for name in wrong for path in (out / "runs").rglob(name)}
+    )
+
+
+def differences(chaos: Chaos, calm: Path) -> list[str]:
+    """What is not as in the undisturbed sweep; nothing, if all is well."""
+    found, expected = numbers(chaos.out), numbers(calm)
+    wrong = []
+    if len(expected) != RUNS or set(found) != set(expected):
+        wrong.append(f"runs: {sorted(found)} instead of {sorted(expected)}")
+    wrong += [f"{run}: other numbers" for run in found if found[run] != expected.get(run)]
+    ours, theirs = steps(chaos.out), steps(calm)
+    wrong += [f"{run}: other training steps" for run in ours if ours[run] != theirs.get(run)]
+    wrong += [f"{run}: its result was made twice" for run in sorted(chaos.trained_again)]
+    wrong += [f"left over: {name}" for name in leftovers(chaos.out)]
+    return wrong
+
+
+def check(
+    folder: Path,
+    *,
+    kills: int,
+    executor: str,
+    seed: int,
+    longest: float,
+    settings: tuple[str, ...] = LONG,
+) -> Chaos:
+    """Both sweeps in `folder`; AssertionError with the differences."""
+    calm = folder / "calm" / "out"
+    undisturbed(calm, settings)
+    chaos = Chaos(folder / "chaos" / "out", executor, settings, random.Random(seed), longest)
+    chaos.out.parent.mkdir()
+    # Making the embedded videos is disturbed too.
+    chaos.disturb(kills)
+    wrong = differences(chaos, calm)
+    if len(chaos.killed) < kills:
+        wrong.append(f"finished after {len(chaos.killed)} kills; shorter times between them needed")
+    assert not wrong, "\n".join(wrong)
+    return chaos
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--kills", type=int, default=20, help="SIGKILLs")
+    parser.add_argument("--executor", choices=("ray", "local"), default="ray", help="ray")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
+    parser.add_argument("--longest", type=float, default=25.0, help="seconds between kills")
+    parser.add_argument("--keep", action="store_true", help="keep the folder")
+    options = parser.parse_args(arguments)
+    folder = Path(tempfile.mkdtemp(prefix="tcclip-chaos-"))
+    began = time.monotonic()
+    try:
+        chaos = check(
+            folder, kills=options.kills, executor=options.executor, seed=options.seed,
+            longest=options.longest,
+        )  # fmt: skip
+    except AssertionError as error:
+        print(f"{error}\nin {folder}")
+        return 1
+    killed = {name: chaos.killed.count(name) for name in sorted(set(chaos.killed))}
+    took = time.monotonic() - began
+    print(f"killed {killed}; {RUNS} runs as undisturbed, nothing left over; {took:.0f} s")
+    if not options.keep:
+        shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
