@@ -8,6 +8,7 @@ files that are broken.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -190,7 +191,6 @@ def _damage(out: Path) -> None:
     (copy / "result.json").write_text(record.model_dump_json())
     (out / "runs" / "no-spec").mkdir()
     running = builder.write_spec(out, of.model_copy(update={"seed": 10}))
-    # A heartbeat in the year 2100: live for as long as these tests are run.
     (running / "lease-000001.json").write_text(
-        json.dumps({"owner": "x", "host": "y", "pid": 1, "heartbeat": 4.1e9})
+        json.dumps({"owner": "x", "host": "y", "pid": 1, "heartbeat": time.time()})
     )
