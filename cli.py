@@ -216,15 +216,18 @@ def evaluate(
         settings=numbers,
     )
     roots = _roots(data_root, annotations, dataset_file)
-    specs, files = evaluation(grid, checkpoint, ensembled=ensemble, datasets=roots.datasets())
+    asked = evaluation(grid, checkpoint, ensembled=ensemble, datasets=roots.datasets())
+    if asked.note is not None:
+        print(f"not ensembled: {asked.note}", file=sys.stderr)
     execution = make_execution(
         how, workers=workers_per_run, eval_batch=eval_batch, loader_workers=loader_workers,
         device=device, max_unreadable=max_unreadable,
     )  # fmt: skip
     _run(
-        grid.protocol, specs, demo=demo, out=_out(out, demo), roots=roots, execution=execution,
+        grid.protocol, asked.specs, demo=demo, out=_out(out, demo), roots=roots,
+        execution=execution,
         executor=executor, address=address, max_concurrent=max_concurrent, rerun=rerun,
-        retries=retries, fail_fast=fail_fast, files=files, halving=False, format=format,
+        retries=retries, fail_fast=fail_fast, files=asked.files, halving=False, format=format,
     )  # fmt: skip
 
 
@@ -464,14 +467,14 @@ def _run(
     summary = commands.sweep(specs, out=out, console=console, policy=policy, **options)
     lines = ending(summary, out, sys.argv[1:])
     for line in lines if summary.exit_code > 1 else ():  # who stops a sweep wants no table
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     if summary.exit_code > 1:
         raise typer.Exit(summary.exit_code)
     with commands.keeping_report(out, specs, console) as (folder, links):
         _print_report(protocol, [_source(out)], demo, format, write=folder, links=links)
     console.print(f"MLflow: tcclip ui --out {out}  ->  http://127.0.0.1:5000", highlight=False)
     for line in lines:
-        console.print(line, style="red", highlight=False, soft_wrap=True)
+        console.print(line, style="red", highlight=False, soft_wrap=True, markup=False)
     raise typer.Exit(summary.exit_code)
 
 

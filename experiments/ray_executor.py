@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import re
 import shutil
 import tempfile
 import threading
@@ -28,7 +29,6 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
-import ray.exceptions
 import ray.train
 import ray.train.torch
 
@@ -36,6 +36,8 @@ from experiments.errors import RunError, UserError, repeats
 from experiments.executor import Death, cpu_count
 from experiments.job import Job
 
+#: What Ray says of a lost worker, among much else.
+_WHY = re.compile(r"The actor is dead because [^.]+")
 #: How often a cluster is asked what it has, seconds.
 LOOK_SECONDS = 2.0
 
@@ -177,23 +179,22 @@ def death_of(error: Exception) -> Death:
     """Why a Train job ended: of its ranks' errors the one that is not another's consequence."""
     if not isinstance(error, ray.train.WorkerGroupError):
         return Death.of(error)
-    trace = str(error)
-    causes = [(_unwrapped(error.worker_failures[n]), n) for n in sorted(error.worker_failures)]
-    cause, rank = min(causes, key=lambda pair: _telling(pair[0]))
-    if isinstance(cause, ray.exceptions.RayError):
-        first = str(cause).strip().splitlines()[0]
-        message = f"WorkerDied: rank {rank} was killed, or its node was lost ({first})"
-        return Death("WorkerDied", message, trace)
-    return Death.of(cause, trace)
+    failures: dict[int, Exception] = error.worker_failures
+    rank = min(sorted(failures), key=lambda one: _telling(failures[one]))
+    if not _rays(failures[rank]):
+        return Death.of(failures[rank], str(error))
+    said = _WHY.search(str(failures[rank]))
+    why = said[0] if said else str(failures[rank]).strip().splitlines()[0]
+    return Death("WorkerDied", f"WorkerDied: rank {rank} is gone: {why}", str(error))
 
 
-def _unwrapped(error: BaseException) -> BaseException:
-    """The worker's own exception, out of what Ray Train wraps it in."""
-    return getattr(error, "_base_exc", error)
+def _rays(error: Exception) -> bool:
+    """Whether this is Ray's word on a worker, not what the run itself raised there."""
+    return type(error).__module__.partition(".")[0] == "ray"
 
 
-def _telling(error: BaseException) -> int:
+def _telling(error: Exception) -> int:
     """Lowest for what the run itself raised; a rank whose partner is gone fails as well."""
     if isinstance(error, RunError) or repeats(error):
         return 0
-    return 1 if isinstance(error, ray.exceptions.RayError) else 2
+    return 1 if _rays(error) else 2
