@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import MissingData
+from experiments.errors import MissingData, UserError
+from tcclip.config import Settings
 from tcclip.data.annotations import sha256_of
 
 SETTING = "train.clip_weights"
@@ -43,6 +44,37 @@ def by_content(
     content = digest(path)
     files[content] = path
     return {**settings, SETTING: SCHEME + content}
+
+
+class Start(Settings):
+    """The CLIP weights a training started from: their name or content, and the seed of a draw."""
+
+    clip_weights: str
+    seed: int
+
+
+def starting(recorded: Start | None, asked: str | None, default: str) -> Start | str:
+    """The weights to ensemble a checkpoint with, or why there are none.
+
+    `recorded`: what the checkpoint says it started from; published ones say nothing and started
+    from OpenAI's. `asked`: the user's setting; `default`: the protocol's. UserError if the user
+    names other weights than the recorded ones.
+    """
+    if recorded is None:
+        if (asked or default) == "random":
+            return "the checkpoint does not say which random weights it started from"
+        return Start(clip_weights=asked or default, seed=0)
+    if asked is not None and asked != recorded.clip_weights:
+        raise UserError(
+            f"{SETTING}={asked}: the checkpoint started from {recorded.clip_weights}, and is "
+            "ensembled with nothing else; drop the setting, or give --no-ensemble"
+        )
+    if asked is None and recorded.clip_weights.startswith(SCHEME):
+        return (
+            f"the checkpoint started from the file with {recorded.clip_weights}; "
+            f"give it with --set {SETTING}=FILE"
+        )
+    return recorded
 
 
 def check(contents: Iterable[str], files: Mapping[str, Path]) -> None:

@@ -45,12 +45,19 @@ _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyEr
 class RunJournal:
     """Writes a run's metrics and checkpoints; `lease` is None on ranks that only read.
 
+    `start`: what the checkpoints say of the weights the run started from.
     A context manager: at its end the metrics of a run in a store are uploaded.
     """
 
-    def __init__(self, folder: RunFolder, lease: Lease | None) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        lease: Lease | None,
+        start: Mapping[str, str | int] | None = None,
+    ) -> None:
         self.folder = folder
         self.lease = lease
+        self.start = start
         self._metrics = None if lease is None else Growing(folder.metrics, lease.check)
         self._looked: dict[str, float] = {}
 
@@ -99,10 +106,10 @@ class RunJournal:
         target = self.folder.best_of(epoch)
         try:
             if isinstance(target, Path):
-                save_checkpoint(model, target)
+                save_checkpoint(model, target, start=self.start)
                 return
             with scratch() as folder:
-                save_checkpoint(model, folder / target.name)
+                save_checkpoint(model, folder / target.name, start=self.start)
                 for path in (folder / target.with_suffix(".json").name, folder / target.name):
                     upload(path, target.with_name(path.name))
         except SafetensorError as error:

@@ -125,7 +125,9 @@ def evaluations(
     The checkpoint was trained at one point of the grid: UserError unless it is the only one.
     """
     protocol = protocols.get(grid.protocol, demo=grid.demo)
-    grid = replace(grid, models=(model.name,), seeds=protocol.seeds[:1])  # they draw views alone
+    # It draws the views, and the weights that a checkpoint started from at random.
+    seeds = grid.seeds or protocol.seeds[:1]
+    grid = replace(grid, models=(model.name,), seeds=seeds)
     axis = "--shots" if protocol.axis == "shots" else "--splits"
     if len(_points(grid, protocol)) > 1:
         raise UserError(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+import protocols
 from experiments import gridfile, overrides, plan, search
 from experiments.errors import UserError, user_errors
-from experiments.given import by_content, digest
+from experiments.given import SETTING, Start, by_content, digest, starting
 from experiments.plan import Grid
 from experiments.spec import RunSpec
 from protocols.datasets import Dataset
@@ -112,13 +113,25 @@ def make_execution(settings: Sequence[str], **options: Any) -> Execution:
     return overrides.apply(base, changed, "execution")
 
 
-def evaluation(
-    grid: Grid, checkpoint: str, *, ensembled: bool, datasets: Mapping[str, Dataset]
-) -> tuple[list[RunSpec], dict[str, Path]]:
+@dataclass(frozen=True)
+class Evaluation:
     """The runs that evaluate a checkpoint, and the files they need by their sha256.
 
-    A checkpoint with an hf:// name is fetched first. The model is the one the checkpoint says it
-    is. UserError for what cannot be read.
+    `note`: why they are not ensembled although that was asked for; None if they are.
+    """
+
+    specs: list[RunSpec]
+    files: dict[str, Path]
+    note: str | None = None
+
+
+def evaluation(
+    grid: Grid, checkpoint: str, *, ensembled: bool, datasets: Mapping[str, Dataset]
+) -> Evaluation:
+    """What evaluating a checkpoint takes; one with an hf:// name is fetched first.
+
+    The model is the one the checkpoint says it is; it is ensembled with the weights it started
+    from alone. UserError for what cannot be read, and for other starting weights than its own.
     """
     from tcclip.model.checkpoints import describe, fetch
 
@@ -126,10 +139,22 @@ def evaluation(
         path = Path(fetch(checkpoint)).absolute()
         content = describe(checkpoint)
         model = ModelConfig.model_validate(content["model"])
+        recorded = content["start"] and Start.model_validate(content["start"])
+        protocol = protocols.get(grid.protocol, demo=grid.demo)
+    note = None
+    if ensembled and protocol.ensemble_weight is not None and model.name != "clip":
+        asked = grid.settings.get(SETTING)
+        start = starting(recorded, asked, protocol.train.clip_weights)
+        if isinstance(start, Start):
+            grid = replace(grid, settings=grid.settings | {SETTING: start.clip_weights})
+        else:
+            ensembled, note = False, start
+    # With the seed it was trained with, its test views and random weights are drawn again.
+    grid = replace(grid, seeds=None if recorded is None else (recorded.seed,))
     # CLIP's own weights are needed to ensemble with, and for what a checkpoint leaves out.
     if not ensembled and content["token_embedding"]:
         grid = replace(grid, settings={"train.clip_weights": "random"} | grid.settings)
     content_of = digest(path)
     grid = replace(grid, checkpoint=content_of, files={**grid.files, content_of: path})
     specs = plan.evaluations(grid, model, ensembled=ensembled, datasets=datasets)
-    return specs, dict(grid.files)
+    return Evaluation(specs, dict(grid.files), note)

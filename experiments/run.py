@@ -136,7 +136,11 @@ def _train(
             top5 += scores["", number].top(5, labels) * len(labels) / total
         return Validation(top1, top5, total)
 
-    with RunJournal(job.folder, lease) as journal:
+    start: dict[str, str | int] = {
+        "clip_weights": spec.train.clip_weights,
+        "seed": spec.key.seed,
+    }
+    with RunJournal(job.folder, lease, start) as journal:
         trainer = Trainer(
             model=model,
             loader=data.train_loader(),

@@ -1,7 +1,8 @@
 """Checkpoints: our own format, the published one, and weight ensembling (SPEC 5, 8).
 
 Our own: `NAME.safetensors` with the parameters under our names, and `NAME.json` beside it with
-the format's version, the model's settings and the class names. The published one: a torch pickle.
+the format's version, the model's settings, the class names and what the training started from.
+The published one: a torch pickle.
 
 Errors, all `ValueError`: a file that is damaged or would run code; tensors that are missing,
 unexpected or of another shape than the model's. `FileNotFoundError` for a file that is not there.
@@ -58,10 +59,16 @@ def load_checkpoint(model: Model, source: Source, *, ensemble_weight: float | No
     model.load_state_dict({TOKEN_EMBEDDING: present[TOKEN_EMBEDDING], **tuned})
 
 
-def save_checkpoint(model: Model, path: str | Path) -> None:
-    """Write `path` (.safetensors) and the .json beside it, each aside first and then renamed."""
+def save_checkpoint(
+    model: Model, path: str | Path, *, start: Mapping[str, str | int] | None = None
+) -> None:
+    """Write `path` (.safetensors) and the .json beside it, each aside first and then renamed.
+
+    `start`: the CLIP weights the training started from, as `clip_weights` and `seed`, which the
+    model may be ensembled with; None where that is not known.
+    """
     config = model.config.model_dump(mode="json")
-    _write(model.state_dict(), path, config, list(model.class_names))
+    _write(model.state_dict(), path, config, list(model.class_names), start)
 
 
 def ensembled_state(
@@ -96,22 +103,23 @@ def convert(source: str | Path, destination: str | Path) -> None:
     content = read_torch_file(path)
     state = from_published(_tensors(content, path))
     config = published_config(state, plain(content.get("config")))
-    _write(state, destination, config.model_dump(mode="json"), None)
+    _write(state, destination, config.model_dump(mode="json"), None, None)
 
 
 def describe(source: str | Path) -> dict[str, Any]:
-    """What is in a checkpoint, as JSON values: format, model settings, class names (None where
-    they are not kept), number of parameters, and a published one's epoch and accuracy."""
+    """What is in a checkpoint, as JSON values: format, model settings, class names and what it
+    started from (None where they are not kept), number of parameters, and a published one's epoch
+    and accuracy."""
     path = fetch(source)
     if _is_own(path):
         header = read_header(path)
         state = read_state(path)
-        kept = {"model": header["model"], "class_names": header["class_names"]}
+        kept = {name: header.get(name) for name in ("model", "class_names", "start")}
     else:
         content = read_torch_file(path)
         state = from_published(_tensors(content, path))
         config = published_config(state, plain(content.get("config")))
-        kept = {"model": config.model_dump(mode="json"), "class_names": None}
+        kept = {"model": config.model_dump(mode="json"), "class_names": None, "start": None}
         kept |= {name: plain(content.get(name)) for name in ("epoch", "max_accuracy")}
     return {
         "path": str(source),
@@ -155,7 +163,7 @@ def read_state(source: str | Path) -> dict[str, Tensor]:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The json beside an own checkpoint: format, version, model, class_names."""
+    """The json beside an own checkpoint: format, version, model, class_names, start."""
     beside = path.with_suffix(".json")
     if not beside.is_file():
         raise FileNotFoundError(f"no {beside.name} beside {path}; keep the two files together")
@@ -237,13 +245,17 @@ def _write(
     path: str | Path,
     config: dict[str, Any],
     class_names: list[str] | None,
+    start: Mapping[str, str | int] | None,
 ) -> None:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: a checkpoint's name ends in .safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
-    header = {"format": FORMAT, "version": VERSION, "model": config, "class_names": class_names}
+    header = {
+        "format": FORMAT, "version": VERSION, "model": config, "class_names": class_names,
+        "start": None if start is None else dict(start),
+    }  # fmt: skip
     text = json.dumps(header, indent=1, ensure_ascii=False) + "\n"
     # The weights last: where they are, the pair is whole.
     _replace(path.with_suffix(".json"), lambda aside: _write_text(aside, text))
