@@ -29,6 +29,7 @@ bench: dev
 	$(BIN)/python -m tests.benchmarks.data_bench
 	$(BIN)/python -m tests.benchmarks.evaluation_bench
 	$(BIN)/python -m tests.benchmarks.report_bench
+	$(BIN)/python -m tests.benchmarks.overhead_bench
 
 # A sweep on Ray that is killed 20 times; its short form is one of the tests.
 chaos: dev

@@ -115,7 +115,8 @@ def sweep(
     format: Format = "terminal",
 ) -> None:
     """Run what is missing of a grid, then print its table. The same command again continues."""
-    from experiments import commands, dryrun, plan
+    from experiments import dryrun, plan
+    from experiments.display import FORMATS
     from experiments.requests import (
         check_search,
         comma_list,
@@ -124,7 +125,7 @@ def sweep(
         split_settings,
     )
 
-    _one_of("--format", format, commands.FORMATS)
+    _one_of("--format", format, FORMATS)
     numbers, how = split_settings(settings or [])
     grid = make_grid(
         protocol,

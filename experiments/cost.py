@@ -8,11 +8,11 @@ beside the number; it was not measured.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.ledger import Ledger
+from experiments.finished import Finished
 from experiments.spec import ListSpec, RunSpec
 from results.records import RunKey
 from tcclip.config import Geometry, ModelConfig
@@ -67,10 +67,10 @@ def kind(key: RunKey) -> RunKey:
     return key.model_copy(update={"seed": 0})
 
 
-def measured_hours(ledger: Ledger) -> dict[RunKey, float]:
+def measured_hours(finished: Iterable[Finished]) -> dict[RunKey, float]:
     """Kind of run -> mean GPU-hours of the finished ones that were on a GPU."""
     hours: dict[RunKey, list[float]] = {}
-    for one in ledger.finished():
+    for one in finished:
         if one.gpu_hours > 0:
             hours.setdefault(kind(one.key), []).append(one.gpu_hours)
     return {key: statistics.fmean(values) for key, values in hours.items()}

@@ -30,16 +30,17 @@ class PlannedRun:
 def dry_run(specs: Sequence[RunSpec], out: Location, roots: Roots) -> list[PlannedRun]:
     """The rows of a grid. Runs that differ in their seed alone cost the same."""
     ledger = Ledger(out)
-    with remembered([folder.result for folder in ledger.folders()], roots.cache):
-        states, measured = ledger.states(specs), measured_hours(ledger)
+    folders = ledger.folders()
+    with remembered([folder.result for folder in folders], roots.cache):
+        states, measured = ledger.states(specs), measured_hours(ledger.finished(folders))
     costs: dict[RunKey, Cost] = {}
     rows = []
     for spec in specs:
-        if kind(spec.key) not in costs:
-            costs[kind(spec.key)] = cost(spec, measured, _lines(spec, roots))
-        one = costs[kind(spec.key)]
+        of = kind(spec.key)
+        if of not in costs:
+            costs[of] = cost(spec, measured, _lines(spec, roots))
         rows.append(
-            PlannedRun(spec.run_id, states[spec.run_id], spec.parent, one, spec.key.overrides)
+            PlannedRun(spec.run_id, states[spec.run_id], spec.parent, costs[of], spec.key.overrides)
         )
     return rows
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -170,16 +171,21 @@ class Ledger:
 
     out: Location
 
+    @cached_property
+    def runs(self) -> Location:
+        """The folder of the run folders."""
+        return self.out / "runs"
+
     def folder(self, run_id: str) -> RunFolder:
-        return RunFolder(self.out / "runs" / run_id)
+        return RunFolder(self.runs / run_id)
 
     def folders(self) -> list[RunFolder]:
         """Every run folder there is, by name."""
-        return [self.folder(name) for name in folder_names(self.out / "runs")]
+        return [self.folder(name) for name in folder_names(self.runs)]
 
-    def finished(self) -> list[Finished]:
-        """Every finished run there is, in short."""
-        results = [folder.result for folder in self.folders()]
+    def finished(self, folders: Sequence[RunFolder]) -> list[Finished]:
+        """The finished ones of `folders`, in short."""
+        results = [folder.result for folder in folders]
         if is_local(self.out):
             found = [finished(path) for path in results]
         else:

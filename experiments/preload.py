@@ -8,7 +8,6 @@ without the memory everything is. A sweep decides by the files alone and does no
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import sys
 import threading
@@ -53,7 +52,8 @@ def remembered(paths: Sequence[Location], cache: Path | None = None) -> Iterator
         of_path = seen.get(path)
         if of_path is not None and of_path[1] is not None:
             now[path] = of_path[0], of_path[1]
-    if now != known:
+    same = all(path in now and now[path][1] is one for path, (_, one) in known.items())
+    if not same or len(now) != len(known):
         _remember(memory, now)
 
 
@@ -63,6 +63,8 @@ def _read_all(paths: Sequence[Location]) -> None:
     local = [path for path in paths if isinstance(path, Path)]
     if len(local) < MANY or cores == 1 or threading.active_count() > 1:
         return
+    import multiprocessing  # takes a while, and is seldom needed
+
     parts = [local[start : start + PART] for start in range(0, len(local), PART)]
     with multiprocessing.get_context("fork").Pool(cores) as pool:
         for found in pool.imap_unordered(_read_part, parts):

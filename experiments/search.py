@@ -11,11 +11,12 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from experiments.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _CALL = re.compile(r"(\w+)\((.*)\)")
 #: Significant digits of a drawn number: what a table shows is what was run.
@@ -99,6 +100,8 @@ def _check(search: Search, text: str) -> None:
 
 def trials(searches: Sequence[Search], samples: int, seed: int = 0) -> tuple[dict[str, Any], ...]:
     """`samples` rows of settings. More samples keep the ones there were and add to them."""
+    import numpy as np  # planning without a search does not wait for it
+
     rows = []
     for number in range(samples):
         rng = np.random.default_rng([seed, number])
