@@ -113,9 +113,7 @@ def test_room_that_gets_free_is_used_at_once(tmp_path: Path) -> None:
 def test_an_error_that_ends_three_runs_stops_the_rest(tmp_path: Path) -> None:
     specs = grid(5)
     ends: dict[str, Any] = {
-        f"tc_clip{n}": [
-            Death("RuntimeError", f"RuntimeError: no driver in /tmp/x{n}: {n}", "")
-        ]
+        f"tc_clip{n}": [Death("RuntimeError", f"RuntimeError: no driver in /tmp/x{n}: {n}", "")]
         for n in range(5)
     }
     said: list[str] = []

@@ -114,9 +114,7 @@ def test_a_run_that_cannot_pause_is_given_up_after_a_while(
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_second_signal_ends_it_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopping, "GRACE_SECONDS", 3600.0)
     specs = grid(1)
 
