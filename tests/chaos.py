@@ -62,28 +62,35 @@ class Chaos:
 
     def disturb(self, kills: int) -> None:
         """Kill `kills` times, then let the sweep come to its end."""
-        sweep = self.start()
+        self.sweep = self.start()
+        try:
+            self._disturb(kills)
+        finally:
+            self.sweep.kill()  # nothing, if it has ended
+            self.sweep.wait()
+
+    def _disturb(self, kills: int) -> None:
         while len(self.killed) < kills:
             time.sleep(self.dice.uniform(0.5, self.longest))
             self.look()
-            if sweep.poll() is not None:
+            if self.sweep.poll() is not None:
                 if len(self.results) == self.runs:
                     print(f"all was finished after {len(self.killed)} kills", flush=True)
                     return
-                sweep = self.start()
+                self.sweep = self.start()
                 continue
-            victim = self.worker(sweep.pid) if self.dice.random() < 0.5 else None
+            victim = self.worker(self.sweep.pid) if self.dice.random() < 0.5 else None
             try:
-                os.kill(victim or sweep.pid, signal.SIGKILL)
+                os.kill(victim or self.sweep.pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue  # it ended by itself a moment ago
             self.killed.append("sweep" if victim is None else "worker")
             print(f"{len(self.killed)}: {self.killed[-1]}, {len(self.results)} done", flush=True)
             if victim is None:
-                sweep.wait()
-                sweep = self.start()
-        if sweep.wait(PATIENCE) != 0:
-            raise SystemExit(f"the last sweep ended with {sweep.returncode}")
+                self.sweep.wait()
+                self.sweep = self.start()
+        if self.sweep.wait(PATIENCE) != 0:
+            raise SystemExit(f"the last sweep ended with {self.sweep.returncode}")
         self.look()
 
     def worker(self, sweep: int) -> int | None:

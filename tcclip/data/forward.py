@@ -111,8 +111,13 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
         if not container.streams.video:
             raise DecodingError("the file has no video stream")
         stream = container.streams.video[0]
-        if stream.width * stream.height > MAX_PIXELS:
-            raise DecodingError(f"frames of {stream.width} x {stream.height} pixels")
+        try:
+            width, height = stream.width, stream.height
+        except AttributeError as error:
+            # PyAV asks the decoder's context for these, and a damaged header may name no decoder.
+            raise DecodingError("no decoder for its video stream") from error
+        if width * height > MAX_PIXELS:
+            raise DecodingError(f"frames of {width} x {height} pixels")
         yield container, stream
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+import s3fs
+
 ROOT = Path(__file__).parents[2]
 #: Nothing secret: moto checks no signatures.
 CREDENTIALS = {
@@ -32,8 +34,11 @@ def serving() -> Iterator[int]:
                 assert process.poll() is None, "the server ended"
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
+            # Clients are kept by what they were made with, which their address is no part of.
+            s3fs.S3FileSystem.clear_instance_cache()
             yield port
         finally:
+            s3fs.S3FileSystem.clear_instance_cache()
             process.kill()
 
 
