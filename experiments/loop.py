@@ -19,10 +19,10 @@ from experiments.errors import (
     OutputUnusable,
 )
 from experiments.executor import Death, Executor
-from experiments.files import exists, remove, write_text
+from experiments.files import exists, is_local, remove, write_text
 from experiments.job import Job
-from experiments.lease import Lease, Watch
-from experiments.ledger import Ledger, RunFolder
+from experiments.lease import REMOTE_HEARTBEAT, Lease, Watch
+from experiments.ledger import ENDED, Ledger, RunFolder, State
 from experiments.memory import ADVICE, Reduction, reduction
 from experiments.roots import Roots
 from experiments.runlog import note
@@ -32,7 +32,8 @@ from tcclip.config import Execution
 
 log = logging.getLogger(__name__)
 
-#: How often a run that somebody else computes is looked at again, and how long ends are awaited.
+#: How often a run that somebody else computes is looked at again (in a store: less often), and
+#: how long ends are awaited.
 WAIT_SECONDS = 1.0
 #: The first retry comes at once, each further one so much later than the one before.
 RETRY_SECONDS = 10.0
@@ -83,12 +84,14 @@ class Loop:
         self,
         ledger: Ledger,
         specs: Sequence[RunSpec],
+        states: Mapping[str, State],
         request: Request,
         policy: Policy,
         say: Callable[[str], None],
     ) -> None:
         self.ledger, self.request, self.policy, self.say = ledger, request, policy, say
-        self.runs = {spec.run_id: self._begin(spec) for spec in specs}
+        todo = [spec for spec in specs if states[spec.run_id] not in ENDED]
+        self.runs = {spec.run_id: self._begin(spec, states[spec.run_id]) for spec in todo}
         self.pending = set(self.runs)
         self.running: dict[str, Lease] = {}
         self.paused: set[str] = set()
@@ -97,9 +100,10 @@ class Loop:
         self._breaker, self._watch = Breaker(), Watch()
         self._closed = False
 
-    def _begin(self, spec: RunSpec) -> _Run:
+    def _begin(self, spec: RunSpec, state: State) -> _Run:
         folder = self.ledger.folder(spec.run_id)
-        failure = folder.read_failure()
+        # A store is not asked for what cannot be there.
+        failure = folder.read_failure() if state in (State.FAILED, State.RUNNING) else None
         before = 0 if failure is None else failure.attempt
         return _Run(spec, folder, self.request.execution, before)
 
@@ -216,18 +220,20 @@ class Loop:
                 return False
             remove(run.folder.pause)
         except LeaseHeld:
-            run.later = time.monotonic() + WAIT_SECONDS
+            local = is_local(run.folder.path)
+            run.later = time.monotonic() + (WAIT_SECONDS if local else REMOTE_HEARTBEAT)
             return False
         except OutputUnusable as error:
             self._attempt_failed(run, Death.of(error))
             return False
         self.pending.remove(run_id)
         self.running[run_id] = lease
+        reduced, run.reduction = run.reduction, None  # told once
         executor.start(
             Job(
                 spec=run.spec, out=self.ledger.out, roots=self.request.roots,
                 execution=run.execution, files=dict(self.request.files),
-                owner=owner, reduction=run.reduction,
+                owner=owner, reduction=reduced,
             )
         )  # fmt: skip
         return True
@@ -278,9 +284,7 @@ class Loop:
             message = f"{death.message}; {ADVICE}"
             self._attempt_failed(run, replace(death, message=message, repeats=True), lease)
             return
-        text = f"{death.message}; going on with {made.after}"
-        note(run.folder, lease, text)
-        self.say(f"{run.spec.run_id}: {text}")
+        self.say(f"{run.spec.run_id}: {death.message}; going on with {made.after}")
         self._again(run, 0.0)
         # What is still to come of the same model would run out of memory as well.
         for run_id, other in self.runs.items():

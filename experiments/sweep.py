@@ -88,9 +88,9 @@ def sweep(
     for, and what two sweeps want they share.
     """
     ledger = Ledger(location(out))
-    todo = outstanding(ledger, specs)
-    loop = Loop(ledger, todo, Request(roots, execution, files or {}), policy or Policy(), say)
-    if todo:
+    request = Request(roots, execution, files or {})
+    loop = Loop(ledger, specs, ledger.states(specs), request, policy or Policy(), say)
+    if loop.runs:
         ledger.enter(specs)
         loop.run(make_executor, watch)
     states = ledger.states(specs)

@@ -16,6 +16,7 @@ from experiments.lease import Lease, lease_files
 from experiments.ledger import Ledger, State
 from experiments.loop import Policy
 from experiments.plan import Grid, expand
+from tcclip.config import Execution
 from tests.experiments.scripted import LOST, WRONG, Scripted, attempt, by_name, grid, name, run
 
 
@@ -245,6 +246,31 @@ def test_what_another_sweep_finished_or_gave_up_is_not_done_again(tmp_path: Path
     assert summary.attempts == {given_up.run_id: 1, tried.run_id: 3}, "theirs count"
     assert summary.finished == (done.run_id,)
     assert ledger.folder(tried.run_id).state() is State.FAILED
+
+
+def test_what_runs_out_of_memory_goes_on_smaller_and_so_do_its_like(tmp_path: Path) -> None:
+    specs = grid(2, "tc_clip", "vifi_clip")
+    short = Death("OutOfMemory", "OutOfMemory: not enough memory", "")
+    executor = Scripted(tc_clip0=[short, LOST])
+    summary = run(specs, tmp_path, executor, Policy(retries=1), execution=Execution(micro_batch=8))
+    assert summary.exit_code == 0
+    assert [
+        (name(job.spec), job.execution.micro_batch, job.reduction is not None)
+        for job in executor.started
+    ] == [
+        ("tc_clip0", 8, False), ("tc_clip0", 4, True), ("tc_clip0", 4, False),
+        ("tc_clip1", 4, True), ("vifi_clip0", 8, False), ("vifi_clip1", 8, False),
+    ]  # fmt: skip
+
+
+def test_a_run_that_somebody_pauses_is_left_for_the_next_sweep(tmp_path: Path) -> None:
+    specs = grid(2)
+    paused = Death("Paused", "Paused: paused after step 3", "")
+    summary = run(specs, tmp_path, Scripted(tc_clip0=[paused]))
+    assert summary.exit_code == 1
+    assert by_name(specs, summary.left) == {"tc_clip0": "paused"}
+    assert ending(summary, tmp_path, ["sweep"])[-1] == "to go on: tcclip sweep"
+    assert run(specs, tmp_path, Scripted()).exit_code == 0
 
 
 def test_a_lease_lost_to_another_is_no_failure(tmp_path: Path) -> None:
