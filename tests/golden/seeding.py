@@ -4,6 +4,8 @@ Every tensor is a function of its name and a seed alone (see README.md beside th
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -45,12 +47,24 @@ def bias_table(layer: int, heads: int, seed: int) -> Tensor:
     return 0.5 * normal(name, (heads, 1, 2), seed)
 
 
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """As many threads for torch while it lasts: some results differ by them in the last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def video(seed: int, batch: int, frames: int, size: int = 224) -> Tensor:
     """Blurred noise with a little sharp noise on top, (batch, frames, 3, size, size)."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn((batch, frames, 3, size // 16, size // 16), generator=generator)
-    smooth = F.interpolate(
-        coarse.flatten(0, 1), size=(size, size), mode="bilinear", align_corners=False
-    )
+    with threads(2):  # one thread interpolates in another order than several, as recorded
+        smooth = F.interpolate(
+            coarse.flatten(0, 1), size=(size, size), mode="bilinear", align_corners=False
+        )
     sharp = torch.randn((batch, frames, 3, size, size), generator=generator)
     return smooth.unflatten(0, (batch, frames)) + 0.1 * sharp

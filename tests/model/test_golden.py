@@ -59,12 +59,8 @@ def test_frame_by_frame_everything(case: str) -> None:
     # The order of a sum matters here: the logit scale's gradient is a difference of large terms.
     # clip_t4's recording is a relative 9e-5 away from float64's value; ours is 5e-5 away from the
     # recording with one thread, 8e-5 to 1.05e-4 with several.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with seeding.threads(1):
         check_all(case)
-    finally:
-        torch.set_num_threads(threads)
 
 
 @pytest.mark.slow
