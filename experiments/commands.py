@@ -17,11 +17,11 @@ from experiments.display import Display
 from experiments.errors import UserError
 from experiments.executor import Executor, make_executor
 from experiments.files import Location, exists, is_local, remove
-from experiments.ledger import Ledger
+from experiments.ledger import ENDED, Ledger, State
 from experiments.loop import Policy
 from experiments.roots import Roots
 from experiments.spec import RunSpec
-from experiments.sweep import Summary, forget, outstanding
+from experiments.sweep import Summary, forget
 from experiments.sweep import sweep as run_sweep
 from tcclip.config import Execution
 
@@ -54,10 +54,13 @@ def sweep(
     if rerun is not None:
         for run_id in forget(ledger, specs, rerun):
             console.print(f"{run_id}: forgotten, to be run again", highlight=False)
+    states = ledger.states(specs)
     if not halving:  # what a search gave up is wanted now
-        for spec in specs:
-            remove(ledger.folder(spec.run_id).stopped)
-    left = len(outstanding(ledger, specs))
+        for run_id, state in states.items():
+            if state is State.STOPPED:
+                remove(ledger.folder(run_id).stopped)
+                states[run_id] = State.STALE
+    left = sum(state not in ENDED for state in states.values())
     console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False)
 
     def start() -> Executor:

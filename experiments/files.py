@@ -1,12 +1,13 @@
 """Files that are either whole or not there, on local file systems and in object stores.
 
 A `Location` is a `Path`, or a `UPath` for what fsspec reaches (`s3://bucket/out`). Locally a file
-is written aside, synced and renamed; an object store's upload is whole by itself. Every call on a
-store goes through here: what its client raises comes out as OutputUnusable, with name and cause.
+is written aside, synced and renamed; an object store's upload is whole by itself. What a disk or a
+store's client raises comes out as OutputUnusable, with name and cause.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -27,6 +28,8 @@ Location = Path | UPath
 
 #: What to install for the stores that are not reached without.
 _PACKAGES = {"s3": "pip install 'tcclip-sweeps[s3]'", "gs": "pip install gcsfs"}
+#: How often a file is opened anew that a network's file system replaced while it was read.
+_LOOKS = 5
 #: What a store answers to an exclusive creation that comes too late, or at the same moment.
 _TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
@@ -99,17 +102,22 @@ def is_local(path: Location) -> bool:
 # ---- Writing ----
 
 
-def write_whole(path: Location, write: Callable[[Path], None]) -> None:
+def write_whole(
+    path: Location, write: Callable[[Path], None], check: Callable[[], None] = lambda: None
+) -> None:
     """Let `write` fill a local temporary file, which then becomes `path`.
 
     A reader sees the old file or the new one, never a part. The temporary file is removed when
-    `write` fails. OutputUnusable when the folder cannot be written or the disk is full.
+    `write` fails, or `check`, which is called when only the last step is left. OutputUnusable when
+    the folder cannot be written or the disk is full.
     """
     try:
         with _temporary(path) as temporary:
             write(temporary)
             if isinstance(path, Path):
-                _sync(temporary)
+                sync(temporary)
+            check()
+            if isinstance(path, Path):
                 temporary.replace(path)
                 _sync_folder(path.parent)
             else:
@@ -118,9 +126,9 @@ def write_whole(path: Location, write: Callable[[Path], None]) -> None:
         raise unusable(path, error) from error
 
 
-def write_text(path: Location, text: str) -> None:
-    """Write `text` to `path`, whole or not at all."""
-    write_whole(path, lambda temporary: _write_bytes(temporary, text.encode()))
+def write_text(path: Location, text: str, check: Callable[[], None] = lambda: None) -> None:
+    """Write `text` to `path`, whole or not at all; see `write_whole`."""
+    write_whole(path, lambda temporary: _write_bytes(temporary, text.encode()), check)
 
 
 def upload(source: Path, path: UPath) -> None:
@@ -148,7 +156,7 @@ def _linked(path: Path, text: str) -> bool:
     try:
         with _temporary(path) as temporary:
             _write_bytes(temporary, text.encode())
-            _sync(temporary)
+            sync(temporary)
             try:
                 os.link(temporary, path)
             except FileExistsError:
@@ -191,10 +199,15 @@ def check_exclusive(out: Location) -> None:
     )
 
 
+def scratch_folder() -> Path:
+    """A new, empty local folder; its name says whose it is, for who clears up (`leftovers`)."""
+    return Path(tempfile.mkdtemp(prefix=f"tcclip-{place()}-{os.getpid()}-"))
+
+
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """An empty local folder, removed afterwards; its name says whose it is (`leftovers`)."""
-    folder = Path(tempfile.mkdtemp(prefix=f"tcclip-{place()}-{os.getpid()}-"))
+    """An empty local folder, removed afterwards."""
+    folder = scratch_folder()
     try:
         yield folder
     finally:
@@ -223,7 +236,8 @@ def _write_bytes(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have what was written to `path` on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -244,27 +258,37 @@ def _sync_folder(folder: Path) -> None:
 def read_bytes(path: Location) -> bytes | None:
     """The bytes of `path`, None if there is no such file."""
     with _calling(path), suppress(FileNotFoundError, NotADirectoryError):
-        return path.read_bytes() if isinstance(path, Path) else bytes(path.fs.cat_file(path.path))
+        return _read(path) if isinstance(path, Path) else bytes(path.fs.cat_file(path.path))
     return None
+
+
+def _read(path: Path) -> bytes:
+    for _ in range(_LOOKS):
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return path.read_bytes()
 
 
 def read_from(path: Location, start: int) -> bytes:
     """The bytes of `path` from `start` on, which lies within it. FileNotFoundError if not there."""
-    if isinstance(path, Path):
-        with path.open("rb") as file:
-            file.seek(start)
-            return file.read()
     with _calling(path):
+        if isinstance(path, Path):
+            with path.open("rb") as file:
+                file.seek(start)
+                return file.read()
         return bytes(path.fs.cat_file(path.path, start=start or None))
 
 
 def stamp(path: Location) -> Stamp | None:
     """The file's size and what changes with its content; None if there is none."""
     try:
-        if isinstance(path, Path):
-            found = path.stat()
-            return Stamp(found.st_size, f"{found.st_mtime_ns} {found.st_ino}")
         with _calling(path):
+            if isinstance(path, Path):
+                found = path.stat()
+                return Stamp(found.st_size, f"{found.st_mtime_ns} {found.st_ino}")
             info = path.fs.info(path.path)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -274,18 +298,17 @@ def stamp(path: Location) -> Stamp | None:
 
 def exists(path: Location) -> bool:
     """Whether there is such a file or folder."""
-    if isinstance(path, Path):
-        return path.exists()
     with _calling(path):
-        return bool(path.fs.exists(path.path))
+        return path.exists() if isinstance(path, Path) else bool(path.fs.exists(path.path))
 
 
 def names(folder: Location) -> list[str]:
     """The names in `folder`, sorted; none if there is no such folder."""
     try:
-        if isinstance(folder, Path):
-            return sorted(os.listdir(folder))  # noqa: PTH208  # names are enough
-        return sorted(_entry(one["name"]) for one in _entries(folder))
+        with _calling(folder):
+            if isinstance(folder, Path):
+                return sorted(os.listdir(folder))  # noqa: PTH208  # names are enough
+            return sorted(_entry(one["name"]) for one in _entries(folder))
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -293,19 +316,19 @@ def names(folder: Location) -> list[str]:
 def folder_names(folder: Location) -> list[str]:
     """The names of the folders in `folder`, sorted; none if there is no such folder."""
     try:
-        if isinstance(folder, Path):
-            with os.scandir(folder) as entries:
-                return sorted(one.name for one in entries if one.is_dir())
-        found = _entries(folder)
-        return sorted(_entry(one["name"]) for one in found if one["type"] == "directory")
+        with _calling(folder):
+            if isinstance(folder, Path):
+                with os.scandir(folder) as entries:
+                    return sorted(one.name for one in entries if one.is_dir())
+            found = _entries(folder)
+            return sorted(_entry(one["name"]) for one in found if one["type"] == "directory")
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
 def _entries(folder: UPath) -> list[dict[str, str]]:
     """What is in a remote folder; some stores keep a marker of the folder's own name in it."""
-    with _calling(folder):
-        found: list[dict[str, str]] = folder.fs.ls(folder.path, detail=True)
+    found: list[dict[str, str]] = folder.fs.ls(folder.path, detail=True)
     own = folder.path.strip("/")
     return [one for one in found if one["name"].strip("/") != own]
 
@@ -335,12 +358,11 @@ def local_copy(path: Location) -> Iterator[Path]:
 
 def remove(path: Location) -> None:
     """Delete a file; nothing happens if there is none."""
-    if isinstance(path, Path):
-        with suppress(NotADirectoryError):
-            path.unlink(missing_ok=True)
-        return
-    with _calling(path), suppress(FileNotFoundError):
-        path.fs.rm_file(path.path)
+    with _calling(path), suppress(FileNotFoundError, NotADirectoryError):
+        if isinstance(path, Path):
+            path.unlink()
+        else:
+            path.fs.rm_file(path.path)
 
 
 def remove_all(path: Location) -> None:
@@ -365,13 +387,15 @@ def remove_all(path: Location) -> None:
 
 @contextmanager
 def _calling(path: Location) -> Iterator[None]:
-    """Around one call on a store: its client's own errors come out as OutputUnusable."""
+    """Around one call: errors of the disk or the store's client come out as OutputUnusable."""
     try:
         yield
     except (FileNotFoundError, FileExistsError, NotADirectoryError, OutputUnusable):
         raise
     except Exception as error:
         if isinstance(path, Path):
+            if isinstance(error, OSError):
+                raise unusable(path, error, "use") from error
             raise
         kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
         raise OutputUnusable(
@@ -381,10 +405,10 @@ def _calling(path: Location) -> Iterator[None]:
         ) from error
 
 
-def unusable(path: Location, error: OSError) -> OutputUnusable:
-    """The error to show when `path` cannot be written: its name, the cause, what to do."""
+def unusable(path: Location, error: OSError, what: str = "write") -> OutputUnusable:
+    """The error to show when `path` cannot be written (or `what`): name, cause, what to do."""
     return OutputUnusable(
-        f"cannot write {path}: {error.strerror or error}; "
+        f"cannot {what} {path}: {error.strerror or error}; "
         "choose another folder with --out, or free space and permissions, and start again: "
         "finished work is kept"
     )

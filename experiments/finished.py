@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from experiments.errors import UserError
 from experiments.files import Location, Stamp, read_bytes, stamp
-from results.records import Result, RunKey
+from results.records import SCHEMA_VERSION, Result, RunKey, newer
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,26 @@ def finished(path: Location) -> Finished | None:
 
 
 def _read(path: Location) -> Finished | None:
+    result = read_result(path)
+    return None if result is None else _short(result)
+
+
+def read_result(path: Location) -> Result | None:
+    """The result at `path` if it is there and validates, else None: the run is not finished.
+
+    UserError for one that a newer version wrote: not to be computed again over it.
+    """
     data = read_bytes(path)
     try:
-        result = None if data is None else Result.model_validate_json(data)
-    except ValidationError:
-        result = None
-    return None if result is None else _short(result)
+        return None if data is None else Result.model_validate_json(data)
+    except ValidationError as error:
+        version = newer(data or b"")
+        if version is None:
+            return None
+        raise UserError(
+            f"{path} has schema version {version}, and this version of tcclip knows "
+            f"{SCHEMA_VERSION}: update tcclip, or choose another folder with --out"
+        ) from error
 
 
 def _short(result: Result) -> Finished:

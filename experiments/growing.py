@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from experiments.errors import LeaseLost, OutputUnusable
-from experiments.files import Location, read_bytes, scratch, write_whole
+from experiments.files import Location, read_bytes, scratch, sync, unusable, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +46,25 @@ class Growing:
         self._thread.start()
 
     def publish(self) -> None:
-        """Let others see everything so far. OutputUnusable; LeaseLost as `check` says."""
+        """Let others see everything so far, a loss of power included. OutputUnusable; LeaseLost
+        as `check` says."""
         if self._thread is None:
+            self._sync()
             return
         with self._lock:
             state = self._state()
             if state != self._published:
-                self._check()
                 data = self.local.read_bytes()  # it may grow while it is uploaded
-                write_whole(self.path, lambda temporary: _write(temporary, data))
+                write_whole(self.path, lambda temporary: _write(temporary, data), self._check)
                 self._published = state
+
+    def _sync(self) -> None:
+        try:
+            sync(self.local)
+        except FileNotFoundError:
+            return  # nothing was written yet
+        except OSError as error:
+            raise unusable(self.path, error) from error
 
     def close(self) -> None:
         """Upload what is left, and end; a store out of reach is logged, since nothing waits."""

@@ -69,10 +69,13 @@ class RunJournal:
             self._metrics.close()
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one metrics record, whole lines only. StoppedEarly if a search has seen enough."""
+        """Append one metrics record, whole lines only. StoppedEarly if a search has seen enough;
+        LeaseLost if the run is another process's by now."""
         if self._metrics is None:
             return
         self._check_stopped()
+        if self.lease is not None:
+            self.lease.guard()
         try:
             with self._metrics.local.open("a") as file:
                 file.write(json.dumps({**record, "time": round(time.time(), 3)}) + "\n")
@@ -126,7 +129,8 @@ class RunJournal:
         self._check()
         if self._metrics is not None:
             self._metrics.publish()
-        write_whole(self.folder.last, lambda path: _save(state, path))
+        write_whole(self.folder.last, lambda path: _save(state, path), self._check)
+        self._check()  # it may have taken long
         self._keep_best(int(state["progress"]["best_epoch"]))
 
     def load_last(self) -> dict[str, Any] | None:
@@ -153,11 +157,14 @@ class RunJournal:
         if not metrics.exists():
             return
         kept = []
-        for line in metrics.read_text().splitlines(keepends=True):
-            # Only the last line can be half-written, by a process that was killed.
-            if not line.endswith("\n"):
+        for line in metrics.read_text(errors="replace").splitlines(keepends=True):
+            try:
+                written = json.loads(line)["step"] if line.endswith("\n") else None
+            except (ValueError, LookupError, TypeError):
+                written = None
+            if written is None:  # by a process that was killed, or was cut off while it wrote
                 log.info("dropped a half-written metrics line: %r", line[:80])
-            elif json.loads(line)["step"] <= step:
+            elif written <= step:
                 kept.append(line)
         write_text(metrics, "".join(kept))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,11 +24,12 @@ from experiments.files import (
     is_local,
     names,
     read_bytes,
+    remove,
     remove_all,
     write_text,
 )
-from experiments.finished import Finished, finished
-from experiments.lease import PREFIX, Lease, read_holder, stirs
+from experiments.finished import Finished, finished, read_result
+from experiments.lease import PREFIX, Holder, Lease, held, read_holder, stirs
 from experiments.leftovers import clear_abandoned
 from experiments.spec import RunSpec
 from results.records import Failure, Result
@@ -51,6 +52,8 @@ ENDED = (State.STOPPED, State.FINISHED)
 BEST = "best-"
 #: Runs of a store that are asked about at once.
 AT_ONCE = 16
+#: Holders elsewhere that are watched at once, before their runs are deleted.
+WATCHED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -115,11 +118,7 @@ class RunFolder:
 
     def read_result(self) -> Result | None:
         """The result if it is there and validates, else None: the run is not finished."""
-        data = read_bytes(self.result)
-        try:
-            return None if data is None else Result.model_validate_json(data)
-        except ValidationError:
-            return None
+        return read_result(self.result)
 
     def read_failure(self) -> Failure | None:
         """Why the last attempt stopped, if it did and the record is whole."""
@@ -165,6 +164,14 @@ class RunFolder:
         return State.STALE if begun else State.PLANNED
 
 
+def _readable_state(folder: RunFolder) -> State:
+    """One folder that cannot be read is one run's failure: who begins the run is told why."""
+    try:
+        return folder.state()
+    except OutputUnusable:
+        return State.STALE
+
+
 @dataclass(frozen=True)
 class Ledger:
     """All runs under one output folder."""
@@ -194,9 +201,10 @@ class Ledger:
         return [one for one in found if one is not None]
 
     def states(self, specs: Sequence[RunSpec]) -> dict[str, State]:
+        """State of each run. OutputUnusable if a store is out of reach."""
         folders = [self.folder(spec.run_id) for spec in specs]
         if is_local(self.out):
-            return {folder.run_id: folder.state() for folder in folders}
+            return {folder.run_id: _readable_state(folder) for folder in folders}
         with ThreadPoolExecutor(AT_ONCE) as pool:
             found = pool.map(RunFolder.state, folders)
             return {folder.run_id: state for folder, state in zip(folders, found, strict=True)}
@@ -204,12 +212,15 @@ class Ledger:
     def enter(self, specs: Sequence[RunSpec]) -> None:
         """Write each run's spec.json; OutputUnusable if the folder cannot be written."""
         check_exclusive(self.out)
-        for spec in specs:
-            folder = self.folder(spec.run_id)
-            if not exists(folder.spec):
-                data = {"run_id": spec.run_id, **spec.model_dump(mode="json")}
-                write_text(folder.spec, json.dumps(data, indent=1))
-                clear_abandoned(folder.path)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(self._enter, specs))
+
+    def _enter(self, spec: RunSpec) -> None:
+        folder = self.folder(spec.run_id)
+        if not exists(folder.spec):
+            data = {"run_id": spec.run_id, **spec.model_dump(mode="json")}
+            write_text(folder.spec, json.dumps(data, indent=1))
+            clear_abandoned(folder.path)
 
     def spec(self, run_id: str) -> RunSpec:
         """The spec a run was entered with."""
@@ -220,23 +231,56 @@ class Ledger:
         del data["run_id"]
         return RunSpec.model_validate(data)
 
-    def forget(self, run_id: str) -> None:
-        """Delete what earlier attempts left, so that the run starts from the beginning.
+    def clean(self, run_ids: Iterable[str]) -> None:
+        """Remove what a process left in finished runs that was killed right after their result.
 
-        OutputUnusable if a live process works on it. What seems dead elsewhere is watched for a
-        few heartbeats first, since clocks may differ.
+        On a file system only: in a store the looking would take long, and it is in nobody's way.
         """
+        for run_id in run_ids if is_local(self.out) else ():
+            folder = self.folder(run_id)
+            left = {folder.failure.name, folder.pause.name} & (present := set(names(folder.path)))
+            if left or any(name.startswith(PREFIX) for name in present):
+                with suppress(LeaseHeld, OutputUnusable), held(folder.path):
+                    for name in left:
+                        remove(folder.path / name)
+
+    def forget(self, run_ids: Sequence[str]) -> None:
+        """Delete what earlier attempts left, so that these runs start from the beginning.
+
+        OutputUnusable if a live process works on one of them: then none is deleted. What seems
+        dead elsewhere is watched for a while first, since clocks may differ.
+        """
+        with ThreadPoolExecutor(max(1, min(len(run_ids), WATCHED_AT_ONCE))) as pool:
+            dead = list(pool.map(self._dead_holder, run_ids))
+        for run_id, holder in zip(run_ids, dead, strict=True):
+            self._forget(self.folder(run_id), holder)
+
+    def _dead_holder(self, run_id: str) -> Holder | None:
+        """Who held a run and is dead; None if nobody does. OutputUnusable if the holder lives."""
         folder = self.folder(run_id)
+        holder = read_holder(folder.path)
+        if holder is not None and stirs(folder.path, holder):
+            raise _at_work(f"{run_id} is held by {holder.host} pid {holder.pid}")
+        return holder
+
+    def _forget(self, folder: RunFolder, dead: Holder | None) -> None:
         if not names(folder.path):
             return
         try:
-            lease = Lease(folder.path, alive=lambda holder: stirs(folder.path, holder))
+            lease = Lease(folder.path, alive=lambda holder: holder != dead)
         except LeaseHeld as error:
-            raise OutputUnusable(f"{error}; stop it before a rerun") from error
+            raise _at_work(str(error)) from error
         lease.stop()  # a heartbeat would bring the folder back
-        # The lease goes last: until then nobody can begin.
+        # Whenever this is cut short, the run is not finished, and nothing says that it goes on from
+        # what is gone. The lease goes last: until then nobody can begin.
+        remove(folder.result)
+        remove(folder.last)
         for name in sorted(names(folder.path), key=lambda name: name.startswith(PREFIX)):
             remove_all(folder.path / name)
         if isinstance(folder.path, Path):
             with suppress(OSError):  # not empty: another attempt has begun
                 folder.path.rmdir()
+
+
+def _at_work(who: str) -> OutputUnusable:
+    return OutputUnusable(f"{who}; stop it before a rerun (nothing of it was deleted)")

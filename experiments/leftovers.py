@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from experiments.files import Location
-from experiments.processes import place, process_start
+from experiments.processes import gone, place
 
 #: From elsewhere nobody can tell a dead writer from a slow one; no write takes this long.
 OLD_SECONDS = 24 * 3600.0
@@ -62,13 +62,13 @@ def clear_scratch() -> None:
     root = Path(tempfile.gettempdir())
     for path in root.glob("tcclip-*"):
         match = _SCRATCH.fullmatch(path.name)
-        if match is not None and match[1] == place() and process_start(int(match[2])) is None:
+        if match is not None and match[1] == place() and gone(int(match[2])):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _dead(where: str, pid: int, path: Path) -> bool:
     if where == place():
-        return process_start(pid) is None
+        return gone(pid)
     with suppress(FileNotFoundError):
         return time.time() - path.stat().st_mtime > OLD_SECONDS
     return False

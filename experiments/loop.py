@@ -89,35 +89,36 @@ class Loop:
         policy: Policy,
         say: Callable[[str], None],
     ) -> None:
-        self.ledger, self.request, self.policy, self.say = ledger, request, policy, say
+        self.ledger, self.request, self.policy = ledger, request, policy
+        self.say = _quietly(say)
         todo = [spec for spec in specs if states[spec.run_id] not in ENDED]
         self.runs = {spec.run_id: self._begin(spec, states[spec.run_id]) for spec in todo}
         self.pending = set(self.runs)
         self.running: dict[str, Lease] = {}
         self.paused: set[str] = set()
         self.failed: dict[str, str] = {}
-        self.stop = Stop(self._pause, say)
+        self.stop = Stop(self._pause, self.say, remote=not is_local(ledger.out))
         self._breaker, self._watch = Breaker(), Watch()
         self._closed = False
+        #: Nothing is claimed before then (monotonic seconds): what kept one run from it may well
+        #: keep all the others, and is not tried on each of them at once.
+        self._later = 0.0
+        self._waiting = False
 
     def _begin(self, spec: RunSpec, state: State) -> _Run:
         folder = self.ledger.folder(spec.run_id)
-        # A store is not asked for what cannot be there.
-        failure = folder.read_failure() if state in (State.FAILED, State.RUNNING) else None
+        failure = None
+        with suppress(OutputUnusable):  # said when the run is claimed
+            # A store is not asked for what cannot be there.
+            failure = folder.read_failure() if state in (State.FAILED, State.RUNNING) else None
         before = 0 if failure is None else failure.attempt
         return _Run(spec, folder, self.request.execution, before)
 
     # ---- What came of it ----
 
-    def left(self) -> dict[str, str]:
-        """What is neither finished nor failed: run_id -> "paused" or "not started"."""
-        found = {}
-        for run_id in self.runs:
-            if run_id in self.paused:
-                found[run_id] = "paused"
-            elif run_id in self.pending:
-                found[run_id] = "not started"
-        return found
+    def left(self, run_id: str) -> str:
+        """Of a run that is neither finished nor failed: "paused" or "not started"."""
+        return "paused" if run_id in self.paused else "not started"
 
     def attempts(self) -> dict[str, int]:
         """Of each failed run: how often it was tried since the sweep began."""
@@ -167,10 +168,12 @@ class Loop:
             return
         self._closed = True
         with self.stop.deaf():
-            executor.close()
-            for run_id, lease in self.running.items():
-                self.paused.add(run_id)
-                self._release(self.runs[run_id], lease)
+            try:
+                executor.close()
+            finally:
+                for run_id, lease in self.running.items():
+                    self.paused.add(run_id)
+                    self._release(self.runs[run_id], lease)
 
     def _pause(self) -> None:
         """Ask the runs in progress to save and end; called by the thread of `stop`."""
@@ -184,15 +187,23 @@ class Loop:
 
     def _start_ready(self, executor: Executor) -> bool:
         """Start what can be; False if there is nothing to be started later either."""
-        free, hopeful = executor.slots - len(self.running), set(self.running)
+        slots, hopeful = executor.slots, set(self.running)
+        self._tell_of_no_room(slots)
+        free = slots - len(self.running)
         for run_id, run in self._startable(hopeful):
             if self.stop.asked:
                 break
-            if free > 0 and time.monotonic() >= run.later:
+            if free > 0 and time.monotonic() >= max(run.later, self._later):
                 free -= self._start(run, executor)
             if run_id in self.pending or run_id in self.running:
                 hopeful.add(run_id)
         return not self.pending.isdisjoint(hopeful)
+
+    def _tell_of_no_room(self, slots: int) -> None:
+        waiting = slots == 0 and bool(self.pending)
+        if waiting and not self._waiting:
+            self.say("there is no room for a run in the cluster now; waiting until there is")
+        self._waiting = waiting
 
     def _startable(self, hopeful: set[str]) -> Iterator[tuple[str, _Run]]:
         """Pending runs that nothing keeps from starting, in order; those whose parent is still to
@@ -224,6 +235,7 @@ class Loop:
             run.later = time.monotonic() + (WAIT_SECONDS if local else REMOTE_HEARTBEAT)
             return False
         except OutputUnusable as error:
+            self._later = time.monotonic() + WAIT_SECONDS
             self._attempt_failed(run, Death.of(error))
             return False
         self.pending.remove(run_id)
@@ -256,12 +268,27 @@ class Loop:
 
     def _settle(self, run_id: str, death: Death | None) -> None:
         """An attempt ended: write down how, and decide what becomes of its run."""
-        run, lease = self.runs[run_id], self.running.pop(run_id)
+        run, lease = self.runs[run_id], self.running[run_id]
         try:
-            if _ended(run.folder):
+            ended = _ended(run.folder)
+        except OutputUnusable as error:
+            # It may well have its result: that is looked for again, not called a failure.
+            self.say(f"{run_id}: {error}")
+            self._again(run, WAIT_SECONDS)
+        else:
+            self._decide(run, death, lease, ended)
+        self._release(run, lease)
+        del self.running[run_id]  # last: a signal may come at any time, and a run is not lost
+
+    def _decide(self, run: _Run, death: Death | None, lease: Lease, ended: bool) -> None:
+        """What becomes of a run whose attempt is over."""
+        try:
+            if ended:
                 self._breaker.finished(run.spec)
             elif self.stop.signal is not None or (death and death.error == _PAUSED):
-                self.paused.add(run_id)  # of what a signal does to workers no run is guilty
+                self.paused.add(
+                    run.spec.run_id
+                )  # of what a signal does to workers no run is guilty
             elif death and death.error in _ELSEWHERE:
                 self._again(run, WAIT_SECONDS)
             elif death and death.error in _MEMORY:
@@ -270,8 +297,6 @@ class Loop:
                 self._attempt_failed(run, death or _SILENT, lease)
         except OutputUnusable as error:
             self._attempt_failed(run, Death.of(error), lease)
-        finally:
-            self._release(run, lease)
 
     def _again(self, run: _Run, seconds: float) -> None:
         run.later = time.monotonic() + seconds
@@ -313,19 +338,32 @@ class Loop:
         run_id = run.spec.run_id
         self.failed[run_id] = cause
         self.pending.discard(run_id)
+        held = self._breaker.holds(run.spec)
         if run.spec.parent not in self.failed:
             self._breaker.failed(run.spec, cause)
-        if self._breaker.holds(run.spec) is not None:
+        if held is None and self._breaker.holds(run.spec) is not None:
             self.say(f"{SAME} runs ended with the same error: none like them is started any more")
         if self.policy.fail_fast:
             self.stop.ask()
 
     def _release(self, run: _Run, lease: Lease) -> None:
         try:
-            lease.release()
-            remove(run.folder.pause)
+            if lease.mine():
+                remove(run.folder.pause)
         except OutputUnusable as error:
-            log.warning("%s: its lease is left to run out: %s", run.spec.run_id, error)
+            log.warning("%s: its file `pause` may be left: %s", run.spec.run_id, error)
+        lease.release()
+
+
+def _quietly(say: Callable[[str], None]) -> Callable[[str], None]:
+    """`say`, where nobody may listen any more: a terminal that was closed ends no sweep."""
+
+    def said(text: str) -> None:
+        log.info("%s", text)
+        with suppress(OSError, ValueError):
+            say(text)
+
+    return said
 
 
 def _ended(folder: RunFolder) -> bool:

@@ -93,10 +93,9 @@ def _adapter() -> TypeAdapter[tuple[str, _Memory]]:
 
 def _recall(memory: Path) -> _Memory:
     """What was remembered; nothing if there is no memory, or one of another version."""
-    data = read_bytes(memory)
     try:
-        version, known = _adapter().validate_json(data or b"")
-    except ValidationError:
+        version, known = _adapter().validate_json(read_bytes(memory) or b"")
+    except (ValidationError, OutputUnusable):
         return {}
     return known if version == _version() else {}
 

@@ -11,7 +11,6 @@ import os
 import queue
 import re
 import shutil
-import tempfile
 import threading
 import time
 import uuid
@@ -25,15 +24,19 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 # Ray polls its workers this often; the default of 2 s costs a short run several seconds.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+# A node that its provider takes back is a lost worker like any other: the sweep decides.
+os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 # The driver's environment, GPUs included, is not Ray's to rewrite when a worker has none.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
+import ray.exceptions
 import ray.train
 import ray.train.torch
 
 from experiments.errors import RunError, UserError, repeats
 from experiments.executor import Death, cpu_count
+from experiments.files import scratch_folder
 from experiments.job import Job
 
 #: What Ray says of a lost worker, among much else.
@@ -53,7 +56,7 @@ class Cluster:
         `limit`: runs at once, at most.
         """
         self.workers, self.limit, self._address = workers, limit, address
-        self.scratch = Path(tempfile.mkdtemp(prefix="tcclip-ray-"))
+        self.scratch = scratch_folder()
         try:
             _start(address, self.scratch)
         except ConnectionError as error:
@@ -80,7 +83,13 @@ class Cluster:
     def _count(self) -> int:
         if not self.gpu and self._address is None:
             return cpu_count()  # Ray was told of one more, for the drivers of a search
-        return int(ray.cluster_resources().get("GPU" if self.gpu else "CPU", 0))
+        try:
+            return int(ray.cluster_resources().get("GPU" if self.gpu else "CPU", 0))
+        except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
+            raise UserError(
+                f"the Ray cluster does not answer any more ({error}); see to it, and start the "
+                "sweep again: it goes on from the last checkpoints"
+            ) from error
 
     def settings(self) -> dict[str, Any]:
         """What `trainer` needs to know; plain values, for other processes."""
@@ -164,7 +173,13 @@ def trainer(job: str, settings: dict[str, Any]) -> ray.train.torch.TorchTrainer:
             resources_per_worker={"GPU": 1} if settings["gpu"] else {"CPU": 1},
         ),
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if settings["gpu"] else "gloo"),
-        run_config=ray.train.RunConfig(name=uuid.uuid4().hex, storage_path=settings["scratch"]),
+        run_config=ray.train.RunConfig(
+            name=uuid.uuid4().hex,
+            storage_path=settings["scratch"],
+            # What is tried again, and in whose name, is the sweep's to say: with Ray's own second
+            # try the first worker, if it still lives, would hold the same lease.
+            failure_config=ray.train.FailureConfig(max_failures=0, max_preemption_failures=0),
+        ),
     )
 
 

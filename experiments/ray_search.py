@@ -19,13 +19,14 @@ from ray.exceptions import RayTaskError
 from ray.tune.schedulers import ASHAScheduler
 
 from experiments.executor import Death
-from experiments.files import exists
+from experiments.files import exists, is_local
 from experiments.job import Job
 from experiments.ledger import RunFolder
 from experiments.status import validations
 
-#: How often a trial of a search looks at its run's metrics, and what share of trials goes on.
-REPORT_SECONDS, REDUCTION = 0.5, 3
+#: How often a trial of a search looks at its run's metrics (in a store: downloads them), and what
+#: share of trials goes on.
+REPORT_SECONDS, REMOTE_REPORT_SECONDS, REDUCTION = 0.5, 15.0, 3
 #: How long a stopped run may take to end by itself.
 STOP_SECONDS = 120.0
 STOP_REASON = "the search: its validation top-1 fell behind the other trials' (ASHA)"
@@ -142,7 +143,8 @@ class _Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
             if news:
                 self._told.append(news[0])
                 return self._metrics()
-            self._thread.join(REPORT_SECONDS)
+            local = is_local(self._folder.path)
+            self._thread.join(REPORT_SECONDS if local else REMOTE_REPORT_SECONDS)
         if self._failure is not None:
             raise self._failure
         return {**self._metrics(), "done": True}

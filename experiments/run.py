@@ -18,7 +18,7 @@ from experiments.files import Location, local_copy, remove, write_text
 from experiments.growing import Growing
 from experiments.job import Job
 from experiments.journal import RunJournal
-from experiments.lease import Lease
+from experiments.lease import Lease, held
 from experiments.leftovers import clear_attempts
 from experiments.lists import RunData
 from experiments.memory import memory_for
@@ -63,14 +63,15 @@ def execute(job: Job) -> None:
 @contextlib.contextmanager
 def _held(job: Job) -> Iterator[Lease]:
     """The run's lease. What a sweep claimed it releases itself: it has the end to write down."""
-    lease = Lease(job.folder.path, job.owner)
+    if job.owner is None:
+        with held(job.folder.path) as lease:
+            yield lease
+        return
+    lease = Lease.adopt(job.folder.path, job.owner)
     try:
         yield lease
     finally:
-        if job.owner is None:
-            lease.release()
-        else:
-            lease.stop()
+        lease.stop()
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,8 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
         result = make_result(
             job, data, fit, tuple(weights), scores, ranks, model, start, clock.started
         )
-        if lease is not None:
-            lease.check()
-        write_text(job.folder.result, result.model_dump_json(indent=1))
+        assert lease is not None
+        write_text(job.folder.result, result.model_dump_json(indent=1), lease.check)
         log.info("finished in %.1f s", time.monotonic() - clock.begin)
     ranks.barrier()
 

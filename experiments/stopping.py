@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-#: How long runs have to save a checkpoint; an evaluation that takes longer is given up.
-GRACE_SECONDS = 30.0
+#: How long runs have to save a checkpoint; an evaluation that takes longer is given up. In a store
+#: they look less often whether they are to pause, and upload it.
+GRACE_SECONDS, REMOTE_GRACE_SECONDS = 30.0, 90.0
 #: How often it is looked whether runs are to be asked to pause.
 _ASK_SECONDS = 0.2
 #: How much later than the grace a run in this process is interrupted.
@@ -27,12 +28,15 @@ class Stop:
     """Whether a sweep is to end, and why; use as a context manager.
 
     `pause` asks the runs in progress to save and end. A thread calls it, since the main thread may
-    be computing a run. Signals are listened to in the main thread alone.
+    be computing a run. Signals are listened to in the main thread alone. `remote`: runs are in a
+    store.
     """
 
-    def __init__(self, pause: Callable[[], None], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, pause: Callable[[], None], say: Callable[[str], None], remote: bool = False
+    ) -> None:
         self.signal: signal.Signals | None = None
-        self._pause, self._say = pause, say
+        self._pause, self._say, self._remote = pause, say, remote
         # Plain values: a signal handler may find the lock of an event taken by its own thread.
         self._asked, self._deadline = False, float("inf")
         self._over, self._deaf = threading.Event(), False
@@ -52,7 +56,8 @@ class Stop:
 
     def ask(self) -> None:
         """Let the sweep end."""
-        self._deadline = time.monotonic() + GRACE_SECONDS
+        grace = REMOTE_GRACE_SECONDS if self._remote else GRACE_SECONDS
+        self._deadline = time.monotonic() + grace
         self._asked = True
 
     def listen(self) -> None:
@@ -81,10 +86,10 @@ class Stop:
         while not self._over.wait(_ASK_SECONDS):
             if not self._asked:
                 continue
+            self._pause()
             if not said:
                 self._say("stopping: the running runs save a checkpoint (once more: at once)")
                 said = True
-            self._pause()
             # Between two runs the sweep sees that itself; within one, it has to be told.
             if self.signal is not None and time.monotonic() > self._deadline + _TELL_SECONDS:
                 main = threading.main_thread().ident
@@ -100,8 +105,9 @@ class Stop:
     @contextmanager
     def deaf(self) -> Iterator[None]:
         """Runs are over, and cleaning up must not be cut short: signals change nothing."""
-        self._over.set()
         self._deaf = True
+        self._over.set()
+        self._thread.join()  # it must not ask a run to pause that is another sweep's by then
         try:
             yield
         finally:

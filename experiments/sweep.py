@@ -44,16 +44,11 @@ class Summary:
         return 1 if self.failed or self.left else 0
 
 
-def outstanding(ledger: Ledger, specs: Sequence[RunSpec]) -> list[RunSpec]:
-    """The runs of `specs` without a valid result, and not stopped by a search."""
-    states = ledger.states(specs)
-    return [spec for spec in specs if states[spec.run_id] not in ENDED]
-
-
 def forget(ledger: Ledger, specs: Sequence[RunSpec], which: str) -> list[str]:
     """For `--rerun`: delete the runs `which` names ("failed", "all", or a run id pattern).
 
-    UserError if a pattern matches nothing.
+    UserError if a pattern matches nothing; OutputUnusable, with nothing deleted, if a live process
+    works on one of them.
     """
     states = ledger.states(specs)
     if which == "failed":
@@ -64,8 +59,7 @@ def forget(ledger: Ledger, specs: Sequence[RunSpec], which: str) -> list[str]:
         chosen = fnmatch.filter(states, which)
         if not chosen:
             raise UserError(f"--rerun {which!r} matches none of: {', '.join(states)}")
-    for run_id in chosen:
-        ledger.forget(run_id)
+    ledger.forget(chosen)
     return chosen
 
 
@@ -89,16 +83,20 @@ def sweep(
     """
     ledger = Ledger(location(out))
     request = Request(roots, execution, files or {})
-    loop = Loop(ledger, specs, ledger.states(specs), request, policy or Policy(), say)
-    if loop.runs:
-        ledger.enter(specs)
-        loop.run(make_executor, watch)
     states = ledger.states(specs)
+    ledger.clean(run_id for run_id, state in states.items() if state is State.FINISHED)
+    loop = Loop(ledger, specs, states, request, policy or Policy(), say)
+    if loop.runs:
+        ledger.enter([spec for spec in specs if spec.run_id in loop.runs])
+        loop.run(make_executor, watch)
+    # The files alone say what is finished, whatever was heard of it.
+    states = ledger.states(specs)
+    rest = [run_id for run_id, state in states.items() if state not in ENDED]
     return Summary(
         finished=tuple(run_id for run_id, state in states.items() if state is State.FINISHED),
-        failed=loop.failed,
+        failed={run_id: loop.failed[run_id] for run_id in rest if run_id in loop.failed},
         attempts=loop.attempts(),
-        left=loop.left(),
+        left={run_id: loop.left(run_id) for run_id in rest if run_id not in loop.failed},
         halt=loop.halt(),
         signal=loop.stop.signal,
     )

@@ -32,6 +32,10 @@ class NonFiniteLoss(FloatingPointError):
     """The loss of a step was NaN or infinite; raised before the optimiser could use it."""
 
 
+class RanksDiffer(RuntimeError):
+    """The workers of a run would go on from different states; raised before a step is made."""
+
+
 class Paused(RuntimeError):
     """Training was asked to pause, and did after its state was saved: it can go on from there."""
 
@@ -111,7 +115,7 @@ class Trainer:
         """Train from the last saved state, or from the start, to the last epoch.
 
         Raises NonFiniteLoss naming the step; ValueError if no whole batch fits in an epoch;
-        Paused if the journal was interrupted.
+        Paused if the journal was interrupted; RanksDiffer if the ranks loaded different states.
         """
         config, schedule = self.config, Schedule(self.config, self.videos)
         if config.epochs == 0:
@@ -306,6 +310,12 @@ class Trainer:
 
     def _restore(self, optimizer: torch.optim.AdamW, scaler: torch.amp.GradScaler) -> Progress:
         state = self.journal.load_last()
+        steps = self.ranks.gather(0 if state is None else int(state["progress"]["step"]))
+        if len(set(steps)) > 1:
+            raise RanksDiffer(
+                f"the workers would go on from different steps, {steps} in their order: they do "
+                "not see the same checkpoint. The output folder must be the same on every node"
+            )
         if state is None:
             return Progress()
         self.model.load_state_dict(state["model"])

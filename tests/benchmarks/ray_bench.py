@@ -74,7 +74,9 @@ def main() -> None:
         print(f"bare Train job, mean of {further} after the first: {base:.1f} s")
         for executor in ("ray", "local"):
             one, own = swept(folder, executor, 1)
-            print(f"{executor}: a sweep of one run: {one:.1f} s, on top of its own: {one - own:.1f} s")
+            print(
+                f"{executor}, a sweep of one run: {one:.1f} s, {one - own:.1f} s on top of its own"
+            )
             many, all_own = swept(folder, executor, 1 + further)
             added = (many - one - (all_own - own)) / further
             print(

@@ -53,7 +53,7 @@ def test_the_lease_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
 
 def test_a_claim_is_adopted_by_the_worker_and_ended_by_the_claimer(tmp_path: Path) -> None:
     claim = Lease(tmp_path, "attempt 1")
-    run_and_kill(f"Lease(Path({str(tmp_path)!r}), 'attempt 1')")
+    run_and_kill(f"Lease.adopt(Path({str(tmp_path)!r}), 'attempt 1')")
     holder = read_holder(tmp_path)
     assert holder is not None
     assert holder.pid != os.getpid()

@@ -96,10 +96,10 @@ def test_a_run_elsewhere_is_watched_before_it_is_deleted(
     monkeypatch.setattr(leases.time, "sleep", sleep)
     if beats:
         with pytest.raises(OutputUnusable, match="is held by node7 pid 1; stop it before a rerun"):
-            ledger.forget(spec.run_id)
+            ledger.forget([spec.run_id])
         assert exists(ledger.folder(spec.run_id).spec)
     else:
-        ledger.forget(spec.run_id)
+        ledger.forget([spec.run_id])
         assert not exists(path)
     assert len(looked) >= 3
 
@@ -111,6 +111,6 @@ def test_a_running_run_is_not_deleted(tmp_path: Path, spec: RunSpec) -> None:
         held(ledger.folder(spec.run_id).path),
         pytest.raises(OutputUnusable, match=r"is held by .*stop it before a rerun"),
     ):
-        ledger.forget(spec.run_id)
-    ledger.forget(spec.run_id)
+        ledger.forget([spec.run_id])
+    ledger.forget([spec.run_id])
     assert not ledger.folder(spec.run_id).path.exists()
