@@ -222,6 +222,7 @@ class Loop:
     def _start(self, run: _Run, executor: Executor) -> bool:
         """Claim `run` and start it; not if it ended meanwhile or somebody else is at it."""
         run_id, owner = run.spec.run_id, uuid.uuid4().hex
+        lease = None
         try:
             if self._ended_elsewhere(run):
                 return False
@@ -235,6 +236,8 @@ class Loop:
             run.later = time.monotonic() + (WAIT_SECONDS if local else REMOTE_HEARTBEAT)
             return False
         except OutputUnusable as error:
+            if lease is not None:
+                lease.release()
             self._later = time.monotonic() + WAIT_SECONDS
             self._attempt_failed(run, Death.of(error))
             return False

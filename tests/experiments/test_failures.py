@@ -13,7 +13,7 @@ from experiments.ending import command, ending
 from experiments.errors import OutputUnusable, TooManyUnreadable, UserError, repeats
 from experiments.executor import Death
 from experiments.lease import Lease, lease_files
-from experiments.ledger import Ledger, State
+from experiments.ledger import Ledger, RunFolder, State
 from experiments.loop import Policy
 from experiments.plan import Grid, expand
 from tcclip.config import Execution
@@ -283,3 +283,95 @@ def test_a_lease_lost_to_another_is_no_failure(tmp_path: Path) -> None:
 def test_the_command_to_go_on_deletes_nothing_again() -> None:
     assert command(["sweep", "x", "--rerun", "all", "--out", "a b"]) == "tcclip sweep x --out 'a b'"
     assert command(["sweep", "x", "--rerun=failed", "--demo"]) == "tcclip sweep x --demo"
+
+
+@pytest.mark.parametrize("file", ["result.json", "failure.json", "pause", "lease-000001.json"])
+def test_a_folder_that_cannot_be_read_is_one_runs_failure(tmp_path: Path, file: str) -> None:
+    specs = grid(3)
+    path = Ledger(tmp_path).folder(specs[1].run_id).path / file
+    path.mkdir(parents=True)  # reading or removing it is an error of the disk
+    executor = Scripted()
+    summary = run(specs, tmp_path, executor, Policy(retries=1))
+    assert by_name(specs, summary.failed).keys() == {"tc_clip1"}
+    assert f"cannot use {path}: Is a directory" in summary.failed[specs[1].run_id]
+    assert summary.attempts[specs[1].run_id] == 2
+    assert len(summary.finished) == 2
+    assert executor.closed
+
+
+def test_when_nothing_can_be_claimed_not_every_run_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs, tried = grid(40), []
+
+    def gone(*of: Any) -> None:
+        tried.append(of)
+        raise OutputUnusable("cannot reach the store")
+
+    monkeypatch.setattr(loop, "WAIT_SECONDS", 0.4)
+    monkeypatch.setattr(loop, "Lease", gone)
+    summary = run(specs, tmp_path, Scripted(slots=4), Policy(retries=1))
+    assert len(tried) == 6, "three runs, twice each; then the breaker knows"
+    assert len(summary.failed) == 3
+    assert len(summary.left) == 37
+    assert summary.halt is not None
+    assert "cannot reach the store" in summary.halt
+
+
+def test_a_result_that_cannot_be_read_for_a_moment_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (spec,) = grid(1)
+    real, asked = loop._ended, []
+
+    def ended(folder: RunFolder) -> bool:
+        asked.append(folder)
+        if len(asked) == 3:  # twice around the claim, and then at its end
+            raise OutputUnusable("cannot use result.json: Input/output error")
+        return real(folder)
+
+    monkeypatch.setattr(loop, "_ended", ended)
+    executor, said = Scripted(), []
+    summary = run([spec], tmp_path, executor, Policy(retries=0), said.append)
+    assert summary.exit_code == 0
+    assert len(executor.started) == 1
+    assert attempt(tmp_path, spec) == 0
+    assert said == [f"{spec.run_id}: cannot use result.json: Input/output error"]
+
+
+def test_a_terminal_that_was_closed_ends_no_sweep(tmp_path: Path) -> None:
+    def say(text: str) -> None:
+        raise OSError(5, "Input/output error")
+
+    specs = grid(2)
+    assert run(specs, tmp_path, Scripted(tc_clip0=[LOST]), say=say).exit_code == 0
+
+
+def test_an_executor_that_fails_to_close_keeps_no_run_held(tmp_path: Path) -> None:
+    specs = grid(2)
+
+    class Hanging(Scripted):
+        def ended(self, timeout: float) -> dict[str, Death | None]:
+            raise UserError("the cluster is gone")
+
+        def close(self) -> None:
+            raise RuntimeError("no answer")
+
+    with pytest.raises(RuntimeError, match="no answer"):
+        run(specs, tmp_path, Hanging(slots=2))
+    assert not any(lease_files(Ledger(tmp_path).folder(spec.run_id).path) for spec in specs)
+
+
+def test_a_cluster_without_room_is_waited_for_and_that_is_said_once(tmp_path: Path) -> None:
+    specs, said = grid(1), []
+
+    class Empty(Scripted):
+        waited = 0
+
+        def ended(self, timeout: float) -> dict[str, Death | None]:
+            self.waited += 1
+            self.slots = 0 if self.waited < 5 else 1  # a node comes back
+            return super().ended(timeout)
+
+    assert run(specs, tmp_path, Empty(slots=0), say=said.append).exit_code == 0
+    assert said == ["there is no room for a run in the cluster now; waiting until there is"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 
 from experiments import journal as journals
-from experiments.errors import CheckpointDamaged
+from experiments import lease as leases
+from experiments.errors import CheckpointDamaged, LeaseLost
 from experiments.journal import RunJournal
-from experiments.lease import held
+from experiments.lease import Lease, held
 from experiments.ledger import Ledger, RunFolder
 from tcclip.model import Model, build_model
 from tcclip.model.checkpoints import load_checkpoint
@@ -119,3 +121,76 @@ def test_a_checkpoint_that_cannot_be_read_is_named_and_nothing_begins_anew(
         ):
             journal.load_last()
         assert (path.read_bytes(), Path(str(folder.metrics)).read_bytes()) == before
+
+
+def lines(folder: RunFolder) -> list[int]:
+    return [json.loads(line)["step"] for line in Path(folder.metrics).read_text().splitlines()]
+
+
+def test_who_lost_its_run_writes_no_more_lines(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = Lease(folder.path, "frozen")
+    with RunJournal(folder, frozen) as journal:
+        journal.log({"kind": "step", "step": 1})
+        with held(folder.path, "new", alive=lambda holder: False) as lease:
+            # It wakes up after its successor has begun.
+            wakes = time.time() + 100
+            monkeypatch.setattr(leases.time, "time", lambda: wakes)
+            with pytest.raises(LeaseLost):
+                journal.log({"kind": "step", "step": 2})
+            monkeypatch.undo()
+            with RunJournal(folder, lease) as other:
+                other.log({"kind": "step", "step": 2})
+    frozen.release()
+    assert lines(folder) == [1, 2]
+
+
+@pytest.mark.parametrize("where", ["while it writes", "after it wrote"])
+def test_who_loses_its_run_within_a_checkpoint_takes_nothing_from_its_successor(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    frozen = Lease(folder.path, "frozen")
+    with RunJournal(folder, frozen) as journal:
+        journal.save_best(model(1), 1)
+        journal.save_last(state(10, 1))
+        taken = []
+
+        def taken_over(*_: Any) -> None:
+            with held(folder.path, "new", alive=lambda holder: False) as lease:
+                with RunJournal(folder, lease) as other:
+                    other.save_best(model(2), 2)
+                    other.save_last(state(20, 2))
+                taken.append(lease)
+
+        if where == "while it writes":
+
+            def slow(state: Any, path: Path) -> None:
+                monkeypatch.undo()
+                taken_over()
+                path.touch()
+
+            monkeypatch.setattr(journals, "_save", slow)
+        else:
+            real = journals.write_whole
+            monkeypatch.setattr(
+                journals, "write_whole", lambda *of: (monkeypatch.undo(), taken_over(), real(*of))
+            )
+        with pytest.raises(LeaseLost):
+            journal.save_last(state(11, 1))
+        assert taken
+        monkeypatch.undo()
+    frozen.release()
+    assert kept(folder) == ["best-0002.json", "best-0002.safetensors", "last.pt"]
+    with held(folder.path) as lease, RunJournal(folder, lease) as journal:
+        assert journal.load_last() == state(20, 2)
+
+
+def test_a_torn_line_in_the_middle_ends_no_run(folder: RunFolder) -> None:
+    with held(folder.path) as lease, RunJournal(folder, lease) as journal:
+        journal.save_last(state(3, 0))
+        whole = [json.dumps({"kind": "step", "step": step}) for step in (1, 2, 3, 4)]
+        torn = "\n".join([whole[0], whole[1][:9] + whole[1], whole[2], whole[3], whole[3][:4]])
+        Path(folder.metrics).write_text(torn)
+        journal.load_last()
+    assert lines(folder) == [1, 3]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments import lease as leases
+from experiments import processes
 from experiments.errors import LeaseHeld, LeaseLost
 from experiments.files import write_text
 from experiments.lease import Holder, Lease, Watch, held, lease_files, read_holder
@@ -75,6 +76,111 @@ def test_a_worker_that_was_replaced_is_told_and_removes_nothing(tmp_path: Path) 
         lease.release()
         assert read_holder(tmp_path) is not None
     assert not list(tmp_path.iterdir())
+
+
+def test_who_comes_too_late_adopts_nothing(tmp_path: Path) -> None:
+    with pytest.raises(LeaseLost, match="the attempt this process was started for is over"):
+        Lease.adopt(tmp_path, "attempt 1")
+    elsewhere(tmp_path, 3, time.time() - 7200)  # its successor, by a clock that is two hours behind
+    with pytest.raises(LeaseLost):
+        Lease.adopt(tmp_path, "attempt 1")
+    assert [path.name for path in lease_files(tmp_path)] == ["lease-000001.json"]
+
+
+def test_of_claimer_and_worker_the_worker_has_the_last_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "HEARTBEAT", 0.02)
+    claim = Lease(tmp_path, "attempt 1")
+    claims = (tmp_path / "lease-000001.json").read_text()
+    worker = Lease.adopt(tmp_path, "attempt 1")
+    monkeypatch.setattr(leases, "_by_this_process", lambda holder: False)  # two processes
+    claim._thread.join(10)
+    assert not claim._thread.is_alive(), "it saw that the worker is at it"
+    # What the claimer had begun to write when it looked, a moment before the worker came.
+    write_text(tmp_path / "lease-000001.json", claims)
+    deadline = time.monotonic() + 30
+    while (holder := read_holder(tmp_path)) is None or holder.beat < 5:
+        assert time.monotonic() < deadline, "the worker does not beat any more"
+        time.sleep(0.01)
+    worker.stop()
+    claim.release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_number_that_was_used_before_takes_nothing_from_the_living(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere(tmp_path, 0, 0.0)
+    real = leases.create_text
+
+    def slow(path: Path, text: str) -> bool:
+        # Meanwhile another process replaced the dead one and ended, and a third one began.
+        (tmp_path / "lease-000001.json").unlink()
+        monkeypatch.setattr(leases, "create_text", real)
+        third.append(Lease(tmp_path, "third"))
+        return real(path, text)
+
+    third: list[Lease] = []
+    monkeypatch.setattr(leases, "create_text", slow)
+    with (
+        pytest.raises(LeaseHeld, match=f"pid {os.getpid()} was quicker"),
+        held(tmp_path, alive=lambda holder: False),
+    ):
+        pass
+    assert [path.name for path in lease_files(tmp_path)] == ["lease-000001.json"]
+    third[0].check()
+    third[0].release()
+
+
+def test_a_lease_left_below_a_dead_one_is_in_nobodys_way(tmp_path: Path) -> None:
+    for number in (1, 2):  # who took over was killed before it removed the old one
+        holder = replace(ELSEWHERE, owner=f"o{number}", number=number)
+        write_text(tmp_path / f"lease-00000{number}.json", json.dumps(vars(holder)))
+    with held(tmp_path, alive=lambda holder: False) as lease:
+        assert lease.number == 3
+        assert [path.name for path in lease_files(tmp_path)] == ["lease-000003.json"]
+
+
+def test_who_was_frozen_looks_before_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = Lease(tmp_path, "frozen")
+    with held(tmp_path, "new", alive=lambda holder: False):
+        lease.guard()  # no reason to look: a line may be written until the next heartbeat
+        later = time.time() + 100
+        monkeypatch.setattr(leases.time, "time", lambda: later)
+        with pytest.raises(LeaseLost):
+            lease.guard()
+    lease.release()
+
+
+def test_who_is_at_a_run_is_told_apart_without_a_clock(tmp_path: Path) -> None:
+    with held(tmp_path):
+        holder = read_holder(tmp_path)
+    assert holder is not None
+    assert holder.running()
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    assert 0 < holder.started < uptime, "since the machine booted: no clock can be set back there"
+    assert not replace(holder, started=holder.started + 0.01).running()
+
+
+def test_a_process_that_may_not_be_seen_is_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with held(tmp_path):
+        holder = read_holder(tmp_path)
+
+    def refused(pid: int, number: int) -> None:
+        raise PermissionError
+
+    assert holder is not None
+    assert holder.here
+    monkeypatch.setattr(processes, "process_start", lambda pid: None)  # as under hidepid=2
+    monkeypatch.setattr(processes.os, "kill", refused)
+    assert not holder.here
+    assert Watch().alive(holder)
+    assert not processes.gone(holder.pid)
 
 
 @pytest.mark.parametrize("skew", [-7200.0, 0.0, 7200.0])

@@ -2,13 +2,15 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from experiments import lease as leases
-from experiments.errors import OutputUnusable
-from experiments.files import exists, write_text, write_whole
+from experiments import ledger as ledgers
+from experiments.errors import OutputUnusable, UserError
+from experiments.files import exists, names, write_text, write_whole
 from experiments.lease import held
 from experiments.ledger import Ledger, State
 from experiments.plan import Grid, expand
@@ -77,6 +79,7 @@ def test_a_run_elsewhere_is_watched_before_it_is_deleted(
     tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch, beats: bool
 ) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT", 0.02)
+    monkeypatch.setattr(leases, "PATIENCE", 0.2)
     ledger = Ledger(tmp_path)
     ledger.enter([spec])
     path = ledger.folder(spec.run_id).path
@@ -114,3 +117,78 @@ def test_a_running_run_is_not_deleted(tmp_path: Path, spec: RunSpec) -> None:
         ledger.forget([spec.run_id])
     ledger.forget([spec.run_id])
     assert not ledger.folder(spec.run_id).path.exists()
+
+
+def test_of_several_runs_none_is_deleted_while_one_is_at_work(tmp_path: Path) -> None:
+    specs = expand(Grid("zero_shot", demo=True, seeds=(0, 1, 2)))
+    ledger = Ledger(tmp_path)
+    ledger.enter(specs)
+    with (
+        held(ledger.folder(specs[2].run_id).path),
+        pytest.raises(OutputUnusable, match=f"{specs[2].run_id} is held by"),
+    ):
+        ledger.forget([spec.run_id for spec in specs])
+    assert all(exists(ledger.folder(spec.run_id).spec) for spec in specs)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("writes", range(6))
+def test_a_deletion_cut_short_leaves_no_finished_run_and_nothing_to_go_on_from(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.enter([spec])
+    folder = ledger.folder(spec.run_id)
+    Path(folder.result).write_text(make_result(spec).model_dump_json())
+    for path in (folder.metrics, folder.last, folder.best_of(1)):
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text("{}")
+    done: list[Path] = []
+
+    def until(real: Callable[[Path], None]) -> Callable[[Path], None]:
+        def remove(path: Path) -> None:
+            if len(done) == writes:
+                raise Killed
+            done.append(path)
+            real(path)
+
+        return remove
+
+    monkeypatch.setattr(ledgers, "remove", until(ledgers.remove))
+    monkeypatch.setattr(ledgers, "remove_all", until(ledgers.remove_all))
+    try:
+        ledger.forget([spec.run_id])
+    except Killed:
+        assert len(done) == writes
+    if writes == 0:
+        assert folder.state() is State.FINISHED, "nothing was deleted yet"
+        return
+    assert folder.read_result() is None
+    assert exists(folder.best_of(1)) or not exists(folder.last)
+
+
+def test_a_result_of_a_newer_version_is_not_made_again(tmp_path: Path, spec: RunSpec) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.enter([spec])
+    newer = {**make_result(spec).model_dump(mode="json"), "schema_version": 2, "more": 1}
+    Path(ledger.folder(spec.run_id).result).write_text(json.dumps(newer))
+    for ask in (lambda: ledger.states([spec]), ledger.folder(spec.run_id).read_result):
+        with pytest.raises(UserError, match=r"result.json has schema version 2.*update tcclip"):
+            ask()
+
+
+def test_what_a_kill_after_the_result_leaves_is_cleared(tmp_path: Path, spec: RunSpec) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.enter([spec])
+    folder = ledger.folder(spec.run_id)
+    Path(folder.result).write_text(make_result(spec).model_dump_json())
+    folder.fail("Boom", "boom", "trace")
+    write_text(folder.pause, "")
+    with held(folder.path):
+        ledger.clean([spec.run_id])
+        assert exists(folder.failure), "whoever holds it is about to do that"
+    ledger.clean([spec.run_id])
+    assert names(folder.path) == ["result.json", "spec.json"]

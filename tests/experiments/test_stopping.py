@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import stopping
+from experiments import loop, stopping
 from experiments.executor import Death
 from experiments.lease import lease_files
-from experiments.ledger import Ledger, State
+from experiments.ledger import Ledger, RunFolder, State
 from experiments.spec import RunSpec
 from experiments.stopping import AtOnce, Stop
 from tests.experiments.scripted import Scripted, by_name, grid
@@ -143,6 +143,26 @@ def test_what_a_signal_does_to_workers_is_no_failure_of_theirs(tmp_path: Path) -
     assert summary.exit_code == 143
     assert by_name(specs, summary.left) == {"tc_clip0": "paused", "tc_clip1": "not started"}
     assert not summary.failed
+
+
+def test_a_run_that_a_signal_hits_between_two_states_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = grid(1)
+    real = loop._ended
+
+    def ended(folder: RunFolder) -> bool:
+        if asked.append(folder) or len(asked) > 2:  # its attempt is over, and not yet told
+            raise AtOnce
+        return real(folder)
+
+    asked: list[RunFolder] = []
+    monkeypatch.setattr(loop, "_ended", ended)
+    lost = Death("WorkerDied", "WorkerDied: killed", "")
+    summary = run_scripted(specs, tmp_path, Scripted(tc_clip0=[lost]))
+    assert by_name(specs, summary.left) == {"tc_clip0": "paused"}
+    assert summary.exit_code == 1
+    assert not lease_files(Ledger(tmp_path).folder(specs[0].run_id).path)
 
 
 def test_signals_during_the_cleaning_up_change_nothing() -> None:
