@@ -189,11 +189,11 @@ class Loop:
         """Start what can be; False if there is nothing to be started later either."""
         slots, hopeful = executor.slots, set(self.running)
         self._tell_of_no_room(slots)
-        free = slots - len(self.running)
+        free, now = slots - len(self.running), time.monotonic()
         for run_id, run in self._startable(hopeful):
             if self.stop.asked:
                 break
-            if free > 0 and time.monotonic() >= max(run.later, self._later):
+            if free > 0 and now >= max(run.later, self._later):
                 free -= self._start(run, executor)
             if run_id in self.pending or run_id in self.running:
                 hopeful.add(run_id)
