@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -471,11 +472,13 @@ def _run(
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     if summary.exit_code > 1:
         raise typer.Exit(summary.exit_code)
-    with commands.keeping_report(out, specs, console) as (folder, links):
-        _print_report(protocol, [_source(out)], demo, format, write=folder, links=links)
-    console.print(f"MLflow: tcclip ui --out {out}  ->  http://127.0.0.1:5000", highlight=False)
-    for line in lines:
-        console.print(line, style="red", highlight=False, soft_wrap=True, markup=False)
+    try:
+        with commands.keeping_report(out, specs, console) as (folder, links):
+            _print_report(protocol, [_source(out)], demo, format, write=folder, links=links)
+        console.print(f"MLflow: tcclip ui --out {out}  ->  http://127.0.0.1:5000", highlight=False)
+    finally:  # whatever keeps the report from being made
+        for line in lines:
+            console.print(line, style="red", highlight=False, soft_wrap=True, markup=False)
     raise typer.Exit(summary.exit_code)
 
 
@@ -533,7 +536,7 @@ def _out_name(out: str | None, demo: bool) -> str:
 
 def _outs(outs: list[str] | None, demo: bool) -> list[Path | str]:
     """Several output folders as `results` takes them; the default one without any."""
-    return [_source(_out(out, demo)) for out in outs or (None,)]
+    return [_source(_out(out, demo)) for out in outs or (os.environ.get("TCCLIP_OUT"),)]
 
 
 def _source(out: Location) -> Path | str:

@@ -21,7 +21,7 @@ from experiments.ledger import ENDED, Ledger, State
 from experiments.loop import Policy
 from experiments.roots import Roots
 from experiments.spec import RunSpec
-from experiments.sweep import Summary, forget
+from experiments.sweep import Summary, named
 from experiments.sweep import sweep as run_sweep
 from tcclip.config import Execution
 
@@ -51,17 +51,6 @@ def sweep(
     for spec in specs:
         check_batch(spec, execution)
     ledger = Ledger(out)
-    if rerun is not None:
-        for run_id in forget(ledger, specs, rerun):
-            console.print(f"{run_id}: forgotten, to be run again", highlight=False)
-    states = ledger.states(specs)
-    if not halving:  # what a search gave up is wanted now
-        for run_id, state in states.items():
-            if state is State.STOPPED:
-                remove(ledger.folder(run_id).stopped)
-                states[run_id] = State.STALE
-    left = sum(state not in ENDED for state in states.values())
-    console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False)
 
     def start() -> Executor:
         return make_executor(
@@ -72,6 +61,22 @@ def sweep(
             address=address,
             halving=halving,
         )
+
+    again = [] if rerun is None else named(ledger, specs, rerun)
+    if again:
+        # Nothing is deleted before it is known that there is something to compute it with.
+        start().close()
+        ledger.forget(again)
+        for run_id in again:
+            console.print(f"{run_id}: forgotten, to be run again", highlight=False)
+    states = ledger.states(specs)
+    if not halving:  # what a search gave up is wanted now
+        for run_id, state in states.items():
+            if state is State.STOPPED:
+                remove(ledger.folder(run_id).stopped)
+                states[run_id] = State.STALE
+    left = sum(state not in ENDED for state in states.values())
+    console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False)
 
     def say(text: str) -> None:
         console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
@@ -115,8 +120,16 @@ def _mirrored(ledger: Ledger, specs: Sequence[RunSpec], console: Console) -> Ite
         _given_up.add(follower.uri)
 
 
-def _all_specs(ledger: Ledger) -> list[RunSpec]:
-    return [ledger.spec(folder.run_id) for folder in ledger.folders() if exists(folder.spec)]
+def _all_specs(ledger: Ledger) -> tuple[list[RunSpec], dict[str, str]]:
+    """The runs there are; and, by run id, why the spec of another one cannot be read."""
+    specs, damaged = [], {}
+    for folder in ledger.folders():
+        try:
+            if exists(folder.spec):
+                specs.append(ledger.spec(folder.run_id))
+        except (ValueError, LookupError, TypeError) as error:
+            damaged[folder.run_id] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return specs, damaged
 
 
 def sync(out: Location) -> int:
@@ -125,20 +138,30 @@ def sync(out: Location) -> int:
     UserError if the tracker cannot be written.
     """
     from experiments.answering import hidden
-    from experiments.tracking import Mirror, default_uri
+    from experiments.tracking import Damaged, Mirror, default_uri
 
     ledger, uri = Ledger(out), default_uri(out)
-    specs = _all_specs(ledger)
+    specs, damaged = _all_specs(ledger)
     try:
         mirror = Mirror(ledger, uri)
-        mirror.sync(specs)
-        mirror.settle()
+        try:
+            mirror.sync(specs)
+        finally:
+            mirror.settle()
+    except Damaged as error:
+        damaged["files"] = str(error)
     except Exception as error:
         # A tracker may be down in any way; the same command again copies what is left.
         raise UserError(
             f"MLflow at {hidden(uri)} cannot be written ({type(error).__name__}: "
             f"{hidden(str(error))}); see `tcclip doctor`, and try again"
         ) from error
+    if damaged:
+        listed = "\n".join(f"  {run_id}: {why}" for run_id, why in damaged.items())
+        raise UserError(
+            f"runs whose files cannot be understood are not in MLflow, all others are; repair "
+            f"them, or run them again with --rerun:\n{listed}"
+        )
     return len(specs)
 
 

@@ -44,11 +44,10 @@ class Summary:
         return 1 if self.failed or self.left else 0
 
 
-def forget(ledger: Ledger, specs: Sequence[RunSpec], which: str) -> list[str]:
-    """For `--rerun`: delete the runs `which` names ("failed", "all", or a run id pattern).
+def named(ledger: Ledger, specs: Sequence[RunSpec], which: str) -> list[str]:
+    """The runs that `--rerun` names: "failed", "all", or a run id pattern.
 
-    UserError if a pattern matches nothing; OutputUnusable, with nothing deleted, if a live process
-    works on one of them.
+    UserError if a pattern matches nothing.
     """
     states = ledger.states(specs)
     if which == "failed":
@@ -59,7 +58,6 @@ def forget(ledger: Ledger, specs: Sequence[RunSpec], which: str) -> list[str]:
         chosen = fnmatch.filter(states, which)
         if not chosen:
             raise UserError(f"--rerun {which!r} matches none of: {', '.join(states)}")
-    ledger.forget(chosen)
     return chosen
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import protocols
 from experiments.answering import check_answers, hidden
+from experiments.errors import OutputUnusable
 from experiments.files import (
     Location,
     Stamp,
@@ -36,7 +37,7 @@ from experiments.spec import RunSpec
 from results.records import Failure, Result
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # what fails is told once, by us
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # A server that hangs: by default MLflow would wait for 120 s a call, 8 times over.
@@ -73,6 +74,10 @@ def home(out: Location) -> Path:
 def artifact_folder(out: Location) -> str:
     """Where artifacts of a local store go: absolute, since workers and UI run elsewhere."""
     return (home(out) / "mlflow-artifacts").as_uri()
+
+
+class Damaged(RuntimeError):
+    """Files of these runs cannot be understood, so MLflow lacks them; all others were copied."""
 
 
 @dataclass
@@ -113,16 +118,23 @@ class Mirror:
     def sync(self, specs: Sequence[RunSpec]) -> None:
         """Bring the copies of `specs` up to date with their folders.
 
-        ConnectionError or MLflow's own errors if the tracker cannot be written.
+        ConnectionError or MLflow's own errors if the tracker cannot be written. Damaged, once the
+        others are copied, if files of some runs cannot be understood.
         """
+        damaged: dict[str, str] = {}
         for spec in specs:
             copy = self._runs.get(spec.run_id)
             if copy is not None and copy.complete:
                 continue
             folder = self.ledger.folder(spec.run_id)
             begun = {path.name for path in (folder.metrics, folder.result, folder.failure)}
-            if begun & set(names(folder.path)):
-                self._sync_run(spec, folder)
+            try:
+                if begun & set(names(folder.path)):
+                    self._sync_run(spec, folder)
+            except (LookupError, TypeError, AttributeError, OutputUnusable) as error:
+                damaged[spec.run_id] = f"{type(error).__name__}: {error}"
+        if damaged:
+            raise Damaged("; ".join(f"{run_id}: {why}" for run_id, why in damaged.items()))
 
     def report(self, spec: RunSpec, folder: Path) -> None:
         """Keep the report files of `folder` with the parent run of `spec`'s sweep."""
@@ -255,13 +267,14 @@ class Mirror:
                 return _Mirrored(run.info.run_id, {}, complete=True)
             if not run.data.params:  # made by a process that got no further
                 self._log_parameters(run.info.run_id, spec)
+            # The last metric of a record is there only if the record came whole. A resumed run
+            # writes its steps anew, with other times: sent again, they would stand there twice.
             sent = {
                 kind: max(
                     (p.step for p in self.client.get_metric_history(run.info.run_id, name)),
-                    default=1,
+                    default=0,
                 )
-                - 1  # the last record may have come in part; what came is not stored twice
-                for kind, name in (("step", "loss"), ("epoch", "epoch/loss"))
+                for kind, name in (("step", "lr_fast"), ("epoch", "epoch/train_seconds"))
             }
             return _Mirrored(run.info.run_id, sent, error=ERROR in run.data.tags)
         run = self.client.create_run(

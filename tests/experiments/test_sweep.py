@@ -171,3 +171,22 @@ def test_a_diverging_loss_stops_before_the_weights_are_touched(tmp_path: Path, c
     assert cause.startswith("NonFiniteLoss: loss nan at optimiser step")
     failure = json.loads(Ledger(tmp_path).folder(specs[0].run_id).failure.read_text())
     assert "Traceback" in failure["traceback"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--executor", "lcoal"), ("--executor", "local", "--workers-per-run", "2")]
+)
+def test_a_mistake_in_the_command_deletes_nothing(
+    finished: tuple[Path, RunSpec], wrong: tuple[str, ...]
+) -> None:
+    out, spec = finished
+    before = Ledger(out).folder(spec.run_id).result.read_bytes()
+    changed = [part for one in spec.key.overrides for part in ("--set", one)]
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("tcclip")), "sweep", "zero_shot", "--demo", "--seeds",
+         "0", *changed, "--out", str(out), "--rerun", "all", *wrong],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "--executor" in done.stderr or "unknown executor" in done.stderr
+    assert Ledger(out).folder(spec.run_id).result.read_bytes() == before

@@ -1,6 +1,7 @@
 """MLflow as a view of the run folders: complete, made once, and never in the way."""
 
 import io
+import json
 import socket
 import subprocess
 import sys
@@ -77,6 +78,25 @@ def test_a_run_that_grows_is_followed_without_repeats(again: tuple[Path, RunSpec
     mirror.sync([spec])
     (run,) = children(mirror, spec)
     assert run.info.status == "KILLED", "nobody works on it"
+    for name, steps in (("loss", list(range(1, 25))), ("epoch/loss", [12, 24])):
+        history = mirror.client.get_metric_history(run.info.run_id, name)
+        assert [point.step for point in history] == steps
+
+
+def test_steps_that_a_resumed_run_makes_again_are_there_once(again: tuple[Path, RunSpec]) -> None:
+    out, spec = again
+    folder = Ledger(out).folder(spec.run_id)
+    folder.result.unlink()
+    lines = folder.metrics.read_text().splitlines(keepends=True)
+    folder.metrics.write_text("".join(lines[:20]))
+    Mirror(Ledger(out), default_uri(out)).sync([spec])  # by a sweep that was killed
+    # The run goes on from an earlier step: the same numbers at other times.
+    redone = [json.loads(line) for line in lines[13:]]
+    later = [json.dumps({**record, "time": record["time"] + 100}) + "\n" for record in redone]
+    folder.metrics.write_text("".join([*lines[:13], *later]))
+    mirror = Mirror(Ledger(out), default_uri(out))
+    mirror.sync([spec])
+    (run,) = children(mirror, spec)
     for name, steps in (("loss", list(range(1, 25))), ("epoch/loss", [12, 24])):
         history = mirror.client.get_metric_history(run.info.run_id, name)
         assert [point.step for point in history] == steps
@@ -276,6 +296,23 @@ def test_a_run_without_overrides_has_no_tag_for_them(tmp_path: Path) -> None:
 
     (plain,) = expand(Grid("zero_shot"))
     assert "overrides" not in _tags(plain)
+
+
+def test_a_damaged_run_keeps_no_other_from_mlflow(
+    again: tuple[Path, RunSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    out, spec = again
+    for name, file, text in (("a-damaged", "spec.json", "{}"), ("b-damaged", "spec.json", "[")):
+        (out / "runs" / name).mkdir()
+        (out / "runs" / name / file).write_text(text)
+    (other,) = small_specs(train__lr=1e-4)
+    Ledger(out).enter([other])
+    Ledger(out).folder(other.run_id).metrics.write_text('{"kind": "step"}\n')
+    with pytest.raises(UserError, match="all others are") as raised:
+        commands.sync(out)
+    assert all(name in str(raised.value) for name in ("a-damaged", "b-damaged", other.run_id))
+    _has_all(Mirror(Ledger(out), default_uri(out)), spec)
 
 
 def test_a_wiped_tracker_is_filled_again(again: tuple[Path, RunSpec]) -> None:
