@@ -42,7 +42,7 @@ class Postgres:
 
     def __init__(self, folder: Path) -> None:
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-        initdb = shutil.which("initdb") or next((str(one / "initdb") for one in found), None)
+        initdb = next((str(one / "initdb") for one in found), None) or shutil.which("initdb")
         if initdb is None:
             raise SystemExit("PostgreSQL's initdb was not found; on Debian: apt install postgresql")
         self.bin, self.folder, self.port = Path(initdb).parent, folder / "postgres", free_port()
@@ -51,7 +51,8 @@ class Postgres:
         file = self.folder / "password"
         file.write_text(self.password)
         if os.geteuid() == 0:
-            folder.chmod(0o755)
+            for path in (folder.parent, folder):  # the temporary folder is root's alone
+                path.chmod(0o755)
             for path in (self.folder, file):
                 shutil.chown(path, "postgres")
         self._call("initdb", "-U", "mlflow", f"--pwfile={file}", "-A", "scram-sha-256")
