@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 INSTALL = $(if $(UV),$(UV) pip install -q --compile-bytecode --python $(BIN)/python,$(BIN)/python -m pip install -q --disable-pip-version-check)
 
-.PHONY: demo test lint format bench chaos install dev
+.PHONY: demo test lint format bench chaos outage install dev
 
 demo: install
 	$(BIN)/tcclip sweep zero_shot --demo --models tc_clip,vifi_clip,clip --seeds 0,1
@@ -30,10 +30,16 @@ bench: dev
 	$(BIN)/python -m tests.benchmarks.evaluation_bench
 	$(BIN)/python -m tests.benchmarks.report_bench
 	$(BIN)/python -m tests.benchmarks.overhead_bench
+	$(BIN)/python -m tests.benchmarks.ray_bench
 
 # A sweep on Ray that is killed 20 times; its short form is one of the tests.
 chaos: dev
 	$(BIN)/python -m tests.chaos
+
+# MLflow's server, then its PostgreSQL, away for a minute in the middle of a sweep.
+outage: dev
+	$(INSTALL) --require-hashes -r docker/requirements-server.txt
+	$(BIN)/python -m tests.outage
 
 install: .venv/installed
 dev: .venv/installed-dev
