@@ -36,7 +36,7 @@ bench: dev
 chaos: dev
 	$(BIN)/python -m tests.chaos
 
-# MLflow's server, then its PostgreSQL, away for a minute in the middle of a sweep.
+# MLflow's PostgreSQL, then its server, away for a minute in the middle of a sweep.
 outage: dev
 	$(INSTALL) --require-hashes -r docker/requirements-server.txt
 	$(BIN)/python -m tests.outage

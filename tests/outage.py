@@ -194,7 +194,7 @@ def tcclip(*arguments: str, out: Path, uri: str) -> subprocess.Popen[bytes]:
 
 def check(folder: Path, server: Server, away: Any, name: str, seconds: float) -> list[str]:
     """A sweep in the middle of which `away` (a server or a database) is stopped for `seconds`."""
-    out = folder / name / "out"
+    out = folder / "sweep" / "out"
     out.parent.mkdir()
     sweep = tcclip("sweep", "zero_shot", "--demo", *RUNS, out=out, uri=server.uri)
     try:
