@@ -144,7 +144,10 @@ def recorded(out: Path) -> dict[str, Counter[tuple[str, int]]]:
     found: dict[str, Counter[tuple[str, int]]] = {}
     for folder in sorted((out / "runs").iterdir()):
         counts = found[folder.name] = Counter()
-        for line in (folder / "metrics.jsonl").read_text().splitlines():
+        metrics = folder / "metrics.jsonl"
+        for line in metrics.read_text().splitlines() if metrics.exists() else ():
+            if not line.endswith("}"):
+                continue  # being written just now
             record = json.loads(line)
             known = names.get(record["kind"], {})
             counts.update((known[name], record["step"]) for name in record if name in known)
