@@ -34,7 +34,7 @@ from experiments.lease import held, lease_files, read_holder
 from experiments.ledger import Ledger, State
 from experiments.roots import Roots
 from experiments.spec import RunSpec
-from experiments.sweep import forget
+from experiments.sweep import named
 from results.report import report
 from tcclip.model import Model, build_model
 from tcclip.model.checkpoints import read_state
@@ -212,9 +212,10 @@ def test_a_run_is_forgotten_unless_somebody_is_at_it(bucket: Bucket) -> None:
     with held(folder.path):
         assert folder.state() is State.RUNNING
         with pytest.raises(OutputUnusable, match="stop it before a rerun"):
-            forget(ledger, [spec], spec.run_id)
+            ledger.forget(named(ledger, [spec], spec.run_id))
     folder.fail("Boom", "boom", "trace")
-    assert forget(ledger, [spec], "failed") == [spec.run_id]
+    assert named(ledger, [spec], "failed") == [spec.run_id]
+    ledger.forget([spec.run_id])
     assert not names(folder.path)
     assert folder.state() is State.PLANNED
 
