@@ -69,13 +69,7 @@ def sweep(
         ledger.forget(again)
         for run_id in again:
             console.print(f"{run_id}: forgotten, to be run again", highlight=False)
-    states = ledger.states(specs)
-    if not halving:  # what a search gave up is wanted now
-        for run_id, state in states.items():
-            if state is State.STOPPED:
-                remove(ledger.folder(run_id).stopped)
-                states[run_id] = State.STALE
-    left = sum(state not in ENDED for state in states.values())
+    left = _to_do(ledger, specs, halving)
     console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False)
 
     def say(text: str) -> None:
@@ -94,6 +88,16 @@ def sweep(
             policy=policy,
             say=say,
         )
+
+
+def _to_do(ledger: Ledger, specs: Sequence[RunSpec], halving: bool) -> int:
+    """How many of `specs` are to be computed; but for a search, also what one gave up before."""
+    states = ledger.states(specs)
+    for run_id, state in states.items():
+        if state is State.STOPPED and not halving:
+            remove(ledger.folder(run_id).stopped)
+            states[run_id] = State.STALE
+    return sum(state not in ENDED for state in states.values())
 
 
 def check_batch(spec: RunSpec, execution: Execution) -> None:
@@ -146,10 +150,9 @@ def sync(out: Location) -> int:
         mirror = Mirror(ledger, uri)
         try:
             mirror.sync(specs)
-        finally:
-            mirror.settle()
-    except Damaged as error:
-        damaged["files"] = str(error)
+        except Damaged as error:
+            damaged["files"] = str(error)
+        mirror.settle()
     except Exception as error:
         # A tracker may be down in any way; the same command again copies what is left.
         raise UserError(

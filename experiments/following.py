@@ -11,7 +11,7 @@ from experiments.answering import hidden
 from experiments.ledger import Ledger
 from experiments.provenance import git_state
 from experiments.spec import RunSpec
-from experiments.tracking import Mirror
+from experiments.tracking import Damaged, Mirror
 
 SYNC_SECONDS = 5.0
 #: How long the end of a sweep waits for the last copy. The rest is for `tcclip ui --sync`.
@@ -60,7 +60,10 @@ class Follower:
                 warnings.simplefilter("ignore")  # mlflow's own deprecations are not the user's
                 try:
                     mirror = mirror or Mirror(self.ledger, self.uri, git_state()[0])
-                    mirror.sync(self.specs)
+                    try:
+                        mirror.sync(self.specs)
+                    except Damaged as error:  # not the tracker's fault, and it has the others
+                        self._say(f"not copied to MLflow: {error}")
                     if last:
                         mirror.settle()
                 except Exception as error:  # noqa: BLE001
