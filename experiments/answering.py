@@ -37,9 +37,19 @@ def check_answers(uri: str) -> None:
         raise ConnectionError(f"no answer within {ANSWER_SECONDS:g} s: {error}") from error
 
 
+#: What a query may call a secret.
+_SECRET = r"(?i:password|passwd|pwd|token|secret|api_?key|access_?key|key)"
+#: Where an address ends in a text, in a set of a regular expression.
+_END = r"\s\"'<>"
+
+
 def hidden(text: str) -> str:
-    """`text` without the names and passwords of the addresses in it."""
-    return re.sub(r"(?<=://)[^/@\s]*@", "", text)
+    """`text` without the names and passwords of the addresses in it.
+
+    A password may hold an @ or a slash that should have been quoted: up to the last @ it goes.
+    """
+    text = re.sub(rf"(?<=://)(?:[^/?{_END}]*@|[^/?:{_END}]*:(?!\d+[/?])[^{_END}]*@)", "", text)
+    return re.sub(rf"(?<=[?&])({_SECRET}=)[^&{_END}]*", r"\1...", text)
 
 
 def within(seconds: float, action: Callable[[], T]) -> T:

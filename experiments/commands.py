@@ -211,13 +211,19 @@ def keeping_report(
 
 def serve_ui(out: Location, *, host: str, port: int) -> int:
     """Serve MLflow's UI on the runs of `out` until interrupted; its exit status."""
+    from experiments.answering import hidden
+    from experiments.database import sqlite_file
     from experiments.tracking import default_uri, home
 
     uri, folder = default_uri(out), home(out)
-    database = folder / "mlflow.db"
-    if uri.endswith(str(database)) and not database.exists():
-        where = out if folder == out else f"{out} (its view: {folder})"
-        raise UserError(f"{where} has no mlflow.db yet; run a sweep, or `tcclip ui --sync`")
+    if uri.startswith(("http://", "https://")):
+        raise UserError(
+            f"the runs are in the MLflow server at {hidden(uri)}, which has its own UI: open that "
+            "address (and `tcclip ui --sync` copies what it lacks)"
+        )
+    database = sqlite_file(uri)
+    if database is not None and not database.exists():
+        raise UserError(f"{database} is not there yet; run a sweep, or `tcclip ui --sync`")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     if not is_local(out):
         folder.mkdir(parents=True, exist_ok=True)

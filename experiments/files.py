@@ -153,9 +153,17 @@ def create_text(path: Location, text: str) -> bool:
 
 
 def _linked(path: Path, text: str) -> bool:
+    return create_whole(path, lambda temporary: _write_bytes(temporary, text.encode()))
+
+
+def create_whole(path: Path, write: Callable[[Path], None]) -> bool:
+    """Let `write` fill a temporary file beside `path`, which becomes `path` unless there is one.
+
+    Of several processes at once, one gets True. OutputUnusable when the folder cannot be written.
+    """
     try:
         with _temporary(path) as temporary:
-            _write_bytes(temporary, text.encode())
+            write(temporary)
             sync(temporary)
             try:
                 os.link(temporary, path)
@@ -166,6 +174,8 @@ def _linked(path: Path, text: str) -> bool:
             return True
     except FileNotFoundError:  # folder or temporary file were removed: another attempt's now
         return False
+    except OSError as error:
+        raise unusable(path, error) from error
 
 
 def _created(path: UPath, data: bytes) -> bool:
@@ -272,14 +282,17 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def read_from(path: Location, start: int) -> bytes:
-    """The bytes of `path` from `start` on, which lies within it. FileNotFoundError if not there."""
+def read_from(path: Location, start: int, end: int | None = None) -> bytes:
+    """The bytes of `path` from `start` on, which lies within it, to before `end`.
+
+    FileNotFoundError if there is no such file.
+    """
     with _calling(path):
         if isinstance(path, Path):
             with path.open("rb") as file:
                 file.seek(start)
-                return file.read()
-        return bytes(path.fs.cat_file(path.path, start=start or None))
+                return file.read() if end is None else file.read(end - start)
+        return bytes(path.fs.cat_file(path.path, start=start or None, end=end))
 
 
 def stamp(path: Location) -> Stamp | None:

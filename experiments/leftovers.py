@@ -16,7 +16,8 @@ from experiments.processes import gone, place
 #: From elsewhere nobody can tell a dead writer from a slow one; no write takes this long.
 OLD_SECONDS = 24 * 3600.0
 #: Temporary files of `files` and local folders of `files.scratch`: whose they are.
-_TEMPORARY = re.compile(r"\.(.+)\.([0-9a-f]{16})-(\d+)-[0-9a-f]{8}\.tmp")
+#: (A database that is being made has a journal beside it.)
+_TEMPORARY = re.compile(r"\.(.+)\.([0-9a-f]{16})-(\d+)-[0-9a-f]{8}\.tmp(?:-journal|-wal|-shm)?")
 _SCRATCH = re.compile(r"tcclip-([0-9a-f]{16})-(\d+)-\w+")
 #: What only the holder of a run's lease writes: files of its folder, and whole folders in it.
 _HOLDERS = ("metrics.jsonl", "result.json", "run.log")

@@ -1,8 +1,9 @@
-"""MLflow as a view of the run folders. The only file that imports mlflow, beside `tcclip ui`.
+"""MLflow as a view of the run folders.
 
 Workers never talk to MLflow: one process, the sweep's or `tcclip ui --sync`, copies what the run
 folders say. So a tracker that is down costs nothing but the view, and a view that was wiped is
-rebuilt. Copying twice changes nothing: steps already there are not sent again.
+rebuilt. Copying twice changes nothing: steps already there are not sent again. `copies` finds the
+MLflow run of a run folder, `database` looks after a tracker that is a file.
 """
 
 from __future__ import annotations
@@ -17,14 +18,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import protocols
 from experiments.answering import check_answers, hidden
+from experiments.copies import (
+    ERROR,
+    RUN_ID,
+    SUPERSEDED,
+    SYNCED,
+    TAG_LENGTH,
+    Copies,
+    begun,
+    parameters,
+)
+from experiments.database import SqliteFile, sqlite_file, sqlite_uri
 from experiments.errors import OutputUnusable
 from experiments.files import (
     Location,
     Stamp,
     exists,
-    is_local,
     local_copy,
     names,
     read_bytes,
@@ -32,7 +42,6 @@ from experiments.files import (
     stamp,
 )
 from experiments.ledger import Ledger, RunFolder, State
-from experiments.overrides import flat
 from experiments.spec import RunSpec
 from results.records import Failure, Result
 
@@ -46,19 +55,19 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 
 log = logging.getLogger(__name__)
 
-#: Tags. SYNCED holds the digest of the result that was copied.
-RUN_ID, SYNCED, PARENT = "tcclip.run_id", "tcclip.synced", "tcclip.sweep"
-SUPERSEDED, ERROR = "tcclip.superseded", "tcclip.error"
 #: MLflow's own limits on one log_batch call.
-BATCH_METRICS, BATCH_PARAMS, PARAM_LENGTH, TAG_LENGTH, PAGE = 1000, 100, 6000, 5000, 1000
-#: One experiment a protocol, demo apart.
-EXPERIMENTS = tuple(f"{name}{demo}" for name in protocols.PROTOCOLS for demo in ("", " (demo)"))
+BATCH_METRICS, BATCH_PARAMS = 1000, 100
 LOCAL_UI = "http://127.0.0.1:5000"
 
 
 def default_uri(out: Location) -> str:
-    """$MLFLOW_TRACKING_URI, or else an absolute sqlite URI in the output folder's `home`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home(out) / 'mlflow.db'}"
+    """$MLFLOW_TRACKING_URI, or else a database in the output folder's `home`.
+
+    The path of a SQLite file is made absolute: `tcclip ui` serves it from elsewhere.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(home(out) / "mlflow.db")
+    file = sqlite_file(uri)
+    return uri if file is None or file.is_absolute() else sqlite_uri(file)
 
 
 def home(out: Location) -> Path:
@@ -85,6 +94,8 @@ class _Mirrored:
     """What is known of one run's copy: its MLflow id and the last steps sent, by record kind."""
 
     mlflow_id: str
+    #: When its first record was written, as `begun` says.
+    first: str
     sent: dict[str, int]
     offset: int = 0
     seen: Stamp | None = None
@@ -104,16 +115,20 @@ class Mirror:
     #: Of the code that runs, where that is known: the tag of copies that are made from now on.
     commit: str | None = None
     _runs: dict[str, _Mirrored] = field(default_factory=dict)
-    _parents: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_answers(self.uri)
         import mlflow.tracking
 
-        if self.uri.startswith("sqlite") and not is_local(self.ledger.out):
-            home(self.ledger.out).mkdir(parents=True, exist_ok=True)
-        # The first connection creates a fresh database; from here on only this process writes.
+        place, file = artifact_folder(self.ledger.out), sqlite_file(self.uri)
+        self._file = None if file is None else SqliteFile(self.uri, file, place)
+        if self._file is not None:
+            self._file.ensure()
         self.client = mlflow.tracking.MlflowClient(self.uri)
+        # A server has its own artifact store; a local database needs to be told a place.
+        self.copies = Copies(
+            self.client, self.ledger.out, None if file is None else place, self.commit
+        )
 
     def sync(self, specs: Sequence[RunSpec]) -> None:
         """Bring the copies of `specs` up to date with their folders.
@@ -121,6 +136,9 @@ class Mirror:
         ConnectionError or MLflow's own errors if the tracker cannot be written. Damaged, once the
         others are copied, if files of some runs cannot be understood.
         """
+        if self._file is not None and self._file.ensure():  # removed by somebody, and made again
+            self._runs.clear()
+            self.copies.forget()
         damaged: dict[str, str] = {}
         for spec in specs:
             copy = self._runs.get(spec.run_id)
@@ -138,61 +156,62 @@ class Mirror:
 
     def report(self, spec: RunSpec, folder: Path) -> None:
         """Keep the report files of `folder` with the parent run of `spec`'s sweep."""
-        self.client.log_artifacts(self._parent(spec), str(folder), "report")
+        self.client.log_artifacts(self.copies.parent(spec), str(folder), "report")
 
     def settle(self) -> None:
-        """What MLflow shows as running while nobody works on it becomes KILLED (or FAILED).
+        """What MLflow shows as running while nobody works on it becomes KILLED, FAILED or FINISHED.
 
         Of all sweeps into this ledger, the one at work or not: a killed one cannot say it itself.
         """
         query = f"attributes.status = 'RUNNING' and tags.`{RUN_ID}` != ''"
-        for run in list(self._search(query)):  # all pages, before any of them changes
-            state = self.ledger.folder(run.data.tags[RUN_ID]).state()
-            # Planned: not begun, or in another output folder that shares the tracker.
-            if state not in (State.PLANNED, State.RUNNING, State.FINISHED):
-                status = "FAILED" if state is State.FAILED else "KILLED"
-                self.client.set_terminated(run.info.run_id, status)
+        for run in list(self.copies.search(query)):  # all pages, before any of them changes
+            run_id = run.data.tags[RUN_ID]
+            state = self.ledger.folder(run_id).state()
+            if not self.copies.is_ours(run) or state is State.RUNNING:
+                continue
+            if state is State.FINISHED and SUPERSEDED not in run.data.tags:
+                self.sync([self.ledger.spec(run_id)])  # by a sweep that could not copy it
+                continue
+            status = "FAILED" if state is State.FAILED else "KILLED"
+            self.client.set_terminated(run.info.run_id, status)
 
     def links(self, specs: Sequence[RunSpec]) -> dict[str, str]:
         """run_id -> address of its page, in a server's UI or in the one of `tcclip ui`."""
         base = hidden(self.uri if self.uri.startswith("http") else LOCAL_UI).rstrip("/")
         wanted, found = {spec.run_id for spec in specs}, {}
-        for run in self._search(f"tags.`{RUN_ID}` != ''"):
+        for run in self.copies.search(f"tags.`{RUN_ID}` != ''"):
             run_id, where = run.data.tags[RUN_ID], run.info
-            if run_id in wanted and SUPERSEDED not in run.data.tags:
+            mine = self.copies.is_ours(run) and SUPERSEDED not in run.data.tags
+            if run_id in wanted and mine:
                 found[run_id] = f"{base}/#/experiments/{where.experiment_id}/runs/{where.run_id}"
         return found
 
-    def _search(self, query: str) -> Iterator[Any]:
-        """The runs of our experiments that a query finds, however many."""
-        found = (self.client.get_experiment_by_name(name) for name in EXPERIMENTS)
-        ids = [experiment.experiment_id for experiment in found if experiment is not None]
-        token = None
-        while ids:
-            page = self.client.search_runs(ids, query, max_results=PAGE, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
-
     def _sync_run(self, spec: RunSpec, folder: RunFolder) -> None:
-        copy = self._runs.get(spec.run_id) or self._open(spec)
-        self._runs[spec.run_id] = copy
-        if copy.complete:  # by another process
-            return
-        # Asked first: a run that ends while its records are sent has more of them, for next time.
-        state = folder.state()
-        result = folder.read_result() if state is State.FINISHED else None
         try:
-            self._send(copy, folder)
+            copy, records = self._look(spec, folder)
+            if copy.complete:  # by another process
+                return
+            # Asked first: a run that ends while its records are sent has more, for next time.
+            state = folder.state()
+            result = folder.read_result() if state is State.FINISHED else None
+            self._send(copy, records)
         except Exception:
             # Nobody knows how much of it arrived: next time the tracker is asked.
-            del self._runs[spec.run_id]
+            self._runs.pop(spec.run_id, None)
             raise
         if result is not None:
             self._finish(copy, folder, result)
         else:
             self._tell(copy, folder, state)
+
+    def _look(self, spec: RunSpec, folder: RunFolder) -> tuple[_Mirrored, list[dict[str, Any]]]:
+        """What is known of the run's copy, and the records it lacks."""
+        copy = self._runs.get(spec.run_id)
+        records = [] if copy is None else list(_records(folder, copy))
+        if copy is None or _begun_again(folder, copy, records):
+            copy = self._runs[spec.run_id] = self._open(spec, folder)
+            records = [] if copy.complete else list(_records(folder, copy))
+        return copy, records
 
     def _tell(self, copy: _Mirrored, folder: RunFolder, state: State) -> None:
         """The state of a run that is not finished, once: a run that goes on is RUNNING again."""
@@ -209,7 +228,8 @@ class Mirror:
         if status == "RUNNING":
             self.client.update_run(copy.mlflow_id, status)
         else:
-            self.client.set_terminated(copy.mlflow_id, status)
+            ended = None if failure is None else _milliseconds(failure.time)
+            self.client.set_terminated(copy.mlflow_id, status, ended)
         copy.told = status, failure
 
     def _clear_error(self, copy: _Mirrored) -> None:
@@ -224,8 +244,7 @@ class Mirror:
                 with local_copy(path) as local:
                     self.client.log_artifact(copy.mlflow_id, str(local))
 
-    def _send(self, copy: _Mirrored, folder: RunFolder) -> None:
-        records = list(_records(folder, copy))
+    def _send(self, copy: _Mirrored, records: list[dict[str, Any]]) -> None:
         self._log(copy.mlflow_id, [metric for record in records for metric in _metrics(record)])
         for record in records:
             copy.sent[record["kind"]] = record["step"]
@@ -237,7 +256,7 @@ class Mirror:
         provenance = result.provenance
         self.client.set_tag(copy.mlflow_id, "git_commit", provenance.git_commit or "unknown")
         self._log_lists(copy.mlflow_id, provenance.digests)
-        self.client.set_terminated(copy.mlflow_id, "FINISHED")
+        self.client.set_terminated(copy.mlflow_id, "FINISHED", _milliseconds(provenance.finished))
         self.client.set_tag(copy.mlflow_id, SYNCED, _digest(folder))
         copy.complete = True
 
@@ -251,76 +270,31 @@ class Mirror:
         ]
         self.client.log_inputs(mlflow_id, datasets=inputs)
 
-    def _open(self, spec: RunSpec) -> _Mirrored:
-        """Find the copy of a run by its tag, or create it."""
-        experiment = self._experiment(spec)
-        found = self.client.search_runs([experiment], f"tags.`{RUN_ID}` = '{spec.run_id}'")
-        found = [run for run in found if SUPERSEDED not in run.data.tags]
-        digest = _digest(self.ledger.folder(spec.run_id))
-        if found and found[0].data.tags.get(SYNCED, digest) != digest:
-            # Run again since: the numbers that were shown stay, marked, and a new run begins.
-            self.client.set_tag(found[0].info.run_id, SUPERSEDED, "true")
-            found = []
-        if found:
-            run = found[0]
-            if SYNCED in run.data.tags:
-                return _Mirrored(run.info.run_id, {}, complete=True)
-            if not run.data.params:  # made by a process that got no further
-                self._log_parameters(run.info.run_id, spec)
-            # The last metric of a record is there only if the record came whole. A resumed run
-            # writes its steps anew, with other times: sent again, they would stand there twice.
-            sent = {
-                kind: max(
-                    (p.step for p in self.client.get_metric_history(run.info.run_id, name)),
-                    default=0,
-                )
-                for kind, name in (("step", "lr_fast"), ("epoch", "epoch/train_seconds"))
-            }
-            return _Mirrored(run.info.run_id, sent, error=ERROR in run.data.tags)
-        run = self.client.create_run(
-            experiment, run_name=spec.run_id, tags={**_tags(spec), **self._more_tags(spec)}
-        )
-        self._log_parameters(run.info.run_id, spec)
-        return _Mirrored(run.info.run_id, {})
-
-    def _more_tags(self, spec: RunSpec) -> dict[str, str]:
-        code = {} if self.commit is None else {"git_commit": self.commit}
-        return {"mlflow.parentRunId": self._parent(spec), **code}
-
-    def _parent(self, spec: RunSpec) -> str:
-        """The run that stands for the sweep: one a protocol, demo apart."""
-        name = _sweep_name(spec)
-        if name not in self._parents:
-            experiment = self._experiment(spec)
-            found = self.client.search_runs([experiment], f"tags.`{PARENT}` = '{name}'")
-            run = (
-                found[0]
-                if found
-                else self.client.create_run(
-                    experiment, run_name=f"sweep {name}", tags={PARENT: name}
-                )
+    def _open(self, spec: RunSpec, folder: RunFolder) -> _Mirrored:
+        """Find the copy of a run, or make it, and what of the run is there already."""
+        first = begun(folder)
+        run, made = self.copies.of(spec, first, _digest(folder))
+        mlflow_id, tags = run.info.run_id, run.data.tags
+        if SYNCED in tags:
+            return _Mirrored(mlflow_id, first, {}, complete=True)
+        if not run.data.params:  # new, or made by a process that got no further
+            self._log_parameters(mlflow_id, spec)
+        # The last metric of a record is there only if the record came whole. A resumed run
+        # writes its steps anew, with other times: sent again, they would stand there twice.
+        sent = {
+            kind: max(
+                (point.step for point in self.client.get_metric_history(mlflow_id, name)),
+                default=0,
             )
-            if not found:
-                self.client.set_terminated(run.info.run_id, "FINISHED")
-            self._parents[name] = run.info.run_id
-        return self._parents[name]
-
-    def _experiment(self, spec: RunSpec) -> str:
-        name = _sweep_name(spec)
-        experiment = self.client.get_experiment_by_name(name)
-        if experiment is not None:
-            return str(experiment.experiment_id)
-        # A server has its own artifact store; a local database needs to be told a place.
-        place = artifact_folder(self.ledger.out) if self.uri.startswith("sqlite") else None
-        # The UI's training view, not the one for language model applications.
-        kind = {"mlflow.experimentKind": "custom_model_development"}
-        return str(self.client.create_experiment(name, artifact_location=place, tags=kind))
+            for kind, name in (("step", "lr_fast"), ("epoch", "epoch/train_seconds"))
+            if not made
+        }
+        return _Mirrored(mlflow_id, first, sent, error=ERROR in tags)
 
     def _log_parameters(self, mlflow_id: str, spec: RunSpec) -> None:
         from mlflow.entities import Param
 
-        chosen = spec.model_dump(mode="json", include={"key", "model", "train", "augment"})
-        params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in flat(chosen)]
+        params = [Param(name, value) for name, value in parameters(spec).items()]
         for start in range(0, len(params), BATCH_PARAMS):
             self.client.log_batch(mlflow_id, params=params[start : start + BATCH_PARAMS])
         self.client.log_text(
@@ -338,31 +312,18 @@ def _digest(folder: RunFolder) -> str:
     return "" if data is None else hashlib.sha256(data).hexdigest()
 
 
-def _sweep_name(spec: RunSpec) -> str:
-    return f"{spec.key.protocol}{' (demo)' if spec.key.demo else ''}"
-
-
-def _tags(spec: RunSpec) -> dict[str, str]:
-    key = spec.key
-    tags = {
-        RUN_ID: spec.run_id,
-        "protocol": key.protocol,
-        "data set": key.dataset,
-        "model": key.model,
-        "variant": key.variant,
-        "seed": str(key.seed),
-    }
-    if key.overrides:
-        tags["overrides"] = " ".join(key.overrides)[:TAG_LENGTH]
-    if key.shots is not None:
-        tags["shots"] = str(key.shots)
-    if key.base_split is not None:
-        tags["base split"] = str(key.base_split)
-    return tags
+def _begun_again(folder: RunFolder, copy: _Mirrored, records: list[dict[str, Any]]) -> bool:
+    """Whether another attempt may have written anew what was sent, or the run is another one."""
+    if not records:
+        return bool(copy.first) and stamp(folder.metrics) is None
+    return any(one["kind"] == "start" for one in records) or begun(folder) != copy.first
 
 
 def _records(folder: RunFolder, copy: _Mirrored) -> Iterator[dict[str, Any]]:
-    """Whole metrics records not sent yet. A file that shrank was cut back by a resumed run."""
+    """Whole metrics records not sent yet, and all starts of attempts.
+
+    A file that shrank was cut back by a resumed run.
+    """
     now = stamp(folder.metrics)
     if now is None or now == copy.seen:
         return
@@ -378,7 +339,7 @@ def _records(folder: RunFolder, copy: _Mirrored) -> Iterator[dict[str, Any]]:
         except ValueError:
             log.warning("%s: a damaged line is left out", folder.metrics)
             continue
-        if record["step"] > copy.sent.get(record["kind"], 0):
+        if record["kind"] == "start" or record["step"] > copy.sent.get(record["kind"], 0):
             yield record
     copy.seen = now
 
@@ -401,10 +362,15 @@ def _metrics(record: dict[str, Any]) -> list[Any]:
     ]
 
 
+def _milliseconds(time: str) -> int:
+    """ISO 8601 as milliseconds since the epoch."""
+    return int(datetime.fromisoformat(time).timestamp() * 1000)
+
+
 def _final_metrics(result: Result) -> Iterator[Any]:
     from mlflow.entities import Metric
 
-    when = int(datetime.fromisoformat(result.provenance.finished).timestamp() * 1000)
+    when = _milliseconds(result.provenance.finished)
     for one in result.measurements:
         name = (
             f"final/{one.suite}/{one.split}/{one.metric}/{one.checkpoint}-{one.weights}-{one.views}"

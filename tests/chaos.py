@@ -71,7 +71,9 @@ class Chaos:
 
     def _disturb(self, kills: int) -> None:
         while len(self.killed) < kills:
+            workers = self.executor == "ray" and self.dice.random() < 0.5
             time.sleep(self.dice.uniform(0.5, self.longest))
+            victim = self._awaited() if workers else None
             self.look()
             if self.sweep.poll() is not None:
                 if len(self.results) == self.runs:
@@ -79,7 +81,6 @@ class Chaos:
                     return
                 self.sweep = self.start()
                 continue
-            victim = self.worker(self.sweep.pid) if self.dice.random() < 0.5 else None
             try:
                 os.kill(victim or self.sweep.pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -92,6 +93,15 @@ class Chaos:
         if self.sweep.wait(PATIENCE) != 0:
             raise SystemExit(f"the last sweep ended with {self.sweep.returncode}")
         self.look()
+
+    def _awaited(self) -> int | None:
+        """The worker of some run, once there is one; None if the sweep ends first."""
+        while self.sweep.poll() is None:
+            victim = self.worker(self.sweep.pid)
+            if victim is not None:
+                return victim
+            time.sleep(0.1)
+        return None
 
     def worker(self, sweep: int) -> int | None:
         """The process of a run that is being worked on, if it is not the sweep's own."""
@@ -197,6 +207,8 @@ def check(
     wrong = differences(chaos, calm)
     if len(chaos.killed) < kills:
         wrong.append(f"finished after {len(chaos.killed)} kills; shorter times between them needed")
+    if executor == "ray" and len(set(chaos.killed)) < 2:
+        wrong.append(f"only {chaos.killed[0]}s were killed; another --seed or more --kills needed")
     assert not wrong, "\n".join(wrong)
     return chaos
 

@@ -23,15 +23,10 @@ from experiments.lease import held
 from experiments.ledger import Ledger
 from experiments.spec import RunSpec
 from experiments.tracking import Mirror, default_uri
+from tests.experiments.mirrored import children, has_all, stopped_short
 from tests.experiments.sweeping import small_specs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its dependencies' own
-
-
-def children(mirror: Mirror, spec: RunSpec) -> list[Any]:
-    experiment = mirror.client.get_experiment_by_name("zero_shot (demo)")
-    query = f"tags.`tcclip.run_id` = '{spec.run_id}'"
-    return list(mirror.client.search_runs([experiment.experiment_id], query))
 
 
 def test_a_finished_run_is_there_once_with_everything(again: tuple[Path, RunSpec]) -> None:
@@ -43,6 +38,9 @@ def test_a_finished_run_is_there_once_with_everything(again: tuple[Path, RunSpec
         mirror.sync([spec])
     (run,) = children(mirror, spec)
     assert run.info.status == "FINISHED"
+    first = json.loads(ledger.folder(spec.run_id).metrics.read_text().splitlines()[0])
+    assert run.info.start_time == int(first["time"] * 1000)
+    assert 0 < run.info.end_time - run.info.start_time + 1000 < 600_000, "of the run, not the copy"
     tags = run.data.tags
     assert (tags["protocol"], tags["model"], tags["seed"]) == ("zero_shot", "tc_clip", "0")
     assert tags["mlflow.parentRunId"]
@@ -160,7 +158,7 @@ def test_a_call_that_failed_leaves_no_hole(
             with pytest.raises(ConnectionError):
                 mirror.sync([spec])
     mirror.sync([spec])
-    _has_all(mirror, spec)
+    has_all(mirror, spec)
 
 
 def test_a_run_that_ends_while_its_records_are_sent_leaves_no_hole(
@@ -184,24 +182,11 @@ def test_a_run_that_ends_while_its_records_are_sent_leaves_no_hole(
         patch.setattr(mirror.client, "log_batch", slow)
         mirror.sync([spec])
     mirror.sync([spec])
-    _has_all(mirror, spec)
+    has_all(mirror, spec)
 
 
 def _unreachable(*_: Any, **__: Any) -> None:
     raise ConnectionError("the server is down")
-
-
-def _has_all(mirror: Mirror, spec: RunSpec) -> None:
-    (run,) = children(mirror, spec)
-    assert run.info.status == "FINISHED"
-    for name, steps in (("loss", list(range(1, 25))), ("epoch/loss", [12, 24])):
-        history = mirror.client.get_metric_history(run.info.run_id, name)
-        assert [point.step for point in history] == steps
-
-
-def stopped_short(out: Path, spec: RunSpec) -> None:
-    """The run as it was before its end: metrics, and no result."""
-    Ledger(out).folder(spec.run_id).result.unlink()
 
 
 def test_killed_runs_do_not_stay_running_and_continued_ones_run_again(
@@ -235,19 +220,6 @@ def test_killed_runs_do_not_stay_running_and_continued_ones_run_again(
     folder.result.write_bytes(result)
     assert commands.sync(out) == 1
     assert status() == "FINISHED"
-
-
-def test_a_run_of_another_folder_with_the_same_tracker_is_left_alone(
-    again: tuple[Path, RunSpec], tmp_path: Path
-) -> None:
-    out, spec = again
-    stopped_short(out, spec)
-    with held(Ledger(out).folder(spec.run_id).path):
-        mirror = Mirror(Ledger(out), default_uri(out))
-        mirror.sync([spec])
-        Mirror(Ledger(tmp_path / "elsewhere"), default_uri(out)).settle()
-        (run,) = children(mirror, spec)
-    assert run.info.status == "RUNNING"
 
 
 def test_a_failed_run_keeps_its_failure_and_log_until_it_goes_on(
@@ -290,14 +262,6 @@ def test_what_is_told_once_is_not_told_again(
             mirror.sync([spec])
 
 
-def test_a_run_without_overrides_has_no_tag_for_them(tmp_path: Path) -> None:
-    from experiments.plan import Grid, expand
-    from experiments.tracking import _tags
-
-    (plain,) = expand(Grid("zero_shot"))
-    assert "overrides" not in _tags(plain)
-
-
 def test_a_damaged_run_keeps_no_other_from_mlflow(
     again: tuple[Path, RunSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,7 +276,7 @@ def test_a_damaged_run_keeps_no_other_from_mlflow(
     with pytest.raises(UserError, match="all others are") as raised:
         commands.sync(out)
     assert all(name in str(raised.value) for name in ("a-damaged", "b-damaged", other.run_id))
-    _has_all(Mirror(Ledger(out), default_uri(out)), spec)
+    has_all(Mirror(Ledger(out), default_uri(out)), spec)
 
 
 def test_a_wiped_tracker_is_filled_again(again: tuple[Path, RunSpec]) -> None:
@@ -323,7 +287,7 @@ def test_a_wiped_tracker_is_filled_again(again: tuple[Path, RunSpec]) -> None:
         assert done.stdout == "1 runs are in MLflow\n"
         if wiped:
             (out / "mlflow.db").unlink()
-    _has_all(Mirror(Ledger(out), default_uri(out)), spec)
+    has_all(Mirror(Ledger(out), default_uri(out)), spec)
 
 
 @contextmanager
@@ -409,6 +373,22 @@ def test_any_answer_is_an_answer() -> None:
         check_answers(uri)
     check_answers("sqlite:////no/such/file.db")
     assert hidden("at https://ann:pw@host/x?a=b@c, http://h") == "at https://host/x?a=b@c, http://h"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://ann:p@ss@host:80/x", "https://host:80/x"),
+        ("https://ann:p/a@host/x", "https://host/x"),
+        ("https://ann@host", "https://host"),
+        ("http://host:5000/users/ann@work", "http://host:5000/users/ann@work"),
+        ("postgresql://h/db?user=ann&password=s3cret&x=1", "postgresql://h/db?user=ann&password=...&x=1"),
+        ("https://h/?api_key=abc", "https://h/?api_key=..."),
+        ("'http://ann:pw@h' and \"http://bob:pw@h\"", "'http://h' and \"http://h\""),
+    ],
+)  # fmt: skip
+def test_passwords_in_addresses_are_not_shown(address: str, shown: str) -> None:
+    assert hidden(address) == shown
 
 
 def test_waiting_has_an_end_and_errors_come_through() -> None:

@@ -1,0 +1,209 @@
+"""MLflow's runs that stand for run folders: found by their tags, made once, told apart.
+
+A copy belongs to one history of a run: RUN_ID, and BEGUN, the time of the first record in its
+metrics. So the same run in another output folder has a copy of its own, and one that is run again
+does not go on in the old one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import protocols
+from experiments.files import Location, read_from
+from experiments.ledger import RunFolder
+from experiments.overrides import flat
+from experiments.spec import RunSpec
+
+#: Tags. SYNCED holds the digest of the result that was copied, OUTPUT the output folder.
+RUN_ID, SYNCED, PARENT = "tcclip.run_id", "tcclip.synced", "tcclip.sweep"
+SUPERSEDED, ERROR = "tcclip.superseded", "tcclip.error"
+OUTPUT, BEGUN = "tcclip.output", "tcclip.begun"
+#: MLflow's own limits.
+BATCH_PARAMS, PARAM_LENGTH, TAG_LENGTH, PAGE = 100, 6000, 5000, 1000
+#: One experiment a protocol, demo apart.
+EXPERIMENTS = tuple(f"{name}{demo}" for name in protocols.PROTOCOLS for demo in ("", " (demo)"))
+#: The first record of a metrics file is shorter.
+_FIRST_RECORD = 4096
+
+
+def begun(folder: RunFolder) -> str:
+    """When the run's first record was written, in epoch seconds; "" while there is none."""
+    try:
+        line, end, _ = read_from(folder.metrics, 0, _FIRST_RECORD).partition(b"\n")
+        return str(json.loads(line)["time"]) if end else ""
+    except (FileNotFoundError, ValueError):
+        return ""
+
+
+@dataclass
+class Copies:
+    """The copies of one output folder's runs in a tracker.
+
+    `artifacts`: where new experiments keep theirs; None leaves it to the server. `commit`: of the
+    code that runs, a tag of copies that are made from now on.
+    """
+
+    client: Any
+    out: Location
+    artifacts: str | None
+    commit: str | None = None
+    _parents: dict[str, str] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """What was known of the tracker does not hold any more."""
+        self._parents.clear()
+
+    def of(self, spec: RunSpec, first: str, digest: str) -> tuple[Any, bool]:
+        """The MLflow run of a history that began at `first`, and whether it was made just now.
+
+        `digest`: of the run's result, "" without one. The copy of an earlier history, or of another
+        result, is kept and marked as superseded.
+        """
+        experiment = self.experiment(spec)
+        query = f"tags.`{RUN_ID}` = '{spec.run_id}'"
+
+        def ours() -> list[Any]:
+            found = self.client.search_runs([experiment], query, max_results=PAGE)
+            return [run for run in found if self._same(run, first, digest)]
+
+        found = ours()
+        made = not found
+        if made:
+            tags = {**_tags(spec), OUTPUT: self._output, BEGUN: first}
+            if self.commit is not None:
+                tags["git_commit"] = self.commit
+            tags["mlflow.parentRunId"] = self.parent(spec)
+            start = int(float(first) * 1000) if first else None
+            new = self.client.create_run(
+                experiment, start_time=start, run_name=spec.run_id, tags=tags
+            )
+            found = ours() or [new]
+        run = self._only(found)
+        for tag, value in ((OUTPUT, self._output), (BEGUN, first)):
+            if run.data.tags.get(tag) != value:  # begun since, or the folder was moved
+                self.client.set_tag(run.info.run_id, tag, value)
+        return run, made
+
+    def is_ours(self, run: Any) -> bool:
+        """Whether a copy was made from this output folder."""
+        return bool(run.data.tags.get(OUTPUT, self._output) == self._output)
+
+    def parent(self, spec: RunSpec) -> str:
+        """The run that stands for the sweep: one a protocol, demo apart."""
+        name = _sweep_name(spec)
+        if name not in self._parents:
+            experiment = self.experiment(spec)
+
+            def there() -> list[Any]:
+                return list(self.client.search_runs([experiment], f"tags.`{PARENT}` = '{name}'"))
+
+            found = there()
+            if not found:
+                run = self.client.create_run(
+                    experiment, run_name=f"sweep {name}", tags={PARENT: name}
+                )
+                self.client.set_terminated(run.info.run_id, "FINISHED")
+                found = there() or [run]
+            self._parents[name] = self._only(found).info.run_id
+        return self._parents[name]
+
+    def experiment(self, spec: RunSpec) -> str:
+        """The id of the experiment a run belongs to; brought back if it was deleted."""
+        name = _sweep_name(spec)
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
+            return self._made(name)
+        if experiment.lifecycle_stage == "deleted":
+            self.client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
+
+    def _made(self, name: str) -> str:
+        from mlflow.exceptions import RESOURCE_ALREADY_EXISTS, ErrorCode, MlflowException
+
+        # The UI's training view, not the one for language model applications.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        try:
+            return str(
+                self.client.create_experiment(name, artifact_location=self.artifacts, tags=kind)
+            )
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+            return str(self.client.get_experiment_by_name(name).experiment_id)  # by another process
+
+    def search(self, query: str) -> Iterator[Any]:
+        """The runs of our experiments that a query finds, however many."""
+        named = (self.client.get_experiment_by_name(name) for name in EXPERIMENTS)
+        ids = [experiment.experiment_id for experiment in named if experiment is not None]
+        token = None
+        while ids:
+            page = self.client.search_runs(ids, query, max_results=PAGE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    @property
+    def _output(self) -> str:
+        return str(self.out)[:TAG_LENGTH]
+
+    def _same(self, run: Any, first: str, digest: str) -> bool:
+        """Whether `run` is a copy of this very history; if of an earlier one, it is marked."""
+        tags = run.data.tags
+        if SUPERSEDED in tags:
+            return False
+        known = tags.get(BEGUN, "")
+        same_result = tags.get(SYNCED, digest) == digest
+        if not self.is_ours(run):  # but if the folder was moved, it is
+            return bool(first) and known == first and same_result
+        if same_result and known in ("", first):
+            return True
+        # Run again since: the numbers that were shown stay, marked, and a new run begins.
+        self.client.set_tag(run.info.run_id, SUPERSEDED, "true")
+        return False
+
+    def _only(self, found: list[Any]) -> Any:
+        """The one of several to be kept; all who meet them choose the same, and delete the others.
+
+        There are several if two processes made one at once, or a call was repeated since its answer
+        came too late.
+        """
+        by_worth = sorted(
+            found, key=lambda r: (SYNCED not in r.data.tags, r.info.start_time, r.info.run_id)
+        )
+        for run in by_worth[1:]:
+            self.client.delete_run(run.info.run_id)
+        return by_worth[0]
+
+
+def parameters(spec: RunSpec) -> dict[str, str]:
+    """The settings of a run as MLflow's parameters."""
+    chosen = spec.model_dump(mode="json", include={"key", "model", "train", "augment"})
+    return {name: str(value)[:PARAM_LENGTH] for name, value in flat(chosen)}
+
+
+def _sweep_name(spec: RunSpec) -> str:
+    return f"{spec.key.protocol}{' (demo)' if spec.key.demo else ''}"
+
+
+def _tags(spec: RunSpec) -> dict[str, str]:
+    key = spec.key
+    tags = {
+        RUN_ID: spec.run_id,
+        "protocol": key.protocol,
+        "data set": key.dataset,
+        "model": key.model,
+        "variant": key.variant,
+        "seed": str(key.seed),
+    }
+    if key.overrides:
+        tags["overrides"] = " ".join(key.overrides)[:TAG_LENGTH]
+    if key.shots is not None:
+        tags["shots"] = str(key.shots)
+    if key.base_split is not None:
+        tags["base split"] = str(key.base_split)
+    return tags
