@@ -14,18 +14,22 @@ Record = dict[str, Any]
 class Attempts:
     """All attempts at a run, and how far the last one is. Times in epoch seconds.
 
-    `gpu_hours`: from each start to the last record before the next, 0 on a CPU. What an attempt
-    did after its last checkpoint is cut off by the next one, and not in here. None for what a file
-    does not tell: older ones have no host, device, workers or batch in their start records.
+    `count`: starts, but for those with a smaller batch since memory was short; of the last of those
+    is `reduced`. `gpu_hours`: from each start to the last record before the next, 0 on a CPU. What
+    an attempt did after its last checkpoint is cut off by the next one, and not in here;
+    `earlier_gpu_hours` are without the last attempt. None for what a file does not tell: older ones
+    have no host, device, workers or batch in their start records.
     """
 
     count: int
     gpu_hours: float | None
+    earlier_gpu_hours: float | None
     start: Record
     step: Record | None
     validated: Record | None
     clips_per_second: float | None
     latest: float
+    reduced: Record | None = None
 
 
 def read_attempts(metrics: bytes) -> Attempts | None:
@@ -39,14 +43,17 @@ def read_attempts(metrics: bytes) -> Attempts | None:
     ats = [at for at, _ in starts[1:]] + [len(whole)]
     ends = [_last_time(whole[:at], one["time"]) for at, (_, one) in zip(ats, starts, strict=True)]
     epochs = [record for _, record in _records(whole, b"epoch")]
+    records, smaller = [record for _, record in starts], list(_records(whole, b"memory"))
     return Attempts(
-        count=len(starts),
-        gpu_hours=_gpu_hours([record for _, record in starts], ends),
+        count=max(1, len(starts) - len(smaller)),
+        gpu_hours=_gpu_hours(records, ends),
+        earlier_gpu_hours=_gpu_hours(records[:-1], ends[:-1]),
         start=start,
         step=_latest(whole, b"step"),
         validated=next((one for one in reversed(epochs) if "top1" in one), None),
         clips_per_second=_speed(start, present),
         latest=ends[-1],
+        reduced=smaller[-1][1] if smaller else None,
     )
 
 
@@ -76,7 +83,8 @@ def _parse(data: bytes, at: int) -> Record | None:
     """The record in the line that begins at `at`; None for one that a full disk cut short."""
     try:
         record: Record = json.loads(data[at : data.find(b"\n", at)])
-    except ValueError:
+        float(record["time"]), int(record["step"])
+    except (ValueError, LookupError, TypeError):
         return None
     return record
 

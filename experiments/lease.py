@@ -138,7 +138,10 @@ def read_holder(folder: Location, listed: Sequence[str] | None = None) -> Holder
 
 def _parse(data: bytes, number: int) -> Holder:
     with suppress(ValueError, TypeError):
-        return Holder(**json.loads(data))
+        holder = Holder(**json.loads(data))
+        numbers = (holder.number, holder.pid, holder.beat, holder.started, holder.heartbeat)
+        if all(isinstance(one, int | float) for one in numbers):
+            return holder
     return Holder("", number, "unknown", "", 0, 0.0, 0, 0.0)  # damaged: watched as well
 
 

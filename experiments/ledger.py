@@ -41,6 +41,7 @@ class State(StrEnum):
     PLANNED = "planned"
     RUNNING = "running"
     STALE = "stale"
+    PAUSED = "paused"
     FAILED = "failed"
     STOPPED = "stopped"
     FINISHED = "finished"
@@ -89,6 +90,11 @@ class RunFolder:
     @property
     def stopped(self) -> Location:
         return self.path / "stopped.json"
+
+    @property
+    def paused(self) -> Location:
+        """There since the run saved a checkpoint and ended, as it was asked to."""
+        return self.path / "paused.json"
 
     @property
     def pause(self) -> Location:
@@ -143,6 +149,19 @@ class RunFolder:
         write_text(self.failure, failure.model_dump_json(indent=1))
         return failure
 
+    def begin(self) -> None:
+        """Another attempt begins: how the one before ended is not how the run stands any more."""
+        remove(self.paused)
+        failure = self.read_failure()
+        if failure is not None and not failure.went_on:
+            went_on = failure.model_copy(update={"went_on": True})
+            write_text(self.failure, went_on.model_dump_json(indent=1))
+
+    def rest(self, reason: str) -> None:
+        """Write paused.json: the run ended where it can go on."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        write_text(self.paused, json.dumps({"run_id": self.run_id, "reason": reason, "time": now}))
+
     def stop(self, reason: str, metrics: Mapping[str, Any]) -> None:
         """Write stopped.json: a search found the run not worth finishing."""
         kept = {name: metrics[name] for name in ("epoch", "top1") if name in metrics}
@@ -158,8 +177,11 @@ class RunFolder:
             return State.RUNNING
         if self.stopped.name in present:
             return State.STOPPED
+        if self.paused.name in present:
+            return State.PAUSED
         if self.failure.name in present:
-            return State.FAILED
+            failure = self.read_failure()
+            return State.STALE if failure is not None and failure.went_on else State.FAILED
         begun = holder is not None or {self.metrics.name, self.result.name} & set(present)
         return State.STALE if begun else State.PLANNED
 

@@ -110,7 +110,7 @@ class Loop:
         failure = None
         with suppress(OutputUnusable):  # said when the run is claimed
             # A store is not asked for what cannot be there.
-            failure = folder.read_failure() if state in (State.FAILED, State.RUNNING) else None
+            failure = None if state is State.PLANNED else folder.read_failure()
         before = 0 if failure is None else failure.attempt
         return _Run(spec, folder, self.request.execution, before)
 

@@ -170,8 +170,7 @@ def _provenance(
         started=started.isoformat(timespec="seconds"),
         finished=finished.isoformat(timespec="seconds"),
         wall_seconds=seconds,
-        gpu_hours=seconds / 3600 * ranks.world if cuda else 0.0,
-        **_attempts(job.folder),
+        **_attempts(job.folder, seconds / 3600 * ranks.world if cuda else 0.0),
         digests=data.digests | _weights_digests(job, start),
         readers=dict(sorted(Counter(readers.values()).items())),
         clips_replaced=fit.replaced,
@@ -183,11 +182,15 @@ def _provenance(
     )
 
 
-def _attempts(folder: RunFolder) -> dict[str, Any]:
-    """What `tcclip status` shows of a finished run, so that it need not read its metrics."""
+def _attempts(folder: RunFolder, gpu_hours: float) -> dict[str, Any]:
+    """What `tcclip status` shows of a finished run, so that it need not read its metrics.
+
+    `gpu_hours`: of this attempt alone.
+    """
     found = read_attempts(read_bytes(folder.metrics) or b"")
     return {
         "host": socket.gethostname(),
+        "gpu_hours": gpu_hours + ((found and found.earlier_gpu_hours) or 0.0),
         "attempts": found.count if found else None,
         "clips_per_second": found.clips_per_second if found else None,
     }

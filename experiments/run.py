@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import torch
 
-from experiments.errors import LeaseLost, StoppedEarly
+from experiments.errors import LeaseLost, OutputUnusable, StoppedEarly
 from experiments.files import Location, local_copy, remove, write_text
 from experiments.growing import Growing
 from experiments.job import Job
@@ -49,15 +49,27 @@ def execute(job: Job) -> None:
         return
     with _held(job) as lease, _logged(job, lease):
         clear_attempts(job.folder.path)
+        job.folder.begin()
         try:
             _compute(job, ranks, lease)
         except (LeaseLost, Paused, StoppedEarly) as error:
             log.info("%s", error)
+            if isinstance(error, Paused):
+                _rest(job, lease, str(error))
             raise  # the other ranks wait for this one: the whole job has to end
         except Exception:
             log.exception("the run stopped")
             raise
         remove(job.folder.failure)
+
+
+def _rest(job: Job, lease: Lease, reason: str) -> None:
+    """Let the run's folder say that it paused. Not being able to is no other end of the attempt."""
+    try:
+        lease.check()
+        job.folder.rest(reason)
+    except (LeaseLost, OutputUnusable) as error:
+        log.warning("it is not written down that the run paused: %s", error)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from experiments.attempts import Attempts, Record, read_attempts
+from experiments.errors import OutputUnusable
 from experiments.files import Stamp, is_local, read_bytes, stamp
 from experiments.finished import Finished, finished
 from experiments.lease import Holder, read_holder
@@ -24,7 +25,7 @@ class RunStatus:
     Seconds for times, percent for accuracy, clips a second of training. `node`, `device`,
     `workers`, `clips_per_second`: of the present attempt, or of the last one. `since`, in epoch
     seconds: when the attempt at work began, the last sign of life of a stale run, the end of
-    another.
+    another. `reduced`: the smaller batch it goes on with, since memory was short.
     """
 
     run_id: str
@@ -44,6 +45,7 @@ class RunStatus:
     attempts: int | None = None
     since: float | None = None
     error: str | None = None
+    reduced: str | None = None
     log: str | None = None
 
     @property
@@ -60,13 +62,27 @@ class RunStatus:
 
 
 def run_status(folder: RunFolder) -> RunStatus:
-    """The status of the run in `folder`, which may change or vanish while it is read."""
+    """The status of the run in `folder`, which may change or vanish while it is read.
+
+    One whose files cannot be understood is a stale run with an error. OutputUnusable if a store is
+    out of reach.
+    """
+    try:
+        return _read(folder)
+    except (LookupError, TypeError, ValueError, AttributeError, OutputUnusable) as error:
+        if isinstance(error, OutputUnusable) and not is_local(folder.path):
+            raise
+        why = f"{type(error).__name__}: {error}"
+        return RunStatus(folder.run_id, State.STALE, error=f"unreadable: {folder.path}: {why}")
+
+
+def _read(folder: RunFolder) -> RunStatus:
     done = finished(folder.result)
     if done is not None:
         return _finished(folder.run_id, done)
     state = folder.state()
     if state is State.FINISHED:  # since a moment
-        return run_status(folder)
+        return _read(folder)
     if state is State.PLANNED:
         return RunStatus(folder.run_id, state)
     attempts = _attempts(folder)
@@ -147,8 +163,14 @@ def _unfinished(
         attempts=max(attempts.count if attempts else 0, failed) or None,
         since=_since(state, attempts, holder, failure),
         error=failure.message if failure else None,
+        reduced=_reduced(attempts),
         log=str(folder.log),
     )
+
+
+def _reduced(attempts: Attempts | None) -> str | None:
+    made = attempts and attempts.reduced
+    return f"{made['setting']} {made['after']} instead of {made['before']}" if made else None
 
 
 def _since(

@@ -21,6 +21,7 @@ _STYLE = {
     State.STOPPED: "blue",
     State.RUNNING: "cyan",
     State.STALE: "yellow",
+    State.PAUSED: "yellow",
     State.PLANNED: "dim",
 }
 #: What is shown first where not everything fits; other states come between these.
@@ -106,12 +107,14 @@ COLUMNS = (
 
 
 def note(row: RunStatus) -> str:
-    """What stands under a row: why it failed, since when nothing was heard of it."""
+    """What stands under a row: why it failed, since when nothing was heard of it, and such."""
     if row.error:
         return row.error
     if row.state is State.STALE and row.since is not None:
         at = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.since))
         return f"no sign of life since {at} ({duration(max(0.0, time.time() - row.since))})"
+    if row.reduced and row.state is State.RUNNING:
+        return f"the memory was short: {row.reduced}"
     return ""
 
 

@@ -83,6 +83,8 @@ class Provenance(Record):
     precision: str
     started: str
     finished: str
+    #: Of the last attempt, as `started` and `finished`; `gpu_hours` are those of all attempts, but
+    #: for what one did after its last checkpoint, and 0 on a CPU.
     wall_seconds: float
     gpu_hours: float
     #: Of the last attempt: its host (of rank 0) and training clips a second; how many there were.
@@ -126,7 +128,7 @@ def newer(data: bytes) -> int | None:
 
 
 class Failure(Record):
-    """`failure.json`: why a run stopped. Replaced by the next attempt."""
+    """`failure.json`: why a run stopped. Replaced by the next failure, gone with the result."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     run_id: str
@@ -137,3 +139,5 @@ class Failure(Record):
     time: str
     #: Whether another attempt would end the same way; older records do not tell.
     repeats: bool = False
+    #: Whether another attempt has begun since.
+    went_on: bool = False

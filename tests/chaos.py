@@ -167,10 +167,9 @@ def steps(out: Path) -> dict[str, list[tuple[int, float]]]:
 
 def leftovers(out: Path) -> list[str]:
     """Files of `out` that belong to no finished run."""
-    wrong = ("lease-*", ".*", "*.tmp", "failure.json", "pause", "stopped.json")
-    return sorted(
-        {str(path.relative_to(out)) for name in wrong for path in (out / "runs").rglob(name)}
-    )
+    wrong = ("lease-*", ".*", "*.tmp", "failure.json", "pause", "paused.json", "stopped.json")
+    found = {path for name in wrong for path in (*out.glob(name), *(out / "runs").rglob(name))}
+    return sorted(str(path.relative_to(out)) for path in found)
 
 
 def differences(chaos: Chaos, calm: Path) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from experiments import finished as memory
+from experiments import outcome
 from experiments.attempts import read_attempts
 from experiments.dryrun import dry_run
 from experiments.errors import UserError
@@ -20,6 +21,7 @@ from experiments.roots import Roots
 from experiments.spec import RunSpec
 from experiments.status import RunStatus, run_status, statuses
 from experiments.statuscommands import states_named, status
+from experiments.statustable import note, status_lines
 from tests.builders import PROVENANCE, make_result
 
 #: What the trainer says of an attempt: two GPUs, 64 clips a step.
@@ -85,6 +87,14 @@ def test_attempts_are_summed_and_the_last_one_is_shown(folder: RunFolder) -> Non
     assert status.log == str(folder.log)
     assert status.since == pytest.approx(time.time(), abs=60)
     assert status.seconds_left is None, "nobody is at it"
+
+
+def test_a_result_counts_the_gpu_hours_of_all_attempts(folder: RunFolder) -> None:
+    assert outcome._attempts(folder, 0.5)["gpu_hours"] == 0.5
+    write_metrics(folder, attempt(0, 20, begin=1000.0), attempt(20, 24, begin=9000.0))
+    kept = outcome._attempts(folder, 0.5)  # of the last one, with its final tests
+    assert kept["gpu_hours"] == pytest.approx(0.5 + 2 * 30 / 3600)
+    assert kept["attempts"] == 2
 
 
 def test_a_run_that_fails_before_it_trains_has_attempts_too(folder: RunFolder) -> None:
@@ -267,3 +277,70 @@ def test_runs_are_chosen_by_protocol_and_state(tmp_path: Path) -> None:
     assert [row.run_id for row in failed] == ["few_shot-a-0"]
     with pytest.raises(UserError, match="--state 'fialed'; known: planned, running"):
         states_named("fialed")
+
+
+def test_a_paused_run_is_not_a_stale_one_and_goes_on(folder: RunFolder) -> None:
+    write_metrics(folder, attempt(0, 12, begin=1000.0))
+    folder.fail("Boom", "Boom", "trace")
+    folder.begin()
+    folder.rest("paused after step 12")
+    paused = run_status(folder)
+    assert (paused.state, paused.error, paused.step) == (State.PAUSED, None, 12)
+    assert note(paused) == ""
+    folder.begin()
+    assert run_status(folder).state is State.STALE
+
+
+def test_the_error_of_an_earlier_attempt_is_not_how_a_killed_run_stands(folder: RunFolder) -> None:
+    write_metrics(folder, attempt(0, 12, begin=1000.0))
+    folder.fail("Boom", "Boom", "trace")
+    assert run_status(folder).state is State.FAILED
+    folder.begin()
+    stale = run_status(folder)
+    assert (stale.state, stale.error, stale.since) == (State.STALE, None, 1017.0)
+    assert folder.fail("Boom", "again", "trace").attempt == 2, "and it still counts"
+    assert (run_status(folder).state, run_status(folder).error) == (State.FAILED, "again")
+
+
+def test_a_smaller_batch_is_shown_and_is_no_failed_attempt(folder: RunFolder) -> None:
+    memory = {"kind": "memory", "setting": "micro_batch", "before": 16, "after": 8,
+              "cause": "out of memory", "step": 10, "time": 5000.5}  # fmt: skip
+    write_metrics(folder, attempt(0, 10, begin=1000.0), attempt(10, 12, begin=5000.0))
+    with Path(folder.metrics).open("a") as file:
+        file.write(json.dumps(memory) + "\n")
+    with held(folder.path):
+        running = run_status(folder)
+    assert running.attempts == 1
+    assert note(running) == "the memory was short: micro_batch 8 instead of 16"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metrics.jsonl", '{"kind": "start", "epochs": 3}\n'),
+        ("metrics.jsonl", '{"kind": "start", "step": 0, "time": 1.5}\n[1, 2]\n'),
+        ("metrics.jsonl", '{"kind": "start", "step": 0, "time": 1.5, "device": "a",'
+         ' "workers": "b"}\n'),
+        ("lease-000001.json", '{"owner": "o", "number": 1, "host": "h", "place": "p", "pid": 3,'
+         ' "started": 1, "beat": 1, "heartbeat": "yesterday"}'),
+        ("lease-000001.json", "[]"),
+        ("failure.json", '{"run_id": "x", "error": "e", "message": "m", "traceback": "",'
+         ' "attempt": 1, "time": "yesterday"}'),
+        ("failure.json", "[]"),
+        ("paused.json", ""),
+    ],
+)  # fmt: skip
+def test_records_that_are_not_ours_are_one_rows_trouble(
+    folder: RunFolder, name: str, text: str
+) -> None:
+    Path(folder.path).mkdir(parents=True)
+    (Path(folder.path) / name).write_text(text)
+    row = run_status(folder)
+    assert row.state is not State.FINISHED
+    assert status_lines([row], 80)
+
+
+def test_a_folder_in_place_of_a_file_is_one_rows_trouble(folder: RunFolder) -> None:
+    Path(folder.metrics).mkdir(parents=True)
+    row = run_status(folder)
+    assert row.error is not None and str(folder.path) in row.error

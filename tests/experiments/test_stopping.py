@@ -78,7 +78,7 @@ def test_signals_end_a_sweep_cleanly_and_the_command_goes_on(
         last = error.splitlines()[-1]
         assert last.startswith("to go on: tcclip sweep zero_shot --demo")
         assert "--rerun" not in last
-        assert folder.state() is State.STALE, "not running, and to be gone on with"
+        assert folder.state() is State.PAUSED, "not running, and to be gone on with"
         assert not lease_files(folder.path)
         assert not folder.pause.exists()
         assert not folder.failure.exists()
