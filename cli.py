@@ -59,10 +59,10 @@ Datasets = Annotated[str | None, typer.Option(help="Comma list; all by default."
 Shots = Annotated[str | None, typer.Option(help="few_shot: from 2,4,8,16.")]
 Splits = Annotated[str | None, typer.Option(help="base_to_novel: from 1,2,3.")]
 Seeds = Annotated[str | None, typer.Option(help="Comma list of integers.")]
-Workers = Annotated[int, typer.Option(help="GPUs, or CPU processes, a run.")]
-MicroBatch = Annotated[int | None, typer.Option(help="Videos at once on a worker.")]
-EvalBatch = Annotated[int | None, typer.Option(help="Test views at once on a worker.")]
-LoaderWorkers = Annotated[int | None, typer.Option(help="Decoding processes a worker.")]
+Workers = Annotated[int, typer.Option(min=1, help="GPUs, or CPU processes, a run.")]
+MicroBatch = Annotated[int | None, typer.Option(min=1, help="Videos at once on a worker.")]
+EvalBatch = Annotated[int | None, typer.Option(min=1, help="Test views at once on a worker.")]
+LoaderWorkers = Annotated[int | None, typer.Option(min=0, help="Decoding processes a worker.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ExecutorName = Annotated[str, typer.Option("--executor", help="ray or local (this process).")]
 Address = Annotated[str | None, typer.Option(help="An existing Ray cluster.")]
@@ -73,7 +73,9 @@ Retries = Annotated[
 FailFast = Annotated[
     bool, typer.Option("--fail-fast", help="End with the first run that failed for good.")
 ]
-MaxUnreadable = Annotated[float, typer.Option(help="Share of videos that may be unreadable.")]
+MaxUnreadable = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of videos that may be unreadable.")
+]
 Format = Annotated[str, typer.Option("--format", help="terminal, md, json; report: also others.")]
 
 
@@ -92,7 +94,7 @@ def sweep(
         list[str] | None,
         typer.Option("--search", help="e.g. train.lr=loguniform(1e-7,1e-5); with Ray Tune's ASHA."),
     ] = None,
-    num_samples: Annotated[int, typer.Option(help="Trials of a search.")] = 8,
+    num_samples: Annotated[int, typer.Option(min=1, help="Trials of a search.")] = 8,
     init_checkpoint: Annotated[
         Path | None, typer.Option(help="What pretrained runs start from, instead of a parent run.")
     ] = None,
@@ -116,7 +118,7 @@ def sweep(
     format: Format = "terminal",
 ) -> None:
     """Run what is missing of a grid, then print its table. The same command again continues."""
-    from experiments import dryrun, plan
+    from experiments import commands, dryrun, plan
     from experiments.display import FORMATS
     from experiments.requests import (
         check_search,
@@ -149,13 +151,14 @@ def sweep(
     for text in plan.left_out(grid):
         print(f"not in the grid: {text}", file=sys.stderr)
     folder = _out(out, demo)
-    if dry_run:
-        dryrun.print_plan(dryrun.dry_run(specs, folder, roots), format)
-        return
     execution = make_execution(
         how, workers=workers_per_run, micro_batch=micro_batch, eval_batch=eval_batch,
         loader_workers=loader_workers, device=device, max_unreadable=max_unreadable,
     )  # fmt: skip
+    commands.check(specs, execution, executor, address=None if dry_run else address)
+    if dry_run:
+        dryrun.print_plan(dryrun.dry_run(specs, folder, roots), format)
+        return
     _run(
         grid.protocol, specs, demo=demo, out=folder, roots=roots, execution=execution,
         executor=executor, address=address, max_concurrent=max_concurrent, rerun=rerun,
@@ -225,6 +228,7 @@ def evaluate(
         how, workers=workers_per_run, eval_batch=eval_batch, loader_workers=loader_workers,
         device=device, max_unreadable=max_unreadable,
     )  # fmt: skip
+    commands.check(asked.specs, execution, executor, address)
     _run(
         grid.protocol, asked.specs, demo=demo, out=_out(out, demo), roots=roots,
         execution=execution,
@@ -274,8 +278,10 @@ def doctor(
     from experiments.tracking import default_uri
 
     _one_of("--format", format, commands.FORMATS)
-    roots = _roots(data_root, annotations, dataset_file)
-    findings = checks.diagnose(roots, _out_name(out, demo), default_uri, address)
+    findings = checks.diagnose(
+        lambda: _roots(data_root, annotations, dataset_file),
+        _out_name(out, demo), default_uri, address,
+    )  # fmt: skip
     checks.show(findings, format)
     raise typer.Exit(checks.exit_code(findings))
 
@@ -346,7 +352,7 @@ def compare(
 def ui(
     out: Out = None,
     demo: Demo = False,
-    port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     sync: Annotated[
         bool, typer.Option("--sync", help="Copy the run folders to MLflow and stop.")
@@ -397,7 +403,7 @@ def data_check(
     decode: Annotated[
         str, typer.Option(help="Videos to decode a data set: a number or all.")
     ] = "0",
-    workers: Annotated[int, typer.Option(help="Decoding processes.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Decoding processes.")] = 2,
     data_root: DataRoot = None,
     annotations: Annotations = None,
     dataset_file: OwnData = None,
@@ -491,7 +497,7 @@ def _print_report(
     write: Path | None = None,
     **choices: Any,
 ) -> None:
-    """Print the protocol's report, and write it in every format into the folder `write`."""
+    """Write the protocol's report in every format into the folder `write`, and print it."""
     from experiments.errors import user_errors
     from results.report import report as make_report
     from results.tables import render
@@ -499,11 +505,11 @@ def _print_report(
 
     with user_errors():
         made = make_report(folders, protocol, demo=demo, **choices)
+        if write is not None:
+            write_all(made, write)
     terminal = sys.stdout.isatty() and format == "terminal"
     width = shutil.get_terminal_size().columns if terminal else None
     print(render(made, format, width=width, colour=terminal))
-    if write is not None:
-        write_all(made, write)
 
 
 def _roots(data_root: Path | None, annotations: Path | None, own: list[Path] | None) -> Roots:
@@ -531,6 +537,8 @@ def _out(out: str | None, demo: bool) -> Location:
 
 
 def _out_name(out: str | None, demo: bool) -> str:
+    if out == "":
+        raise _usage("--out '' is empty; give a folder, or leave it out")
     return out or (DEFAULT_DEMO_OUT if demo else DEFAULT_OUT)
 
 

@@ -14,13 +14,14 @@ from rich.console import Console
 
 from experiments.display import FORMATS as FORMATS
 from experiments.display import Display
-from experiments.errors import UserError
-from experiments.executor import Executor, make_executor
+from experiments.errors import UserError, user_errors
+from experiments.executor import EXECUTORS, Executor, make_executor
 from experiments.files import Location, exists, is_local, remove
 from experiments.ledger import ENDED, Ledger, State
 from experiments.loop import Policy
 from experiments.roots import Roots
 from experiments.spec import RunSpec
+from experiments.statuscommands import check_runs
 from experiments.sweep import Summary, named
 from experiments.sweep import sweep as run_sweep
 from tcclip.config import Execution
@@ -48,8 +49,6 @@ def sweep(
     `files`: sha256 -> file of the weights that `specs` name by their content. `halving`: let ASHA
     stop the trials of a search that fall behind. `policy`: what failures lead to.
     """
-    for spec in specs:
-        check_batch(spec, execution)
     ledger = Ledger(out)
 
     def start() -> Executor:
@@ -100,14 +99,26 @@ def _to_do(ledger: Ledger, specs: Sequence[RunSpec], halving: bool) -> int:
     return sum(state not in ENDED for state in states.values())
 
 
-def check_batch(spec: RunSpec, execution: Execution) -> None:
-    """UserError unless micro-batch x workers x accumulation can make the global batch."""
-    if spec.train.epochs == 0:
-        return
-    try:
-        execution.chunk(spec.train)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+def check(
+    specs: Sequence[RunSpec], execution: Execution, executor: str, address: str | None
+) -> None:
+    """Before anything is written: UserError if `specs` cannot be computed like this.
+
+    Micro-batch x workers x accumulation has to make the global batch, and a Ray cluster that is
+    named has to answer: Ray itself would wait for it for minutes.
+    """
+    if executor not in EXECUTORS:
+        raise UserError(f"--executor {executor!r}; allowed: {', '.join(EXECUTORS)}")
+    with user_errors():
+        for spec in specs:
+            if spec.train.epochs:
+                execution.chunk(spec.train)
+    if executor == "ray" and address is not None:
+        from experiments.doctor.cluster import ray
+
+        found = ray(address)
+        if found.ok is False:
+            raise UserError(f"--address {address}: {found.detail}; {found.remedy}")
 
 
 @contextmanager
@@ -139,11 +150,12 @@ def _all_specs(ledger: Ledger) -> tuple[list[RunSpec], dict[str, str]]:
 def sync(out: Location) -> int:
     """Copy every run folder under `out` into MLflow; returns how many there are.
 
-    UserError if the tracker cannot be written.
+    UserError if there are none, or the tracker cannot be written.
     """
     from experiments.answering import hidden
     from experiments.tracking import Damaged, Mirror, default_uri
 
+    check_runs(out)
     ledger, uri = Ledger(out), default_uri(out)
     specs, damaged = _all_specs(ledger)
     try:

@@ -88,8 +88,11 @@ def repeats(error: BaseException) -> bool:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """What other rooms raise for a user's mistakes (ValueError, a missing file) as UserError."""
+    """What other rooms raise for a user's mistakes as UserError: a ValueError, a file that is not
+    there or not to be written."""
     try:
         yield
-    except (ValueError, FileNotFoundError) as error:
+    except BrokenPipeError:  # who read the output has seen enough
+        raise
+    except (ValueError, OSError) as error:
         raise UserError(str(error)) from error

@@ -112,6 +112,10 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
+#: The names `make_executor` knows.
+EXECUTORS = ("ray", "local")
+
+
 def make_executor(
     name: str,
     *,
@@ -130,7 +134,7 @@ def make_executor(
     if name == "local":
         return LocalExecutor(workers)
     if name != "ray":
-        raise UserError(f"unknown executor {name!r}; known: ray, local")
+        raise UserError(f"unknown executor {name!r}; known: {', '.join(EXECUTORS)}")
     from experiments.ray_executor import Cluster, RayExecutor
 
     cluster = Cluster(workers=workers, device=device, limit=max_concurrent, address=address)

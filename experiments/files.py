@@ -27,7 +27,13 @@ from experiments.processes import place
 Location = Path | UPath
 
 #: What to install for the stores that are not reached without.
-_PACKAGES = {"s3": "pip install 'tcclip-sweeps[s3]'", "gs": "pip install gcsfs"}
+_PACKAGES = {
+    "s3": "pip install 'tcclip-sweeps[s3]'",
+    "gs": "pip install gcsfs",
+    "az": "pip install adlfs",
+}
+#: What `location` takes. Only `file` and `s3` were tried against a real server.
+SCHEMES = ("file", "s3", "gs", "az", "abfs", "memory")
 #: How often a file is opened anew that a network's file system replaced while it was read.
 _LOOKS = 5
 #: What a store answers to an exclusive creation that comes too late, or at the same moment.
@@ -53,7 +59,13 @@ def location(text: str | Path | UPath) -> Location:
     name = str(text)
     if "://" not in name:
         return Path(name).absolute()
-    scheme = name.partition("://")[0]
+    scheme, _, rest = name.partition("://")
+    if scheme not in SCHEMES:
+        raise UserError(
+            f"{name}: nothing is known of {scheme}://; known: a path, s3://BUCKET/FOLDER"
+        )
+    if not rest.strip("/"):
+        raise UserError(f"{name} names no folder; give {scheme}://BUCKET/FOLDER")
     if scheme == "file":
         return Path(urllib.parse.unquote(urllib.parse.urlsplit(name).path)).absolute()
     if urllib.parse.urlsplit(name).password is not None:
@@ -78,9 +90,13 @@ def location(text: str | Path | UPath) -> Location:
 def reached(path: Location) -> Location:
     """`path`, once its store has answered; it need not exist yet.
 
-    OutputUnusable if the store is out of reach, refuses the credentials or has no such bucket.
+    OutputUnusable if the store is out of reach, refuses the credentials or has no such bucket; or
+    if a file is in the way of a folder.
     """
     if isinstance(path, Path):
+        there = next(one for one in (path, *path.parents) if one.exists())
+        if not there.is_dir():
+            raise OutputUnusable(f"{path}: {there} is a file; give another folder with --out")
         return path
     with _calling(path):
         try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError
 
 from experiments.errors import UserError
 from experiments.given import by_content
+from experiments.own_data import read_yaml
 from experiments.plan import Grid
 from tcclip.config import Settings
 
@@ -31,7 +31,7 @@ class GridFile(Settings):
     splits: tuple[int, ...] | None = None
     seeds: tuple[int, ...] | None = None
     set: dict[str, Any] = Field(default_factory=dict)
-    rows: tuple[dict[str, Any], ...] = ({},)
+    rows: tuple[dict[str, Any], ...] = Field(default=({},), min_length=1)
 
 
 def is_grid_file(name: str) -> bool:
@@ -52,9 +52,7 @@ def read(name: str, *, demo: bool) -> Grid:
         known = ", ".join(sorted(file.name for file in FOLDER.glob("*.yaml")))
         raise UserError(f"no grid file {name!r}; those of the project: {known}")
     try:
-        file = GridFile.model_validate(yaml.safe_load(path.read_text()))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {error}") from error
+        file = GridFile.model_validate(read_yaml(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -13,15 +13,18 @@ splits:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from experiments.errors import MissingData, UserError
 from protocols.datasets import DATASETS, Dataset, LabelSet, Split
 from tcclip.config import Settings
 from tcclip.data.annotations import AnnotationError, read_class_names, read_list
+
+#: Data sets and splits give run ids and files their names.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
 class OwnSplit(Settings):
@@ -34,12 +37,12 @@ class OwnSplit(Settings):
 class OwnFile(Settings):
     """The YAML file's content."""
 
-    name: str
+    name: str = Field(pattern=NAME)
     title: str | None = None
     videos: Path
     labels: str | dict[str, str]
     flip: bool = True
-    splits: dict[str, str | OwnSplit]
+    splits: dict[Annotated[str, Field(pattern=NAME)], str | OwnSplit]
 
 
 class OwnData(Settings):

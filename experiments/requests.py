@@ -18,6 +18,8 @@ from experiments.spec import RunSpec
 from protocols.datasets import Dataset
 from tcclip.config import Execution, ModelConfig
 
+#: Seeds are below: what numpy, torch and random take alike.
+SEEDS = 2**32
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
@@ -65,6 +67,9 @@ def make_grid(
     if gridfile.is_grid_file(protocol):
         base = gridfile.read(protocol, demo=demo)
     given = {name: value for name, value in axes.items() if value is not None}
+    for seed in given.get("seeds", base.seeds) or ():
+        if not 0 <= seed < SEEDS:
+            raise UserError(f"--seeds {seed}; allowed: 0 to {SEEDS - 1}")
     files = dict(base.files)
     changed = base.settings | by_content(overrides.parse(settings), files)
     start = None

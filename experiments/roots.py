@@ -12,6 +12,7 @@ Each folder comes from the first that names it: the command line, the environmen
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
@@ -86,12 +87,16 @@ class Roots(Settings):
             return Path(os.path.normpath(file.absolute().parent / path.expanduser()))
 
         paths = [*own, *(absolute(path) for path in config.datasets)]
+        given = tuple(read_own(path) for path in dict.fromkeys(path.absolute() for path in paths))
+        for name, number in Counter(one.dataset.name for one in given).items():
+            if number > 1:
+                raise UserError(f"{number} data sets of your own are called {name!r}; rename one")
         return cls(
             annotations=_first(annotations, "TCCLIP_ANNOTATIONS", config.annotations, absolute),
             videos=_first(data_root, "TCCLIP_DATA_ROOT", config.data_root, absolute),
             cache=cache_folder(),
             folders={name: absolute(path) for name, path in config.folders.items()},
-            own=tuple(read_own(path) for path in dict.fromkeys(paths)),
+            own=given,
         )
 
     def datasets(self) -> dict[str, Dataset]:

@@ -14,14 +14,22 @@ from experiments.files import Location, names
 from experiments.ledger import Ledger, State
 from experiments.preload import remembered
 from experiments.status import RunStatus, only, statuses
+from protocols import PROTOCOLS
+
+
+def check_runs(out: Location, protocol: str | None = None) -> None:
+    """UserError unless `out` is the folder of a sweep, and `protocol` (if given) one there is."""
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise UserError(f"--protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    if "runs" not in names(out):
+        raise UserError(f"{out} holds no runs; give the folder of a sweep with --out")
 
 
 def status(
     out: Location, protocol: str | None = None, states: Collection[State] | None = None
 ) -> list[RunStatus]:
     """The runs under `out`, of a protocol and in one of `states` if these are given."""
-    if "runs" not in names(out):
-        raise UserError(f"{out} holds no runs; give the folder of a sweep with --out")
+    check_runs(out, protocol)
     ledger = Ledger(out)
     with remembered([folder.result for folder in ledger.folders()]):
         return only(statuses(ledger, protocol=protocol), states)
@@ -42,6 +50,7 @@ def watch_status(
     out: Location, console: Console, protocol: str | None, states: Collection[State] | None
 ) -> None:
     """Show the runs of `out` as they change, until interrupted with Ctrl-C."""
+    check_runs(out, protocol)
     with (
         suppress(KeyboardInterrupt),
         Display(Ledger(out), None, console, protocol=protocol, states=states),

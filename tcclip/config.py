@@ -19,9 +19,9 @@ Reader = Literal["auto", "decord", "pyav", "published"]
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, and an unknown name is an error."""
+    """Base of all settings: frozen; an unknown name, NaN or an infinite number is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Geometry(Settings):

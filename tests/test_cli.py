@@ -65,15 +65,31 @@ print("loaded", loaded, "exit", code, file=sys.stderr)
         (("sweep", "zero_shot", "--set", "train.lrr=1"), "the nearest is 'train.lr'"),
         (("sweep", "zero_shot", "--set", "train.lr"), "write NAME=VALUE"),
         (("sweep", "zero_shot", "--demo", "--micro-batch", "5"), "a global batch of 32 cannot"),
-        (("sweep", "zero_shot", "--demo", "--micro-batch", "0"), "--micro-batch 0: "),
-        (("sweep", "zero_shot", "--demo", "--executor", "slurm"), "known: ray, local"),
+        (("sweep", "zero_shot", "--demo", "--micro-batch", "0"), "--micro-batch"),
+        (("sweep", "zero_shot", "--workers-per-run", "0"), "--workers-per-run"),
+        (("sweep", "zero_shot", "--dry-run", "--micro-batch", "5"), "cannot be made"),
+        (("sweep", "zero_shot", "--demo", "--executor", "slurm"), "allowed: ray, local"),
+        (("sweep", "zero_shot", "--demo", "--address", "127.0.0.1:9"), "cannot be reached"),
+        (("sweep", "zero_shot", "--seeds", "-1"), "--seeds -1; allowed: 0 to 4294967295"),
+        (("sweep", "zero_shot", "--set", "train.lr=inf"), "train.lr"),
+        (("sweep", "zero_shot", "--out", ""), "--out '' is empty"),
+        (("sweep", "zero_shot", "--out", "s3://"), "names no folder"),
+        (("sweep", "zero_shot", "--out", "ftp://x/y"), "nothing is known of ftp://"),
+        (("sweep", "zero_shot", "--dry-run", "--out", "/dev/null/x"), "/dev/null is a file"),
+        (("sweep", "latin1.yaml"), "latin1.yaml is not YAML"),
+        (("sweep", "empty.yaml"), "rows: Tuple should have at least 1 item"),
         (("sweep", "zero_shot", "--demo", "--device", "tpu"), "--device 'tpu': "),
         (("sweep", "zero_shot", "--dry-run", "--format", "xml"), "allowed: terminal, md, json"),
         (("sweep", "zero_shot", "--demo", "--rerun", "nothing*"), "matches none of"),
         (("status", "--out", "nowhere"), "nowhere holds no runs"),
+        (("status", "--watch", "--out", "nowhere"), "nowhere holds no runs"),
+        (("status", "--protocol", "nosuch"), "--protocol 'nosuch'; known: zero_shot"),
+        (("ui", "--sync", "--out", "nowhere"), "nowhere holds no runs"),
+        (("ui", "--port", "0"), "--port"),
+        (("data", "check", "--workers", "0"), "--workers"),
         (("report", "zeroshot"), "unknown protocol 'zeroshot'"),
         (("report", "zero_shot", "--out", "nowhere"), "nowhere"),
-        (("ui", "--out", "nowhere"), "has no mlflow.db yet"),
+        (("ui", "--out", "nowhere"), "nowhere/mlflow.db is not there yet"),
     ],
 )
 def test_mistakes_are_one_message_and_exit_2(
@@ -85,12 +101,15 @@ def test_mistakes_are_one_message_and_exit_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["tcclip", *arguments])
+    (tmp_path / "latin1.yaml").write_bytes(b"protocol: zero_shot # caf\xe9")
+    (tmp_path / "empty.yaml").write_text("protocol: zero_shot\nrows: []\n")
     with pytest.raises(SystemExit) as stop:
         sys.exit(cli.main())
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert message in error.replace("\n", "")
     assert "Traceback" not in error
+    assert not list(tmp_path.rglob("spec.json")), "nothing is planned"
 
 
 def test_an_output_folder_that_cannot_be_written_is_named(
@@ -100,7 +119,21 @@ def test_an_output_folder_that_cannot_be_written_is_named(
     command = ["tcclip", "sweep", "zero_shot", "--demo", "--out", str(tmp_path / "file")]
     monkeypatch.setattr(sys, "argv", command)
     assert cli.main() == 2
-    assert "cannot write" in capsys.readouterr().err
+    assert f"{tmp_path / 'file'} is a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["file", "/proc/nope"])
+def test_a_report_that_cannot_be_written_is_a_message(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "file").write_text("kept")
+    command = ["tcclip", "report", "zero_shot", "--demo", "--out", ".", "--write", folder]
+    monkeypatch.setattr(sys, "argv", command)
+    assert cli.main() == 2
+    assert folder in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "kept"
 
 
 def test_two_ray_workers_in_a_folder_of_namesakes(tmp_path: Path, cache: Path) -> None:

@@ -11,22 +11,29 @@ from collections.abc import Callable
 
 from experiments.doctor import cluster, data, folders, machine, tracker
 from experiments.doctor.finding import Finding, exit_code, show
-from experiments.doctor.probes import CHECK_SECONDS, run_all
+from experiments.doctor.probes import CHECK_SECONDS, line, run_all
+from experiments.errors import UserError
 from experiments.files import Location
-from experiments.roots import Roots
+from experiments.roots import Roots, cache_folder
 
 __all__ = ["Finding", "diagnose", "exit_code", "show"]
 
 
 def diagnose(
-    roots: Roots, out: str, uri: Callable[[Location], str], address: str | None
+    find: Callable[[], Roots], out: str, uri: Callable[[Location], str], address: str | None
 ) -> list[Finding]:
     """Every check of this machine, in a fixed order; takes `CHECK_SECONDS` at most.
 
-    `out`: where runs will be kept, as `--out` says. `uri`: MLflow's tracking URI for it.
+    `find`: gives the folders of the data; UserError if a config file cannot be used. `out`: where
+    runs will be kept, as `--out` says. `uri`: MLflow's tracking URI for it.
     `address`: the Ray cluster to be used, None for one that a sweep starts itself.
     """
-    return run_all(
+    try:
+        roots, wrong = find(), []
+    except UserError as error:
+        roots = Roots(cache=cache_folder())
+        wrong = [Finding("configuration", False, line(str(error)), "correct that file or option")]
+    return wrong + run_all(
         {
             "Python": machine.python,
             "packages": machine.required_packages,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
 import os
+import re
 import sqlite3
 import urllib.error
 import urllib.parse
@@ -13,6 +15,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
+from experiments.answering import hidden
+from experiments.database import sqlite_file
 from experiments.doctor import ports
 from experiments.doctor.finding import Finding
 from experiments.doctor.ports import port_finding
@@ -33,37 +37,89 @@ def mlflow(find: Callable[[Location], str], out: str) -> Finding:
 
 def tracking_store(uri: str) -> Finding:
     """Whether the server or database at `uri` answers."""
-    parts = urllib.parse.urlsplit(uri)
+    if uri.partition("://")[0] in ("databricks", "databricks-uc", "uc"):
+        return Finding("MLflow", None, "a store of Databricks is not checked")
+    try:
+        parts = urllib.parse.urlsplit(uri)
+        _ = parts.port
+    except ValueError:  # its message would show a part of the password
+        quote = "correct $MLFLOW_TRACKING_URI; in a password / @ : are written %2F %40 %3A"
+        return Finding("MLflow", False, f"{hidden(uri)} is no address", quote)
     if parts.scheme in ("http", "https"):
         return _server(uri, parts)
     if parts.scheme.startswith("sqlite"):
-        return _database(Path(urllib.parse.unquote(parts.path.removeprefix("/"))))
+        return _database(sqlite_file(uri))
     if parts.scheme.startswith("postgresql"):
         host, port = parts.hostname or "localhost", parts.port or 5432
         return port_finding("MLflow", host, port, "PostgreSQL")
     if parts.scheme in ("", "file"):
-        use = "set $MLFLOW_TRACKING_URI to sqlite:////ABSOLUTE/PATH.db or to a server's http://"
-        return Finding("MLflow", False, f"{uri}: MLflow no longer writes to plain folders", use)
+        use = "set $MLFLOW_TRACKING_URI to sqlite:////ABSOLUTE/PATH.db or a server's http://"
+        return Finding(
+            "MLflow", False, f"{hidden(uri)}: MLflow no longer writes to plain folders", use
+        )
     return Finding("MLflow", None, f"a store of kind {parts.scheme!r} is not checked")
 
 
-def _database(path: Path) -> Finding:
+def _database(path: Path | None) -> Finding:
+    if path is None:
+        return Finding("MLflow", None, "a database in memory keeps nothing")
     again = f"move {path} away and rebuild it from the runs: tcclip ui --sync"
     if not path.exists():
-        return Finding("MLflow", True, f"{path} will be made by the first sweep")
+        return _place(path)
     try:
         connection = sqlite3.connect(
             f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True, timeout=ports.NETWORK_SECONDS
         )
         try:
+            fault = _fault(connection)
             (runs,) = connection.execute("SELECT count(*) FROM runs").fetchone()
         finally:
             connection.close()
     except sqlite3.Error as error:
         return Finding("MLflow", False, f"{path} cannot be read: {error}", again)
+    if fault is not None:
+        return Finding("MLflow", False, f"{path} {fault}", again)
     if not os.access(path, os.W_OK):
         return Finding("MLflow", False, f"{path} may not be written", f"chmod u+w {path}")
     return Finding("MLflow", True, f"{path} holds {runs} runs")
+
+
+def _place(path: Path) -> Finding:
+    """Of a database that is not there yet: whether it can be made."""
+    folder = next(one for one in path.absolute().parents if one.exists())
+    if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+        return Finding("MLflow", True, f"{path} will be made by the first sweep")
+    give = f"make {folder} a folder you may write to, or correct $MLFLOW_TRACKING_URI"
+    return Finding("MLflow", False, f"{path} cannot be made in {folder}", give)
+
+
+def _fault(connection: sqlite3.Connection) -> str | None:
+    """What is wrong with the tables, if anything: MLflow makes and changes them in many steps."""
+    names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master")]
+    if any(name.startswith("_alembic_tmp_") for name in names):
+        return "was left in the middle of being made or upgraded"
+    if "alembic_version" not in names:
+        return "is not a whole database of MLflow's"
+    found = {row[0] for row in connection.execute("SELECT version_num FROM alembic_version")}
+    newest = _newest()
+    if newest and found != newest:
+        had, has = ", ".join(sorted(found)) or "none", ", ".join(sorted(newest))
+        return f"is of another MLflow version, or was left half-made (tables {had}, not {has})"
+    return None
+
+
+def _newest() -> set[str]:
+    """The tables' version that the installed MLflow works with, from its files; none if unknown."""
+    spec = importlib.util.find_spec("mlflow")
+    roots = spec.submodule_search_locations if spec is not None else None
+    texts = [
+        file.read_text(errors="replace")
+        for root in roots or ()
+        for file in Path(root, "store", "db_migrations", "versions").glob("*.py")
+    ]
+    known = {one for text in texts for one in re.findall(r"^revision\b.*?['\"](\w+)", text, re.M)}
+    before = {one for text in texts for one in re.findall(r"^down_revision\b(.*)", text, re.M)}
+    return known - {name for line in before for name in re.findall(r"\w+", line)}
 
 
 def _server(uri: str, parts: urllib.parse.SplitResult) -> Finding:

@@ -137,6 +137,13 @@ def test_a_users_own_data_set(tmp_path: Path) -> None:
     assert Roots.find(own=[path]).own == found.own
 
 
+def test_two_own_data_sets_of_one_name(tmp_path: Path) -> None:
+    paths = [_own(tmp_path / name) for name in ("one", "two")]
+    with pytest.raises(UserError, match="2 data sets of your own are called 'gestures'"):
+        Roots.find(own=paths)
+    assert len(Roots.find(own=[paths[0], paths[0]]).own) == 1
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -145,6 +152,10 @@ def test_a_users_own_data_set(tmp_path: Path) -> None:
         ("train.txt", "gone.txt", "gone.txt is not there"),
         ("labels: novel}", "labels: base}", "label set 'base'"),
         ("novel.txt", "train.txt", "label 1 is out of range"),
+        ("name: gestures", "name: ../gestures", "name"),
+        ("name: gestures", "name: a/b", "name"),
+        ("name: gestures", "name: ge(s)t", "name"),
+        ("train_2shot:", "train/2:", "splits"),
     ],
 )
 def test_an_own_data_set_that_is_wrong(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from experiments import doctor
 from experiments.doctor import Finding, data, machine, probes
+from experiments.errors import UserError
 from experiments.roots import Roots
 from tests.experiments.doctor.network import closed_port
 
@@ -25,7 +26,7 @@ def test_a_broken_machine_is_named_with_remedies(
     roots = Roots(cache=tmp_path / "cache", videos=tmp_path / "gone", annotations=tmp_path)
     server = f"http://127.0.0.1:{closed_port()}"
     cluster = f"127.0.0.1:{closed_port()}"
-    findings = doctor.diagnose(roots, str(tmp_path / "out"), lambda out: server, cluster)
+    findings = doctor.diagnose(lambda: roots, str(tmp_path / "out"), lambda out: server, cluster)
     found = {one.name: one for one in findings}
     bad = {"decord", "PyAV", "GPU", "annotations", "videos", "MLflow", "Ray"}
     assert bad <= {name for name, one in found.items() if one.ok is False}
@@ -41,6 +42,16 @@ def test_a_broken_machine_is_named_with_remedies(
     doctor.show(findings, "terminal")
     text = capsys.readouterr().out
     assert all(one.detail in text and one.remedy in text for one in findings)
+
+
+def test_a_config_file_that_cannot_be_used_is_one_finding(tmp_path: Path) -> None:
+    def find() -> Roots:
+        raise UserError("config.yaml: folderz: not known")
+
+    findings = doctor.diagnose(find, str(tmp_path), lambda out: f"sqlite:///{out}/m.db", None)
+    assert (findings[0].name, findings[0].ok) == ("configuration", False)
+    assert "folderz" in findings[0].detail
+    assert {"Python", "MLflow", "videos"} <= {one.name for one in findings}
 
 
 def test_no_check_stops_another_or_hangs() -> None:

@@ -8,7 +8,11 @@ import pytest
 
 from experiments.doctor import Finding, cluster, ports, tracker
 from experiments.files import Location
+from experiments.ledger import Ledger
+from experiments.tracking import Mirror
 from tests.experiments.doctor.network import closed_port, listening, web
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its dependencies' own
 
 
 def database(out: Location) -> str:
@@ -73,7 +77,41 @@ def test_mlflow_databases(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE runs (run_uuid TEXT)")
     connection.close()
+    half = tracker.mlflow(database, str(tmp_path))
+    assert half.ok is False and "move" in half.remedy
+    path.unlink()
+    Mirror(Ledger(tmp_path), database(tmp_path))
     assert tracker.mlflow(database, str(tmp_path)).detail == f"{path} holds 0 runs"
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ("CREATE TABLE _alembic_tmp_runs (made)", "in the middle of being made"),
+        ("UPDATE alembic_version SET version_num = '451aebb31d03'", "left half-made"),
+        ("DELETE FROM alembic_version", "left half-made"),
+        ("DROP TABLE alembic_version", "not a whole database"),
+    ],
+)
+def test_a_database_that_was_left_half_made(tmp_path: Path, change: str, fault: str) -> None:
+    Mirror(Ledger(tmp_path), database(tmp_path))
+    connection = sqlite3.connect(tmp_path / "mlflow.db")
+    connection.execute(change)
+    connection.commit()
+    connection.close()
+    finding = tracker.tracking_store(database(tmp_path))
+    assert finding.ok is False and fault in finding.detail
+    assert "tcclip ui --sync" in finding.remedy
+
+
+def test_stores_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    finding = tracker.tracking_store(f"sqlite:///{tmp_path}/file/mlflow.db")
+    assert finding.ok is False and f"cannot be made in {tmp_path / 'file'}" in finding.detail
+    finding = tracker.tracking_store("http://ann:pa/ss@host/x")
+    assert finding.ok is False and "pa" not in finding.detail and "%2F" in finding.remedy
+    assert tracker.tracking_store("databricks").ok is None
+    assert tracker.tracking_store("sqlite:///:memory:").ok is None
 
 
 def test_mlflow_of_an_output_folder_that_cannot_be() -> None:
