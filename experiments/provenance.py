@@ -13,14 +13,19 @@ PACKAGES = (
     "tcclip-sweeps", "torch", "torchvision", "open-clip-torch", "decord", "av", "ray", "mlflow",
     "numpy", "pandas",
 )  # fmt: skip
+#: In the image, which has no checkout: the commit it was built from.
+COMMIT = "TCCLIP_COMMIT"
 
 
 @cache
 def git_state() -> tuple[str | None, bool | None]:
-    """(commit, dirty) of the checkout this code runs from; (None, None) when installed."""
+    """(commit, dirty) of the checkout this code runs from.
+
+    When installed: what the environment says, as it does in the image; else (None, None).
+    """
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
-        return None, None
+        return os.environ.get(COMMIT) or None, None
     try:
         commit = _git(root, "rev-parse", "HEAD").strip()
         return commit, bool(_git(root, "status", "--porcelain").strip())
