@@ -6,7 +6,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,27 +62,30 @@ def sweep(
             halving=halving,
         )
 
-    again = [] if rerun is None else named(ledger, specs, rerun)
-    if again:
-        # Nothing is deleted before it is known that there is something to compute it with.
-        start().close()
-        ledger.forget(again)
-        for run_id in again:
-            console.print(f"{run_id}: forgotten, to be run again", highlight=False)
-    left = _to_do(ledger, specs, halving)
-    console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False)
-
     def say(text: str) -> None:
         console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
-    # Outside of the sweep: when it ends, the executor has stopped its workers.
-    with _mirrored(ledger, specs, console) if left else nullcontext():
+    make: Callable[[], Executor] = start
+    with ExitStack() as stack:
+        again = [] if rerun is None else named(ledger, specs, rerun)
+        if again:
+            # Nothing is deleted before it is known that there is something to compute it with.
+            started = stack.enter_context(closing(start()))
+            make = repeat(started).__next__
+            ledger.forget(again)
+            for run_id in again:
+                console.print(f"{run_id}: forgotten, to be run again", highlight=False)
+        left = _to_do(ledger, specs, halving)
+        console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False)
+        if left:
+            # Outside of the sweep: when it ends, the executor has stopped its workers.
+            stack.enter_context(_mirrored(ledger, specs, console))
         return run_sweep(
             specs,
             out=out,
             roots=roots,
             execution=execution,
-            make_executor=start,
+            make_executor=make,
             files=files,
             watch=lambda ledger: Display(ledger, [spec.run_id for spec in specs], console),
             policy=policy,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from experiments.answering import hidden
@@ -32,24 +34,37 @@ class Follower:
     warn: Callable[[str], None]
     gave_up: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
+    _done: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _warned: bool = False
 
     def __enter__(self) -> Follower:
-        self._thread = threading.Thread(target=self._follow, daemon=True, name="mlflow")
+        self._thread = threading.Thread(target=self._run, daemon=True, name="mlflow")
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         assert self._thread is not None
-        self._thread.join(END_SECONDS)
-        if self._thread.is_alive():
+        begin = time.monotonic()
+        # Whoever interrupts waits no longer; what is left to say about the runs is still said.
+        with suppress(KeyboardInterrupt):
+            # A join that is interrupted takes the thread for stopped (Python 3.11).
+            self._done.wait(END_SECONDS)
+        if self._done.is_set():
+            self._thread.join()
+        else:
             self.gave_up = True
             self._say(
-                f"MLflow at {hidden(self.uri)} is not done after {END_SECONDS:g} s; "
+                f"MLflow at {hidden(self.uri)} is not done after {time.monotonic() - begin:.0f} s; "
                 "`tcclip ui --sync` copies the rest"
             )
+
+    def _run(self) -> None:
+        try:
+            self._follow()
+        finally:
+            self._done.set()
 
     def _follow(self) -> None:
         mirror: Mirror | None = None

@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -112,6 +113,31 @@ def test_a_tracker_that_is_down_is_said_once_and_costs_nothing(
         time.sleep(0.5)
     assert len(said) == 1
     assert "tcclip ui --sync" in said[0]
+
+
+def test_who_interrupts_the_wait_for_mlflow_waits_no_longer(
+    again: tuple[Path, RunSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, spec = again
+    stuck, said = threading.Event(), list[str]()
+
+    def never(*_: Any) -> None:
+        stuck.wait(60)
+        raise ConnectionError("at last")
+
+    monkeypatch.setattr("experiments.following.Mirror", never)
+    monkeypatch.setattr("experiments.following.SYNC_SECONDS", 0.01)
+    begin = time.monotonic()
+    with Follower(Ledger(out), default_uri(out), [spec], said.append) as follower:
+        time.sleep(0.2)
+        main = threading.main_thread().ident
+        threading.Timer(0.3, signal.pthread_kill, [main, signal.SIGINT]).start()
+    assert time.monotonic() - begin < 20
+    assert follower.gave_up
+    assert "is not done after 0 s; `tcclip ui --sync` copies the rest" in said[0]
+    stuck.set()
+    assert follower._thread is not None
+    follower._thread.join()
 
 
 def test_reports_are_kept_with_the_sweep(again: tuple[Path, RunSpec]) -> None:
