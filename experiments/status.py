@@ -186,8 +186,8 @@ def _since(
 
 
 def _left(start: Record, step: Record) -> float | None:
-    """Seconds to the last step at the pace since this attempt started; final tests not counted."""
-    if not start or not step or step["step"] <= start["step"]:
+    """Seconds to the last step at the pace since this attempt started; None in the final tests."""
+    if not start or not step or not start["step"] < step["step"] < start["total_steps"]:
         return None
     pace = (step["step"] - start["step"]) / max(step["time"] - start["time"], 1e-6)
     return float((start["total_steps"] - step["step"]) / pace)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 from contextlib import suppress
+from pathlib import Path
 
 from rich.console import Console
 
@@ -17,19 +18,23 @@ from experiments.status import RunStatus, only, statuses
 from protocols import PROTOCOLS
 
 
-def check_runs(out: Location, protocol: str | None = None) -> None:
-    """UserError unless `out` is the folder of a sweep, and `protocol` (if given) one there is."""
-    if protocol is not None and protocol not in PROTOCOLS:
-        raise UserError(f"--protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+def check_runs(out: Location) -> None:
+    """UserError unless `out` is the folder of a sweep."""
     if "runs" not in names(out):
         raise UserError(f"{out} holds no runs; give the folder of a sweep with --out")
+
+
+def _check_protocol(name: str | None) -> None:
+    if name is not None and name not in PROTOCOLS:
+        raise UserError(f"--protocol {name!r}; known: {', '.join(PROTOCOLS)}")
 
 
 def status(
     out: Location, protocol: str | None = None, states: Collection[State] | None = None
 ) -> list[RunStatus]:
     """The runs under `out`, of a protocol and in one of `states` if these are given."""
-    check_runs(out, protocol)
+    _check_protocol(protocol)
+    check_runs(out)
     ledger = Ledger(out)
     with remembered([folder.result for folder in ledger.folders()]):
         return only(statuses(ledger, protocol=protocol), states)
@@ -49,8 +54,13 @@ def states_named(text: str | None) -> frozenset[State] | None:
 def watch_status(
     out: Location, console: Console, protocol: str | None, states: Collection[State] | None
 ) -> None:
-    """Show the runs of `out` as they change, until interrupted with Ctrl-C."""
-    check_runs(out, protocol)
+    """Show the runs of `out` as they change, until interrupted with Ctrl-C.
+
+    There may be none yet; UserError if the folder is not there.
+    """
+    _check_protocol(protocol)
+    if isinstance(out, Path) and not out.is_dir():
+        raise UserError(f"{out} is not there; give the folder of a sweep with --out")
     with (
         suppress(KeyboardInterrupt),
         Display(Ledger(out), None, console, protocol=protocol, states=states),

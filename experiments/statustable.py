@@ -113,6 +113,8 @@ def note(row: RunStatus) -> str:
     if row.state is State.STALE and row.since is not None:
         at = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.since))
         return f"no sign of life since {at} ({duration(max(0.0, time.time() - row.since))})"
+    if row.state is State.RUNNING and row.step and row.step == row.total_steps:
+        return "trained; in its final tests"
     if row.reduced and row.state is State.RUNNING:
         return f"the memory was short: {row.reduced}"
     return ""

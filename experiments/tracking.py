@@ -57,6 +57,7 @@ log = logging.getLogger(__name__)
 
 #: MLflow's own limits on one log_batch call.
 BATCH_METRICS, BATCH_PARAMS = 1000, 100
+_SERVERS = ("http://", "https://", "databricks")
 LOCAL_UI = "http://127.0.0.1:5000"
 
 
@@ -125,10 +126,9 @@ class Mirror:
         if self._file is not None:
             self._file.ensure()
         self.client = mlflow.tracking.MlflowClient(self.uri)
-        # A server has its own artifact store; a local database needs to be told a place.
-        self.copies = Copies(
-            self.client, self.ledger.out, None if file is None else place, self.commit
-        )
+        # A server has its own artifact store; a database has none, and would take this very folder.
+        artifacts = None if self.uri.startswith(_SERVERS) else place
+        self.copies = Copies(self.client, self.ledger.out, artifacts, self.commit)
 
     def sync(self, specs: Sequence[RunSpec]) -> None:
         """Bring the copies of `specs` up to date with their folders.

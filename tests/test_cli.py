@@ -82,7 +82,7 @@ print("loaded", loaded, "exit", code, file=sys.stderr)
         (("sweep", "zero_shot", "--dry-run", "--format", "xml"), "allowed: terminal, md, json"),
         (("sweep", "zero_shot", "--demo", "--rerun", "nothing*"), "matches none of"),
         (("status", "--out", "nowhere"), "nowhere holds no runs"),
-        (("status", "--watch", "--out", "nowhere"), "nowhere holds no runs"),
+        (("status", "--watch", "--out", "nowhere"), "nowhere is not there"),
         (("status", "--protocol", "nosuch"), "--protocol 'nosuch'; known: zero_shot"),
         (("ui", "--sync", "--out", "nowhere"), "nowhere holds no runs"),
         (("ui", "--port", "0"), "--port"),

@@ -75,6 +75,13 @@ def test_a_running_run_says_where_how_far_how_fast_and_how_long(folder: RunFolde
     assert (status.attempts, status.since) == (1, 1000.0)
 
 
+def test_a_run_in_its_final_tests_says_so(folder: RunFolder) -> None:
+    write_metrics(folder, attempt(0, 40, begin=1000.0))
+    with held(folder.path):
+        status = run_status(folder)
+    assert (status.seconds_left, note(status)) == (None, "trained; in its final tests")
+
+
 def test_attempts_are_summed_and_the_last_one_is_shown(folder: RunFolder) -> None:
     slow = {**WHERE, "host": "gpu9", "workers": 1, "global_batch": 32}
     write_metrics(folder, attempt(0, 20, begin=1000.0), attempt(20, 24, begin=9000.0, where=slow))
