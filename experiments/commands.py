@@ -18,6 +18,7 @@ from experiments.display import Display
 from experiments.errors import UserError, user_errors
 from experiments.executor import EXECUTORS, Executor, make_executor
 from experiments.files import Location, exists, is_local, remove
+from experiments.lease import PATIENCE
 from experiments.ledger import ENDED, Ledger, State
 from experiments.loop import Policy
 from experiments.roots import Roots
@@ -127,8 +128,8 @@ def check(
 
 @contextmanager
 def _mirrored(ledger: Ledger, specs: Sequence[RunSpec], console: Console) -> Iterator[None]:
-    from experiments.following import Follower
     from experiments.tracking import default_uri
+    from experiments.tracking.following import Follower
 
     def warn(text: str) -> None:
         console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
@@ -165,7 +166,7 @@ def sync(out: Location) -> int:
     try:
         mirror = Mirror(ledger, uri)
         try:
-            mirror.sync(specs)
+            mirror.sync(specs, wait=2 * PATIENCE)
         except Damaged as error:
             damaged["files"] = str(error)
         mirror.settle()
@@ -197,8 +198,8 @@ def keeping_report(
     Gives the folder and the runs' pages (run_id -> address). A tracker that is down costs both.
     """
     from experiments.answering import hidden, within
-    from experiments.following import END_SECONDS
     from experiments.tracking import Mirror, default_uri
+    from experiments.tracking.following import END_SECONDS
 
     uri = default_uri(out)
 
@@ -228,8 +229,8 @@ def keeping_report(
 def serve_ui(out: Location, *, host: str, port: int) -> int:
     """Serve MLflow's UI on the runs of `out` until interrupted; its exit status."""
     from experiments.answering import hidden
-    from experiments.database import sqlite_file
     from experiments.tracking import default_uri, home
+    from experiments.tracking.database import sqlite_file
 
     uri, folder = default_uri(out), home(out)
     if uri.startswith(("http://", "https://")):
@@ -239,7 +240,10 @@ def serve_ui(out: Location, *, host: str, port: int) -> int:
         )
     database = sqlite_file(uri)
     if database is not None and not database.exists():
-        raise UserError(f"{database} is not there yet; run a sweep, or `tcclip ui --sync`")
+        raise UserError(
+            f"MLflow's view of {out} is not there yet ({database}); run a sweep, or "
+            "`tcclip ui --sync`"
+        )
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     if not is_local(out):
         folder.mkdir(parents=True, exist_ok=True)

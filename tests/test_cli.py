@@ -89,7 +89,7 @@ print("loaded", loaded, "exit", code, file=sys.stderr)
         (("data", "check", "--workers", "0"), "--workers"),
         (("report", "zeroshot"), "unknown protocol 'zeroshot'"),
         (("report", "zero_shot", "--out", "nowhere"), "nowhere"),
-        (("ui", "--out", "nowhere"), "nowhere/mlflow.db is not there yet"),
+        (("ui", "--out", "nowhere"), "nowhere/mlflow.db); run a sweep"),
     ],
 )
 def test_mistakes_are_one_message_and_exit_2(

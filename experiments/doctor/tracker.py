@@ -16,13 +16,13 @@ from http import HTTPStatus
 from pathlib import Path
 
 from experiments.answering import hidden
-from experiments.database import sqlite_file
 from experiments.doctor import ports
 from experiments.doctor.finding import Finding
 from experiments.doctor.ports import port_finding
 from experiments.doctor.probes import line
 from experiments.errors import UserError
 from experiments.files import Location, location
+from experiments.tracking.database import sqlite_file
 
 
 def mlflow(find: Callable[[Location], str], out: str) -> Finding:

@@ -4,20 +4,21 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from experiments import commands, database
-from experiments.copies import _tags
-from experiments.database import sqlite_file, sqlite_uri
+from experiments import commands
 from experiments.errors import OutputUnusable, UserError
 from experiments.lease import held
 from experiments.ledger import Ledger
 from experiments.plan import Grid, expand
 from experiments.spec import RunSpec
-from experiments.tracking import Mirror, default_uri
+from experiments.tracking import Mirror, database, default_uri
+from experiments.tracking.copies import _tags
+from experiments.tracking.database import sqlite_file, sqlite_uri
 from tests.experiments.mirrored import children, has_all, stopped_short
 from tests.experiments.sweeping import small_specs
 
@@ -188,6 +189,31 @@ def test_finished_runs_that_a_killed_sweep_left_running_are_copied(
     has_all(mirror, spec)
 
 
+def test_copies_are_made_by_one_process_at_a_time(again: tuple[Path, RunSpec]) -> None:
+    out, spec = again
+    mirror, other = (Mirror(Ledger(out), default_uri(out)) for _ in range(2))
+    other.copies.turn.take()
+    mirror.sync([spec])
+    assert mirror.client.get_experiment_by_name("zero_shot (demo)") is not None
+    assert children(mirror, spec) == []
+    with pytest.raises(TimeoutError, match="another process makes copies"):
+        mirror.sync([spec], wait=0.6)
+    threading.Timer(0.6, other.copies.turn.end).start()
+    mirror.sync([spec], wait=30)
+    has_all(mirror, spec)
+    assert not (out / "mlflow-turn").exists()
+
+
+def test_runs_that_may_only_be_read_are_copied(
+    again: tuple[Path, RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, spec = again
+    (out / "mlflow-turn").write_text("a file where a folder should be")
+    mirror = Mirror(Ledger(out), sqlite_uri(tmp_path / "mine.db"))
+    mirror.sync([spec])
+    has_all(mirror, spec)
+
+
 # ---- The database ----
 
 
@@ -199,7 +225,7 @@ def test_processes_that_begin_at_once_make_one_whole_database(tmp_path: Path) ->
         "out, (spec,) = Path(sys.argv[1]), small_specs()\n"
         "mirror = Mirror(Ledger(out), default_uri(out))\n"
         "Ledger(out).enter([spec]); Ledger(out).folder(spec.run_id).fail('Boom', 'Boom', '')\n"
-        "mirror.sync([spec])\n"
+        "mirror.sync([spec], wait=30)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "out")]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]

@@ -17,7 +17,7 @@ import s3fs
 from upath import UPath
 
 import cli
-from experiments import commands, growing, tracking
+from experiments import commands, growing
 from experiments.errors import CheckpointDamaged, OutputUnusable, UserError
 from experiments.files import (
     Location,
@@ -35,6 +35,7 @@ from experiments.ledger import Ledger, State
 from experiments.roots import Roots
 from experiments.spec import RunSpec
 from experiments.sweep import named
+from experiments.tracking import Mirror, default_uri, mirror
 from results.report import report
 from tcclip.model import Model, build_model
 from tcclip.model.checkpoints import read_state
@@ -169,18 +170,18 @@ def test_mlflow_has_its_view_in_the_users_cache(
 ) -> None:
     out, spec = swept
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(UserError, match=rf"{out} \(its view: {tmp_path}.*tcclip ui --sync"):
+    with pytest.raises(UserError, match=rf"view of {out} .*\({tmp_path}.*tcclip ui --sync"):
         commands.serve_ui(out, host="127.0.0.1", port=0)
-    mirror = tracking.Mirror(Ledger(out), tracking.default_uri(out))
-    mirror.sync([spec])
+    made = Mirror(Ledger(out), default_uri(out))
+    made.sync([spec])
     (view,) = (tmp_path / "tcclip").iterdir()
     assert view.name.startswith("out-") and (view / "mlflow.db").exists()
-    experiment = mirror.client.get_experiment_by_name("zero_shot (demo)")
+    experiment = made.client.get_experiment_by_name("zero_shot (demo)")
     query = f"tags.`tcclip.run_id` = '{spec.run_id}'"
-    (run,) = mirror.client.search_runs([experiment.experiment_id], query)
-    history = mirror.client.get_metric_history(run.info.run_id, "loss")
+    (run,) = made.client.search_runs([experiment.experiment_id], query)
+    history = made.client.get_metric_history(run.info.run_id, "loss")
     assert [point.step for point in history] == list(range(1, 25))
-    found = {file.path for file in mirror.client.list_artifacts(run.info.run_id)}
+    found = {file.path for file in made.client.list_artifacts(run.info.run_id)}
     assert found == {"spec.json", "result.json", "run.log"}
 
 
@@ -189,18 +190,18 @@ def test_metrics_that_did_not_change_are_not_read_again(
 ) -> None:
     folder = Ledger(bucket()).folder("run")
     read: list[int] = []
-    real = tracking.read_from
+    real = mirror.read_from
     monkeypatch.setattr(
-        tracking, "read_from", lambda path, start: read.append(start) or real(path, start)
+        mirror, "read_from", lambda path, start: read.append(start) or real(path, start)
     )
-    copy = tracking._Mirrored("id", {})
+    copy = mirror._Mirrored("id", "", {})
     first, second = '{"kind": "step", "step": 1}\n', '{"kind": "step", "step": 2}\n'
     write_text(folder.metrics, first)
-    assert [one["step"] for one in tracking._records(folder, copy)] == [1]
-    assert not list(tracking._records(folder, copy))
+    assert [one["step"] for one in mirror._records(folder, copy)] == [1]
+    assert not list(mirror._records(folder, copy))
     write_text(folder.metrics, first + second + '{"ki')
-    assert [one["step"] for one in tracking._records(folder, copy)] == [2]
-    assert not list(tracking._records(folder, copy))
+    assert [one["step"] for one in mirror._records(folder, copy)] == [2]
+    assert not list(mirror._records(folder, copy))
     assert read == [0, len(first)]
 
 

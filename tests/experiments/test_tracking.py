@@ -19,11 +19,11 @@ from rich.console import Console
 from experiments import commands
 from experiments.answering import check_answers, hidden, within
 from experiments.errors import UserError
-from experiments.following import Follower
 from experiments.lease import held
 from experiments.ledger import Ledger
 from experiments.spec import RunSpec
 from experiments.tracking import Mirror, default_uri
+from experiments.tracking.following import Follower
 from tests.experiments.mirrored import children, has_all, stopped_short
 from tests.experiments.sweeping import small_specs
 
@@ -106,7 +106,7 @@ def test_a_tracker_that_is_down_is_said_once_and_costs_nothing(
 ) -> None:
     out, spec = again
     said: list[str] = []
-    monkeypatch.setattr("experiments.following.SYNC_SECONDS", 0.05)
+    monkeypatch.setattr("experiments.tracking.following.SYNC_SECONDS", 0.05)
     uri = f"sqlite:///{out}/no/such/folder/mlflow.db"
     (out / "no").write_text("a file where a folder should be")
     with Follower(Ledger(out), uri, [spec], said.append):
@@ -125,8 +125,8 @@ def test_who_interrupts_the_wait_for_mlflow_waits_no_longer(
         stuck.wait(60)
         raise ConnectionError("at last")
 
-    monkeypatch.setattr("experiments.following.Mirror", never)
-    monkeypatch.setattr("experiments.following.SYNC_SECONDS", 0.01)
+    monkeypatch.setattr("experiments.tracking.following.Mirror", never)
+    monkeypatch.setattr("experiments.tracking.following.SYNC_SECONDS", 0.01)
     begin = time.monotonic()
     with Follower(Ledger(out), default_uri(out), [spec], said.append) as follower:
         time.sleep(0.2)
@@ -364,7 +364,7 @@ def test_a_server_that_never_answers_does_not_hold_up_the_end_of_a_sweep(
 ) -> None:
     out, spec = again
     monkeypatch.setattr("experiments.answering.ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr("experiments.following.END_SECONDS", 2.0)
+    monkeypatch.setattr("experiments.tracking.following.END_SECONDS", 2.0)
     console = Console(record=True, width=400, file=io.StringIO())
     with server(answer) as (uri, asked):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

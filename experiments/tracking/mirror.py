@@ -1,9 +1,8 @@
-"""MLflow as a view of the run folders.
+"""The mirror: what the run folders say, copied to MLflow.
 
 Workers never talk to MLflow: one process, the sweep's or `tcclip ui --sync`, copies what the run
 folders say. So a tracker that is down costs nothing but the view, and a view that was wiped is
-rebuilt. Copying twice changes nothing: steps already there are not sent again. `copies` finds the
-MLflow run of a run folder, `database` looks after a tracker that is a file.
+rebuilt. Copying twice changes nothing: steps already there are not sent again.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,17 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from experiments.answering import check_answers, hidden
-from experiments.copies import (
-    ERROR,
-    RUN_ID,
-    SUPERSEDED,
-    SYNCED,
-    TAG_LENGTH,
-    Copies,
-    begun,
-    parameters,
-)
-from experiments.database import SqliteFile, sqlite_file, sqlite_uri
 from experiments.errors import OutputUnusable
 from experiments.files import (
     Location,
@@ -43,6 +32,18 @@ from experiments.files import (
 )
 from experiments.ledger import Ledger, RunFolder, State
 from experiments.spec import RunSpec
+from experiments.tracking.copies import (
+    ERROR,
+    RUN_ID,
+    SUPERSEDED,
+    SYNCED,
+    TAG_LENGTH,
+    Copies,
+    begun,
+    parameters,
+)
+from experiments.tracking.database import SqliteFile, sqlite_file, sqlite_uri
+from experiments.tracking.turns import NotOurTurn
 from results.records import Failure, Result
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -58,6 +59,8 @@ log = logging.getLogger(__name__)
 #: MLflow's own limits on one log_batch call.
 BATCH_METRICS, BATCH_PARAMS = 1000, 100
 _SERVERS = ("http://", "https://", "databricks")
+#: How often it is looked whether copies may be made by now.
+TURN_SECONDS = 0.5
 LOCAL_UI = "http://127.0.0.1:5000"
 
 
@@ -130,16 +133,38 @@ class Mirror:
         artifacts = None if self.uri.startswith(_SERVERS) else place
         self.copies = Copies(self.client, self.ledger.out, artifacts, self.commit)
 
-    def sync(self, specs: Sequence[RunSpec]) -> None:
+    def sync(self, specs: Sequence[RunSpec], wait: float = 0.0) -> None:
         """Bring the copies of `specs` up to date with their folders.
 
-        ConnectionError or MLflow's own errors if the tracker cannot be written. Damaged, once the
-        others are copied, if files of some runs cannot be understood.
+        Copies that are missing while another process makes some are left for the next time, or
+        made after up to `wait` seconds; TimeoutError if that is not enough. ConnectionError or
+        MLflow's own errors if the tracker cannot be written. Damaged, once the others are copied,
+        if files of some runs cannot be understood.
         """
         if self._file is not None and self._file.ensure():  # removed by somebody, and made again
             self._runs.clear()
             self.copies.forget()
+        end = time.monotonic() + wait
+        left = self._sync(specs)
+        while left and wait:
+            if time.monotonic() > end:
+                raise TimeoutError(f"another process makes copies for more than {wait:g} s")
+            time.sleep(TURN_SECONDS)
+            left = self._sync(left)
+
+    def _sync(self, specs: Sequence[RunSpec]) -> list[RunSpec]:
+        """One pass over `specs`; the ones whose copies are another process's to make."""
         damaged: dict[str, str] = {}
+        left: list[RunSpec] = []
+        try:
+            self._pass(specs, damaged, left)
+        finally:
+            self.copies.turn.end()
+        if damaged:
+            raise Damaged("; ".join(f"{run_id}: {why}" for run_id, why in damaged.items()))
+        return left
+
+    def _pass(self, specs: Sequence[RunSpec], damaged: dict[str, str], left: list[RunSpec]) -> None:
         for spec in specs:
             copy = self._runs.get(spec.run_id)
             if copy is not None and copy.complete:
@@ -149,10 +174,10 @@ class Mirror:
             try:
                 if begun & set(names(folder.path)):
                     self._sync_run(spec, folder)
+            except NotOurTurn:
+                left.append(spec)
             except (LookupError, TypeError, AttributeError, OutputUnusable) as error:
                 damaged[spec.run_id] = f"{type(error).__name__}: {error}"
-        if damaged:
-            raise Damaged("; ".join(f"{run_id}: {why}" for run_id, why in damaged.items()))
 
     def report(self, spec: RunSpec, folder: Path) -> None:
         """Keep the report files of `folder` with the parent run of `spec`'s sweep."""

@@ -13,7 +13,7 @@ from experiments.answering import hidden
 from experiments.ledger import Ledger
 from experiments.provenance import git_state
 from experiments.spec import RunSpec
-from experiments.tracking import Damaged, Mirror
+from experiments.tracking.mirror import Damaged, Mirror
 
 SYNC_SECONDS = 5.0
 #: How long the end of a sweep waits for the last copy. The rest is for `tcclip ui --sync`.
@@ -76,7 +76,7 @@ class Follower:
                 try:
                     mirror = mirror or Mirror(self.ledger, self.uri, git_state()[0])
                     try:
-                        mirror.sync(self.specs)
+                        mirror.sync(self.specs, wait=END_SECONDS if last else 0.0)
                     except Damaged as error:  # not the tracker's fault, and it has the others
                         self._say(f"not copied to MLflow: {error}")
                     if last:

@@ -17,6 +17,7 @@ from experiments.files import Location, read_from
 from experiments.ledger import RunFolder
 from experiments.overrides import flat
 from experiments.spec import RunSpec
+from experiments.tracking.turns import Turn
 
 #: Tags. SYNCED holds the digest of the result that was copied, OUTPUT the output folder.
 RUN_ID, SYNCED, PARENT = "tcclip.run_id", "tcclip.synced", "tcclip.sweep"
@@ -51,7 +52,11 @@ class Copies:
     out: Location
     artifacts: str | None
     commit: str | None = None
+    turn: Turn = field(init=False)
     _parents: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.turn = Turn(self.out)
 
     def forget(self) -> None:
         """What was known of the tracker does not hold any more."""
@@ -60,8 +65,9 @@ class Copies:
     def of(self, spec: RunSpec, first: str, digest: str) -> tuple[Any, bool]:
         """The MLflow run of a history that began at `first`, and whether it was made just now.
 
-        `digest`: of the run's result, "" without one. The copy of an earlier history, or of another
-        result, is kept and marked as superseded.
+        NotOurTurn if it has to be made, and another process is making copies. `digest`: of
+        the run's result, "" without one. The copy of an earlier history, or of another result, is
+        kept and marked as superseded.
         """
         experiment = self.experiment(spec)
         query = f"tags.`{RUN_ID}` = '{spec.run_id}'"
@@ -71,6 +77,9 @@ class Copies:
             return [run for run in found if self._same(run, first, digest)]
 
         found = ours()
+        if len(found) != 1:
+            self.turn.take()
+            found = ours()  # another process may have made it a moment ago
         made = not found
         if made:
             tags = {**_tags(spec), OUTPUT: self._output, BEGUN: first}
@@ -104,11 +113,13 @@ class Copies:
             found = there()
             if not found:
                 run = self.client.create_run(
-                    experiment, run_name=f"sweep {name}", tags={PARENT: name}
+                    experiment, run_name=f"sweep {name}", tags={PARENT: name, OUTPUT: self._output}
                 )
                 self.client.set_terminated(run.info.run_id, "FINISHED")
                 found = there() or [run]
-            self._parents[name] = self._only(found).info.run_id
+                self._only([one for one in found if one.data.tags.get(OUTPUT) == self._output])
+            # Two output folders may make one each at once; from then on all take the same.
+            self._parents[name] = min(found, key=_worth).info.run_id
         return self._parents[name]
 
     def experiment(self, spec: RunSpec) -> str:
@@ -167,17 +178,17 @@ class Copies:
         return False
 
     def _only(self, found: list[Any]) -> Any:
-        """The one of several to be kept; all who meet them choose the same, and delete the others.
+        """The first of copies that this folder's turn made; the others go, since they were made by
+        a call that was repeated because its answer came late."""
+        first, *others = sorted(found, key=_worth)
+        for other in others:
+            self.client.delete_run(other.info.run_id)
+        return first
 
-        There are several if two processes made one at once, or a call was repeated since its answer
-        came too late.
-        """
-        by_worth = sorted(
-            found, key=lambda r: (SYNCED not in r.data.tags, r.info.start_time, r.info.run_id)
-        )
-        for run in by_worth[1:]:
-            self.client.delete_run(run.info.run_id)
-        return by_worth[0]
+
+def _worth(run: Any) -> tuple[bool, int, str]:
+    """Of several copies the first is kept: one that is complete, or the oldest."""
+    return SYNCED not in run.data.tags, run.info.start_time, run.info.run_id
 
 
 def parameters(spec: RunSpec) -> dict[str, str]:

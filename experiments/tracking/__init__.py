@@ -1,0 +1,9 @@
+"""MLflow as a view of the run folders; nothing outside of this folder imports mlflow.
+
+`mirror` copies what the folders say, `copies` finds the MLflow run of a run folder, `database`
+looks after a tracker that is a file, `following` keeps the view up to date while a sweep runs.
+"""
+
+from experiments.tracking.mirror import Damaged, Mirror, default_uri, home
+
+__all__ = ["Damaged", "Mirror", "default_uri", "home"]

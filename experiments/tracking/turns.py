@@ -1,0 +1,47 @@
+"""One process at a time makes copies: what two find missing at once would be there twice."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from experiments.errors import LeaseHeld, OutputUnusable
+from experiments.files import Location
+from experiments.lease import Lease, Watch
+
+
+class NotOurTurn(Exception):
+    """Another process makes copies just now: a little later there may be nothing left to make."""
+
+
+class Turn:
+    """The turn to make copies of an output folder's runs: taken when it is needed, until `end`.
+
+    A lease like those of runs, in a folder of its own, so that it passes on from whoever is killed.
+    """
+
+    def __init__(self, out: Location) -> None:
+        self._folder = out / "mlflow-turn"
+        self._watch = Watch()
+        self._lease: Lease | None = None
+
+    def take(self) -> None:
+        """Take it, if this process has not got it; NotOurTurn while another has."""
+        if self._lease is not None:
+            return
+        try:
+            # Who may only read the runs copies them to a tracker of their own, and needs no turn.
+            with suppress(OutputUnusable):
+                self._lease = Lease(self._folder, alive=self._watch.alive)
+        except LeaseHeld as error:
+            raise NotOurTurn(str(error)) from error
+
+    def end(self) -> None:
+        """Let others have it."""
+        if self._lease is None:
+            return
+        self._lease.release()
+        self._lease = None
+        if isinstance(self._folder, Path):
+            with suppress(OSError):  # not empty: another process's turn
+                self._folder.rmdir()
