@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,6 +101,9 @@ class Loop:
         self.stop = Stop(self._pause, self.say, remote=not is_local(ledger.out))
         self._breaker, self._watch = Breaker(), Watch()
         self._closed = False
+        #: Runs whose attempt is over, though they still stand in `running`; and who may look.
+        self._over: set[str] = set()
+        self._pausing = threading.Lock()
         #: Nothing is claimed before then (monotonic seconds): what kept one run from it may well
         #: keep all the others, and is not tried on each of them at once.
         self._later = 0.0
@@ -179,8 +183,9 @@ class Loop:
         """Ask the runs in progress to save and end; called by the thread of `stop`."""
         for run_id in list(self.running):
             path = self.runs[run_id].folder.pause
-            with suppress(OutputUnusable):  # then they are ended without
-                if not exists(path):
+            # Under the lock: not a moment after its attempt ended, and the file was removed.
+            with self._pausing, suppress(OutputUnusable):  # then they are ended without
+                if run_id not in self._over and not exists(path):
                     write_text(path, "")
 
     # ---- Starting ----
@@ -242,6 +247,7 @@ class Loop:
             self._attempt_failed(run, Death.of(error))
             return False
         self.pending.remove(run_id)
+        self._over.discard(run_id)
         self.running[run_id] = lease
         reduced, run.reduction = run.reduction, None  # told once
         executor.start(
@@ -351,8 +357,10 @@ class Loop:
 
     def _release(self, run: _Run, lease: Lease) -> None:
         try:
-            if lease.mine():
-                remove(run.folder.pause)
+            with self._pausing:
+                self._over.add(run.spec.run_id)
+                if lease.mine():
+                    remove(run.folder.pause)
         except OutputUnusable as error:
             log.warning("%s: its file `pause` may be left: %s", run.spec.run_id, error)
         lease.release()

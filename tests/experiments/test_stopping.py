@@ -8,12 +8,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from experiments import loop, stopping
 from experiments.executor import Death
-from experiments.lease import lease_files
+from experiments.lease import Lease, lease_files
 from experiments.ledger import Ledger, RunFolder, State
 from experiments.spec import RunSpec
 from experiments.stopping import AtOnce, Stop
@@ -192,3 +193,28 @@ def test_two_sweeps_on_one_folder_share_its_runs(tmp_path: Path, cache: Path) ->
         assert not lease_files(folder.path)
         pids.add(len(steps(tmp_path / "out", spec)))
     assert pids == {12, 0}
+
+
+def test_a_run_that_just_ended_is_not_asked_to_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The asking thread may look while an attempt's end is being tidied up."""
+    specs = grid(1)
+    real = Lease.release
+    loops: list[loop.Loop] = []
+    begin = loop.Loop.run
+
+    def run(self: loop.Loop, *arguments: Any) -> None:
+        loops.append(self)
+        begin(self, *arguments)
+
+    def release(self: Lease) -> None:
+        loops[0]._pause()
+        assert not self.folder.joinpath("pause").exists()
+        real(self)
+
+    monkeypatch.setattr(loop.Loop, "run", run)
+    monkeypatch.setattr(Lease, "release", release)
+    summary = run_scripted(specs, tmp_path, Scripted())
+    assert summary.exit_code == 0
+    assert loops
