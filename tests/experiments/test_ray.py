@@ -71,7 +71,7 @@ def test_a_signal_ends_a_sweep_on_ray_cleanly(
     assert process.returncode == 128 + number, error
     assert "Traceback" not in error
     assert error.splitlines()[-1].startswith("to go on: tcclip sweep zero_shot --demo")
-    assert folder.state() is State.STALE
+    assert folder.state() is State.PAUSED
     assert not folder.failure.exists()
     assert "paused after step" in folder.log.read_text()
     check_finished(start(spec, tmp_path, cache, executor="ray"), out, finished)
