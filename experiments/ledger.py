@@ -79,7 +79,7 @@ class RunFolder:
     def log(self) -> Location:
         return self.path / "run.log"
 
-    @property
+    @cached_property
     def result(self) -> Location:
         return self.path / "result.json"
 
@@ -205,8 +205,15 @@ class Ledger:
         """The folder of the run folders."""
         return self.out / "runs"
 
+    @cached_property
+    def _known(self) -> dict[str, RunFolder]:
+        return {}  # thousands of paths take a while to put together
+
     def folder(self, run_id: str) -> RunFolder:
-        return RunFolder(self.runs / run_id)
+        known = self._known.get(run_id)
+        if known is None:
+            known = self._known[run_id] = RunFolder(self.runs / run_id)
+        return known
 
     def folders(self) -> list[RunFolder]:
         """Every run folder there is, by name."""

@@ -7,6 +7,7 @@ without the memory everything is. A sweep decides by the files alone and does no
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import sys
@@ -25,7 +26,7 @@ from experiments.finished import Finished, Seen, finished, seen
 #: Fewer results are read faster than remembered.
 MANY = 1000
 #: Results a process reads before it hands over what it found.
-PART = 250
+PART = 500
 
 
 @contextmanager
@@ -45,8 +46,15 @@ def remembered(paths: Sequence[Location], cache: Path | None = None) -> Iterator
     known = _recall(memory)
     for path, (of, one) in known.items():
         seen.setdefault(path, (of, one))
-    _read_all([path for path in paths if str(path) not in seen])
-    yield
+    # What is read is kept: to look again and again for what could be freed only takes time.
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        _read_all([path for path in paths if str(path) not in seen])
+        yield
+    finally:
+        if was:
+            gc.enable()
     now: _Memory = {}
     for path in map(str, paths):
         of_path = seen.get(path)
