@@ -147,6 +147,7 @@ class RunFolder:
             repeats=repeats,
         )
         write_text(self.failure, failure.model_dump_json(indent=1))
+        remove(self.paused)  # by an attempt that failed before it began
         return failure
 
     def begin(self) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ProblemKind = Literal["broken", "schema", "folder", "duplicate", "conflict", "measurement"]
-RunState = Literal["planned", "running", "stale", "failed", "stopped"]
+RunState = Literal["planned", "running", "stale", "paused", "failed", "stopped"]
 
 #: Seconds without a heartbeat after which a run counts as stopped.
 PATIENCE = 60.0
@@ -253,15 +253,18 @@ def _state(source: Source, run_id: str) -> tuple[RunState, str]:
         return "running", ""
     if "stopped.json" in names:
         return "stopped", "a search found it not worth finishing"
+    if "paused.json" in names:
+        return "paused", "saved a checkpoint and ended; the same sweep command continues it"
     data = source.read(run_id, "failure.json") if "failure.json" in names else None
     if data is not None:
         try:
             failure = Failure.model_validate_json(data)
         except ValidationError:
             return "failed", "failure.json is broken"
-        # The recorded message may begin with the error's name itself.
-        return "failed", failure.message.removeprefix(f"{failure.error}: ") or failure.error
-    if leases or "metrics.jsonl" in names:
+        if not failure.went_on:
+            # The recorded message may begin with the error's name itself.
+            return "failed", failure.message.removeprefix(f"{failure.error}: ") or failure.error
+    if data is not None or leases or "metrics.jsonl" in names:
         return "stale", "stopped without a word; the same sweep command continues it"
     return "planned", ""
 

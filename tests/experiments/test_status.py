@@ -298,6 +298,14 @@ def test_a_paused_run_is_not_a_stale_one_and_goes_on(folder: RunFolder) -> None:
     assert run_status(folder).state is State.STALE
 
 
+def test_a_paused_run_whose_next_attempt_never_began_has_failed(folder: RunFolder) -> None:
+    write_metrics(folder, attempt(0, 12, begin=1000.0))
+    folder.rest("paused after step 12")
+    folder.fail("WorkerDied", "rank 0 is gone", "")
+    failed = run_status(folder)
+    assert (failed.state, failed.error) == (State.FAILED, "rank 0 is gone")
+
+
 def test_the_error_of_an_earlier_attempt_is_not_how_a_killed_run_stands(folder: RunFolder) -> None:
     write_metrics(folder, attempt(0, 12, begin=1000.0))
     folder.fail("Boom", "Boom", "trace")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import protocols
+from experiments.ledger import RunFolder
 from results.collect import collect
 from results.longtable import NUMBER_COLUMNS, RUN_COLUMNS
 from results.report import report
@@ -127,6 +128,35 @@ def test_states_of_unfinished_runs(tmp_path: Path) -> None:
             (folder / "lease-000009.json").write_text(json.dumps({"heartbeat": 1.0}))
         states[folder.name] = state
     assert {one.run_id: one.state for one in collect(tmp_path).unfinished} == states
+
+
+@pytest.mark.parametrize(
+    ("acts", "state"),
+    [
+        (["fail"], "failed"),
+        (["fail", "begin"], "stale"),
+        (["fail", "begin", "rest"], "paused"),
+        (["rest", "fail"], "failed"),
+        (["rest", "begin"], "stale"),
+        (["rest", "begin", "stop"], "stopped"),
+    ],
+)
+def test_a_report_and_the_ledger_see_the_same_state(
+    tmp_path: Path, acts: list[str], state: str
+) -> None:
+    path = builder.write_spec(tmp_path, builder.key(PROTOCOL, seed=0))
+    (path / "metrics.jsonl").write_text("")
+    folder = RunFolder(path)
+    does = {
+        "fail": lambda: folder.fail("Boom", "Boom: it broke", "trace"),
+        "begin": folder.begin,
+        "rest": lambda: folder.rest("paused after step 12"),
+        "stop": lambda: folder.stop("behind", {}),
+    }
+    for act in acts:
+        does[act]()
+    (seen,) = collect(tmp_path).unfinished
+    assert seen.state == folder.state() == state
 
 
 def test_other_protocols_are_not_this_reports(tmp_path: Path) -> None:
