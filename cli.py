@@ -362,7 +362,8 @@ def ui(
     from experiments import commands
 
     if sync:
-        print(f"{commands.sync(_out(out, demo))} runs are in MLflow")
+        copied, others = commands.sync(_out(out, demo))
+        print(f"{copied} runs are in MLflow" + (f"; {others} have not begun" if others else ""))
         return
     raise typer.Exit(commands.serve_ui(_out(out, demo), host=host, port=port))
 

@@ -152,8 +152,8 @@ def _all_specs(ledger: Ledger) -> tuple[list[RunSpec], dict[str, str]]:
     return specs, damaged
 
 
-def sync(out: Location) -> int:
-    """Copy every run folder under `out` into MLflow; returns how many there are.
+def sync(out: Location) -> tuple[int, int]:
+    """Copy every run that has begun under `out` into MLflow: how many these are, and the others.
 
     UserError if there are none, or the tracker cannot be written.
     """
@@ -182,7 +182,7 @@ def sync(out: Location) -> int:
             f"runs whose files cannot be understood are not in MLflow, all others are; repair "
             f"them, or run them again with --rerun:\n{listed}"
         )
-    return len(specs)
+    return mirror.copied, len(specs) - mirror.copied
 
 
 #: Trackers that kept a sweep's end waiting, and are not waited for again.

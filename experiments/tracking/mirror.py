@@ -179,6 +179,11 @@ class Mirror:
             except (LookupError, TypeError, AttributeError, OutputUnusable) as error:
                 damaged[spec.run_id] = f"{type(error).__name__}: {error}"
 
+    @property
+    def copied(self) -> int:
+        """How many runs are known to have a copy. One that has not begun has none."""
+        return len(self._runs)
+
     def report(self, spec: RunSpec, folder: Path) -> None:
         """Keep the report files of `folder` with the parent run of `spec`'s sweep."""
         self.client.log_artifacts(self.copies.parent(spec), str(folder), "report")

@@ -241,10 +241,10 @@ def test_killed_runs_do_not_stay_running_and_continued_ones_run_again(
     with held(folder.path):
         Mirror(ledger, uri).sync([spec])
         assert status() == "RUNNING"
-    assert commands.sync(out) == 1
+    assert commands.sync(out) == (1, 0)
     assert status() == "KILLED"
     folder.result.write_bytes(result)
-    assert commands.sync(out) == 1
+    assert commands.sync(out) == (1, 0)
     assert status() == "FINISHED"
 
 
@@ -307,10 +307,11 @@ def test_a_damaged_run_keeps_no_other_from_mlflow(
 
 def test_a_wiped_tracker_is_filled_again(again: tuple[Path, RunSpec]) -> None:
     out, spec = again
+    Ledger(out).enter(small_specs(train__lr=1e-4))
     command = [str(Path(sys.executable).with_name("tcclip")), "ui", "--sync", "--out", str(out)]
     for wiped in (True, False):
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        assert done.stdout == "1 runs are in MLflow\n"
+        assert done.stdout == "1 runs are in MLflow; 1 have not begun\n"
         if wiped:
             (out / "mlflow.db").unlink()
     has_all(Mirror(Ledger(out), default_uri(out)), spec)
