@@ -162,10 +162,18 @@ def _unfinished(
         # One that fails before its training begins leaves no start record.
         attempts=max(attempts.count if attempts else 0, failed) or None,
         since=_since(state, attempts, holder, failure),
-        error=failure.message if failure else None,
+        error=_error(folder, state, failure),
         reduced=_reduced(attempts),
         log=str(folder.log),
     )
+
+
+def _error(folder: RunFolder, state: State, failure: Failure | None) -> str | None:
+    if failure is not None:
+        return failure.message
+    if state is State.STALE and stamp(folder.result) is not None:
+        return f"{folder.result} is damaged or cut short; the same sweep command makes it anew"
+    return None
 
 
 def _reduced(attempts: Attempts | None) -> str | None:

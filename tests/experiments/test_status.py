@@ -317,6 +317,16 @@ def test_the_error_of_an_earlier_attempt_is_not_how_a_killed_run_stands(folder: 
     assert (run_status(folder).state, run_status(folder).error) == (State.FAILED, "again")
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_damaged_result_is_told(folder: RunFolder, text: str) -> None:
+    write_metrics(folder, attempt(0, 12, begin=1000.0))
+    assert run_status(folder).error is None
+    Path(folder.result).write_text(text)
+    damaged = run_status(folder)
+    assert damaged.state is State.STALE
+    assert "result.json is damaged or cut short; the same sweep" in str(damaged.error)
+
+
 def test_a_smaller_batch_is_shown_and_is_no_failed_attempt(folder: RunFolder) -> None:
     memory = {"kind": "memory", "setting": "micro_batch", "before": 16, "after": 8,
               "cause": "out of memory", "step": 10, "time": 5000.5}  # fmt: skip
