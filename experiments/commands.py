@@ -158,30 +158,34 @@ def sync(out: Location) -> tuple[int, int]:
     UserError if there are none, or the tracker cannot be written.
     """
     from experiments.answering import hidden
-    from experiments.tracking import Damaged, Mirror, default_uri
+    from experiments.tracking import Incomplete, Mirror, StillCopying, default_uri
 
     check_runs(out)
     ledger, uri = Ledger(out), default_uri(out)
     specs, damaged = _all_specs(ledger)
+    faults = [
+        f"spec.json of {run_id} cannot be understood: {why}" for run_id, why in damaged.items()
+    ]
     try:
         mirror = Mirror(ledger, uri)
-        try:
-            mirror.sync(specs, wait=2 * PATIENCE)
-        except Damaged as error:
-            damaged["files"] = str(error)
-        mirror.settle()
+        actions: tuple[Callable[[], None], ...] = (
+            lambda: mirror.sync(specs, wait=2 * PATIENCE),
+            mirror.settle,
+        )
+        for action in actions:
+            try:
+                action()
+            except (Incomplete, StillCopying) as error:
+                faults.append(str(error))
     except Exception as error:
         # A tracker may be down in any way; the same command again copies what is left.
         raise UserError(
             f"MLflow at {hidden(uri)} cannot be written ({type(error).__name__}: "
             f"{hidden(str(error))}); see `tcclip doctor`, and try again"
         ) from error
-    if damaged:
-        listed = "\n".join(f"  {run_id}: {why}" for run_id, why in damaged.items())
-        raise UserError(
-            f"runs whose files cannot be understood are not in MLflow, all others are; repair "
-            f"them, or run them again with --rerun:\n{listed}"
-        )
+    if faults:
+        listed = "\n".join(dict.fromkeys(faults))
+        raise UserError(f"some runs are not in MLflow, or not whole; all others are\n{listed}")
     return mirror.copied, len(specs) - mirror.copied
 
 

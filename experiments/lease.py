@@ -181,10 +181,16 @@ class Lease:
         self._begin(folder, owner or uuid.uuid4().hex, number, beat=0, adopted=False)
         if not create_text(self._file, self._text()):
             raise LeaseHeld(f"{folder.name}: another process took it a moment ago")
-        self._stand_back(before)
-        for old in lease_files(folder):
-            if _number(old) < self.number:
-                remove(old)
+        try:
+            self._stand_back(before)
+            for old in lease_files(folder):
+                if _number(old) < self.number:
+                    remove(old)
+        except OutputUnusable:
+            # Nobody would renew or release it, and with this process it would live on.
+            with suppress(OutputUnusable):
+                remove(self._file)
+            raise
         self._thread.start()
 
     @classmethod

@@ -4,6 +4,7 @@
 looks after a tracker that is a file, `following` keeps the view up to date while a sweep runs.
 """
 
-from experiments.tracking.mirror import Damaged, Mirror, default_uri, home
+from experiments.tracking.mirror import Mirror, StillCopying, default_uri, home
+from experiments.tracking.trouble import Incomplete
 
-__all__ = ["Damaged", "Mirror", "default_uri", "home"]
+__all__ = ["Incomplete", "Mirror", "StillCopying", "default_uri", "home"]

@@ -7,16 +7,19 @@ does not go on in the old one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import protocols
-from experiments.files import Location, read_from
+from experiments.files import Location, read_bytes, read_from
 from experiments.ledger import RunFolder
 from experiments.overrides import flat
 from experiments.spec import RunSpec
+from experiments.tracking.trouble import reading
 from experiments.tracking.turns import Turn
 
 #: Tags. SYNCED holds the digest of the result that was copied, OUTPUT the output folder.
@@ -24,7 +27,7 @@ RUN_ID, SYNCED, PARENT = "tcclip.run_id", "tcclip.synced", "tcclip.sweep"
 SUPERSEDED, ERROR = "tcclip.superseded", "tcclip.error"
 OUTPUT, BEGUN = "tcclip.output", "tcclip.begun"
 #: MLflow's own limits.
-BATCH_PARAMS, PARAM_LENGTH, TAG_LENGTH, PAGE = 100, 6000, 5000, 1000
+PARAM_LENGTH, TAG_LENGTH, PAGE = 6000, 5000, 1000
 #: One experiment a protocol, demo apart.
 EXPERIMENTS = tuple(f"{name}{demo}" for name in protocols.PROTOCOLS for demo in ("", " (demo)"))
 #: The first record of a metrics file is shorter.
@@ -32,12 +35,38 @@ _FIRST_RECORD = 4096
 
 
 def begun(folder: RunFolder) -> str:
-    """When the run's first record was written, in epoch seconds; "" while there is none."""
+    """When the run's first record was written, in epoch seconds; "" while there is none.
+
+    ValueError, LookupError or TypeError if the record cannot be understood.
+    """
     try:
         line, end, _ = read_from(folder.metrics, 0, _FIRST_RECORD).partition(b"\n")
-        return str(json.loads(line)["time"]) if end else ""
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
         return ""
+    if not end:
+        return ""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return ""  # torn: the records after it count
+    time = record["time"]
+    float(time)
+    return str(time)
+
+
+@dataclass(frozen=True)
+class History:
+    """What tells a run from the same one run again: when it began ("" while it has not), and the
+    sha256 of its result ("" without one)."""
+
+    begun: str
+    digest: str
+
+    @classmethod
+    def of(cls, folder: RunFolder) -> History:
+        """As the files say now."""
+        data = read_bytes(folder.result)
+        return cls(begun(folder), "" if data is None else hashlib.sha256(data).hexdigest())
 
 
 @dataclass
@@ -62,40 +91,48 @@ class Copies:
         """What was known of the tracker does not hold any more."""
         self._parents.clear()
 
-    def of(self, spec: RunSpec, first: str, digest: str) -> tuple[Any, bool]:
-        """The MLflow run of a history that began at `first`, and whether it was made just now.
+    def of(self, spec: RunSpec, folder: RunFolder) -> tuple[Any, str, bool]:
+        """The MLflow run of the history in `folder`: with when that began, and if it is new.
 
-        NotOurTurn if it has to be made, and another process is making copies. `digest`: of
-        the run's result, "" without one. The copy of an earlier history, or of another result, is
-        kept and marked as superseded.
+        NotOurTurn if there is something to make or to mark, and another process is at it. The copy
+        of an earlier history, or of another result, is kept and marked as superseded.
         """
         experiment = self.experiment(spec)
         query = f"tags.`{RUN_ID}` = '{spec.run_id}'"
 
-        def ours() -> list[Any]:
+        def look() -> tuple[list[Any], list[Any], History]:
             found = self.client.search_runs([experiment], query, max_results=PAGE)
-            return [run for run in found if self._same(run, first, digest)]
+            # The folder after the tracker: what a copy says was so in the folder before.
+            with reading():
+                now = History.of(folder)
+            active = [run for run in found if SUPERSEDED not in run.data.tags]
+            ours = [run for run in active if self._same(run, now, folder)]
+            earlier = [run for run in active if run not in ours and self.is_ours(run)]
+            return ours, earlier, now
 
-        found = ours()
-        if len(found) != 1:
+        ours, earlier, now = look()
+        if len(ours) != 1 or earlier:
             self.turn.take()
-            found = ours()  # another process may have made it a moment ago
-        made = not found
+            ours, earlier, now = look()  # another process may have been at it a moment ago
+        for run in earlier:
+            # Run again since: the numbers that were shown stay, marked, and a new run begins.
+            self.client.set_tag(run.info.run_id, SUPERSEDED, "true")
+        made = not ours
         if made:
-            tags = {**_tags(spec), OUTPUT: self._output, BEGUN: first}
+            tags = {**_tags(spec), OUTPUT: self._output, BEGUN: now.begun}
             if self.commit is not None:
                 tags["git_commit"] = self.commit
             tags["mlflow.parentRunId"] = self.parent(spec)
-            start = int(float(first) * 1000) if first else None
+            start = int(float(now.begun) * 1000) if now.begun else None
             new = self.client.create_run(
                 experiment, start_time=start, run_name=spec.run_id, tags=tags
             )
-            found = ours() or [new]
-        run = self._only(found)
-        for tag, value in ((OUTPUT, self._output), (BEGUN, first)):
+            ours = look()[0] or [new]
+        run = self._only(ours)
+        for tag, value in ((OUTPUT, self._output), (BEGUN, now.begun)):
             if run.data.tags.get(tag) != value:  # begun since, or the folder was moved
                 self.client.set_tag(run.info.run_id, tag, value)
-        return run, made
+        return run, now.begun, made
 
     def is_ours(self, run: Any) -> bool:
         """Whether a copy was made from this output folder."""
@@ -160,22 +197,19 @@ class Copies:
 
     @property
     def _output(self) -> str:
-        return str(self.out)[:TAG_LENGTH]
+        # One name for a folder, however it was given.
+        out = self.out.resolve() if isinstance(self.out, Path) else self.out
+        return str(out)[:TAG_LENGTH]
 
-    def _same(self, run: Any, first: str, digest: str) -> bool:
-        """Whether `run` is a copy of this very history; if of an earlier one, it is marked."""
+    def _same(self, run: Any, now: History, folder: RunFolder) -> bool:
+        """Whether `run` is a copy of this very history."""
         tags = run.data.tags
-        if SUPERSEDED in tags:
-            return False
-        known = tags.get(BEGUN, "")
-        same_result = tags.get(SYNCED, digest) == digest
-        if not self.is_ours(run):  # but if the folder was moved, it is
-            return bool(first) and known == first and same_result
-        if same_result and known in ("", first):
-            return True
-        # Run again since: the numbers that were shown stay, marked, and a new run begins.
-        self.client.set_tag(run.info.run_id, SUPERSEDED, "true")
-        return False
+        known, same_result = tags.get(BEGUN, ""), tags.get(SYNCED, now.digest) == now.digest
+        if self.is_ours(run):
+            return same_result and known in ("", now.begun)
+        # Of a folder that was moved here; one that is still there as well keeps its own.
+        there = Path(tags[OUTPUT], "runs", folder.run_id)
+        return bool(now.begun) and known == now.begun and same_result and not there.exists()
 
     def _only(self, found: list[Any]) -> Any:
         """The first of copies that this folder's turn made; the others go, since they were made by

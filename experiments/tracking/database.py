@@ -12,12 +12,15 @@ from experiments.leftovers import clear_abandoned
 
 def sqlite_uri(path: Path) -> str:
     """The tracking URI of a SQLite file: absolute, since UI and workers run elsewhere."""
-    return "sqlite:///" + urllib.parse.quote(str(path.absolute()))
+    return "sqlite:///" + urllib.parse.quote(str(path.absolute()), safe="/ ")
 
 
 def sqlite_file(uri: str) -> Path | None:
     """The file of a `sqlite:///` URI; None for any other, and for one in memory."""
-    parts = urllib.parse.urlsplit(uri)
+    try:
+        parts = urllib.parse.urlsplit(uri)
+    except ValueError:  # no address at all: who asks the tracker is told
+        return None
     name = urllib.parse.unquote(parts.path.removeprefix("/"))
     if not parts.scheme.startswith("sqlite") or parts.netloc or name in ("", ":memory:"):
         return None

@@ -13,7 +13,8 @@ from experiments.answering import hidden
 from experiments.ledger import Ledger
 from experiments.provenance import git_state
 from experiments.spec import RunSpec
-from experiments.tracking.mirror import Damaged, Mirror
+from experiments.tracking.mirror import Mirror, StillCopying
+from experiments.tracking.trouble import Incomplete
 
 SYNC_SECONDS = 5.0
 #: How long the end of a sweep waits for the last copy. The rest is for `tcclip ui --sync`.
@@ -24,8 +25,9 @@ END_SECONDS = 30.0
 class Follower:
     """Mirrors `specs` until closed, and then settles what nobody works on any more.
 
-    A context manager. `warn` is called once if the tracker cannot be written, and at the end if
-    it took too long; then `gave_up`, and nobody should wait for it again.
+    A context manager. `warn` is called once if the tracker cannot be written, once if some runs
+    cannot be copied, and at the end if it took too long; then `gave_up`, and nobody should wait
+    for it again.
     """
 
     ledger: Ledger
@@ -36,7 +38,8 @@ class Follower:
     _stop: threading.Event = field(default_factory=threading.Event)
     _done: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
-    _warned: bool = False
+    #: What was said already: each kind once.
+    _said: set[str] = field(default_factory=set)
 
     def __enter__(self) -> Follower:
         self._thread = threading.Thread(target=self._run, daemon=True, name="mlflow")
@@ -56,8 +59,9 @@ class Follower:
         else:
             self.gave_up = True
             self._say(
+                "late",
                 f"MLflow at {hidden(self.uri)} is not done after {time.monotonic() - begin:.0f} s; "
-                "`tcclip ui --sync` copies the rest"
+                "`tcclip ui --sync` copies the rest",
             )
 
     def _run(self) -> None:
@@ -75,26 +79,35 @@ class Follower:
                 warnings.simplefilter("ignore")  # mlflow's own deprecations are not the user's
                 try:
                     mirror = mirror or Mirror(self.ledger, self.uri, git_state()[0])
-                    try:
-                        mirror.sync(self.specs, wait=END_SECONDS if last else 0.0)
-                    except Damaged as error:  # not the tracker's fault, and it has the others
-                        self._say(f"not copied to MLflow: {error}")
-                    if last:
-                        mirror.settle()
+                    self._copy(mirror, last)
                 except Exception as error:  # noqa: BLE001
                     # Whatever the tracker does, the runs and their files go on; said once. What
                     # was known of it may be wrong now: it may come back empty.
                     mirror = None
                     self._complain(error)
 
+    def _copy(self, mirror: Mirror, last: bool) -> None:
+        try:
+            mirror.sync(self.specs, wait=END_SECONDS / 2 if last else 0.0)
+        except (Incomplete, StillCopying) as error:  # the tracker is there, and has the others
+            self._say(
+                "runs", f"not all is in MLflow yet: {error}\n`tcclip ui --sync` copies the rest"
+            )
+        if last:
+            try:
+                mirror.settle()
+            except Incomplete as error:
+                self._say("states", f"MLflow may show runs as running that are not: {error}")
+
     def _complain(self, error: Exception) -> None:
         self.gave_up = self._stop.is_set()
         self._say(
+            "down",
             f"MLflow at {hidden(self.uri)} cannot be written ({type(error).__name__}: "
-            f"{hidden(str(error))}); runs go on, and `tcclip ui --sync` will copy them later"
+            f"{hidden(str(error))}); runs go on, and `tcclip ui --sync` will copy them later",
         )
 
-    def _say(self, text: str) -> None:
-        if not self._warned:
-            self._warned = True
+    def _say(self, kind: str, text: str) -> None:
+        if kind not in self._said:
+            self._said.add(kind)
             self.warn(text)

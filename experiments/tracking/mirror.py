@@ -13,20 +13,19 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from experiments.answering import check_answers, hidden
-from experiments.errors import OutputUnusable
 from experiments.files import (
     Location,
     Stamp,
     exists,
     local_copy,
     names,
-    read_bytes,
     read_from,
     stamp,
 )
@@ -39,10 +38,12 @@ from experiments.tracking.copies import (
     SYNCED,
     TAG_LENGTH,
     Copies,
+    History,
     begun,
     parameters,
 )
 from experiments.tracking.database import SqliteFile, sqlite_file, sqlite_uri
+from experiments.tracking.trouble import Trouble, reading
 from experiments.tracking.turns import NotOurTurn
 from results.records import Failure, Result
 
@@ -89,8 +90,8 @@ def artifact_folder(out: Location) -> str:
     return (home(out) / "mlflow-artifacts").as_uri()
 
 
-class Damaged(RuntimeError):
-    """Files of these runs cannot be understood, so MLflow lacks them; all others were copied."""
+class StillCopying(TimeoutError):
+    """Another process has been making copies for as long as this one would wait."""
 
 
 @dataclass
@@ -102,6 +103,8 @@ class _Mirrored:
     first: str
     sent: dict[str, int]
     offset: int = 0
+    #: The line that ends at `offset`.
+    last: bytes = b""
     seen: Stamp | None = None
     complete: bool = False
     #: What was told of the run's state: MLflow's name for it, and the failure.
@@ -137,47 +140,49 @@ class Mirror:
         """Bring the copies of `specs` up to date with their folders.
 
         Copies that are missing while another process makes some are left for the next time, or
-        made after up to `wait` seconds; TimeoutError if that is not enough. ConnectionError or
-        MLflow's own errors if the tracker cannot be written. Damaged, once the others are copied,
-        if files of some runs cannot be understood.
+        made after up to `wait` seconds; StillCopying if that is not enough. ConnectionError or
+        MLflow's own errors if the tracker does not answer. Incomplete, once the others are copied,
+        if something is wrong with some of them.
         """
         if self._file is not None and self._file.ensure():  # removed by somebody, and made again
             self._runs.clear()
             self.copies.forget()
+        trouble = self._trouble()
         end = time.monotonic() + wait
-        left = self._sync(specs)
-        while left and wait:
-            if time.monotonic() > end:
-                raise TimeoutError(f"another process makes copies for more than {wait:g} s")
+        left = self._sync(specs, trouble)
+        while left and wait and time.monotonic() < end:
             time.sleep(TURN_SECONDS)
-            left = self._sync(left)
+            left = self._sync(left, trouble)
+        trouble.check()
+        if left and wait:
+            raise StillCopying(
+                f"another process makes copies, and has for {wait:g} s: {len(left)} runs are left "
+                "to it"
+            )
 
-    def _sync(self, specs: Sequence[RunSpec]) -> list[RunSpec]:
+    def _trouble(self) -> Trouble:
+        return Trouble(lambda: self.client.search_experiments(max_results=1))
+
+    def _sync(self, specs: Sequence[RunSpec], trouble: Trouble) -> list[RunSpec]:
         """One pass over `specs`; the ones whose copies are another process's to make."""
-        damaged: dict[str, str] = {}
         left: list[RunSpec] = []
         try:
-            self._pass(specs, damaged, left)
+            for spec in specs:
+                copy = self._runs.get(spec.run_id)
+                if copy is not None and copy.complete:
+                    continue
+                folder = self.ledger.folder(spec.run_id)
+                begun = {path.name for path in (folder.metrics, folder.result, folder.failure)}
+                try:
+                    with trouble.of(spec.run_id):
+                        if begun & set(names(folder.path)):
+                            self._sync_run(spec, folder)
+                except NotOurTurn:
+                    left.append(spec)
+                self.copies.turn.offer()
         finally:
             self.copies.turn.end()
-        if damaged:
-            raise Damaged("; ".join(f"{run_id}: {why}" for run_id, why in damaged.items()))
         return left
-
-    def _pass(self, specs: Sequence[RunSpec], damaged: dict[str, str], left: list[RunSpec]) -> None:
-        for spec in specs:
-            copy = self._runs.get(spec.run_id)
-            if copy is not None and copy.complete:
-                continue
-            folder = self.ledger.folder(spec.run_id)
-            begun = {path.name for path in (folder.metrics, folder.result, folder.failure)}
-            try:
-                if begun & set(names(folder.path)):
-                    self._sync_run(spec, folder)
-            except NotOurTurn:
-                left.append(spec)
-            except (LookupError, TypeError, AttributeError, OutputUnusable) as error:
-                damaged[spec.run_id] = f"{type(error).__name__}: {error}"
 
     @property
     def copied(self) -> int:
@@ -194,16 +199,30 @@ class Mirror:
         Of all sweeps into this ledger, the one at work or not: a killed one cannot say it itself.
         """
         query = f"attributes.status = 'RUNNING' and tags.`{RUN_ID}` != ''"
+        trouble = self._trouble()
         for run in list(self.copies.search(query)):  # all pages, before any of them changes
             run_id = run.data.tags[RUN_ID]
-            state = self.ledger.folder(run_id).state()
-            if not self.copies.is_ours(run) or state is State.RUNNING:
-                continue
-            if state is State.FINISHED and SUPERSEDED not in run.data.tags:
-                self.sync([self.ledger.spec(run_id)])  # by a sweep that could not copy it
-                continue
+            if self.copies.is_ours(run):
+                with suppress(NotOurTurn), trouble.of(run_id):
+                    self._settle(run, self.ledger.folder(run_id))
+        self.copies.turn.end()
+        trouble.check()
+
+    def _settle(self, run: Any, folder: RunFolder) -> None:
+        with reading():
+            state = folder.state()
+            result = folder.read_result() if state is State.FINISHED else None
+        if state is State.RUNNING:
+            return
+        if result is None or SUPERSEDED in run.data.tags:
             status = "FAILED" if state is State.FAILED else "KILLED"
             self.client.set_terminated(run.info.run_id, status)
+        elif SYNCED in run.data.tags:  # told to be running by who had looked a moment before
+            self._finished(run.info.run_id, result)
+        else:  # by a sweep that could not copy it
+            with reading():
+                spec = self.ledger.spec(folder.run_id)
+            self._sync_run(spec, folder)
 
     def links(self, specs: Sequence[RunSpec]) -> dict[str, str]:
         """run_id -> address of its page, in a server's UI or in the one of `tcclip ui`."""
@@ -221,26 +240,33 @@ class Mirror:
             copy, records = self._look(spec, folder)
             if copy.complete:  # by another process
                 return
-            # Asked first: a run that ends while its records are sent has more, for next time.
-            state = folder.state()
-            result = folder.read_result() if state is State.FINISHED else None
-            self._send(copy, records)
+            with reading():
+                # Asked first: a run that ends while its records are sent has more, for next time.
+                state = folder.state()
+                result = folder.read_result() if state is State.FINISHED else None
+                metrics = [metric for record in records for metric in _metrics(record)]
+                sent = {record["kind"]: int(record["step"]) for record in records}
+            self._log(copy.mlflow_id, metrics)
+            copy.sent.update(sent)
+            if result is not None:
+                self._finish(copy, folder, result)
+            else:
+                self._tell(copy, folder, state)
         except Exception:
             # Nobody knows how much of it arrived: next time the tracker is asked.
             self._runs.pop(spec.run_id, None)
             raise
-        if result is not None:
-            self._finish(copy, folder, result)
-        else:
-            self._tell(copy, folder, state)
 
     def _look(self, spec: RunSpec, folder: RunFolder) -> tuple[_Mirrored, list[dict[str, Any]]]:
         """What is known of the run's copy, and the records it lacks."""
         copy = self._runs.get(spec.run_id)
-        records = [] if copy is None else list(_records(folder, copy))
-        if copy is None or _begun_again(folder, copy, records):
+        with reading():
+            records = [] if copy is None else list(_records(folder, copy))
+            again = copy is not None and _begun_again(folder, copy, records)
+        if copy is None or again:
             copy = self._runs[spec.run_id] = self._open(spec, folder)
-            records = [] if copy.complete else list(_records(folder, copy))
+            with reading():
+                records = [] if copy.complete else list(_records(folder, copy))
         return copy, records
 
     def _tell(self, copy: _Mirrored, folder: RunFolder, state: State) -> None:
@@ -252,7 +278,6 @@ class Mirror:
         if failure is not None:
             self.client.set_tag(copy.mlflow_id, ERROR, failure.message[:TAG_LENGTH])
             copy.error = True
-            self._keep(copy, folder.failure, folder.log)
         else:
             self._clear_error(copy)
         if status == "RUNNING":
@@ -260,12 +285,21 @@ class Mirror:
         else:
             ended = None if failure is None else _milliseconds(failure.time)
             self.client.set_terminated(copy.mlflow_id, status, ended)
+        if failure is not None:  # last: a store may refuse a file
+            self._keep(copy, folder.failure, folder.log)
         copy.told = status, failure
 
     def _clear_error(self, copy: _Mirrored) -> None:
         """The error of an earlier attempt is not that of the one at work."""
         if copy.error:
-            self.client.delete_tag(copy.mlflow_id, ERROR)
+            from mlflow.exceptions import MlflowException
+
+            try:
+                self.client.delete_tag(copy.mlflow_id, ERROR)
+            except MlflowException as error:
+                if ERROR in self.client.get_run(copy.mlflow_id).data.tags:
+                    raise
+                log.debug("its tag was removed by another process: %s", error)
             copy.error = False
 
     def _keep(self, copy: _Mirrored, *files: Location) -> None:
@@ -274,21 +308,21 @@ class Mirror:
                 with local_copy(path) as local:
                     self.client.log_artifact(copy.mlflow_id, str(local))
 
-    def _send(self, copy: _Mirrored, records: list[dict[str, Any]]) -> None:
-        self._log(copy.mlflow_id, [metric for record in records for metric in _metrics(record)])
-        for record in records:
-            copy.sent[record["kind"]] = record["step"]
-
     def _finish(self, copy: _Mirrored, folder: RunFolder, result: Result) -> None:
         self._log(copy.mlflow_id, list(_final_metrics(result)))
         self._clear_error(copy)
-        self._keep(copy, folder.result, folder.log)
         provenance = result.provenance
         self.client.set_tag(copy.mlflow_id, "git_commit", provenance.git_commit or "unknown")
         self._log_lists(copy.mlflow_id, provenance.digests)
-        self.client.set_terminated(copy.mlflow_id, "FINISHED", _milliseconds(provenance.finished))
-        self.client.set_tag(copy.mlflow_id, SYNCED, _digest(folder))
+        self._finished(copy.mlflow_id, result)
+        self._keep(copy, folder.result, folder.log)  # last: a store may refuse a file
+        with reading():
+            digest = History.of(folder).digest
+        self.client.set_tag(copy.mlflow_id, SYNCED, digest)
         copy.complete = True
+
+    def _finished(self, mlflow_id: str, result: Result) -> None:
+        self.client.set_terminated(mlflow_id, "FINISHED", _milliseconds(result.provenance.finished))
 
     def _log_lists(self, mlflow_id: str, digests: dict[str, str]) -> None:
         from mlflow.entities import Dataset, DatasetInput
@@ -302,12 +336,11 @@ class Mirror:
 
     def _open(self, spec: RunSpec, folder: RunFolder) -> _Mirrored:
         """Find the copy of a run, or make it, and what of the run is there already."""
-        first = begun(folder)
-        run, made = self.copies.of(spec, first, _digest(folder))
+        run, first, made = self.copies.of(spec, folder)
         mlflow_id, tags = run.info.run_id, run.data.tags
         if SYNCED in tags:
             return _Mirrored(mlflow_id, first, {}, complete=True)
-        if not run.data.params:  # new, or made by a process that got no further
+        if len(run.data.params) < len(parameters(spec)):  # new, or left in the middle of it
             self._log_parameters(mlflow_id, spec)
         # The last metric of a record is there only if the record came whole. A resumed run
         # writes its steps anew, with other times: sent again, they would stand there twice.
@@ -324,22 +357,16 @@ class Mirror:
     def _log_parameters(self, mlflow_id: str, spec: RunSpec) -> None:
         from mlflow.entities import Param
 
+        # Before the parameters: where they are all there, this is, too.
+        text = json.dumps(spec.model_dump(mode="json"), indent=1)
+        self.client.log_text(mlflow_id, text, "spec.json")
         params = [Param(name, value) for name, value in parameters(spec).items()]
         for start in range(0, len(params), BATCH_PARAMS):
             self.client.log_batch(mlflow_id, params=params[start : start + BATCH_PARAMS])
-        self.client.log_text(
-            mlflow_id, json.dumps(spec.model_dump(mode="json"), indent=1), "spec.json"
-        )
 
     def _log(self, mlflow_id: str, metrics: list[Any]) -> None:
         for start in range(0, len(metrics), BATCH_METRICS):
             self.client.log_batch(mlflow_id, metrics=metrics[start : start + BATCH_METRICS])
-
-
-def _digest(folder: RunFolder) -> str:
-    """sha256 of the run's result, "" while there is none."""
-    data = read_bytes(folder.result)
-    return "" if data is None else hashlib.sha256(data).hexdigest()
 
 
 def _begun_again(folder: RunFolder, copy: _Mirrored, records: list[dict[str, Any]]) -> bool:
@@ -352,18 +379,22 @@ def _begun_again(folder: RunFolder, copy: _Mirrored, records: list[dict[str, Any
 def _records(folder: RunFolder, copy: _Mirrored) -> Iterator[dict[str, Any]]:
     """Whole metrics records not sent yet, and all starts of attempts.
 
-    A file that shrank was cut back by a resumed run.
+    A file that shrank, or has another line where the last one ended, was cut back by a resumed
+    run, or is another file: it is read from its beginning.
     """
     now = stamp(folder.metrics)
     if now is None or now == copy.seen:
         return
-    if now.size < copy.offset:
-        copy.offset = 0
-    data = read_from(folder.metrics, copy.offset) if now.size > copy.offset else b""
+    start = copy.offset - len(copy.last)
+    data = read_from(folder.metrics, start) if now.size > start else b""
+    if data.startswith(copy.last) and now.size >= copy.offset:
+        data = data[len(copy.last) :]
+    else:
+        copy.offset, data = 0, read_from(folder.metrics, 0)
     for line in data.splitlines(keepends=True):
         if not line.endswith(b"\n"):
             break  # being written just now; next time
-        copy.offset += len(line)
+        copy.offset, copy.last = copy.offset + len(line), line
         try:
             record = json.loads(line)
         except ValueError:

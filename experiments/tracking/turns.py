@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from experiments.errors import LeaseHeld, OutputUnusable
 from experiments.files import Location
 from experiments.lease import Lease, Watch
+
+#: After so many seconds the turn is offered to who waits for it, and for so many more.
+HOLD, OFFER = 5.0, 0.75
+#: How a place answers that may only be read.
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR)
 
 
 class NotOurTurn(Exception):
@@ -24,17 +31,30 @@ class Turn:
         self._folder = out / "mlflow-turn"
         self._watch = Watch()
         self._lease: Lease | None = None
+        self._since = 0.0
 
     def take(self) -> None:
-        """Take it, if this process has not got it; NotOurTurn while another has."""
+        """Take it, if this process has not got it; NotOurTurn while another has, or nobody knows.
+
+        Who may only read the runs copies them to a tracker of their own, and needs no turn.
+        """
         if self._lease is not None:
             return
         try:
-            # Who may only read the runs copies them to a tracker of their own, and needs no turn.
-            with suppress(OutputUnusable):
-                self._lease = Lease(self._folder, alive=self._watch.alive)
+            self._lease = Lease(self._folder, alive=self._watch.alive)
         except LeaseHeld as error:
             raise NotOurTurn(str(error)) from error
+        except OutputUnusable as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in _READ_ONLY:
+                raise NotOurTurn(str(error)) from error
+        self._since = time.monotonic()
+
+    def offer(self) -> None:
+        """Between two runs: whoever waits for the turn gets it, if it was held for long."""
+        if self._lease is not None and time.monotonic() - self._since > HOLD:
+            self.end()
+            time.sleep(OFFER)
 
     def end(self) -> None:
         """Let others have it."""

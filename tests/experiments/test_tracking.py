@@ -22,7 +22,7 @@ from experiments.errors import UserError
 from experiments.lease import held
 from experiments.ledger import Ledger
 from experiments.spec import RunSpec
-from experiments.tracking import Mirror, default_uri
+from experiments.tracking import Incomplete, Mirror, default_uri
 from experiments.tracking.following import Follower
 from tests.experiments.mirrored import children, has_all, stopped_short
 from tests.experiments.sweeping import small_specs
@@ -181,7 +181,7 @@ def test_a_call_that_failed_leaves_no_hole(
     with monkeypatch.context() as patch:
         patch.setattr(mirror.client, "log_batch", _unreachable)
         for _ in range(2):
-            with pytest.raises(ConnectionError):
+            with pytest.raises(Incomplete, match="ConnectionError: the server is down"):
                 mirror.sync([spec])
     mirror.sync([spec])
     has_all(mirror, spec)
