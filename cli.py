@@ -157,7 +157,7 @@ def sweep(
     )  # fmt: skip
     commands.check(specs, execution, executor, address=None if dry_run else address)
     if dry_run:
-        dryrun.print_plan(dryrun.dry_run(specs, folder, roots), format)
+        dryrun.print_plan(dryrun.dry_run(specs, folder, roots, rerun), format)
         return
     _run(
         grid.protocol, specs, demo=demo, out=folder, roots=roots, execution=execution,
@@ -482,7 +482,8 @@ def _run(
     try:
         with commands.keeping_report(out, specs, console) as (folder, links):
             _print_report(protocol, [_source(out)], demo, format, write=folder, links=links)
-        console.print(f"MLflow: tcclip ui --out {out}  ->  http://127.0.0.1:5000", highlight=False)
+        if (where := commands.where_to_look(out)) is not None:
+            console.print(where, highlight=False, soft_wrap=True, markup=False)
     finally:  # whatever keeps the report from being made
         for line in lines:
             console.print(line, style="red", highlight=False, soft_wrap=True, markup=False)

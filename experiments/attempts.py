@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 Record = dict[str, Any]
@@ -69,22 +70,35 @@ def _records(data: bytes, kind: bytes) -> Iterator[tuple[int, Record]]:
 
 
 def _latest(data: bytes, kind: bytes) -> Record | None:
-    at = data.rfind(b'{"kind": "%s"' % kind)
-    return None if at < 0 else _parse(data, at)
+    mark = b'{"kind": "%s"' % kind
+    at = data.rfind(mark)
+    while at >= 0:
+        record = _parse(data, at)
+        if record is not None:
+            return record
+        at = data.rfind(mark, 0, at)
+    return None
 
 
 def _last_time(data: bytes, otherwise: float) -> float:
     """When the last of some whole lines was written."""
-    record = _parse(data, data.rfind(b"\n", 0, -1) + 1)
-    return otherwise if record is None else float(record["time"])
+    end = len(data)
+    while end > 0:
+        at = data.rfind(b"\n", 0, end - 1) + 1
+        record = _parse(data, at)
+        if record is not None:
+            return float(record["time"])
+        end = at
+    return otherwise
 
 
 def _parse(data: bytes, at: int) -> Record | None:
-    """The record in the line that begins at `at`; None for one that a full disk cut short."""
+    """The record in the line that begins at `at`; None for one that a full disk cut short, or
+    whose time or step is none."""
     try:
         record: Record = json.loads(data[at : data.find(b"\n", at)])
-        float(record["time"]), int(record["step"])
-    except (ValueError, LookupError, TypeError):
+        datetime.fromtimestamp(float(record["time"]), UTC), int(record["step"])
+    except (ValueError, LookupError, TypeError, OverflowError):
         return None
     return record
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -15,20 +18,24 @@ from rich.console import Console
 
 from experiments.display import FORMATS as FORMATS
 from experiments.display import Display
-from experiments.errors import UserError, user_errors
+from experiments.errors import OutputUnusable, UserError, user_errors
 from experiments.executor import EXECUTORS, Executor, make_executor
-from experiments.files import Location, exists, is_local, remove
+from experiments.files import Location, is_local, names, remove
+from experiments.hints import shown, sync_command
+from experiments.job import Job
 from experiments.lease import PATIENCE
 from experiments.ledger import ENDED, Ledger, State
 from experiments.loop import Policy
 from experiments.roots import Roots
 from experiments.spec import RunSpec
 from experiments.statuscommands import check_runs
-from experiments.sweep import Summary, named
+from experiments.sweep import Summary, matching
 from experiments.sweep import sweep as run_sweep
 from tcclip.config import Execution
 
 T = TypeVar("T")
+
+_WEB = ("http://", "https://")
 
 
 def sweep(
@@ -63,16 +70,21 @@ def sweep(
             halving=halving,
         )
 
+    def job(spec: RunSpec) -> Job:
+        given = dict(files or {})
+        return Job(spec=spec, out=out, roots=roots, execution=execution, files=given)
+
     def say(text: str) -> None:
         console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
     make: Callable[[], Executor] = start
     with ExitStack() as stack:
-        again = [] if rerun is None else named(ledger, specs, rerun)
+        again = [] if rerun is None else matching(ledger.states(specs), rerun)
         if again:
-            # Nothing is deleted before it is known that there is something to compute it with.
+            # Nothing is deleted before it is known that it can be computed again.
             started = stack.enter_context(closing(start()))
             make = repeat(started).__next__
+            _check_again(started, [job(spec) for spec in specs if spec.run_id in again])
             ledger.forget(again)
             for run_id in again:
                 console.print(f"{run_id}: forgotten, to be run again", highlight=False)
@@ -92,6 +104,12 @@ def sweep(
             policy=policy,
             say=say,
         )
+
+
+def _check_again(executor: Executor, jobs: Sequence[Job]) -> None:
+    fault = executor.fault(jobs)
+    if fault is not None:
+        raise UserError(f"--rerun: nothing was deleted, since it could not be run again: {fault}")
 
 
 def _to_do(ledger: Ledger, specs: Sequence[RunSpec], halving: bool) -> int:
@@ -142,14 +160,19 @@ def _mirrored(ledger: Ledger, specs: Sequence[RunSpec], console: Console) -> Ite
 
 def _all_specs(ledger: Ledger) -> tuple[list[RunSpec], dict[str, str]]:
     """The runs there are; and, by run id, why the spec of another one cannot be read."""
-    specs, damaged = [], {}
+    specs, faults = [], {}
     for folder in ledger.folders():
         try:
-            if exists(folder.spec):
-                specs.append(ledger.spec(folder.run_id))
+            specs.append(ledger.spec(folder.run_id))
+        except FileNotFoundError:
+            if names(folder.path):  # else somebody deletes it, or is about to write it
+                faults[folder.run_id] = "it is missing"
+        except OutputUnusable as error:
+            faults[folder.run_id] = str(error)
         except (ValueError, LookupError, TypeError) as error:
-            damaged[folder.run_id] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    return specs, damaged
+            first = str(error).splitlines()[0]
+            faults[folder.run_id] = f"it cannot be understood: {type(error).__name__}: {first}"
+    return specs, faults
 
 
 def sync(out: Location) -> tuple[int, int]:
@@ -162,9 +185,10 @@ def sync(out: Location) -> tuple[int, int]:
 
     check_runs(out)
     ledger, uri = Ledger(out), default_uri(out)
-    specs, damaged = _all_specs(ledger)
+    specs, unknown = _all_specs(ledger)
     faults = [
-        f"spec.json of {run_id} cannot be understood: {why}" for run_id, why in damaged.items()
+        f"spec.json of {run_id}: {why}; the sweep that made the run writes it anew"
+        for run_id, why in unknown.items()
     ]
     try:
         mirror = Mirror(ledger, uri)
@@ -181,7 +205,7 @@ def sync(out: Location) -> tuple[int, int]:
         # A tracker may be down in any way; the same command again copies what is left.
         raise UserError(
             f"MLflow at {hidden(uri)} cannot be written ({type(error).__name__}: "
-            f"{hidden(str(error))}); see `tcclip doctor`, and try again"
+            f"{hidden(str(error))}); see `tcclip doctor`, and try again: {sync_command(out)}"
         ) from error
     if faults:
         listed = "\n".join(dict.fromkeys(faults))
@@ -230,26 +254,67 @@ def keeping_report(
             ask(lambda: mirror.report(specs[-1], folder), None)
 
 
+def where_to_look(out: Location) -> str | None:
+    """A line on where MLflow shows the runs of `out`; None if it could not be written."""
+    from experiments.answering import hidden
+    from experiments.tracking import LOCAL_UI, default_uri
+
+    uri = default_uri(out)
+    if uri in _given_up:
+        return None
+    if uri.startswith(_WEB):
+        return f"MLflow: {hidden(uri)}"
+    return f"MLflow: {shown(['ui'], out)}  ->  {LOCAL_UI}"
+
+
 def serve_ui(out: Location, *, host: str, port: int) -> int:
     """Serve MLflow's UI on the runs of `out` until interrupted; its exit status."""
     from experiments.answering import hidden
-    from experiments.tracking import default_uri, home
-    from experiments.tracking.database import sqlite_file
+    from experiments.tracking import database_of, default_uri, home
 
     uri, folder = default_uri(out), home(out)
-    if uri.startswith(("http://", "https://")):
+    if uri.startswith(_WEB):
         raise UserError(
             f"the runs are in the MLflow server at {hidden(uri)}, which has its own UI: open that "
-            "address (and `tcclip ui --sync` copies what it lacks)"
+            f"address (and `{sync_command(out)}` copies what it lacks)"
         )
-    database = sqlite_file(uri)
-    if database is not None and not database.exists():
+    database = database_of(uri)
+    if database is not None and not database.path.exists():
         raise UserError(
-            f"MLflow's view of {out} is not there yet ({database}); run a sweep, or "
-            "`tcclip ui --sync`"
+            f"MLflow's view of {out} is not there yet ({database.path}); run a sweep, or "
+            f"`{sync_command(out)}`"
         )
+    if database is not None:
+        try:
+            database.arrive()
+        except sqlite3.Error as error:
+            raise UserError(
+                f"{database.path} cannot be used ({error}): see `tcclip doctor`, or move it away "
+                f"and rebuild it: {sync_command(out)}"
+            ) from error
+    _check_free(host, port)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     if not is_local(out):
         folder.mkdir(parents=True, exist_ok=True)
     # Not the user's folder: `-m` would put it on the import path.
     return subprocess.call([*command, "--host", host, "--port", str(port)], cwd=folder)
+
+
+def _check_free(host: str, port: int) -> None:
+    """UserError unless a server may listen there: MLflow's would end without a clear word."""
+    try:
+        with socket.create_server((host, port), family=_family(host)):
+            return
+    except OSError as error:
+        raise UserError(
+            f"nothing can listen on port {port} of {host} ({_plain(error)}); choose "
+            "another with --port, or another address with --host"
+        ) from error
+
+
+def _plain(error: OSError) -> str:
+    return str(error) if error.errno is None or error.errno < 0 else os.strerror(error.errno)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Collection, Sequence
@@ -16,6 +17,8 @@ from experiments.errors import OutputUnusable
 from experiments.ledger import Ledger, State
 from experiments.status import RunStatus, only, statuses
 from experiments.statustable import COLUMNS, duration, note, status_lines, status_text
+
+log = logging.getLogger(__name__)
 
 FORMATS = ("terminal", "md", "json")
 REFRESH_SECONDS = 2.0
@@ -47,8 +50,9 @@ class Display:
         self._said: dict[str, tuple[State, int]] = {}
         self._trouble = ""
         self._pause = REFRESH_SECONDS
-        target = self._live if console.is_terminal else self._plain
-        self._thread = threading.Thread(target=target, daemon=True, name="display")
+        self._ended = threading.Event()
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._draw, daemon=True, name="display")
 
     def __enter__(self) -> Display:
         self._thread.start()
@@ -57,6 +61,23 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+
+    def wait(self) -> None:
+        """Until what keeps it from going on, which is raised."""
+        # Not a join: one that is interrupted takes the thread for stopped (Python 3.11).
+        self._ended.wait()
+        if self._error is not None:
+            raise self._error
+
+    def _draw(self) -> None:
+        try:
+            self._live() if self.console.is_terminal else self._plain()
+        except Exception as error:
+            # The runs go on without; who only looks at them is told, in `wait`.
+            self._error = error
+            log.warning("the runs are not shown any more", exc_info=error)
+        finally:
+            self._ended.set()
 
     def _live(self) -> None:
         with Live(console=self.console, auto_refresh=False) as live:

@@ -13,6 +13,7 @@ from experiments.preload import remembered
 from experiments.roots import Roots
 from experiments.spec import RunSpec
 from experiments.statustable import count_states
+from experiments.sweep import matching
 from results.records import RunKey
 
 
@@ -25,14 +26,27 @@ class PlannedRun:
     after: str | None
     cost: Cost
     overrides: tuple[str, ...] = ()
+    #: Whether it would be deleted, and run again from the beginning.
+    again: bool = False
+
+    @property
+    def left(self) -> bool:
+        """Whether it would be computed."""
+        return self.again or self.state is not State.FINISHED
 
 
-def dry_run(specs: Sequence[RunSpec], out: Location, roots: Roots) -> list[PlannedRun]:
-    """The rows of a grid. Runs that differ in their seed alone cost the same."""
+def dry_run(
+    specs: Sequence[RunSpec], out: Location, roots: Roots, rerun: str | None = None
+) -> list[PlannedRun]:
+    """The rows of a grid. Runs that differ in their seed alone cost the same.
+
+    `rerun`: as `--rerun` has it; UserError if it matches nothing.
+    """
     ledger = Ledger(out)
     folders = ledger.folders()
     with remembered([folder.result for folder in folders], roots.cache):
         states, measured = ledger.states(specs), measured_hours(ledger.finished(folders))
+    again = set() if rerun is None else set(matching(states, rerun))
     costs: dict[RunKey, Cost] = {}
     rows = []
     for spec in specs:
@@ -40,8 +54,11 @@ def dry_run(specs: Sequence[RunSpec], out: Location, roots: Roots) -> list[Plann
         if of not in costs:
             costs[of] = cost(spec, measured, _lines(spec, roots))
         rows.append(
-            PlannedRun(spec.run_id, states[spec.run_id], spec.parent, costs[of], spec.key.overrides)
-        )
+            PlannedRun(
+                spec.run_id, states[spec.run_id], spec.parent, costs[of], spec.key.overrides,
+                spec.run_id in again and states[spec.run_id] is not State.PLANNED,
+            )
+        )  # fmt: skip
     return rows
 
 
@@ -68,12 +85,15 @@ def print_plan(rows: Sequence[PlannedRun], format: str) -> None:
         for cell, row in zip(cells, rows, strict=True):
             cell.append(" ".join(row.overrides))
     print_rows(count_states([row.state for row in rows]), head, cells, format, left=3)
-    left = [row for row in rows if row.state is not State.FINISHED]
+    left = [row for row in rows if row.left]
     hours = [row.cost.gpu_hours for row in left]
     known = sum(hour for hour in hours if hour is not None)
     unknown = sum(hour is None for hour in hours)
     disk = sum(row.cost.gigabytes for row in left)
     more = f" (and {unknown} runs whose training list is not at hand)" if unknown else ""
+    again = sum(row.again for row in rows)
+    if again:
+        print(f"--rerun: {again} of these runs would be deleted and run again, from the beginning")
     print(f"left: {len(left)} runs, {known:.1f} GPU-hours{more}, {disk:.1f} GB\n{ASSUMPTION}")
 
 
@@ -82,4 +102,5 @@ def _cells(row: PlannedRun) -> list[str]:
     hours = "–" if one.gpu_hours is None else f"{one.gpu_hours:.2f}"
     counts = ["–" if n is None else str(n) for n in (one.videos, one.steps, one.eval_videos)]
     after = "" if row.after is None else row.after.rpartition("-")[2]
-    return [row.run_id, str(row.state), after, *counts, hours, one.basis, f"{one.gigabytes:.1f}"]
+    state = f"{row.state}, again" if row.again else str(row.state)
+    return [row.run_id, state, after, *counts, hours, one.basis, f"{one.gigabytes:.1f}"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
-from experiments.files import Location
+from experiments.files import Location, exists
+from experiments.hints import shown
 from experiments.ledger import Ledger
 from experiments.sweep import Summary
 
@@ -27,15 +27,21 @@ def ending(summary: Summary, out: Location, arguments: Sequence[str]) -> list[st
         times = {0: "", 1: " (1 attempt)"}.get(tried, f" ({tried} attempts)")
         log = Ledger(out).folder(run_id).log
         lines.append(f"failed: {run_id}{times}\n  {cause}\n  log: {log}")
-    what = "to go on" if not summary.failed else "to try again, from the last checkpoints"
-    return [*lines, f"{what}: {command(arguments)}"]
+    return [*lines, f"{_what(summary, out)}: {command(arguments, out)}"]
 
 
-def command(arguments: Sequence[str]) -> str:
+def _what(summary: Summary, out: Location) -> str:
+    if not summary.failed:
+        return "to go on"
+    saved = any(exists(Ledger(out).folder(run_id).last) for run_id in summary.failed)
+    return "to try again" + (", from the last checkpoints" if saved else "")
+
+
+def command(arguments: Sequence[str], out: Location) -> str:
     """The command line to go on with: the same, but what was run again is not deleted again."""
     kept, skip = [], False
     for one in arguments:
         if not skip and one != "--rerun" and not one.startswith("--rerun="):
             kept.append(one)
         skip = one == "--rerun"
-    return shlex.join(["tcclip", *kept])
+    return shown(kept, out)

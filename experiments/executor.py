@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,6 +52,12 @@ class Executor(Protocol):
     def ended(self, timeout: float) -> dict[str, Death | None]:
         """The runs that ended and were not told of yet; waits at most `timeout` s for one."""
 
+    def fault(self, jobs: Sequence[Job]) -> str | None:
+        """The first of `jobs` that could not begin where runs are computed, and why; see `ready`.
+
+        UserError if that cannot be found out.
+        """
+
     def close(self) -> None:
         """End what still runs, and give back what the executor holds."""
 
@@ -84,6 +91,12 @@ class LocalExecutor:
             return {}
         job = self._jobs.popleft()
         return {job.spec.run_id: _execute(job)}
+
+    def fault(self, jobs: Sequence[Job]) -> str | None:
+        """See `Executor.fault`."""
+        from experiments.ready import fault
+
+        return fault(jobs)
 
     def close(self) -> None:
         """See `Executor.close`."""

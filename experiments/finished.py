@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from experiments.errors import UserError
+from experiments.errors import OutputUnusable, UserError
 from experiments.files import Location, Stamp, read_bytes, stamp
 from results.records import SCHEMA_VERSION, Result, RunKey, newer
 
@@ -46,6 +46,15 @@ def finished(path: Location) -> Finished | None:
     if known is None or known[0] != now:
         known = seen[name] = now, _read(path)
     return known[1]
+
+
+def readable(path: Location) -> Finished | None:
+    """As `finished`, but None too for a file that the disk or its rights keep from being read: who
+    asks for that run itself is told."""
+    try:
+        return finished(path)
+    except OutputUnusable:
+        return None
 
 
 def _read(path: Location) -> Finished | None:

@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 
 from experiments.errors import LeaseHeld, LeaseLost, OutputUnusable
 from experiments.files import (
@@ -137,8 +138,9 @@ def read_holder(folder: Location, listed: Sequence[str] | None = None) -> Holder
 
 
 def _parse(data: bytes, number: int) -> Holder:
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, OverflowError):
         holder = Holder(**json.loads(data))
+        datetime.fromtimestamp(holder.heartbeat, UTC)  # a time at all
         numbers = (holder.number, holder.pid, holder.beat, holder.started, holder.heartbeat)
         if all(isinstance(one, int | float) for one in numbers):
             return holder

@@ -19,7 +19,6 @@ from experiments.errors import LeaseHeld, OutputUnusable
 from experiments.files import (
     Location,
     check_exclusive,
-    exists,
     folder_names,
     is_local,
     names,
@@ -28,7 +27,7 @@ from experiments.files import (
     remove_all,
     write_text,
 )
-from experiments.finished import Finished, finished, read_result
+from experiments.finished import Finished, finished, read_result, readable
 from experiments.lease import PREFIX, Holder, Lease, held, read_holder, stirs
 from experiments.leftovers import clear_abandoned
 from experiments.spec import RunSpec
@@ -221,10 +220,10 @@ class Ledger:
         return [self.folder(name) for name in folder_names(self.runs)]
 
     def finished(self, folders: Sequence[RunFolder]) -> list[Finished]:
-        """The finished ones of `folders`, in short."""
+        """The finished ones of `folders`, in short. One that cannot be read is none of them."""
         results = [folder.result for folder in folders]
         if is_local(self.out):
-            found = [finished(path) for path in results]
+            found = [readable(path) for path in results]
         else:
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 found = list(pool.map(finished, results))
@@ -247,10 +246,20 @@ class Ledger:
 
     def _enter(self, spec: RunSpec) -> None:
         folder = self.folder(spec.run_id)
-        if not exists(folder.spec):
+        if not self._entered(folder):
             data = {"run_id": spec.run_id, **spec.model_dump(mode="json")}
             write_text(folder.spec, json.dumps(data, indent=1))
             clear_abandoned(folder.path)
+
+    def _entered(self, folder: RunFolder) -> bool:
+        """Whether its spec is there: one that was cut short is not."""
+        try:
+            self.spec(folder.run_id)
+        except OutputUnusable:  # not to be written either: who asks for it is told
+            return True
+        except (FileNotFoundError, LookupError, TypeError, ValueError):
+            return False
+        return True
 
     def spec(self, run_id: str) -> RunSpec:
         """The spec a run was entered with."""
@@ -261,18 +270,24 @@ class Ledger:
         del data["run_id"]
         return RunSpec.model_validate(data)
 
-    def clean(self, run_ids: Iterable[str]) -> None:
-        """Remove what a process left in finished runs that was killed right after their result.
+    def mend(self, specs: Iterable[RunSpec]) -> None:
+        """Put finished runs in order: remove what a process left that was killed right after the
+        result, and write a spec.json that is missing or was cut short.
 
         On a file system only: in a store the looking would take long, and it is in nobody's way.
         """
-        for run_id in run_ids if is_local(self.out) else ():
-            folder = self.folder(run_id)
-            left = {folder.failure.name, folder.pause.name} & (present := set(names(folder.path)))
-            if left or any(name.startswith(PREFIX) for name in present):
-                with suppress(LeaseHeld, OutputUnusable), held(folder.path):
-                    for name in left:
-                        remove(folder.path / name)
+        for spec in specs if is_local(self.out) else ():
+            with suppress(LeaseHeld, OutputUnusable):
+                self._mend(spec)
+
+    def _mend(self, spec: RunSpec) -> None:
+        folder = self.folder(spec.run_id)
+        self._enter(spec)
+        left = {folder.failure.name, folder.pause.name} & (present := set(names(folder.path)))
+        if left or any(name.startswith(PREFIX) for name in present):
+            with held(folder.path):
+                for name in left:
+                    remove(folder.path / name)
 
     def forget(self, run_ids: Sequence[str]) -> None:
         """Delete what earlier attempts left, so that these runs start from the beginning.

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 import results.records
 from experiments.errors import OutputUnusable
 from experiments.files import Location, Stamp, read_bytes, write_text
-from experiments.finished import Finished, Seen, finished, seen
+from experiments.finished import Finished, Seen, readable, seen
 
 #: Fewer results are read faster than remembered.
 MANY = 1000
@@ -31,7 +31,7 @@ PART = 500
 
 @contextmanager
 def remembered(paths: Sequence[Location], cache: Path | None = None) -> Iterator[None]:
-    """Within, `finished` of these results is answered quickly; at the end it is remembered.
+    """Within, `finished(path)` of these results is answered quickly; at the end it is remembered.
 
     Does nothing for few results. `cache`: folder of the memory; the user's cache by default.
     """
@@ -81,7 +81,7 @@ def _read_all(paths: Sequence[Location]) -> None:
 
 def _read_part(paths: Sequence[Path]) -> Seen:
     for path in paths:
-        finished(path)
+        readable(path)
     return {name: seen[name] for name in map(str, paths) if name in seen}
 
 

@@ -14,6 +14,7 @@ import shutil
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,18 @@ class Cluster:
                 "sweep again: it goes on from the last checkpoints"
             ) from error
 
+    def fault(self, jobs: Sequence[Job]) -> str | None:
+        """See `Executor.fault`: asked on a node that has room for a worker, once there is one."""
+        room = {"num_gpus": 1} if self.gpu else {"num_cpus": 1}
+        asked = ray.remote(max_retries=0, **room)(_fault)
+        try:
+            found: str | None = ray.get(asked.remote([job.model_dump_json() for job in jobs]))
+        except ray.exceptions.RayError as error:
+            raise UserError(
+                f"whether the runs could begin was not found out ({error}); try again"
+            ) from error
+        return found
+
     def settings(self) -> dict[str, Any]:
         """What `trainer` needs to know; plain values, for other processes."""
         return {"gpu": self.gpu, "workers": self.workers, "scratch": str(self.scratch)}
@@ -137,6 +150,10 @@ class RayExecutor:
         except queue.Empty:
             return {}
         return dict(found)
+
+    def fault(self, jobs: Sequence[Job]) -> str | None:
+        """See `Executor.fault`."""
+        return self._cluster.fault(jobs)
 
     def close(self) -> None:
         """See `Executor.close`."""
@@ -188,6 +205,13 @@ def _work(config: dict[str, Any]) -> None:
     from experiments.run import execute
 
     execute(Job.model_validate_json(config["job"]))
+
+
+def _fault(jobs: list[str]) -> str | None:
+    """What one worker does for `Cluster.fault`."""
+    from experiments.ready import fault
+
+    return fault([Job.model_validate_json(job) for job in jobs])
 
 
 def death_of(error: Exception) -> Death:

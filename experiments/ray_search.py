@@ -101,6 +101,10 @@ class RaySearch:
                 ended[result.config["run_id"]] = death_of(_cause(result.error))
         return ended
 
+    def fault(self, jobs: Sequence[Job]) -> str | None:
+        """See `Executor.fault`."""
+        return self._cluster.fault(jobs)
+
     def close(self) -> None:
         """See `Executor.close`."""
         self._cluster.close()

@@ -69,7 +69,7 @@ def run_status(folder: RunFolder) -> RunStatus:
     """
     try:
         return _read(folder)
-    except (LookupError, TypeError, ValueError, AttributeError, OutputUnusable) as error:
+    except (LookupError, TypeError, ArithmeticError, ValueError, AttributeError) as error:
         if isinstance(error, OutputUnusable) and not is_local(folder.path):
             raise
         why = f"{type(error).__name__}: {error}"
@@ -171,6 +171,8 @@ def _unfinished(
 def _error(folder: RunFolder, state: State, failure: Failure | None) -> str | None:
     if failure is not None:
         return failure.message
+    if state is State.FAILED:
+        return f"{folder.failure} is damaged; see {folder.log}"
     if state is State.STALE and stamp(folder.result) is not None:
         return f"{folder.result} is damaged or cut short; the same sweep command makes it anew"
     return None

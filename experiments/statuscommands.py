@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -63,6 +62,6 @@ def watch_status(
         raise UserError(f"{out} is not there; give the folder of a sweep with --out")
     with (
         suppress(KeyboardInterrupt),
-        Display(Ledger(out), None, console, protocol=protocol, states=states),
+        Display(Ledger(out), None, console, protocol=protocol, states=states) as display,
     ):
-        threading.Event().wait()
+        display.wait()

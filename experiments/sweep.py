@@ -44,20 +44,18 @@ class Summary:
         return 1 if self.failed or self.left else 0
 
 
-def named(ledger: Ledger, specs: Sequence[RunSpec], which: str) -> list[str]:
+def matching(states: Mapping[str, State], which: str) -> list[str]:
     """The runs that `--rerun` names: "failed", "all", or a run id pattern.
 
     UserError if a pattern matches nothing.
     """
-    states = ledger.states(specs)
     if which == "failed":
-        chosen = [run_id for run_id, state in states.items() if state is State.FAILED]
-    elif which == "all":
-        chosen = [run_id for run_id, state in states.items() if state is not State.PLANNED]
-    else:
-        chosen = fnmatch.filter(states, which)
-        if not chosen:
-            raise UserError(f"--rerun {which!r} matches none of: {', '.join(states)}")
+        return [run_id for run_id, state in states.items() if state is State.FAILED]
+    if which == "all":
+        return [run_id for run_id, state in states.items() if state is not State.PLANNED]
+    chosen = fnmatch.filter(states, which)
+    if not chosen:
+        raise UserError(f"--rerun {which!r} matches none of: {', '.join(states)}")
     return chosen
 
 
@@ -82,7 +80,7 @@ def sweep(
     ledger = Ledger(location(out))
     request = Request(roots, execution, files or {})
     states = ledger.states(specs)
-    ledger.clean(run_id for run_id, state in states.items() if state is State.FINISHED)
+    ledger.mend(spec for spec in specs if states[spec.run_id] is State.FINISHED)
     loop = Loop(ledger, specs, states, request, policy or Policy(), say)
     if loop.runs:
         ledger.enter([spec for spec in specs if spec.run_id in loop.runs])

@@ -116,7 +116,12 @@ class _Reading:
         return self.protocol in (None, key.protocol) and self.demo in (None, key.demo)
 
     def read(self, source: Source, run_id: str) -> None:
-        data = source.read(run_id, "result.json")
+        try:
+            data = source.read(run_id, "result.json")
+        except OSError as error:
+            file = source.where(run_id, "result.json")
+            self._unfinished(source, run_id, Problem("broken", source.out, file, _unread(error)))
+            return
         if data is None:
             self._unfinished(source, run_id, None)
             return
@@ -233,8 +238,12 @@ def _diagnose(data: bytes, error: ValidationError) -> tuple[ProblemKind, str]:
 
 def _read_key(source: Source, run_id: str) -> tuple[RunKey | None, Problem | None]:
     """The point of the grid an unfinished run stands for, from its spec.json."""
-    data = source.read(run_id, "spec.json")
     file = source.where(run_id, "spec.json")
+    try:
+        data = source.read(run_id, "spec.json")
+    except OSError as error:
+        message = f"{_unread(error)}, so what the run was is unknown"
+        return None, Problem("broken", source.out, file, message)
     if data is None:
         return None, Problem("broken", source.out, file, "missing, so what the run was is unknown")
     try:
@@ -243,8 +252,19 @@ def _read_key(source: Source, run_id: str) -> tuple[RunKey | None, Problem | Non
         return None, Problem("broken", source.out, file, "not readable, so what it was is unknown")
 
 
+def _unread(error: OSError) -> str:
+    return f"cannot be read: {error.strerror or error}"
+
+
 def _state(source: Source, run_id: str) -> tuple[RunState, str]:
     """(state, cause) of a run without a usable result."""
+    try:
+        return _state_told(source, run_id)
+    except OSError as error:
+        return "stale", f"a file of it {_unread(error)}"
+
+
+def _state_told(source: Source, run_id: str) -> tuple[RunState, str]:
     names = source.names(run_id)
     leases = [name for name in names if name.startswith("lease-")]
     # The holder's is the one of the highest number.

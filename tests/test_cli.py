@@ -2,8 +2,11 @@
 
 import json
 import os
+import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -81,6 +84,7 @@ print("loaded", loaded, "exit", code, file=sys.stderr)
         (("sweep", "zero_shot", "--demo", "--device", "tpu"), "--device 'tpu': "),
         (("sweep", "zero_shot", "--dry-run", "--format", "xml"), "allowed: terminal, md, json"),
         (("sweep", "zero_shot", "--demo", "--rerun", "nothing*"), "matches none of"),
+        (("sweep", "zero_shot", "--demo", "--dry-run", "--rerun", "nothing*"), "matches none of"),
         (("status", "--out", "nowhere"), "nowhere holds no runs"),
         (("status", "--watch", "--out", "nowhere"), "nowhere is not there"),
         (("status", "--protocol", "nosuch"), "--protocol 'nosuch'; known: zero_shot"),
@@ -110,6 +114,21 @@ def test_mistakes_are_one_message_and_exit_2(
     assert message in error.replace("\n", "")
     assert "Traceback" not in error
     assert not list(tmp_path.rglob("spec.json")), "nothing is planned"
+
+
+def test_a_port_that_is_taken_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("CREATE TABLE experiments (name, artifact_location)")
+        database.commit()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = ["tcclip", "ui", "--out", str(tmp_path), "--port", str(port)]
+        monkeypatch.setattr(sys, "argv", command)
+        assert cli.main() == 2
+    error = capsys.readouterr().err
+    assert f"port {port} of 127.0.0.1 (Address already in use); choose another with --port" in error
 
 
 def test_an_output_folder_that_cannot_be_written_is_named(

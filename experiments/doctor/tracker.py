@@ -22,6 +22,7 @@ from experiments.doctor.ports import port_finding
 from experiments.doctor.probes import line
 from experiments.errors import UserError
 from experiments.files import Location, location
+from experiments.hints import sync_command
 from experiments.tracking.database import sqlite_file
 
 
@@ -32,11 +33,11 @@ def mlflow(find: Callable[[Location], str], out: str) -> Finding:
     except UserError:
         unknown = "not checked: which store it is depends on the output folder"
         return Finding("MLflow", None, unknown, "correct the output folder first")
-    return tracking_store(uri)
+    return tracking_store(uri, out)
 
 
-def tracking_store(uri: str) -> Finding:
-    """Whether the server or database at `uri` answers."""
+def tracking_store(uri: str, out: str) -> Finding:
+    """Whether the server or database at `uri`, with the copies of `out`, answers."""
     if uri.partition("://")[0] in ("databricks", "databricks-uc", "uc"):
         return Finding("MLflow", None, "a store of Databricks is not checked")
     try:
@@ -46,9 +47,9 @@ def tracking_store(uri: str) -> Finding:
         quote = "correct $MLFLOW_TRACKING_URI; in a password / @ : are written %2F %40 %3A"
         return Finding("MLflow", False, f"{hidden(uri)} is no address", quote)
     if parts.scheme in ("http", "https"):
-        return _server(uri, parts)
+        return _server(uri, parts, out)
     if parts.scheme.startswith("sqlite"):
-        return _database(sqlite_file(uri))
+        return _database(sqlite_file(uri), out)
     if parts.scheme.startswith("postgresql"):
         host, port = parts.hostname or "localhost", parts.port or 5432
         return port_finding("MLflow", host, port, "PostgreSQL")
@@ -60,10 +61,10 @@ def tracking_store(uri: str) -> Finding:
     return Finding("MLflow", None, f"a store of kind {parts.scheme!r} is not checked")
 
 
-def _database(path: Path | None) -> Finding:
+def _database(path: Path | None, out: str) -> Finding:
     if path is None:
         return Finding("MLflow", None, "a database in memory keeps nothing")
-    again = f"move {path} away and rebuild it from the runs: tcclip ui --sync"
+    again = f"move {path} away and rebuild it from the runs: {sync_command(out)}"
     if not path.exists():
         return _place(path)
     try:
@@ -122,13 +123,13 @@ def _newest() -> set[str]:
     return known - {name for line in before for name in re.findall(r"\w+", line)}
 
 
-def _server(uri: str, parts: urllib.parse.SplitResult) -> Finding:
+def _server(uri: str, parts: urllib.parse.SplitResult, out: str) -> Finding:
     """Ask the server for an experiment: its database must answer too."""
     shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     ask = f"{shown.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
     start = (
         f"start the server at {shown}, or correct $MLFLOW_TRACKING_URI; sweeps run without it, "
-        "and tcclip ui --sync copies them later"
+        f"and {sync_command(out)} copies them later"
     )
     try:
         request = urllib.request.Request(ask, headers=_credentials(parts))

@@ -4,7 +4,14 @@
 looks after a tracker that is a file, `following` keeps the view up to date while a sweep runs.
 """
 
-from experiments.tracking.mirror import Mirror, StillCopying, default_uri, home
+from experiments.tracking.mirror import (
+    LOCAL_UI,
+    Mirror,
+    StillCopying,
+    database_of,
+    default_uri,
+    home,
+)
 from experiments.tracking.trouble import Incomplete
 
-__all__ = ["Incomplete", "Mirror", "StillCopying", "default_uri", "home"]
+__all__ = ["LOCAL_UI", "Incomplete", "Mirror", "StillCopying", "database_of", "default_uri", "home"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import urllib.parse
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from experiments.files import create_whole
@@ -27,31 +29,70 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(name)
 
 
+#: How long another process may hold the database's lock.
+LOCKED_SECONDS = 30.0
+#: The folder of artifacts beside a database. No other name: by it a root is known as ours.
+ARTIFACTS = "mlflow-artifacts"
+
+
 class SqliteFile:
-    """The file behind a tracking URI, `artifacts` being where its first experiments keep theirs.
+    """The file behind a tracking URI; `experiments`, by name, keep their artifacts beside it.
 
     MLflow fills a new database in many steps, and one that is left in the middle of them stays
-    unusable. So a missing one is made aside, and appears only when it is whole.
+    unusable. So a missing one is made aside, and appears only when it is whole. And MLflow keeps
+    absolute addresses, so that a folder that was moved or copied would write into the old one:
+    they are put right.
+
+    `output_tag`: the tag of runs with the folder they were copied from.
     """
 
-    def __init__(self, uri: str, path: Path, artifacts: str) -> None:
-        self.uri, self.path, self.artifacts = uri, path, artifacts
+    def __init__(self, uri: str, path: Path, experiments: Sequence[str], output_tag: str) -> None:
+        self.uri, self.path = uri, path
+        self.artifacts = (path.resolve().parent / ARTIFACTS).as_uri()
+        self._experiments, self._output_tag = experiments, output_tag
         self._known: int | None = None
-        clear_abandoned(path.parent)
 
     def ensure(self) -> bool:
         """Have it there. True if it is another file than the last time, empty or not.
 
         OutputUnusable if it cannot be made.
         """
+        if self._known is None:
+            clear_abandoned(self.path.parent)
         if not self.path.exists():
             create_whole(self.path, self._fill)
         now = self.path.stat().st_ino
         if now == self._known:
             return False
-        self._known = now
         self._connect(self.uri)  # a connection that is still open leads to the file before
+        self.arrive()
+        self._known = now
         return True
+
+    def arrive(self) -> None:
+        """Have the addresses in the database lead to where it is now. sqlite3.Error if it is not a
+        database of MLflow's, or is busy for too long."""
+        with closing(sqlite3.connect(self.path, timeout=LOCKED_SECONDS)) as connection, connection:
+            marks = ", ".join("?" * len(self._experiments))
+            found = connection.execute(
+                f"SELECT DISTINCT artifact_location FROM experiments WHERE name IN ({marks})",
+                self._experiments,
+            )
+            for (before,) in found.fetchall():
+                if before.endswith("/" + ARTIFACTS) and before != self.artifacts:
+                    self._move(connection, before)
+
+    def _move(self, connection: sqlite3.Connection, before: str) -> None:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            connection.execute(
+                f"UPDATE {table} SET {column} = ?1 || substr({column}, length(?2) + 1) "
+                f"WHERE {column} = ?2 OR substr({column}, 1, length(?2) + 1) = ?2 || '/'",
+                (self.artifacts, before),
+            )
+        was, now = (_folder(one).removesuffix("/" + ARTIFACTS) for one in (before, self.artifacts))
+        connection.execute(
+            "UPDATE tags SET value = ? WHERE key = ? AND value = ?", (now, self._output_tag, was)
+        )
 
     def _fill(self, path: Path) -> None:
         self._connect(sqlite_uri(path))
@@ -67,3 +108,8 @@ class SqliteFile:
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         SqlAlchemyStore(uri, self.artifacts).engine.dispose()
+
+
+def _folder(address: str) -> str:
+    """The path of a file's URI."""
+    return urllib.parse.unquote(urllib.parse.urlsplit(address).path)

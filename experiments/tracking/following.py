@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from experiments.answering import hidden
+from experiments.hints import sync_command
 from experiments.ledger import Ledger
 from experiments.provenance import git_state
 from experiments.spec import RunSpec
@@ -61,7 +62,7 @@ class Follower:
             self._say(
                 "late",
                 f"MLflow at {hidden(self.uri)} is not done after {time.monotonic() - begin:.0f} s; "
-                "`tcclip ui --sync` copies the rest",
+                f"`{self._later}` copies the rest",
             )
 
     def _run(self) -> None:
@@ -91,7 +92,8 @@ class Follower:
             mirror.sync(self.specs, wait=END_SECONDS / 2 if last else 0.0)
         except (Incomplete, StillCopying) as error:  # the tracker is there, and has the others
             self._say(
-                "runs", f"not all is in MLflow yet: {error}\n`tcclip ui --sync` copies the rest"
+                "runs",
+                f"not all is in MLflow yet: {error}\n`{self._later}` copies the rest",
             )
         if last:
             try:
@@ -104,8 +106,12 @@ class Follower:
         self._say(
             "down",
             f"MLflow at {hidden(self.uri)} cannot be written ({type(error).__name__}: "
-            f"{hidden(str(error))}); runs go on, and `tcclip ui --sync` will copy them later",
+            f"{hidden(str(error))}); runs go on, and `{self._later}` will copy them later",
         )
+
+    @property
+    def _later(self) -> str:
+        return sync_command(self.ledger.out)
 
     def _say(self, kind: str, text: str) -> None:
         if kind not in self._said:

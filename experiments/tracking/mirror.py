@@ -33,6 +33,8 @@ from experiments.ledger import Ledger, RunFolder, State
 from experiments.spec import RunSpec
 from experiments.tracking.copies import (
     ERROR,
+    EXPERIMENTS,
+    OUTPUT,
     RUN_ID,
     SUPERSEDED,
     SYNCED,
@@ -42,7 +44,7 @@ from experiments.tracking.copies import (
     begun,
     parameters,
 )
-from experiments.tracking.database import SqliteFile, sqlite_file, sqlite_uri
+from experiments.tracking.database import ARTIFACTS, SqliteFile, sqlite_file, sqlite_uri
 from experiments.tracking.trouble import Trouble, reading
 from experiments.tracking.turns import NotOurTurn
 from results.records import Failure, Result
@@ -85,9 +87,10 @@ def home(out: Location) -> Path:
     return cache.resolve() / "tcclip" / f"{out.name}-{digest}"
 
 
-def artifact_folder(out: Location) -> str:
-    """Where artifacts of a local store go: absolute, since workers and UI run elsewhere."""
-    return (home(out) / "mlflow-artifacts").as_uri()
+def database_of(uri: str) -> SqliteFile | None:
+    """The database behind a tracking URI if it is a file, which need not be there."""
+    file = sqlite_file(uri)
+    return None if file is None else SqliteFile(uri, file, EXPERIMENTS, OUTPUT)
 
 
 class StillCopying(TimeoutError):
@@ -127,13 +130,15 @@ class Mirror:
         check_answers(self.uri)
         import mlflow.tracking
 
-        place, file = artifact_folder(self.ledger.out), sqlite_file(self.uri)
-        self._file = None if file is None else SqliteFile(self.uri, file, place)
+        self._file = database_of(self.uri)
+        # A server has its own artifact store; a database has none, and would take this very folder.
+        artifacts = None
         if self._file is not None:
             self._file.ensure()
+            artifacts = self._file.artifacts
+        elif not self.uri.startswith(_SERVERS):
+            artifacts = (home(self.ledger.out) / ARTIFACTS).as_uri()
         self.client = mlflow.tracking.MlflowClient(self.uri)
-        # A server has its own artifact store; a database has none, and would take this very folder.
-        artifacts = None if self.uri.startswith(_SERVERS) else place
         self.copies = Copies(self.client, self.ledger.out, artifacts, self.commit)
 
     def sync(self, specs: Sequence[RunSpec], wait: float = 0.0) -> None:

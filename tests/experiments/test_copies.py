@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.tracking._tracking_service import utils
 
 from experiments import commands
 from experiments.errors import OutputUnusable, UserError
@@ -113,6 +115,59 @@ def test_a_folder_that_is_moved_keeps_its_copies(
     (run,) = children(mirror, spec)
     assert run.data.tags["tcclip.output"] == str(tmp_path / "moved")
     assert len(mirror.links([spec])) == 1
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_folder_with_its_database_takes_its_artifacts_along(
+    again: tuple[Path, RunSpec], tmp_path: Path, copied: bool
+) -> None:
+    """MLflow keeps absolute addresses: what is new went into the folder of before."""
+    out, spec = again
+    result = Path(Ledger(out).folder(spec.run_id).result)
+    text = result.read_text()
+    stopped_short(out, spec)
+    Mirror(Ledger(out), default_uri(out)).sync([spec])
+    moved = tmp_path / "moved, 100 %"
+    if copied:
+        shutil.copytree(out, moved)
+    else:
+        out.rename(moved)
+    before = sorted(out.rglob("*"))
+    Path(Ledger(moved).folder(spec.run_id).result).write_text(text)
+    utils._artifact_repos_cache.clear()  # as in another process
+    mirror = Mirror(Ledger(moved), default_uri(moved))
+    mirror.sync([spec])
+    has_all(mirror, spec)
+    (run,) = children(mirror, spec)
+    assert run.info.artifact_uri.startswith((moved / "mlflow-artifacts").as_uri() + "/")
+    found = {file.path for file in mirror.client.list_artifacts(run.info.run_id)}
+    assert {"spec.json", "result.json"} <= found, "what was there, and what is new"
+    assert sorted(out.rglob("*")) == before, "nothing goes to where it was"
+    mirror.report(spec, Path(Ledger(moved).folder(spec.run_id).path) / "predictions")
+    assert sorted(out.rglob("*")) == before
+    if copied:  # and the first one is a folder of its own
+        first = Mirror(Ledger(out), default_uri(out))
+        assert len(first.links([spec])) == 1
+
+
+def test_a_database_of_others_keeps_their_addresses(
+    again: tuple[Path, RunSpec], tmp_path: Path
+) -> None:
+    out, spec = again
+    uri = sqlite_uri(tmp_path / "shared.db")
+    client = MlflowClient(uri)
+    client.create_experiment("theirs", artifact_location="s3://their/mlflow-artifacts")
+    client.create_experiment("zero_shot (demo)", artifact_location="s3://chosen/by-hand")
+    mirror = Mirror(Ledger(out), uri)
+    found = {one.name: one.artifact_location for one in client.search_experiments()}
+    assert found["theirs"] == "s3://their/mlflow-artifacts"
+    assert found["zero_shot (demo)"] == "s3://chosen/by-hand"
+    client.rename_experiment(
+        client.get_experiment_by_name("zero_shot (demo)").experiment_id, "another"
+    )
+    mirror.sync([spec])
+    made = client.get_experiment_by_name("zero_shot (demo)")
+    assert made.artifact_location == (tmp_path / "mlflow-artifacts").as_uri()
 
 
 @pytest.mark.parametrize("same_process", [True, False])

@@ -12,6 +12,8 @@ from experiments.breaker import signature
 from experiments.ending import command, ending
 from experiments.errors import OutputUnusable, TooManyUnreadable, UserError, repeats
 from experiments.executor import Death
+from experiments.files import write_text
+from experiments.hints import shown, sync_command
 from experiments.lease import Lease, lease_files
 from experiments.ledger import Ledger, RunFolder, State
 from experiments.loop import Policy
@@ -57,8 +59,10 @@ def test_retries_end_and_the_summary_says_what_failed_and_how_to_go_on(tmp_path:
         "2 finished, 1 failed",
         f"failed: {failed} (3 attempts)\n  WorkerDied: rank 0 was killed\n"
         f"  log: {tmp_path}/runs/{failed}/run.log",
-        "to try again, from the last checkpoints: tcclip sweep zero_shot --set 'a=b c'",
+        f"to try again: tcclip sweep zero_shot --set 'a=b c' --out {tmp_path}",
     ]
+    write_text(Ledger(tmp_path).folder(failed).last, "")
+    assert ending(summary, tmp_path, [])[-1].startswith("to try again, from the last checkpoints: ")
     # And that is true: the same command tries it again, as often as before.
     again = Scripted(tc_clip1=[LOST, LOST])
     assert run(specs, tmp_path, again, Policy(retries=2)).exit_code == 0
@@ -269,7 +273,7 @@ def test_a_run_that_somebody_pauses_is_left_for_the_next_sweep(tmp_path: Path) -
     summary = run(specs, tmp_path, Scripted(tc_clip0=[paused]))
     assert summary.exit_code == 1
     assert by_name(specs, summary.left) == {"tc_clip0": "paused"}
-    assert ending(summary, tmp_path, ["sweep"])[-1] == "to go on: tcclip sweep"
+    assert ending(summary, tmp_path, ["sweep"])[-1] == f"to go on: tcclip sweep --out {tmp_path}"
     assert run(specs, tmp_path, Scripted()).exit_code == 0
 
 
@@ -281,8 +285,25 @@ def test_a_lease_lost_to_another_is_no_failure(tmp_path: Path) -> None:
 
 
 def test_the_command_to_go_on_deletes_nothing_again() -> None:
-    assert command(["sweep", "x", "--rerun", "all", "--out", "a b"]) == "tcclip sweep x --out 'a b'"
-    assert command(["sweep", "x", "--rerun=failed", "--demo"]) == "tcclip sweep x --demo"
+    out = Path("/runs/a b")
+    for given in (["--rerun", "all"], ["--rerun=failed"]):
+        assert command(["sweep", "x", *given, "--demo"], out) == (
+            "tcclip sweep x --demo --out '/runs/a b'"
+        )
+
+
+@pytest.mark.parametrize("given", [(), ("--out", "b"), ("--out=b",)])
+def test_commands_that_are_shown_work_in_any_folder(
+    given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    # As with $TCCLIP_OUT, which the next shell may not have.
+    assert shown(["sweep", *given, "--demo"], "b") == f"tcclip sweep --demo --out {tmp_path / 'b'}"
+    assert sync_command("s3://bucket/out") == "tcclip ui --sync --out s3://bucket/out"
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("sys.argv", [".venv/bin/tcclip"])
+    assert shown(["ui"], "/out") == ".venv/bin/tcclip ui --out /out"
 
 
 @pytest.mark.parametrize("file", ["result.json", "failure.json", "pause", "lease-000001.json"])

@@ -188,7 +188,24 @@ def test_what_a_kill_after_the_result_leaves_is_cleared(tmp_path: Path, spec: Ru
     folder.fail("Boom", "boom", "trace")
     write_text(folder.pause, "")
     with held(folder.path):
-        ledger.clean([spec.run_id])
+        ledger.mend([spec])
         assert exists(folder.failure), "whoever holds it is about to do that"
-    ledger.clean([spec.run_id])
+    ledger.mend([spec])
     assert names(folder.path) == ["result.json", "spec.json"]
+
+
+@pytest.mark.parametrize("left", ["", '{"run_id": "zero', None])
+def test_a_spec_that_was_cut_short_or_lost_is_written_anew(
+    tmp_path: Path, spec: RunSpec, left: str | None
+) -> None:
+    ledger = Ledger(tmp_path)
+    path = Path(ledger.folder(spec.run_id).spec)
+    for write in (lambda: ledger.enter([spec]), lambda: ledger.mend([spec])):
+        ledger.enter([spec])
+        whole = path.read_bytes()
+        path.unlink() if left is None else path.write_text(left)
+        write()
+        assert path.read_bytes() == whole
+    stamp = path.stat()
+    ledger.enter([spec])
+    assert path.stat() == stamp, "a whole one is left as it is"

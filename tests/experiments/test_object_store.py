@@ -34,7 +34,7 @@ from experiments.lease import held, lease_files, read_holder
 from experiments.ledger import Ledger, State
 from experiments.roots import Roots
 from experiments.spec import RunSpec
-from experiments.sweep import named
+from experiments.sweep import matching
 from experiments.tracking import Mirror, default_uri, mirror
 from results.report import report
 from tcclip.model import Model, build_model
@@ -195,14 +195,14 @@ def test_metrics_that_did_not_change_are_not_read_again(
         mirror, "read_from", lambda path, start: read.append(start) or real(path, start)
     )
     copy = mirror._Mirrored("id", "", {})
-    first, second = '{"kind": "step", "step": 1}\n', '{"kind": "step", "step": 2}\n'
-    write_text(folder.metrics, first)
-    assert [one["step"] for one in mirror._records(folder, copy)] == [1]
+    first, second, third = (f'{{"kind": "step", "step": {step}}}\n' for step in (1, 2, 3))
+    write_text(folder.metrics, first + second)
+    assert [one["step"] for one in mirror._records(folder, copy)] == [1, 2]
     assert not list(mirror._records(folder, copy))
-    write_text(folder.metrics, first + second + '{"ki')
-    assert [one["step"] for one in mirror._records(folder, copy)] == [2]
+    write_text(folder.metrics, first + second + third + '{"ki')
+    assert [one["step"] for one in mirror._records(folder, copy)] == [3]
     assert not list(mirror._records(folder, copy))
-    assert read == [0, len(first)]
+    assert read == [0, len(first)], "the last line again, to see that it is the same file"
 
 
 def test_a_run_is_forgotten_unless_somebody_is_at_it(bucket: Bucket) -> None:
@@ -213,9 +213,9 @@ def test_a_run_is_forgotten_unless_somebody_is_at_it(bucket: Bucket) -> None:
     with held(folder.path):
         assert folder.state() is State.RUNNING
         with pytest.raises(OutputUnusable, match="stop it before a rerun"):
-            ledger.forget(named(ledger, [spec], spec.run_id))
+            ledger.forget(matching(ledger.states([spec]), spec.run_id))
     folder.fail("Boom", "boom", "trace")
-    assert named(ledger, [spec], "failed") == [spec.run_id]
+    assert matching(ledger.states([spec]), "failed") == [spec.run_id]
     ledger.forget([spec.run_id])
     assert not names(folder.path)
     assert folder.state() is State.PLANNED

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from experiments import finished as memory
 from experiments import outcome
@@ -20,7 +21,7 @@ from experiments.plan import Grid, expand
 from experiments.roots import Roots
 from experiments.spec import RunSpec
 from experiments.status import RunStatus, run_status, statuses
-from experiments.statuscommands import states_named, status
+from experiments.statuscommands import states_named, status, watch_status
 from experiments.statustable import note, status_lines
 from tests.builders import PROVENANCE, make_result
 
@@ -272,6 +273,68 @@ def test_results_read_by_several_processes_are_the_same(
     monkeypatch.setattr("experiments.preload.threading.active_count", lambda: 1)
     assert status(ledger.out) == alone
     assert [row.state for row in alone].count(State.FINISHED) == 4
+
+
+@pytest.mark.parametrize("many", [1, 1000])
+def test_a_result_that_cannot_be_read_stops_no_look_at_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr("experiments.preload.MANY", many)
+    monkeypatch.setattr("experiments.preload.threading.active_count", lambda: 1)
+    monkeypatch.setenv("TCCLIP_CACHE", str(tmp_path / "cache"))
+    specs = expand(Grid("zero_shot", demo=True, models=("clip",), seeds=(0, 1)))
+    ledger = Ledger(tmp_path / "out")
+    for one in specs:
+        Path(ledger.folder(one.run_id).path).mkdir(parents=True)
+        Path(ledger.folder(one.run_id).result).write_text(make_result(one).model_dump_json())
+    Path(ledger.folder(specs[0].run_id).result).unlink()
+    Path(ledger.folder(specs[0].run_id).result).mkdir()
+    rows = {row.run_id: row for row in status(ledger.out)}
+    assert [rows[one.run_id].state for one in specs] == [State.STALE, State.FINISHED]
+    assert "Is a directory" in (rows[specs[0].run_id].error or "")
+    planned = dry_run(specs, ledger.out, Roots(cache=tmp_path / "cache"))
+    assert [row.state for row in planned] == [State.STALE, State.FINISHED]
+
+
+@pytest.mark.parametrize("wrong", [{"time": 1e999}, {"step": 1e999}, {"time": 1e30}])
+def test_times_and_steps_that_are_none_are_left_out(
+    folder: RunFolder, wrong: dict[str, float]
+) -> None:
+    records = attempt(0, 12, begin=1000.0)
+    write_metrics(folder, [*records, {**records[-1], **wrong}])
+    row = run_status(folder)
+    assert (row.state, row.step) == (State.STALE, 12)
+    assert row.as_json()["since"] == "1970-01-01T00:16:57+00:00"
+
+
+def test_a_heartbeat_that_is_no_time_is_no_sign_of_life(folder: RunFolder) -> None:
+    with held(folder.path) as lease:
+        lease.stop()
+        (file,) = Path(folder.path).glob("lease-*")
+        file.write_text(json.dumps({**json.loads(file.read_text()), "heartbeat": 1e30}))
+        row = run_status(folder)
+    assert (row.state, row.since) == (State.STALE, None)
+    row.as_json()
+
+
+def test_a_failure_that_was_cut_short_is_named(folder: RunFolder) -> None:
+    folder.fail("Boom", "boom", "trace")
+    Path(folder.failure).write_text(Path(folder.failure).read_text()[:30])
+    row = run_status(folder)
+    assert row.state is State.FAILED
+    assert row.error == f"{folder.failure} is damaged; see {folder.log}"
+
+
+def test_watching_ends_with_what_keeps_it_from_going_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr("experiments.display.statuses", broken)
+    monkeypatch.setattr("experiments.display.REFRESH_SECONDS", 0.01)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        watch_status(tmp_path, Console(), None, None)
 
 
 def test_runs_are_chosen_by_protocol_and_state(tmp_path: Path) -> None:

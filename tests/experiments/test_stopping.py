@@ -77,7 +77,8 @@ def test_signals_end_a_sweep_cleanly_and_the_command_goes_on(
         assert "stopping: the running runs save a checkpoint (once more: at once)" in error
         assert "Traceback" not in error
         last = error.splitlines()[-1]
-        assert last.startswith("to go on: tcclip sweep zero_shot --demo")
+        assert last.startswith("to go on: ") and "tcclip sweep zero_shot --demo" in last
+        assert last.endswith(f" --out {out}")
         assert "--rerun" not in last
         assert folder.state() is State.PAUSED, "not running, and to be gone on with"
         assert not lease_files(folder.path)

@@ -134,7 +134,7 @@ def test_who_interrupts_the_wait_for_mlflow_waits_no_longer(
         threading.Timer(0.3, signal.pthread_kill, [main, signal.SIGINT]).start()
     assert time.monotonic() - begin < 20
     assert follower.gave_up
-    assert "is not done after 0 s; `tcclip ui --sync` copies the rest" in said[0]
+    assert f"is not done after 0 s; `tcclip ui --sync --out {out}` copies the rest" in said[0]
     stuck.set()
     assert follower._thread is not None
     follower._thread.join()

@@ -51,6 +51,23 @@ def states(mirror: Mirror, spec: RunSpec) -> list[tuple[str, bool]]:
 # ---- One run's trouble ----
 
 
+@pytest.mark.parametrize(
+    ("left", "why"), [(None, "it is missing"), ('{"run_', "it cannot be understood: ")]
+)
+def test_a_finished_run_whose_spec_is_lost_is_named(
+    again: tuple[Path, RunSpec], left: str | None, why: str
+) -> None:
+    out, spec = again
+    path = Path(Ledger(out).folder(spec.run_id).spec)
+    path.unlink() if left is None else path.write_text(left)
+    begin(out, OTHER)
+    with pytest.raises(UserError, match=rf"spec.json of {spec.run_id}: {why}.*writes it anew"):
+        commands.sync(out)
+    assert len(children(Mirror(Ledger(out), default_uri(out)), OTHER)) == 1, "all others are there"
+    Ledger(out).mend([spec])  # as a sweep does
+    assert commands.sync(out) == (2, 0)
+
+
 @pytest.fixture
 def two(again: tuple[Path, RunSpec]) -> Iterator[tuple[Path, RunSpec, RunFolder]]:
     """A finished run, and before it in every pass one that was killed, shown as running."""

@@ -47,6 +47,24 @@ def test_several_folders_are_merged(tmp_path: Path) -> None:
     assert (ours.seeds.mean, ours.seeds.n) == (50.0, 2)
 
 
+@pytest.mark.parametrize("file", ["result.json", "spec.json", "failure.json"])
+def test_a_file_that_cannot_be_read_is_a_problem_of_its_run(tmp_path: Path, file: str) -> None:
+    write(tmp_path, 0)
+    folder = write(tmp_path, 1)
+    key = json.loads((folder / "result.json").read_text())["key"]
+    (folder / "spec.json").write_text(json.dumps({"key": key}))
+    (folder / "result.json").unlink()
+    (folder / file).unlink(missing_ok=True)
+    (folder / file).mkdir()  # reading it is an error of the disk
+    found = collect(tmp_path)
+    assert len(found.table) == 24
+    (unfinished,) = found.unfinished
+    assert unfinished.run_id == folder.name
+    said = "".join(map(str, found.problems)) + str(unfinished)
+    assert "cannot be read: Is a directory" in said
+    assert "Is a directory" in render(report([tmp_path], "zero_shot", demo=True), "terminal")
+
+
 def test_the_same_run_in_two_folders_counts_once(tmp_path: Path) -> None:
     write(tmp_path / "a", 0)
     write(tmp_path / "b", 0)

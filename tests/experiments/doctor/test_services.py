@@ -26,7 +26,7 @@ def test_an_mlflow_server_that_is_well(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     with web(200, b'{"experiments": []}') as (uri, asked):
-        finding = tracker.tracking_store(uri)
+        finding = tracker.tracking_store(uri, "out")
     assert finding == Finding("MLflow", True, f"{uri} and its database answer")
     ((path, headers),) = asked
     assert path == "/api/2.0/mlflow/experiments/search?max_results=1"
@@ -47,13 +47,13 @@ def test_an_mlflow_server_that_refuses(
     status: int, body: bytes, remedy: str, tmp_path: Path
 ) -> None:
     with web(status, body) as (uri, _):
-        finding = tracker.tracking_store(uri)
+        finding = tracker.tracking_store(uri, "out")
     assert finding.ok is False
     assert remedy in finding.remedy
 
 
 def test_a_password_in_the_address_is_not_shown(tmp_path: Path) -> None:
-    finding = tracker.tracking_store(f"http://ann:secret@127.0.0.1:{closed_port()}")
+    finding = tracker.tracking_store(f"http://ann:secret@127.0.0.1:{closed_port()}", "out")
     assert finding.ok is False
     assert "secret" not in finding.detail + finding.remedy
 
@@ -63,7 +63,7 @@ def test_an_mlflow_server_that_never_answers(
 ) -> None:
     monkeypatch.setattr(ports, "NETWORK_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        finding = tracker.tracking_store(f"http://127.0.0.1:{server.getsockname()[1]}")
+        finding = tracker.tracking_store(f"http://127.0.0.1:{server.getsockname()[1]}", "out")
     assert finding.ok is False and "timed out" in finding.detail
 
 
@@ -71,7 +71,7 @@ def test_mlflow_databases(tmp_path: Path) -> None:
     assert tracker.mlflow(database, str(tmp_path)).ok
     path = tmp_path / "mlflow.db"
     path.write_text("no database, but long enough to be looked at as one")
-    broken = tracker.tracking_store(f"sqlite:///{path}")
+    broken = tracker.tracking_store(f"sqlite:///{path}", "out")
     assert broken.ok is False and "tcclip ui --sync" in broken.remedy
     path.unlink()
     connection = sqlite3.connect(path)
@@ -99,19 +99,19 @@ def test_a_database_that_was_left_half_made(tmp_path: Path, change: str, fault: 
     connection.execute(change)
     connection.commit()
     connection.close()
-    finding = tracker.tracking_store(database(tmp_path))
+    finding = tracker.tracking_store(database(tmp_path), "out")
     assert finding.ok is False and fault in finding.detail
     assert "tcclip ui --sync" in finding.remedy
 
 
 def test_stores_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    finding = tracker.tracking_store(f"sqlite:///{tmp_path}/file/mlflow.db")
+    finding = tracker.tracking_store(f"sqlite:///{tmp_path}/file/mlflow.db", "out")
     assert finding.ok is False and f"cannot be made in {tmp_path / 'file'}" in finding.detail
-    finding = tracker.tracking_store("http://ann:pa/ss@host/x")
+    finding = tracker.tracking_store("http://ann:pa/ss@host/x", "out")
     assert finding.ok is False and "pa" not in finding.detail and "%2F" in finding.remedy
-    assert tracker.tracking_store("databricks").ok is None
-    assert tracker.tracking_store("sqlite:///:memory:").ok is None
+    assert tracker.tracking_store("databricks", "out").ok is None
+    assert tracker.tracking_store("sqlite:///:memory:", "out").ok is None
 
 
 def test_mlflow_of_an_output_folder_that_cannot_be() -> None:
@@ -120,9 +120,9 @@ def test_mlflow_of_an_output_folder_that_cannot_be() -> None:
 
 
 def test_other_mlflow_stores(tmp_path: Path) -> None:
-    assert tracker.tracking_store("file:///somewhere").ok is False
-    assert tracker.tracking_store("databricks://profile").ok is None
-    gone = tracker.tracking_store(f"postgresql://u:p@127.0.0.1:{closed_port()}/db")
+    assert tracker.tracking_store("file:///somewhere", "out").ok is False
+    assert tracker.tracking_store("databricks://profile", "out").ok is None
+    gone = tracker.tracking_store(f"postgresql://u:p@127.0.0.1:{closed_port()}/db", "out")
     assert gone.ok is False and "start PostgreSQL" in gone.remedy
 
 

@@ -1,0 +1,35 @@
+"""Commands that are shown to be copied: they work in any folder, and with any environment."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.files import Location, location
+
+NAME = "tcclip"
+
+
+def shown(arguments: Sequence[str], out: Location | str) -> str:
+    """`tcclip ARGUMENTS --out OUT`, quoted for a shell; OUT absolute, instead of another one."""
+    kept, skip = [], False
+    for one in arguments:
+        if not skip and one != "--out" and not one.startswith("--out="):
+            kept.append(one)
+        skip = one == "--out"
+    return shlex.join([_program(), *kept, "--out", str(location(out))])
+
+
+def sync_command(out: Location | str) -> str:
+    """What brings MLflow's copy of the runs in `out` up to date."""
+    return shown(["ui", "--sync"], out)
+
+
+def _program() -> str:
+    """How this program was called, unless its name is enough."""
+    if shutil.which(NAME) is None and Path(sys.argv[0]).name == NAME:
+        return sys.argv[0]
+    return NAME

@@ -1,0 +1,132 @@
+"""`--rerun`: nothing is deleted that could not be run again; a dry run shows what would."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cli
+from experiments.dryrun import dry_run, print_plan
+from experiments.job import Job
+from experiments.ledger import Ledger, State
+from experiments.plan import Grid, expand
+from experiments.ready import fault
+from experiments.roots import Roots
+from experiments.spec import RunSpec
+from tests.builders import make_result
+from tests.experiments.sweeping import EXECUTION, copy_cache, small_specs
+
+#: What a user writes for the run of `small_specs`.
+GRID = ("zero_shot", "--demo", "--models", "tc_clip", "--seeds", "0")
+
+
+def content(out: Path) -> dict[str, bytes]:
+    """Every file of the run folders."""
+    return {str(path): path.read_bytes() for path in (out / "runs").rglob("*") if path.is_file()}
+
+
+def tcclip(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
+    monkeypatch.setattr(sys, "argv", ["tcclip", *arguments])
+    return cli.main()
+
+
+def no_cuda(cache: Path) -> tuple[str, ...]:
+    return ("--device", "cuda")
+
+
+def broken_list(cache: Path) -> tuple[str, ...]:
+    path = cache / "moving_shapes/splits/unseen1.txt"
+    first, _, rest = path.read_text().partition("\n")
+    path.write_text(f"{first[:-1]}x\n{rest}")
+    return ()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (no_cuda, "device 'cuda' was asked for"),
+        (broken_list, "AnnotationError"),
+    ],
+)
+def test_what_could_not_be_run_again_is_not_deleted(
+    again: tuple[Path, RunSpec],
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], tuple[str, ...]],
+    said: str,
+) -> None:
+    out, spec = again
+    monkeypatch.setenv("TCCLIP_CACHE", str(copy_cache(cache, tmp_path / "cache")))
+    more = damage(tmp_path / "cache")
+    settings = [part for one in spec.key.overrides for part in ("--set", one)]
+    before = content(out)
+    status = tcclip(
+        monkeypatch, "sweep", *GRID, *settings, "--out", str(out), "--executor", "local",
+        "--rerun", "all", *more,
+    )  # fmt: skip
+    assert status == 2
+    error = capsys.readouterr().err
+    assert f"nothing was deleted, since it could not be run again: {spec.run_id}: " in error
+    assert said in error
+    assert content(out) == before
+
+
+def job(spec: RunSpec, out: Path, cache: Path, **more: Any) -> Job:
+    return Job(spec=spec, out=out, roots=Roots(cache=cache), execution=EXECUTION, **more)
+
+
+def test_lists_and_videos_must_be_there(tmp_path: Path) -> None:
+    spec = expand(Grid("zero_shot"))[0]
+    found = fault([job(spec, tmp_path, tmp_path / "cache")])
+    assert found is not None and "MissingData: k400: no annotations folder; give" in found
+
+
+def test_given_weights_must_still_be_there(tmp_path: Path, cache: Path) -> None:
+    (spec,) = small_specs()
+    (tmp_path / "weights").write_text("others by now")
+    changed = spec.model_copy(update={"checkpoint": "0" * 64})
+    found = fault([job(changed, tmp_path, cache, files={"0" * 64: tmp_path / "weights"})])
+    assert found is not None and "weights does not hold what it did" in found
+
+
+def test_a_parent_must_have_its_weights_or_be_run_again(tmp_path: Path, cache: Path) -> None:
+    (parent,) = small_specs()
+    child = parent.model_copy(update={"parent": parent.run_id})
+    assert fault([job(child, tmp_path, cache)]) is None, "it is computed first"
+    folder = Ledger(tmp_path).folder(parent.run_id)
+    Path(folder.path).mkdir(parents=True)
+    Path(folder.result).write_text(make_result(parent).model_dump_json())
+    found = fault([job(child, tmp_path, cache)])
+    assert found is not None and "MissingData: the weights of its parent run are not" in found
+    assert fault([job(parent, tmp_path, cache), job(child, tmp_path, cache)]) is None
+
+
+@pytest.mark.parametrize(
+    ("rerun", "again", "left"), [(None, [], 2), ("failed", [1], 2), ("all", [0, 1], 3)]
+)
+def test_a_dry_run_shows_what_would_be_deleted(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    rerun: str | None,
+    again: list[int],
+    left: int,
+) -> None:
+    specs = expand(Grid("zero_shot", demo=True, models=("tc_clip",), seeds=(0, 1, 2)))
+    ledger, roots = Ledger(tmp_path), Roots(cache=tmp_path / "cache")
+    Path(ledger.folder(specs[0].run_id).path).mkdir(parents=True)
+    Path(ledger.folder(specs[0].run_id).result).write_text(make_result(specs[0]).model_dump_json())
+    ledger.folder(specs[1].run_id).fail("Boom", "boom", "trace")
+    before = content(tmp_path)
+    rows = dry_run(specs, tmp_path, roots, rerun)
+    assert [row.state for row in rows] == [State.FINISHED, State.FAILED, State.PLANNED]
+    assert [number for number, row in enumerate(rows) if row.again] == again
+    print_plan(rows, "terminal")
+    shown = capsys.readouterr().out
+    assert f"left: {left} runs" in shown
+    assert shown.count(", again") == len(again)
+    assert (f"--rerun: {len(again)} of these runs would be deleted" in shown) == bool(again)
+    assert content(tmp_path) == before
