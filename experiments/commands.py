@@ -35,6 +35,8 @@ from tcclip.config import Execution
 
 T = TypeVar("T")
 
+#: So many runs with a fault are named.
+NAMED = 10
 _WEB = ("http://", "https://")
 
 
@@ -107,9 +109,15 @@ def sweep(
 
 
 def _check_again(executor: Executor, jobs: Sequence[Job]) -> None:
-    fault = executor.fault(jobs)
-    if fault is not None:
-        raise UserError(f"--rerun: nothing was deleted, since it could not be run again: {fault}")
+    found = executor.faults(jobs)
+    if found:
+        named = [f"  {run_id}: {why}" for run_id, why in list(found.items())[:NAMED]]
+        more = [f"  and {len(found) - NAMED} more"] if len(found) > NAMED else []
+        raise UserError(
+            f"--rerun: nothing was deleted, since {len(found)} of {len(jobs)} runs could not begin "
+            "again; see to it, or name other runs (failed ones are tried again without --rerun, "
+            "too)\n" + "\n".join(named + more)
+        )
 
 
 def _to_do(ledger: Ledger, specs: Sequence[RunSpec], halving: bool) -> int:
@@ -161,17 +169,19 @@ def _mirrored(ledger: Ledger, specs: Sequence[RunSpec], console: Console) -> Ite
 def _all_specs(ledger: Ledger) -> tuple[list[RunSpec], dict[str, str]]:
     """The runs there are; and, by run id, why the spec of another one cannot be read."""
     specs, faults = [], {}
+    remedy = "the sweep that made the run writes it anew" if is_local(ledger.out) else "restore it"
     for folder in ledger.folders():
         try:
             specs.append(ledger.spec(folder.run_id))
         except FileNotFoundError:
             if names(folder.path):  # else somebody deletes it, or is about to write it
-                faults[folder.run_id] = "it is missing"
+                faults[folder.run_id] = f"it is missing; {remedy}"
         except OutputUnusable as error:
             faults[folder.run_id] = str(error)
         except (ValueError, LookupError, TypeError) as error:
             first = str(error).splitlines()[0]
-            faults[folder.run_id] = f"it cannot be understood: {type(error).__name__}: {first}"
+            told = f"it cannot be understood: {type(error).__name__}: {first}"
+            faults[folder.run_id] = f"{told}; {remedy}"
     return specs, faults
 
 
@@ -186,10 +196,7 @@ def sync(out: Location) -> tuple[int, int]:
     check_runs(out)
     ledger, uri = Ledger(out), default_uri(out)
     specs, unknown = _all_specs(ledger)
-    faults = [
-        f"spec.json of {run_id}: {why}; the sweep that made the run writes it anew"
-        for run_id, why in unknown.items()
-    ]
+    faults = [f"spec.json of {run_id}: {why}" for run_id, why in unknown.items()]
     try:
         mirror = Mirror(ledger, uri)
         actions: tuple[Callable[[], None], ...] = (

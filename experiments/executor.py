@@ -52,8 +52,8 @@ class Executor(Protocol):
     def ended(self, timeout: float) -> dict[str, Death | None]:
         """The runs that ended and were not told of yet; waits at most `timeout` s for one."""
 
-    def fault(self, jobs: Sequence[Job]) -> str | None:
-        """The first of `jobs` that could not begin where runs are computed, and why; see `ready`.
+    def faults(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """Run id -> why, of those `jobs` that could not begin where runs are computed: `ready`.
 
         UserError if that cannot be found out.
         """
@@ -92,11 +92,11 @@ class LocalExecutor:
         job = self._jobs.popleft()
         return {job.spec.run_id: _execute(job)}
 
-    def fault(self, jobs: Sequence[Job]) -> str | None:
-        """See `Executor.fault`."""
-        from experiments.ready import fault
+    def faults(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """See `Executor.faults`."""
+        from experiments.ready import faults
 
-        return fault(jobs)
+        return faults(jobs)
 
     def close(self) -> None:
         """See `Executor.close`."""

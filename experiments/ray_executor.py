@@ -44,6 +44,12 @@ from experiments.job import Job
 _WHY = re.compile(r"The actor is dead because [^.]+")
 #: How often a cluster is asked what it has, seconds.
 LOOK_SECONDS = 2.0
+#: After so long a user is told what is waited for.
+SILENT_SECONDS = 20.0
+#: What Ray raises where the cluster, or a part of it, is not there any more.
+_GONE = (ray.exceptions.RayError, ConnectionError, RuntimeError)
+
+log = logging.getLogger(__name__)
 
 
 class Cluster:
@@ -86,19 +92,23 @@ class Cluster:
             return cpu_count()  # Ray was told of one more, for the drivers of a search
         try:
             return int(ray.cluster_resources().get("GPU" if self.gpu else "CPU", 0))
-        except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
+        except _GONE as error:
             raise UserError(
                 f"the Ray cluster does not answer any more ({error}); see to it, and start the "
                 "sweep again: it goes on from the last checkpoints"
             ) from error
 
-    def fault(self, jobs: Sequence[Job]) -> str | None:
-        """See `Executor.fault`: asked on a node that has room for a worker, once there is one."""
+    def faults(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """See `Executor.faults`: asked on a node that has room for a worker, once there is one."""
         room = {"num_gpus": 1} if self.gpu else {"num_cpus": 1}
-        asked = ray.remote(max_retries=0, **room)(_fault)
         try:
-            found: str | None = ray.get(asked.remote([job.model_dump_json() for job in jobs]))
-        except ray.exceptions.RayError as error:
+            asked = ray.remote(max_retries=0, **room)(_faults).remote(
+                [job.model_dump_json() for job in jobs]
+            )
+            if not ray.wait([asked], timeout=SILENT_SECONDS)[0]:
+                log.warning("looking whether the runs can begin, or waiting for room to do so")
+            found: dict[str, str] = ray.get(asked)
+        except _GONE as error:
             raise UserError(
                 f"whether the runs could begin was not found out ({error}); try again"
             ) from error
@@ -151,9 +161,9 @@ class RayExecutor:
             return {}
         return dict(found)
 
-    def fault(self, jobs: Sequence[Job]) -> str | None:
-        """See `Executor.fault`."""
-        return self._cluster.fault(jobs)
+    def faults(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """See `Executor.faults`."""
+        return self._cluster.faults(jobs)
 
     def close(self) -> None:
         """See `Executor.close`."""
@@ -207,11 +217,11 @@ def _work(config: dict[str, Any]) -> None:
     execute(Job.model_validate_json(config["job"]))
 
 
-def _fault(jobs: list[str]) -> str | None:
-    """What one worker does for `Cluster.fault`."""
-    from experiments.ready import fault
+def _faults(jobs: list[str]) -> dict[str, str]:
+    """What one worker does for `Cluster.faults`."""
+    from experiments.ready import faults
 
-    return fault([Job.model_validate_json(job) for job in jobs])
+    return faults([Job.model_validate_json(job) for job in jobs])
 
 
 def death_of(error: Exception) -> Death:

@@ -101,9 +101,9 @@ class RaySearch:
                 ended[result.config["run_id"]] = death_of(_cause(result.error))
         return ended
 
-    def fault(self, jobs: Sequence[Job]) -> str | None:
-        """See `Executor.fault`."""
-        return self._cluster.fault(jobs)
+    def faults(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """See `Executor.faults`."""
+        return self._cluster.faults(jobs)
 
     def close(self) -> None:
         """See `Executor.close`."""

@@ -12,7 +12,7 @@ from experiments.dryrun import dry_run, print_plan
 from experiments.job import Job
 from experiments.ledger import Ledger, State
 from experiments.plan import Grid, expand
-from experiments.ready import fault
+from experiments.ready import faults
 from experiments.roots import Roots
 from experiments.spec import RunSpec
 from tests.builders import make_result
@@ -70,7 +70,8 @@ def test_what_could_not_be_run_again_is_not_deleted(
     )  # fmt: skip
     assert status == 2
     error = capsys.readouterr().err
-    assert f"nothing was deleted, since it could not be run again: {spec.run_id}: " in error
+    assert "nothing was deleted, since 1 of 1 runs could not begin again" in error
+    assert f"  {spec.run_id}: " in error
     assert said in error
     assert content(out) == before
 
@@ -81,28 +82,30 @@ def job(spec: RunSpec, out: Path, cache: Path, **more: Any) -> Job:
 
 def test_lists_and_videos_must_be_there(tmp_path: Path) -> None:
     spec = expand(Grid("zero_shot"))[0]
-    found = fault([job(spec, tmp_path, tmp_path / "cache")])
-    assert found is not None and "MissingData: k400: no annotations folder; give" in found
+    (found,) = faults([job(spec, tmp_path, tmp_path / "cache")]).values()
+    assert "MissingData: k400: no annotations folder; give" in found
 
 
 def test_given_weights_must_still_be_there(tmp_path: Path, cache: Path) -> None:
     (spec,) = small_specs()
     (tmp_path / "weights").write_text("others by now")
     changed = spec.model_copy(update={"checkpoint": "0" * 64})
-    found = fault([job(changed, tmp_path, cache, files={"0" * 64: tmp_path / "weights"})])
-    assert found is not None and "weights does not hold what it did" in found
+    (found,) = faults(
+        [job(changed, tmp_path, cache, files={"0" * 64: tmp_path / "weights"})]
+    ).values()
+    assert "weights does not hold what it did" in found
 
 
 def test_a_parent_must_have_its_weights_or_be_run_again(tmp_path: Path, cache: Path) -> None:
     (parent,) = small_specs()
     child = parent.model_copy(update={"parent": parent.run_id})
-    assert fault([job(child, tmp_path, cache)]) is None, "it is computed first"
+    assert faults([job(child, tmp_path, cache)]) == {}, "it is computed first"
     folder = Ledger(tmp_path).folder(parent.run_id)
     Path(folder.path).mkdir(parents=True)
     Path(folder.result).write_text(make_result(parent).model_dump_json())
-    found = fault([job(child, tmp_path, cache)])
-    assert found is not None and "MissingData: the weights of its parent run are not" in found
-    assert fault([job(parent, tmp_path, cache), job(child, tmp_path, cache)]) is None
+    (found,) = faults([job(child, tmp_path, cache)]).values()
+    assert "MissingData: the weights of its parent run are not" in found
+    assert faults([job(parent, tmp_path, cache), job(child, tmp_path, cache)]) == {}
 
 
 @pytest.mark.parametrize(
