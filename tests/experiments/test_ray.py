@@ -12,7 +12,7 @@ import pytest
 from experiments.lease import Holder, lease_files, read_holder
 from experiments.ledger import Ledger, RunFolder, State
 from experiments.spec import RunSpec
-from tests.experiments.sweeping import numbers
+from tests.experiments.sweeping import break_list, copy_cache, numbers
 from tests.experiments.test_stopping import start, steps, wait_for
 
 
@@ -53,6 +53,21 @@ def test_a_killed_worker_is_replaced_within_the_sweep(
     assert "goes on from step 12" in log
 
 
+def test_what_a_worker_could_not_run_again_is_not_deleted(
+    again: tuple[Path, RunSpec], tmp_path: Path, cache: Path
+) -> None:
+    out, spec = again
+    own = copy_cache(cache, tmp_path / "cache")
+    break_list(own)
+    result = Ledger(out).folder(spec.run_id).result.read_bytes()
+    process = start(spec, tmp_path, own, "--rerun", "all", executor="ray")
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 2, error
+    assert "nothing was deleted, since 1 of 1 runs could not begin again" in error
+    assert "unseen1.txt:1: label" in error
+    assert Ledger(out).folder(spec.run_id).result.read_bytes() == result
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_sweep_on_ray_cleanly(
@@ -70,7 +85,8 @@ def test_a_signal_ends_a_sweep_on_ray_cleanly(
     _, error = process.communicate(timeout=60)
     assert process.returncode == 128 + number, error
     assert "Traceback" not in error
-    assert error.splitlines()[-1].startswith("to go on: tcclip sweep zero_shot --demo")
+    last = error.splitlines()[-1]
+    assert last.startswith("to go on: ") and "tcclip sweep zero_shot --demo" in last
     assert folder.state() is State.PAUSED
     assert not folder.failure.exists()
     assert "paused after step" in folder.log.read_text()

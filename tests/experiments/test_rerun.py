@@ -16,7 +16,7 @@ from experiments.ready import faults
 from experiments.roots import Roots
 from experiments.spec import RunSpec
 from tests.builders import make_result
-from tests.experiments.sweeping import EXECUTION, copy_cache, small_specs
+from tests.experiments.sweeping import EXECUTION, break_list, copy_cache, small_specs
 
 #: What a user writes for the run of `small_specs`.
 GRID = ("zero_shot", "--demo", "--models", "tc_clip", "--seeds", "0")
@@ -37,9 +37,7 @@ def no_cuda(cache: Path) -> tuple[str, ...]:
 
 
 def broken_list(cache: Path) -> tuple[str, ...]:
-    path = cache / "moving_shapes/splits/unseen1.txt"
-    first, _, rest = path.read_text().partition("\n")
-    path.write_text(f"{first[:-1]}x\n{rest}")
+    break_list(cache)
     return ()
 
 

@@ -16,6 +16,7 @@ from experiments.ledger import Ledger, State
 from experiments.spec import RunSpec
 from tests.experiments.sweeping import (
     EXECUTION,
+    break_list,
     copy_cache,
     numbers,
     run_sweep,
@@ -155,10 +156,7 @@ def test_a_corrupt_test_video_fails_its_run_with_its_name(tmp_path: Path, cache:
 
 def test_a_broken_annotation_line_is_named(tmp_path: Path, cache: Path) -> None:
     own = copy_cache(cache, tmp_path / "cache")
-    path = own / "moving_shapes/splits/unseen1.txt"
-    text = path.read_text()
-    first = text.splitlines()[0]
-    path.write_text(text.replace(first, first[:-1] + "x", 1))
+    break_list(own)
     summary = run_sweep(small_specs(models=("clip",)), tmp_path / "out", own)
     (cause,) = summary.failed.values()
     assert "unseen1.txt:1: label" in cause
