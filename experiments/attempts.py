@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
+
+from experiments.times import epoch_seconds
 
 Record = dict[str, Any]
 
@@ -97,7 +98,7 @@ def _parse(data: bytes, at: int) -> Record | None:
     whose time or step is none."""
     try:
         record: Record = json.loads(data[at : data.find(b"\n", at)])
-        datetime.fromtimestamp(float(record["time"]), UTC), int(record["step"])
+        epoch_seconds(record["time"]), int(record["step"])
     except (ValueError, LookupError, TypeError, OverflowError):
         return None
     return record

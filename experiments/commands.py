@@ -81,15 +81,19 @@ def sweep(
 
     make: Callable[[], Executor] = start
     with ExitStack() as stack:
-        again = [] if rerun is None else matching(ledger.states(specs), rerun)
+        states = {} if rerun is None else ledger.states(specs)
+        again = [] if rerun is None else matching(states, rerun)
         if again:
             # Nothing is deleted before it is known that it can be computed again.
             started = stack.enter_context(closing(start()))
             make = repeat(started).__next__
+            say(f"looking whether {len(again)} runs could begin again")
             _check_again(started, [job(spec) for spec in specs if spec.run_id in again])
-            ledger.forget(again)
+            # Another sweep may finish a failed run while this one looks.
+            kept = ledger.forget(again, [one for one in again if states[one] is not State.FINISHED])
             for run_id in again:
-                console.print(f"{run_id}: forgotten, to be run again", highlight=False)
+                what = "finished meanwhile, and kept" if run_id in kept else "forgotten"
+                console.print(f"{run_id}: {what}", highlight=False, soft_wrap=True)
         left = _to_do(ledger, specs, halving)
         console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False)
         if left:
@@ -291,7 +295,7 @@ def serve_ui(out: Location, *, host: str, port: int) -> int:
             f"MLflow's view of {out} is not there yet ({database.path}); run a sweep, or "
             f"`{sync_command(out)}`"
         )
-    if database is not None:
+    if database is not None and os.access(database.path, os.W_OK):  # else it is only looked at
         try:
             database.arrive()
         except sqlite3.Error as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from experiments.errors import OutputUnusable
 from experiments.files import Location, exists
 from experiments.hints import shown
-from experiments.ledger import Ledger
+from experiments.ledger import Ledger, RunFolder
 from experiments.sweep import Summary
 
 
@@ -33,8 +35,15 @@ def ending(summary: Summary, out: Location, arguments: Sequence[str]) -> list[st
 def _what(summary: Summary, out: Location) -> str:
     if not summary.failed:
         return "to go on"
-    saved = any(exists(Ledger(out).folder(run_id).last) for run_id in summary.failed)
+    saved = any(_saved(Ledger(out).folder(run_id)) for run_id in summary.failed)
     return "to try again" + (", from the last checkpoints" if saved else "")
+
+
+def _saved(folder: RunFolder) -> bool:
+    """Whether the run has a checkpoint; of one that cannot be read nobody knows."""
+    with suppress(OutputUnusable):
+        return exists(folder.last)
+    return False
 
 
 def command(arguments: Sequence[str], out: Location) -> str:

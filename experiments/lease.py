@@ -22,7 +22,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 
 from experiments.errors import LeaseHeld, LeaseLost, OutputUnusable
 from experiments.files import (
@@ -35,6 +34,7 @@ from experiments.files import (
     write_text,
 )
 from experiments.processes import hidden, place, process_start
+from experiments.times import epoch_seconds
 
 log = logging.getLogger(__name__)
 
@@ -138,11 +138,16 @@ def read_holder(folder: Location, listed: Sequence[str] | None = None) -> Holder
 
 
 def _parse(data: bytes, number: int) -> Holder:
-    with suppress(ValueError, TypeError, OverflowError):
+    with suppress(ValueError, TypeError):
         holder = Holder(**json.loads(data))
-        datetime.fromtimestamp(holder.heartbeat, UTC)  # a time at all
-        numbers = (holder.number, holder.pid, holder.beat, holder.started, holder.heartbeat)
-        if all(isinstance(one, int | float) for one in numbers):
+        epoch_seconds(holder.heartbeat)
+        whole = (holder.number, holder.pid, holder.beat)
+        names = (holder.owner, holder.host, holder.place)
+        if (
+            all(type(one) is int for one in whole)
+            and all(isinstance(one, str) for one in names)
+            and isinstance(holder.started, int | float)
+        ):
             return holder
     return Holder("", number, "unknown", "", 0, 0.0, 0, 0.0)  # damaged: watched as well
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -289,16 +289,22 @@ class Ledger:
                 for name in left:
                     remove(folder.path / name)
 
-    def forget(self, run_ids: Sequence[str]) -> None:
+    def forget(self, run_ids: Sequence[str], unfinished: Collection[str] = ()) -> list[str]:
         """Delete what earlier attempts left, so that these runs start from the beginning.
+
+        `unfinished`: those that had no result when they were chosen. One that another sweep has
+        finished since keeps it; the ones that are kept are returned.
 
         OutputUnusable if a live process works on one of them: then none is deleted. What seems
         dead elsewhere is watched for a while first, since clocks may differ.
         """
         with ThreadPoolExecutor(max(1, min(len(run_ids), WATCHED_AT_ONCE))) as pool:
             dead = list(pool.map(self._dead_holder, run_ids))
+        kept = []
         for run_id, holder in zip(run_ids, dead, strict=True):
-            self._forget(self.folder(run_id), holder)
+            if not self._forget(self.folder(run_id), holder, run_id in unfinished):
+                kept.append(run_id)
+        return kept
 
     def _dead_holder(self, run_id: str) -> Holder | None:
         """Who held a run and is dead; None if nobody does. OutputUnusable if the holder lives."""
@@ -308,13 +314,17 @@ class Ledger:
             raise _at_work(f"{run_id} is held by {holder.host} pid {holder.pid}")
         return holder
 
-    def _forget(self, folder: RunFolder, dead: Holder | None) -> None:
+    def _forget(self, folder: RunFolder, dead: Holder | None, unfinished: bool) -> bool:
+        """Whether it was done: not where an `unfinished` run has its result by now."""
         if not names(folder.path):
-            return
+            return True
         try:
             lease = Lease(folder.path, alive=lambda holder: holder != dead)
         except LeaseHeld as error:
             raise _at_work(str(error)) from error
+        if unfinished and finished(folder.result) is not None:
+            lease.release()
+            return False
         lease.stop()  # a heartbeat would bring the folder back
         # Whenever this is cut short, the run is not finished, and nothing says that it goes on from
         # what is gone. The lease goes last: until then nobody can begin.
@@ -325,6 +335,7 @@ class Ledger:
         if isinstance(folder.path, Path):
             with suppress(OSError):  # not empty: another attempt has begun
                 folder.path.rmdir()
+        return True
 
 
 def _at_work(who: str) -> OutputUnusable:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from experiments.errors import MissingData
-from experiments.files import exists
+from experiments.files import exists, local_copy
 from experiments.job import Job
 from experiments.ledger import Ledger
 from experiments.lists import RunData
 from tcclip.distributed import Ranks, current_ranks
 from tcclip.model import build_model
+from tcclip.model.checkpoints import read_state
 
 
 def faults(jobs: Sequence[Job]) -> dict[str, str]:
@@ -66,5 +67,9 @@ def _check_parent(job: Job) -> None:
     if parent is None or Ledger(job.out).folder(parent).read_result() is None:
         return
     weights = job.initial_weights
-    if weights is not None and not exists(weights):
+    if weights is None:
+        return
+    if not exists(weights):
         raise MissingData(f"the weights of its parent run are not there: {weights}")
+    with local_copy(weights) as copy:
+        read_state(copy)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,11 @@ from typing import Any
 
 import protocols
 from experiments.files import Location, read_bytes, read_from
+from experiments.lease import read_holder
 from experiments.ledger import RunFolder
 from experiments.overrides import flat
 from experiments.spec import RunSpec
+from experiments.times import epoch_seconds
 from experiments.tracking.trouble import reading
 from experiments.tracking.turns import Turn
 
@@ -50,7 +53,7 @@ def begun(folder: RunFolder) -> str:
     except ValueError:
         return ""  # torn: the records after it count
     time = record["time"]
-    float(time)
+    epoch_seconds(time)
     return str(time)
 
 
@@ -82,6 +85,8 @@ class Copies:
     artifacts: str | None
     commit: str | None = None
     turn: Turn = field(init=False)
+    #: By OUTPUT tag: whether that is this output folder.
+    _known: dict[str, bool] = field(default_factory=dict)
     _parents: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -135,8 +140,19 @@ class Copies:
         return run, now.begun, made
 
     def is_ours(self, run: Any) -> bool:
-        """Whether a copy was made from this output folder."""
-        return bool(run.data.tags.get(OUTPUT, self._output) == self._output)
+        """Whether a copy was made from this output folder, under whatever name."""
+        output = run.data.tags.get(OUTPUT, self._output)
+        if output not in self._known:
+            self._known[output] = self._is_here(output)
+        return self._known[output]
+
+    def _is_here(self, output: str) -> bool:
+        if output == self._output:
+            return True
+        try:
+            return isinstance(self.out, Path) and Path(output).samefile(self.out)
+        except OSError:  # one of them is not there
+            return False
 
     def parent(self, spec: RunSpec) -> str:
         """The run that stands for the sweep: one a protocol, demo apart."""
@@ -207,8 +223,11 @@ class Copies:
         known, same_result = tags.get(BEGUN, ""), tags.get(SYNCED, now.digest) == now.digest
         if self.is_ours(run):
             return same_result and known in ("", now.begun)
-        # Of a folder that was moved here; one that is still there as well keeps its own.
+        # Of a folder that was moved here? One that is still there as well keeps its own, and so
+        # does one that may be on another machine: in a store, or at work there.
         there = Path(tags[OUTPUT], "runs", folder.run_id)
+        if "://" in tags[OUTPUT] or (run.info.status == "RUNNING" and _elsewhere(folder)):
+            return False
         return bool(now.begun) and known == now.begun and same_result and not there.exists()
 
     def _only(self, found: list[Any]) -> Any:
@@ -218,6 +237,14 @@ class Copies:
         for other in others:
             self.client.delete_run(other.info.run_id)
         return first
+
+
+def _elsewhere(folder: RunFolder) -> bool:
+    """Whether the last who held the run did so on another machine (one by its host's name: after
+    a reboot it is the same)."""
+    with reading():
+        holder = read_holder(folder.path)
+    return holder is not None and holder.host != socket.gethostname()
 
 
 def _worth(run: Any) -> tuple[bool, int, str]:

@@ -63,6 +63,7 @@ class SqliteFile:
             create_whole(self.path, self._fill)
         now = self.path.stat().st_ino
         if now == self._known:
+            self.arrive()  # whoever has the folder under another path may have been here
             return False
         self._connect(self.uri)  # a connection that is still open leads to the file before
         self.arrive()
@@ -70,8 +71,11 @@ class SqliteFile:
         return True
 
     def arrive(self) -> None:
-        """Have the addresses in the database lead to where it is now. sqlite3.Error if it is not a
-        database of MLflow's, or is busy for too long."""
+        """Have the addresses in the database lead to where it is now.
+
+        Not where artifacts would be lost to it: those of a database that was moved without them.
+        sqlite3.Error if it is not a database of MLflow's, or is busy for too long.
+        """
         with closing(sqlite3.connect(self.path, timeout=LOCKED_SECONDS)) as connection, connection:
             marks = ", ".join("?" * len(self._experiments))
             found = connection.execute(
@@ -79,8 +83,22 @@ class SqliteFile:
                 self._experiments,
             )
             for (before,) in found.fetchall():
-                if before.endswith("/" + ARTIFACTS) and before != self.artifacts:
+                ours = before.startswith("file:") and before.endswith("/" + ARTIFACTS)
+                if ours and before != self.artifacts and not self._left(connection, before):
                     self._move(connection, before)
+
+    def _left(self, connection: sqlite3.Connection, before: str) -> bool:
+        """Whether some run's artifacts are at the address of before, and not beside the file."""
+        runs = connection.execute(
+            "SELECT substr(artifact_uri, length(?1) + 1) FROM runs "
+            "WHERE substr(artifact_uri, 1, length(?1) + 1) = ?1 || '/'",
+            (before,),
+        )
+        there, here = _folder(before), _folder(self.artifacts)
+        return any(
+            Path(there + rest).is_dir() and not Path(here + rest).is_dir()
+            for (rest,) in runs.fetchall()
+        )
 
     def _move(self, connection: sqlite3.Connection, before: str) -> None:
         for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):

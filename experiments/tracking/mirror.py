@@ -64,6 +64,8 @@ BATCH_METRICS, BATCH_PARAMS = 1000, 100
 _SERVERS = ("http://", "https://", "databricks")
 #: How often it is looked whether copies may be made by now.
 TURN_SECONDS = 0.5
+#: A run that the tracker refused twice is all sent again, so not in every pass.
+REFUSED_SECONDS = 60.0
 LOCAL_UI = "http://127.0.0.1:5000"
 
 
@@ -125,6 +127,10 @@ class Mirror:
     #: Of the code that runs, where that is known: the tag of copies that are made from now on.
     commit: str | None = None
     _runs: dict[str, _Mirrored] = field(default_factory=dict)
+    #: What the tracker refused is not sent again before then (monotonic seconds), by run id.
+    _later: dict[str, float] = field(default_factory=dict)
+    #: Why copies could not be made, the last time.
+    _why_left: str = ""
 
     def __post_init__(self) -> None:
         check_answers(self.uri)
@@ -154,16 +160,15 @@ class Mirror:
             self.copies.forget()
         trouble = self._trouble()
         end = time.monotonic() + wait
+        if wait:
+            self._later.clear()
         left = self._sync(specs, trouble)
         while left and wait and time.monotonic() < end:
             time.sleep(TURN_SECONDS)
             left = self._sync(left, trouble)
         trouble.check()
         if left and wait:
-            raise StillCopying(
-                f"another process makes copies, and has for {wait:g} s: {len(left)} runs are left "
-                "to it"
-            )
+            raise StillCopying(f"{len(left)} runs are left after {wait:g} s: {self._why_left}")
 
     def _trouble(self) -> Trouble:
         return Trouble(lambda: self.client.search_experiments(max_results=1))
@@ -174,7 +179,8 @@ class Mirror:
         try:
             for spec in specs:
                 copy = self._runs.get(spec.run_id)
-                if copy is not None and copy.complete:
+                complete = copy is not None and copy.complete
+                if complete or time.monotonic() < self._later.get(spec.run_id, 0.0):
                     continue
                 folder = self.ledger.folder(spec.run_id)
                 begun = {path.name for path in (folder.metrics, folder.result, folder.failure)}
@@ -182,8 +188,14 @@ class Mirror:
                     with trouble.of(spec.run_id):
                         if begun & set(names(folder.path)):
                             self._sync_run(spec, folder)
-                except NotOurTurn:
+                except NotOurTurn as error:
                     left.append(spec)
+                    self._why_left = str(error)
+                if spec.run_id not in trouble.refused:
+                    self._later.pop(spec.run_id, None)
+                else:  # the first time it may be by chance
+                    again = REFUSED_SECONDS if spec.run_id in self._later else 0.0
+                    self._later[spec.run_id] = time.monotonic() + again
                 self.copies.turn.offer()
         finally:
             self.copies.turn.end()
@@ -196,7 +208,14 @@ class Mirror:
 
     def report(self, spec: RunSpec, folder: Path) -> None:
         """Keep the report files of `folder` with the parent run of `spec`'s sweep."""
-        self.client.log_artifacts(self.copies.parent(spec), str(folder), "report")
+        parent = self.copies.parent(spec)
+        self._arrive()
+        self.client.log_artifacts(parent, str(folder), "report")
+
+    def _arrive(self) -> None:
+        """Before a file is sent: whoever has the folder under another path may have been here."""
+        if self._file is not None:
+            self._file.arrive()
 
     def settle(self) -> None:
         """What MLflow shows as running while nobody works on it becomes KILLED, FAILED or FINISHED.
@@ -308,6 +327,7 @@ class Mirror:
             copy.error = False
 
     def _keep(self, copy: _Mirrored, *files: Location) -> None:
+        self._arrive()
         for path in files:
             if exists(path):
                 with local_copy(path) as local:
@@ -364,6 +384,7 @@ class Mirror:
 
         # Before the parameters: where they are all there, this is, too.
         text = json.dumps(spec.model_dump(mode="json"), indent=1)
+        self._arrive()
         self.client.log_text(mlflow_id, text, "spec.json")
         params = [Param(name, value) for name, value in parameters(spec).items()]
         for start in range(0, len(params), BATCH_PARAMS):

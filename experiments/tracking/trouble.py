@@ -25,7 +25,7 @@ def reading() -> Iterator[None]:
         yield
     except OutputUnusable:
         raise
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise _Damaged(f"{type(error).__name__}: {error}") from error
 
 

@@ -18,7 +18,8 @@ _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDI
 
 
 class NotOurTurn(Exception):
-    """Another process makes copies just now: a little later there may be nothing left to make."""
+    """Another process makes copies just now, or whether one does cannot be said: a little later
+    there may be nothing left to make."""
 
 
 class Turn:
@@ -43,11 +44,11 @@ class Turn:
         try:
             self._lease = Lease(self._folder, alive=self._watch.alive)
         except LeaseHeld as error:
-            raise NotOurTurn(str(error)) from error
+            raise NotOurTurn(f"another process makes copies ({error})") from error
         except OutputUnusable as error:
-            cause = error.__cause__
-            if not isinstance(cause, OSError) or cause.errno not in _READ_ONLY:
-                raise NotOurTurn(str(error)) from error
+            if not _read_only(error.__cause__):
+                why = f"whether another process makes copies cannot be told: {error}"
+                raise NotOurTurn(why) from error
         self._since = time.monotonic()
 
     def offer(self) -> None:
@@ -65,3 +66,10 @@ class Turn:
         if isinstance(self._folder, Path):
             with suppress(OSError):  # not empty: another process's turn
                 self._folder.rmdir()
+
+
+def _read_only(cause: BaseException | None) -> bool:
+    """Whether a place refused to be written; a store's client has no error number for that."""
+    if isinstance(cause, PermissionError):
+        return True
+    return isinstance(cause, OSError) and cause.errno in _READ_ONLY

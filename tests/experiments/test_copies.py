@@ -1,5 +1,6 @@
 """Copies of runs in MLflow: one a history, whoever makes it and however often."""
 
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -148,6 +149,80 @@ def test_a_folder_with_its_database_takes_its_artifacts_along(
     if copied:  # and the first one is a folder of its own
         first = Mirror(Ledger(out), default_uri(out))
         assert len(first.links([spec])) == 1
+
+
+def test_a_database_moved_without_its_artifacts_still_leads_to_them(
+    again: tuple[Path, RunSpec], tmp_path: Path
+) -> None:
+    out, spec = again
+    Mirror(Ledger(out), default_uri(out)).sync([spec])
+    (tmp_path / "other disk").mkdir()
+    (out / "mlflow.db").rename(tmp_path / "other disk" / "mlflow.db")
+    utils._artifact_repos_cache.clear()
+    mirror = Mirror(Ledger(out), sqlite_uri(tmp_path / "other disk" / "mlflow.db"))
+    mirror.sync([spec])
+    (run,) = children(mirror, spec)
+    assert {file.path for file in mirror.client.list_artifacts(run.info.run_id)} >= {"result.json"}
+    assert run.data.tags["tcclip.output"] == str(out)
+
+
+def test_a_folder_has_one_copy_under_all_its_names(
+    again: tuple[Path, RunSpec], tmp_path: Path
+) -> None:
+    out, spec = again
+    stopped_short(out, spec)
+    mirror = Mirror(Ledger(out), default_uri(out))
+    mirror.sync([spec])
+    (tmp_path / "link").symlink_to(out)
+    (run,) = children(mirror, spec)
+    mirror.client.set_tag(run.info.run_id, "tcclip.output", str(tmp_path / "link"))
+    mirror = Mirror(Ledger(tmp_path / "link"), default_uri(out))
+    mirror.sync([spec])
+    (same,) = children(mirror, spec)
+    assert same.info.run_id == run.info.run_id
+    assert same.data.tags["tcclip.output"] == str(out)
+
+
+def test_artifacts_go_to_the_folder_whoever_has_it_under_another_path(
+    again: tuple[Path, RunSpec], tmp_path: Path
+) -> None:
+    out, spec = again
+    mirror = Mirror(Ledger(out), default_uri(out))
+    mirror.copies.experiment(spec)
+    database = sqlite3.connect(out / "mlflow.db")
+    there = (tmp_path / "host" / "mlflow-artifacts").as_uri()
+    database.execute("UPDATE experiments SET artifact_location = ?", (there,))
+    database.commit()  # as its UI on the host does
+    database.close()
+    mirror.sync([spec])
+    (run,) = children(mirror, spec)
+    assert {file.path for file in mirror.client.list_artifacts(run.info.run_id)} >= {"result.json"}
+    assert not (tmp_path / "host").exists()
+
+
+def test_a_run_at_work_elsewhere_keeps_its_copy_from_who_has_a_duplicate(
+    again: tuple[Path, RunSpec], tmp_path: Path
+) -> None:
+    out, spec = again
+    stopped_short(out, spec)
+    uri = sqlite_uri(tmp_path / "mlflow.db")
+    cluster = tmp_path / "cluster"
+    out.rename(cluster)
+    with held(Ledger(cluster).folder(spec.run_id).path):
+        (lease,) = Path(Ledger(cluster).folder(spec.run_id).path).glob("lease-*")
+        lease.write_text(json.dumps({**json.loads(lease.read_text()), "host": "gpu7"}))
+        first = Mirror(Ledger(cluster), uri)
+        first.sync([spec])
+        laptop = tmp_path / "laptop"
+        shutil.copytree(cluster, laptop)
+        cluster.rename(tmp_path / "not seen from the laptop")
+        second = Mirror(Ledger(laptop), uri)
+        second.sync([spec])
+        second.settle()
+    (run,) = (one for one in children(first, spec) if first.copies.is_ours(one))
+    assert run.info.status == "RUNNING"
+    assert run.data.tags["tcclip.output"] == str(cluster)
+    assert len(second.links([spec])) == 1
 
 
 def test_a_database_of_others_keeps_their_addresses(

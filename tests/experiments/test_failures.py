@@ -44,7 +44,13 @@ def test_a_lost_worker_is_replaced_and_the_others_go_on(tmp_path: Path) -> None:
     assert executor.closed
 
 
-def test_retries_end_and_the_summary_says_what_failed_and_how_to_go_on(tmp_path: Path) -> None:
+def _unusable(*_: Any) -> bool:
+    raise OutputUnusable("may not be read")
+
+
+def test_retries_end_and_the_summary_says_what_failed_and_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     specs = grid(3)
     executor = Scripted(tc_clip1=[LOST, LOST, LOST])
     summary = run(specs, tmp_path, executor, Policy(retries=2))
@@ -63,6 +69,8 @@ def test_retries_end_and_the_summary_says_what_failed_and_how_to_go_on(tmp_path:
     ]
     write_text(Ledger(tmp_path).folder(failed).last, "")
     assert ending(summary, tmp_path, [])[-1].startswith("to try again, from the last checkpoints: ")
+    monkeypatch.setattr("experiments.ending.exists", _unusable)
+    assert ending(summary, tmp_path, [])[-1].startswith("to try again: "), "nobody knows"
     # And that is true: the same command tries it again, as often as before.
     again = Scripted(tc_clip1=[LOST, LOST])
     assert run(specs, tmp_path, again, Policy(retries=2)).exit_code == 0

@@ -18,6 +18,8 @@ from experiments.spec import RunSpec
 from tests.builders import make_result
 from tests.experiments.sweeping import EXECUTION, break_list, copy_cache, small_specs
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its dependencies' own
+
 #: What a user writes for the run of `small_specs`.
 GRID = ("zero_shot", "--demo", "--models", "tc_clip", "--seeds", "0")
 
@@ -74,6 +76,32 @@ def test_what_could_not_be_run_again_is_not_deleted(
     assert content(out) == before
 
 
+def test_what_another_sweep_finishes_while_it_is_looked_at_is_kept(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (spec,) = expand(Grid("zero_shot", demo=True, models=("clip",), seeds=(0,)))
+    folder = Ledger(tmp_path).folder(spec.run_id)
+    folder.fail("Boom", "boom", "trace")
+    result = make_result(spec).model_dump_json()
+
+    def look(*_: Any) -> dict[str, str]:
+        Path(folder.result).write_text(result)
+        return {}
+
+    monkeypatch.setattr("experiments.executor.LocalExecutor.faults", look)
+    monkeypatch.setenv("TCCLIP_CACHE", str(cache))
+    with pytest.raises(SystemExit) as end:
+        sys.exit(
+            tcclip(
+                monkeypatch, "sweep", "zero_shot", "--demo", "--models", "clip", "--seeds", "0",
+                "--out", str(tmp_path), "--executor", "local", "--rerun", "failed",
+            )
+        )  # fmt: skip
+    assert not end.value.code
+    assert f"{spec.run_id}: finished meanwhile, and kept" in capsys.readouterr().err
+    assert Path(folder.result).read_text() == result
+
+
 def job(spec: RunSpec, out: Path, cache: Path, **more: Any) -> Job:
     return Job(spec=spec, out=out, roots=Roots(cache=cache), execution=EXECUTION, **more)
 
@@ -101,6 +129,11 @@ def test_a_parent_must_have_its_weights_or_be_run_again(tmp_path: Path, cache: P
     folder = Ledger(tmp_path).folder(parent.run_id)
     Path(folder.path).mkdir(parents=True)
     Path(folder.result).write_text(make_result(parent).model_dump_json())
+    Path(folder.best).parent.mkdir()
+    Path(folder.best).write_bytes(b"")
+    (found,) = faults([job(child, tmp_path, cache)]).values()
+    assert "damaged or truncated" in found
+    Path(folder.best).unlink()
     (found,) = faults([job(child, tmp_path, cache)]).values()
     assert "MissingData: the weights of its parent run are not" in found
     assert faults([job(parent, tmp_path, cache), job(child, tmp_path, cache)]) == {}

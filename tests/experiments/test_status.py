@@ -296,7 +296,9 @@ def test_a_result_that_cannot_be_read_stops_no_look_at_the_others(
     assert [row.state for row in planned] == [State.STALE, State.FINISHED]
 
 
-@pytest.mark.parametrize("wrong", [{"time": 1e999}, {"step": 1e999}, {"time": 1e30}])
+@pytest.mark.parametrize(
+    "wrong", [{"time": 1e999}, {"step": 1e999}, {"time": 1e30}, {"time": 1e18}]
+)
 def test_times_and_steps_that_are_none_are_left_out(
     folder: RunFolder, wrong: dict[str, float]
 ) -> None:
@@ -307,11 +309,12 @@ def test_times_and_steps_that_are_none_are_left_out(
     assert row.as_json()["since"] == "1970-01-01T00:16:57+00:00"
 
 
-def test_a_heartbeat_that_is_no_time_is_no_sign_of_life(folder: RunFolder) -> None:
+@pytest.mark.parametrize("beat", [1e30, 1e18, float("nan")])
+def test_a_heartbeat_that_is_no_time_is_no_sign_of_life(folder: RunFolder, beat: float) -> None:
     with held(folder.path) as lease:
         lease.stop()
         (file,) = Path(folder.path).glob("lease-*")
-        file.write_text(json.dumps({**json.loads(file.read_text()), "heartbeat": 1e30}))
+        file.write_text(json.dumps({**json.loads(file.read_text()), "heartbeat": beat}))
         row = run_status(folder)
     assert (row.state, row.since) == (State.STALE, None)
     row.as_json()

@@ -178,6 +178,7 @@ def test_a_call_that_failed_leaves_no_hole(
 ) -> None:
     out, spec = again
     mirror = Mirror(Ledger(out), default_uri(out))
+    monkeypatch.setattr("experiments.tracking.mirror.REFUSED_SECONDS", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(mirror.client, "log_batch", _unreachable)
         for _ in range(2):

@@ -1,5 +1,6 @@
 """The mirror where something is wrong with one run, or two processes meet: all else is copied."""
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from experiments.errors import OutputUnusable, UserError
 from experiments.lease import held
 from experiments.ledger import Ledger, RunFolder
 from experiments.spec import RunSpec
-from experiments.tracking import Incomplete, Mirror, default_uri
+from experiments.tracking import Incomplete, Mirror, StillCopying, default_uri
 from experiments.tracking.database import sqlite_uri
 from experiments.tracking.following import Follower
 from tests.experiments.mirrored import children, has_all, stopped_short
@@ -105,7 +106,7 @@ def test_a_file_that_the_store_refuses_holds_nothing_else_back(
     ("name", "text", "told"),
     [
         ("result.json", '{"schema_version": 999}', "schema version 999"),
-        ("metrics.jsonl", '{"kind": "start", "step": 0, "time": "x"}\n', "could not convert"),
+        ("metrics.jsonl", '{"kind": "start", "step": 0, "time": "x"}\n', "'x' is no time"),
         ("metrics.jsonl", '{"kind": "start", "step": 0}\n', "KeyError: 'time'"),
     ],
 )
@@ -191,6 +192,56 @@ def test_an_address_that_is_none_fails_no_sweep(
     assert "cannot be written" in said[0] and "se[cret" not in said[0]
     with pytest.raises(UserError, match="cannot be written"):
         commands.sync(out)
+
+
+def test_what_the_tracker_refuses_is_not_sent_in_every_pass(
+    again: tuple[Path, RunSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, spec = again
+    mirror, asked = Mirror(Ledger(out), default_uri(out)), list[str]()
+
+    def refuse(run_id: str, *_: Any) -> None:
+        asked.append(run_id)
+        raise ConnectionError("413")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror.client, "log_artifact", refuse)
+        for _ in range(6):
+            with suppress(Incomplete):
+                mirror.sync([spec])
+        assert len(asked) == 2
+        with pytest.raises(Incomplete, match="413"):
+            mirror.sync([spec], wait=0.1)  # the last pass
+    mirror.sync([spec], wait=0.1)
+    has_all(mirror, spec)
+
+
+def test_a_store_that_may_only_be_read_is_copied_without_a_turn(
+    again: tuple[Path, RunSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, spec = again
+
+    def denied(*_: Any, **__: Any) -> None:
+        # As s3fs translates AccessDenied: without an error number.
+        raise OutputUnusable("cannot reach it") from PermissionError("Access Denied")
+
+    monkeypatch.setattr("experiments.tracking.turns.Lease", denied)
+    mirror = Mirror(Ledger(out), default_uri(out))
+    mirror.sync([spec], wait=0.1)
+    has_all(mirror, spec)
+
+
+def test_a_turn_that_cannot_be_told_is_not_said_to_be_anothers(
+    again: tuple[Path, RunSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, spec = again
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OutputUnusable("no space left") from OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr("experiments.tracking.turns.Lease", full)
+    with pytest.raises(StillCopying, match=r"1 runs are left .*cannot be told: no space left"):
+        Mirror(Ledger(out), default_uri(out)).sync([spec], wait=0.1)
 
 
 def test_a_copy_that_was_left_without_its_settings_gets_them(tmp_path: Path) -> None:
