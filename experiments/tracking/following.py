@@ -114,6 +114,7 @@ class Follower:
         return sync_command(self.ledger.out)
 
     def _say(self, kind: str, text: str) -> None:
-        if kind not in self._said:
+        # Nobody waits for it any more once it is late, and the process may be at its end.
+        if not {kind, "late"} & self._said:
             self._said.add(kind)
             self.warn(text)

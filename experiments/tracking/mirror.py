@@ -13,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,12 +25,13 @@ from experiments.files import (
     Location,
     Stamp,
     exists,
+    is_local,
     local_copy,
     names,
     read_from,
     stamp,
 )
-from experiments.ledger import Ledger, RunFolder, State
+from experiments.ledger import AT_ONCE, Ledger, RunFolder, State
 from experiments.spec import RunSpec
 from experiments.tracking.copies import (
     ERROR,
@@ -176,18 +178,15 @@ class Mirror:
     def _sync(self, specs: Sequence[RunSpec], trouble: Trouble) -> list[RunSpec]:
         """One pass over `specs`; the ones whose copies are another process's to make."""
         left: list[RunSpec] = []
+        wanted = [spec for spec in specs if self._wanted(spec)]
+        # A store is asked about many runs at once: most of a large grid may not have begun.
+        pool = ThreadPoolExecutor(1 if is_local(self.ledger.out) else AT_ONCE)
         try:
-            for spec in specs:
-                copy = self._runs.get(spec.run_id)
-                complete = copy is not None and copy.complete
-                if complete or time.monotonic() < self._later.get(spec.run_id, 0.0):
-                    continue
-                folder = self.ledger.folder(spec.run_id)
-                begun = {path.name for path in (folder.metrics, folder.result, folder.failure)}
+            for spec, begun in [(spec, pool.submit(self._has_begun, spec)) for spec in wanted]:
                 try:
                     with trouble.of(spec.run_id):
-                        if begun & set(names(folder.path)):
-                            self._sync_run(spec, folder)
+                        if begun.result():
+                            self._sync_run(spec, self.ledger.folder(spec.run_id))
                 except NotOurTurn as error:
                     left.append(spec)
                     self._why_left = str(error)
@@ -198,8 +197,20 @@ class Mirror:
                     self._later[spec.run_id] = time.monotonic() + again
                 self.copies.turn.offer()
         finally:
+            pool.shutdown(cancel_futures=True)
             self.copies.turn.end()
         return left
+
+    def _wanted(self, spec: RunSpec) -> bool:
+        """Whether the run's copy is to be looked at in this pass."""
+        copy = self._runs.get(spec.run_id)
+        complete = copy is not None and copy.complete
+        return not complete and time.monotonic() >= self._later.get(spec.run_id, 0.0)
+
+    def _has_begun(self, spec: RunSpec) -> bool:
+        folder = self.ledger.folder(spec.run_id)
+        begun = {path.name for path in (folder.metrics, folder.result, folder.failure)}
+        return bool(begun & set(names(folder.path)))
 
     @property
     def copied(self) -> int:
