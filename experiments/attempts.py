@@ -44,7 +44,8 @@ def read_attempts(metrics: bytes) -> Attempts | None:
     present = whole[begin:]
     ats = [at for at, _ in starts[1:]] + [len(whole)]
     ends = [_last_time(whole[:at], one["time"]) for at, (_, one) in zip(ats, starts, strict=True)]
-    epochs = [record for _, record in _records(whole, b"epoch")]
+    found = list(_records(whole, b"epoch"))
+    epochs = [record for _, record in found]
     records, smaller = [record for _, record in starts], list(_records(whole, b"memory"))
     return Attempts(
         count=max(1, len(starts) - len(smaller)),
@@ -53,7 +54,7 @@ def read_attempts(metrics: bytes) -> Attempts | None:
         start=start,
         step=_latest(whole, b"step"),
         validated=next((one for one in reversed(epochs) if "top1" in one), None),
-        clips_per_second=_speed(start, present),
+        clips_per_second=_speed(start, present, [one for at, one in found if at > begin]),
         latest=ends[-1],
         reduced=smaller[-1][1] if smaller else None,
     )
@@ -114,12 +115,14 @@ def _gpu_hours(starts: list[Record], ends: list[float]) -> float | None:
     return hours
 
 
-def _speed(start: Record, present: bytes) -> float | None:
-    """Training clips a second of the attempt that `start` began; validation is not counted."""
+def _speed(start: Record, present: bytes, epochs: list[Record]) -> float | None:
+    """Training clips a second of the attempt that `start` began; validation is not counted.
+
+    `present`: its lines, `epochs`: its epochs' records.
+    """
     step = _latest(present, b"step")
     if step is None or "global_batch" not in start:
         return None
-    epochs = [record for _, record in _records(present, b"epoch")]
     seconds = sum(epoch.get("train_seconds", 0.0) for epoch in epochs)
     # Of an epoch that is not over: from the validation before it, or from the start.
     if not epochs or epochs[-1]["step"] < step["step"]:

@@ -17,14 +17,17 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
-
-from upath import UPath
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.errors import OutputUnusable, UserError
 from experiments.processes import place
 
-Location = Path | UPath
+if TYPE_CHECKING:
+    from upath import UPath
+
+    Location = Path | UPath
+else:
+    Location = Any  # upath and fsspec take a while to import, and only a store needs them
 
 #: What to install for the stores that are not reached without.
 _PACKAGES = {
@@ -73,6 +76,8 @@ def location(text: str | Path | UPath) -> Location:
             f"an address of {scheme}:// with a password in it would be kept with the runs; give "
             "credentials in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
         )
+    from upath import UPath
+
     try:
         # What other processes write has to be seen: no cached listings.
         path = UPath(name.rstrip("/"), use_listings_cache=False)

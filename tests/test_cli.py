@@ -17,7 +17,7 @@ from experiments.ledger import Ledger
 from tests.experiments.sweeping import EXECUTION, numbers, run_sweep, small_specs
 
 COMMAND = Path(sys.executable).with_name("tcclip")
-HEAVY = ("torch", "ray", "mlflow", "open_clip", "matplotlib")
+HEAVY = ("torch", "ray", "mlflow", "open_clip", "matplotlib", "fsspec")
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
