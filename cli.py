@@ -120,6 +120,7 @@ def sweep(
     """Run what is missing of a grid, then print its table. The same command again continues."""
     from experiments import commands, dryrun, plan
     from experiments.display import FORMATS
+    from experiments.preload import all_kept
     from experiments.requests import (
         check_search,
         comma_list,
@@ -157,7 +158,8 @@ def sweep(
     )  # fmt: skip
     commands.check(specs, execution, executor, address=None if dry_run else address)
     if dry_run:
-        dryrun.print_plan(dryrun.dry_run(specs, folder, roots, rerun), format)
+        with all_kept():
+            dryrun.print_plan(dryrun.dry_run(specs, folder, roots, rerun), format)
         return
     _run(
         grid.protocol, specs, demo=demo, out=folder, roots=roots, execution=execution,
@@ -251,6 +253,7 @@ def status(
 
     from experiments import statuscommands
     from experiments.display import FORMATS, print_statuses
+    from experiments.preload import all_kept
 
     _one_of("--format", format, FORMATS)
     folder, states = _out(out, demo), statuscommands.states_named(state)
@@ -259,7 +262,8 @@ def status(
     if watch:
         statuscommands.watch_status(folder, Console(), protocol, states)
         return
-    print_statuses(statuscommands.status(folder, protocol, states), Console(), format)
+    with all_kept():
+        print_statuses(statuscommands.status(folder, protocol, states), Console(), format)
 
 
 @app.command()

@@ -28,6 +28,9 @@ ASSUMPTION = (
     f"{ASSUMED_RATE / 1e12:.0f} T/s sustained a GPU, decoding not counted, not measured"
 )
 
+#: Of a run: see `kind`.
+Kind = tuple[object, ...]
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -41,7 +44,7 @@ class Cost:
     gigabytes: float
 
 
-def cost(spec: RunSpec, measured: Mapping[RunKey, float], train_videos: int | None = None) -> Cost:
+def cost(spec: RunSpec, measured: Mapping[Kind, float], train_videos: int | None = None) -> Cost:
     """The cost of one run.
 
     `measured`: GPU-hours of finished kinds (`measured_hours`). `train_videos`: where the list is
@@ -62,14 +65,14 @@ def cost(spec: RunSpec, measured: Mapping[RunKey, float], train_videos: int | No
     return Cost(videos if trained else 0, steps, eval_videos, assumed, basis, gigabytes)
 
 
-def kind(key: RunKey) -> RunKey:
+def kind(key: RunKey) -> Kind:
     """What runs that cost the same have in common: everything but the seed."""
-    return key.model_copy(update={"seed": 0})
+    return tuple(value for name, value in key if name != "seed")
 
 
-def measured_hours(finished: Iterable[Finished]) -> dict[RunKey, float]:
+def measured_hours(finished: Iterable[Finished]) -> dict[Kind, float]:
     """Kind of run -> mean GPU-hours of the finished ones that were on a GPU."""
-    hours: dict[RunKey, list[float]] = {}
+    hours: dict[Kind, list[float]] = {}
     for one in finished:
         if one.gpu_hours > 0:
             hours.setdefault(kind(one.key), []).append(one.gpu_hours)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from experiments.cost import ASSUMPTION, Cost, cost, kind, measured_hours
+from experiments.cost import ASSUMPTION, Cost, Kind, cost, kind, measured_hours
 from experiments.display import print_json, print_rows
 from experiments.files import Location
 from experiments.ledger import Ledger, State
@@ -14,7 +14,6 @@ from experiments.roots import Roots
 from experiments.spec import RunSpec
 from experiments.statustable import count_states
 from experiments.sweep import matching
-from results.records import RunKey
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,13 @@ def dry_run(
     ledger = Ledger(out)
     folders = ledger.folders()
     with remembered([folder.result for folder in folders], roots.cache):
-        states, measured = ledger.states(specs), measured_hours(ledger.finished(folders))
+        done = ledger.finished(folders)
+        # Thousands of files are not looked at twice.
+        states = ledger.states([spec for spec in specs if spec.run_id not in done])
+    states |= {spec.run_id: State.FINISHED for spec in specs if spec.run_id in done}
+    measured = measured_hours(done.values())
     again = set() if rerun is None else set(matching(states, rerun))
-    costs: dict[RunKey, Cost] = {}
+    costs: dict[Kind, Cost] = {}
     rows = []
     for spec in specs:
         of = kind(spec.key)

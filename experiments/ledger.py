@@ -219,15 +219,16 @@ class Ledger:
         """Every run folder there is, by name."""
         return [self.folder(name) for name in folder_names(self.runs)]
 
-    def finished(self, folders: Sequence[RunFolder]) -> list[Finished]:
-        """The finished ones of `folders`, in short. One that cannot be read is none of them."""
+    def finished(self, folders: Sequence[RunFolder]) -> dict[str, Finished]:
+        """The finished ones of `folders`, in short, by run id. One that cannot be read is none."""
         results = [folder.result for folder in folders]
         if is_local(self.out):
             found = [readable(path) for path in results]
         else:
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 found = list(pool.map(finished, results))
-        return [one for one in found if one is not None]
+        pairs = zip(folders, found, strict=True)
+        return {folder.run_id: one for folder, one in pairs if one is not None}
 
     def states(self, specs: Sequence[RunSpec]) -> dict[str, State]:
         """State of each run. OutputUnusable if a store is out of reach."""

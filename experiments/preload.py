@@ -46,15 +46,8 @@ def remembered(paths: Sequence[Location], cache: Path | None = None) -> Iterator
     known = _recall(memory)
     for path, (of, one) in known.items():
         seen.setdefault(path, (of, one))
-    # What is read is kept: to look again and again for what could be freed only takes time.
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        _read_all([path for path in paths if str(path) not in seen])
-        yield
-    finally:
-        if was:
-            gc.enable()
+    _read_all([path for path in paths if str(path) not in seen])
+    yield
     now: _Memory = {}
     for path in map(str, paths):
         of_path = seen.get(path)
@@ -63,6 +56,21 @@ def remembered(paths: Sequence[Location], cache: Path | None = None) -> Iterator
     same = all(path in now and now[path][1] is one for path, (_, one) in known.items())
     if not same or len(now) != len(known):
         _remember(memory, now)
+
+
+@contextmanager
+def all_kept() -> Iterator[None]:
+    """Within, nothing that was made is looked through for what could be freed.
+
+    For commands that end soon and keep what they make: over thousands of runs it takes a while.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _read_all(paths: Sequence[Location]) -> None:
