@@ -29,7 +29,7 @@ def sync_command(out: Location | str) -> str:
 
 
 def _program() -> str:
-    """How this program was called, unless its name is enough."""
+    """Where this program is, unless its name is enough."""
     if shutil.which(NAME) is None and Path(sys.argv[0]).name == NAME:
-        return sys.argv[0]
+        return str(Path(sys.argv[0]).absolute())
     return NAME

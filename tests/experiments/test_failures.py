@@ -311,7 +311,7 @@ def test_commands_that_are_shown_work_in_any_folder(
     assert sync_command("s3://bucket/out") == "tcclip ui --sync --out s3://bucket/out"
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("sys.argv", [".venv/bin/tcclip"])
-    assert shown(["ui"], "/out") == ".venv/bin/tcclip ui --out /out"
+    assert shown(["ui"], "/out") == f"{tmp_path}/.venv/bin/tcclip ui --out /out"
 
 
 @pytest.mark.parametrize("file", ["result.json", "failure.json", "pause", "lease-000001.json"])
