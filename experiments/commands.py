@@ -84,16 +84,12 @@ def sweep(
         states = {} if rerun is None else ledger.states(specs)
         again = [] if rerun is None else matching(states, rerun)
         if again:
-            # Nothing is deleted before it is known that it can be computed again.
             started = stack.enter_context(closing(start()))
             make = repeat(started).__next__
             say(f"looking whether {len(again)} runs could begin again")
-            _check_again(started, [job(spec) for spec in specs if spec.run_id in again])
-            # Another sweep may finish a failed run while this one looks.
-            kept = ledger.forget(again, [one for one in again if states[one] is not State.FINISHED])
-            for run_id in again:
-                what = "finished meanwhile, and kept" if run_id in kept else "forgotten"
-                console.print(f"{run_id}: {what}", highlight=False, soft_wrap=True)
+            jobs = [job(spec) for spec in specs if spec.run_id in again]
+            for line in _forget(ledger, started, jobs, states):
+                console.print(line, highlight=False, soft_wrap=True)
         left = _to_do(ledger, specs, halving)
         console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False)
         if left:
@@ -112,7 +108,11 @@ def sweep(
         )
 
 
-def _check_again(executor: Executor, jobs: Sequence[Job]) -> None:
+def _forget(
+    ledger: Ledger, executor: Executor, jobs: Sequence[Job], states: Mapping[str, State]
+) -> list[str]:
+    """Delete what there is of the runs of `jobs`: a line on each. UserError if one of them could
+    not begin again, and then nothing is deleted."""
     found = executor.faults(jobs)
     if found:
         named = [f"  {run_id}: {why}" for run_id, why in list(found.items())[:NAMED]]
@@ -122,6 +122,14 @@ def _check_again(executor: Executor, jobs: Sequence[Job]) -> None:
             "again; see to it, or name other runs (failed ones are tried again without --rerun, "
             "too)\n" + "\n".join(named + more)
         )
+    run_ids = [job.spec.run_id for job in jobs]
+    # Another sweep may finish a failed run while this one looks.
+    unfinished = [run_id for run_id in run_ids if states[run_id] is not State.FINISHED]
+    kept = ledger.forget(run_ids, unfinished)
+    return [
+        f"{run_id}: {'finished meanwhile, and kept' if run_id in kept else 'forgotten'}"
+        for run_id in run_ids
+    ]
 
 
 def _to_do(ledger: Ledger, specs: Sequence[RunSpec], halving: bool) -> int:

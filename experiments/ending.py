@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from experiments.errors import OutputUnusable
 from experiments.files import Location, exists
-from experiments.hints import shown
+from experiments.hints import shown, without
 from experiments.ledger import Ledger, RunFolder
 from experiments.sweep import Summary
 
@@ -48,9 +48,4 @@ def _saved(folder: RunFolder) -> bool:
 
 def command(arguments: Sequence[str], out: Location) -> str:
     """The command line to go on with: the same, but what was run again is not deleted again."""
-    kept, skip = [], False
-    for one in arguments:
-        if not skip and one != "--rerun" and not one.startswith("--rerun="):
-            kept.append(one)
-        skip = one == "--rerun"
-    return shown(kept, out)
+    return shown(without("--rerun", arguments), out)

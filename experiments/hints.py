@@ -15,12 +15,18 @@ NAME = "tcclip"
 
 def shown(arguments: Sequence[str], out: Location | str) -> str:
     """`tcclip ARGUMENTS --out OUT`, quoted for a shell; OUT absolute, instead of another one."""
+    kept = without("--out", arguments)
+    return shlex.join([_program(), *kept, "--out", str(location(out))])
+
+
+def without(option: str, arguments: Sequence[str]) -> list[str]:
+    """`arguments` but for `option` and its value."""
     kept, skip = [], False
     for one in arguments:
-        if not skip and one != "--out" and not one.startswith("--out="):
+        if not skip and one != option and not one.startswith(f"{option}="):
             kept.append(one)
-        skip = one == "--out"
-    return shlex.join([_program(), *kept, "--out", str(location(out))])
+        skip = one == option
+    return kept
 
 
 def sync_command(out: Location | str) -> str:

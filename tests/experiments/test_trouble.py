@@ -216,16 +216,20 @@ def test_what_the_tracker_refuses_is_not_sent_in_every_pass(
     has_all(mirror, spec)
 
 
+def no_turn(monkeypatch: pytest.MonkeyPatch, cause: OSError) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise OutputUnusable(f"cannot write: {cause.args[-1]}") from cause
+
+    monkeypatch.setattr("experiments.tracking.turns.Lease", refused)
+
+
 def test_a_store_that_may_only_be_read_is_copied_without_a_turn(
     again: tuple[Path, RunSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, spec = again
 
-    def denied(*_: Any, **__: Any) -> None:
-        # As s3fs translates AccessDenied: without an error number.
-        raise OutputUnusable("cannot reach it") from PermissionError("Access Denied")
-
-    monkeypatch.setattr("experiments.tracking.turns.Lease", denied)
+    # As s3fs translates AccessDenied: without an error number.
+    no_turn(monkeypatch, PermissionError("Access Denied"))
     mirror = Mirror(Ledger(out), default_uri(out))
     mirror.sync([spec], wait=0.1)
     has_all(mirror, spec)
@@ -236,11 +240,8 @@ def test_a_turn_that_cannot_be_told_is_not_said_to_be_anothers(
 ) -> None:
     out, spec = again
 
-    def full(*_: Any, **__: Any) -> None:
-        raise OutputUnusable("no space left") from OSError(errno.ENOSPC, "no space left")
-
-    monkeypatch.setattr("experiments.tracking.turns.Lease", full)
-    with pytest.raises(StillCopying, match=r"1 runs are left .*cannot be told: no space left"):
+    no_turn(monkeypatch, OSError(errno.ENOSPC, "no space left"))
+    with pytest.raises(StillCopying, match=r"1 runs are left .*cannot be told: .*no space left"):
         Mirror(Ledger(out), default_uri(out)).sync([spec], wait=0.1)
 
 
