@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from experiments.files import Location
-    from experiments.roots import Roots
-    from experiments.spec import RunSpec
+    from experiments.datasets.paths import Roots
+    from experiments.grid.spec import RunSpec
+    from experiments.store.files import Location
 
 app = typer.Typer(
     help="Sweeps of TC-CLIP: protocols x data sets x seeds, trained, tracked and tabulated.",
@@ -118,16 +118,17 @@ def sweep(
     format: Format = "terminal",
 ) -> None:
     """Run what is missing of a grid, then print its table. The same command again continues."""
-    from experiments import commands, dryrun, plan
-    from experiments.display import FORMATS
-    from experiments.preload import all_kept
-    from experiments.requests import (
+    from experiments.grid import plan
+    from experiments.grid.request import (
         check_search,
         comma_list,
         make_execution,
         make_grid,
         split_settings,
     )
+    from experiments.monitor import dry_run as dryrun
+    from experiments.monitor.display import FORMATS
+    from experiments.scheduler import commands
 
     _one_of("--format", format, FORMATS)
     numbers, how = split_settings(settings or [])
@@ -158,8 +159,7 @@ def sweep(
     )  # fmt: skip
     commands.check(specs, execution, executor, address=None if dry_run else address)
     if dry_run:
-        with all_kept():
-            dryrun.print_plan(dryrun.dry_run(specs, folder, roots, rerun), format)
+        dryrun.print_plan(dryrun.dry_run(specs, folder, roots.list_length, rerun), format)
         return
     _run(
         grid.protocol, specs, demo=demo, out=folder, roots=roots, execution=execution,
@@ -202,14 +202,14 @@ def evaluate(
     format: Format = "terminal",
 ) -> None:
     """A protocol's final tests of a checkpoint; nothing is trained."""
-    from experiments import commands
-    from experiments.requests import (
+    from experiments.grid.request import (
         comma_list,
         evaluation,
         make_execution,
         make_grid,
         split_settings,
     )
+    from experiments.scheduler import commands
 
     _one_of("--format", format, commands.FORMATS)
     numbers, how = split_settings(settings or [])
@@ -251,9 +251,8 @@ def status(
     """What every run is doing, from the files alone."""
     from rich.console import Console
 
-    from experiments import statuscommands
-    from experiments.display import FORMATS, print_statuses
-    from experiments.preload import all_kept
+    from experiments.monitor import commands as statuscommands
+    from experiments.monitor.display import FORMATS, print_statuses
 
     _one_of("--format", format, FORMATS)
     folder, states = _out(out, demo), statuscommands.states_named(state)
@@ -262,8 +261,7 @@ def status(
     if watch:
         statuscommands.watch_status(folder, Console(), protocol, states)
         return
-    with all_kept():
-        print_statuses(statuscommands.status(folder, protocol, states), Console(), format)
+    print_statuses(statuscommands.status(folder, protocol, states), Console(), format)
 
 
 @app.command()
@@ -277,8 +275,8 @@ def doctor(
     format: Format = "terminal",
 ) -> None:
     """Whether this machine is fit for sweeps: each check is ok, or says what to do."""
-    from experiments import commands
     from experiments import doctor as checks
+    from experiments.scheduler import commands
     from experiments.tracking import default_uri
 
     _one_of("--format", format, commands.FORMATS)
@@ -309,8 +307,8 @@ def report(
     format: Format = "terminal",
 ) -> None:
     """Mean ± std of the finished runs, beside the published numbers."""
-    from experiments.requests import comma_list
-    from results.tables import FORMATS
+    from experiments.grid.request import comma_list
+    from results.tables.formats import FORMATS
 
     _one_of("--checkpoint", checkpoint, ("best", "last", "both"))
     _one_of("--weights", weights, ("raw", "ensembled", "both"))
@@ -342,8 +340,8 @@ def compare(
 ) -> None:
     """Differences of two methods with paired bootstrap intervals over videos, and over seeds."""
     from experiments.errors import user_errors
-    from results.compare import compare as make_comparison
-    from results.compare import render, save_plot
+    from results.compare.compare import compare as make_comparison
+    from results.compare.compare import render, save_plot
 
     with user_errors():
         made = make_comparison(a, b, protocol, outs=_outs(out, demo), demo=demo)
@@ -363,7 +361,7 @@ def ui(
     ] = False,
 ) -> None:
     """Serve MLflow's UI on the runs, or rebuild its view of them with --sync."""
-    from experiments import commands
+    from experiments.scheduler import commands
 
     if sync:
         copied, others = commands.sync(_out(out, demo))
@@ -380,7 +378,7 @@ def data_fetch(
     to: Annotated[Path, typer.Option(help="Folder to fill.")] = Path("annotations"),
 ) -> None:
     """Bring the published annotation lists here and verify every file. Resumable."""
-    from experiments import datacommands
+    from experiments.datasets import commands as datacommands
 
     raise typer.Exit(datacommands.fetch(source, to.absolute()))
 
@@ -393,7 +391,8 @@ def data_list(
     format: Format = "terminal",
 ) -> None:
     """Data sets, their splits and counts, and what of them is on this machine."""
-    from experiments import commands, datacommands
+    from experiments.datasets import commands as datacommands
+    from experiments.scheduler import commands
 
     _one_of("--format", format, commands.FORMATS)
     datacommands.show_list(_roots(data_root, annotations, dataset_file), format)
@@ -415,8 +414,9 @@ def data_check(
     format: Format = "terminal",
 ) -> None:
     """Which videos are missing, unreadable, too short or listed twice. Exit 1 if any is needed."""
-    from experiments import commands, datacommands
-    from experiments.requests import comma_list
+    from experiments.datasets import commands as datacommands
+    from experiments.grid.request import comma_list
+    from experiments.scheduler import commands
 
     _one_of("--format", format, commands.FORMATS)
     if decode != "all" and not decode.isdecimal():
@@ -471,9 +471,9 @@ def _run(
     """Compute `specs`, print the protocol's table, say what is left, exit with the outcome."""
     from rich.console import Console
 
-    from experiments import commands
-    from experiments.ending import ending
-    from experiments.loop import Policy
+    from experiments.scheduler import commands
+    from experiments.scheduler.loop import Policy
+    from experiments.scheduler.summary import ending
 
     console = Console(stderr=True)
     policy = Policy(retries=retries, fail_fast=fail_fast)
@@ -505,9 +505,9 @@ def _print_report(
 ) -> None:
     """Write the protocol's report in every format into the folder `write`, and print it."""
     from experiments.errors import user_errors
-    from results.report import report as make_report
-    from results.tables import render
-    from results.tables import write as write_all
+    from results.report.report import report as make_report
+    from results.tables.formats import render
+    from results.tables.formats import write as write_all
 
     with user_errors():
         made = make_report(folders, protocol, demo=demo, **choices)
@@ -519,7 +519,7 @@ def _print_report(
 
 
 def _roots(data_root: Path | None, annotations: Path | None, own: list[Path] | None) -> Roots:
-    from experiments.roots import Roots
+    from experiments.datasets.paths import Roots
 
     return Roots.find(data_root, annotations, own or ())
 
@@ -537,7 +537,7 @@ def _usage(message: str) -> Exception:
 
 def _out(out: str | None, demo: bool) -> Location:
     """The output folder, absolute; in a store, once that has answered."""
-    from experiments.files import location, reached
+    from experiments.store.files import location, reached
 
     return reached(location(_out_name(out, demo)))
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tcclip.accuracy import correct
 from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item
 from tcclip.data.loader import EvalBatch, EvalLoader
 from tcclip.data.transforms import normalise
 from tcclip.distributed import Ranks
 from tcclip.model import Model
-from tcclip.ranking import correct
 
 
 @dataclass(frozen=True)

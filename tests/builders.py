@@ -1,6 +1,6 @@
 """Records with known content, for tests that need finished runs without running them."""
 
-from experiments.spec import RunSpec
+from experiments.grid.spec import RunSpec
 from results.records import Measurement, Provenance, Result, Selection
 
 PROVENANCE = Provenance(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tcclip.data import moving_shapes
+from tests.places import SHARED
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -18,4 +19,28 @@ def cache(request: pytest.FixtureRequest) -> Path:
     """A cache folder with the embedded videos, made once in pytest's own cache folder."""
     folder: Path = request.config.cache.mkdir("videos")
     moving_shapes.make(folder / "moving_shapes")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shapes(request: pytest.FixtureRequest) -> Path:
+    """The embedded data set, made once in pytest's own cache folder."""
+    return moving_shapes.make(request.config.cache.mkdir("videos") / "moving_shapes")
+
+
+@pytest.fixture(scope="session")
+def real_clips() -> Path:
+    """Real clips of the published data sets; they are not part of the project."""
+    folder = SHARED / "videos"
+    if not folder.is_dir():
+        pytest.skip("no folder of real clips (TCCLIP_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def published_annotations() -> Path:
+    """A copy of the published annotation set; it is not part of the project."""
+    folder = SHARED / "annotations"
+    if not folder.is_dir():
+        pytest.skip("no copy of the published annotations (TCCLIP_SHARED)")
     return folder

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cli
-from experiments.ledger import Ledger
+from experiments.store.ledger import Ledger
 from tests.experiments.sweeping import EXECUTION, numbers, run_sweep, small_specs
 
 COMMAND = Path(sys.executable).with_name("tcclip")

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from experiments.datasets.paths import Roots, cache_folder
 from experiments.doctor import cluster, data, folders, machine, tracker
-from experiments.doctor.finding import Finding, exit_code, show
 from experiments.doctor.probes import CHECK_SECONDS, line, run_all
+from experiments.doctor.report import Finding, exit_code, show
 from experiments.errors import UserError
-from experiments.files import Location
-from experiments.roots import Roots, cache_folder
+from experiments.store.files import Location
 
 __all__ = ["Finding", "diagnose", "exit_code", "show"]
 

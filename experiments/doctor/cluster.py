@@ -1,48 +1,29 @@
-"""Whether a Ray cluster can be reached: asked of its port, Ray is not imported."""
+"""Whether a Ray cluster can be reached. Ray itself is not imported."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-import urllib.parse
 from pathlib import Path
 
-from experiments.doctor.finding import Finding
-from experiments.doctor.ports import port_finding
+from experiments.doctor.report import Finding
+from experiments.errors import UserError
+from experiments.scheduler.executor import check_address
 
 
 def ray(address: str | None) -> Finding:
     """Whether the cluster at `address` answers; "auto" is this machine's."""
     if address is None or address == "local":
         return Finding("Ray", None, "no --address given: a sweep starts Ray on this machine")
-    known = _ray_cluster() if address == "auto" else address
-    if known is None:
-        start = "start one with ray start --head, or give --address HOST:6379"
-        return Finding("Ray", False, "--address auto, and no cluster runs on this machine", start)
-    parts = urllib.parse.urlsplit(known if "://" in known else f"//{known}")
     try:
-        host, port = parts.hostname, parts.port or (10001 if parts.scheme == "ray" else 6379)
-    except ValueError:
-        host, port = None, 0
-    if not host:
-        return Finding("Ray", False, f"{known!r} is no address", "give --address HOST:6379 or auto")
-    finding = port_finding("Ray", host, port, "Ray", hello=True)
-    if finding.ok and not _has_token():
-        detail = f"{finding.detail}, but this user has no token for it"
+        check_address(address)
+    except UserError as error:
+        what, _, remedy = str(error).partition("; ")
+        return Finding("Ray", False, what, remedy)
+    if not _has_token():
+        detail = f"--address {address} answers, but this user has no token for it"
         give = "set RAY_AUTH_TOKEN to the cluster's token (RAY_AUTH_MODE=disabled: it has none)"
         return Finding("Ray", None, detail, give)
-    return finding
-
-
-def _ray_cluster() -> str | None:
-    """Where `--address auto` leads: $RAY_ADDRESS, else the cluster this machine is a node of."""
-    if os.environ.get("RAY_ADDRESS"):
-        return os.environ["RAY_ADDRESS"]
-    folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
-    try:
-        return (folder / "ray" / "ray_current_cluster").read_text().strip() or None
-    except OSError:
-        return None
+    return Finding("Ray", True, f"--address {address} answers")
 
 
 def _has_token() -> bool:

@@ -8,11 +8,11 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-from experiments.doctor.finding import Finding
+from experiments.datasets.fetch import verify
+from experiments.datasets.paths import Roots
 from experiments.doctor.probes import Broken, probe
+from experiments.doctor.report import Finding
 from experiments.errors import MissingData
-from experiments.fetch import verify
-from experiments.roots import Roots
 from protocols.datasets import Dataset
 from tcclip.config import ModelConfig
 

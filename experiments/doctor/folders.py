@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.doctor.finding import Finding
+from experiments.doctor.report import Finding
 from experiments.doctor.store import stored
 from experiments.errors import UserError
-from experiments.files import location
+from experiments.store.files import location
 
 GIB = 2**30
 #: About what one full-size run keeps while it trains, and some.

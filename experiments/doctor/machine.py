@@ -11,9 +11,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from experiments.doctor.finding import Finding
 from experiments.doctor.probes import Broken, probe
-from experiments.provenance import packages
+from experiments.doctor.report import Finding
+from experiments.worker.provenance import packages
 
 GIB = 2**30
 #: Below this much shared memory loaders, NCCL and Ray's object store fail (Docker gives 64 MiB).

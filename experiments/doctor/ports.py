@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from experiments.doctor.finding import Finding
+from experiments.doctor.report import Finding
 
 #: Limit on one answer over the network.
 NETWORK_SECONDS = 5.0

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.doctor.finding import Check, Finding
+from experiments.doctor.report import Check, Finding
 
 #: Limits on one check, and on a process one of them starts.
 CHECK_SECONDS, PROBE_SECONDS = 90.0, 80.0

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from upath import UPath
 
-from experiments.doctor.finding import Finding
 from experiments.doctor.probes import line
+from experiments.doctor.report import Finding
 from experiments.errors import OutputUnusable
-from experiments.files import check_exclusive, reached
+from experiments.store.files import check_exclusive, reached
 
 _GIVE = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, on every node"
 _START = "see whether the store is up, and correct AWS_ENDPOINT_URL"

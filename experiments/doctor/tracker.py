@@ -15,15 +15,15 @@ from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
-from experiments.answering import hidden
 from experiments.doctor import ports
-from experiments.doctor.finding import Finding
 from experiments.doctor.ports import port_finding
 from experiments.doctor.probes import line
+from experiments.doctor.report import Finding
 from experiments.errors import UserError
-from experiments.files import Location, location
-from experiments.hints import sync_command
-from experiments.tracking.database import sqlite_file
+from experiments.store.files import Location, location
+from experiments.store.shell_command import sync_command
+from experiments.tracking.connection import hidden
+from experiments.tracking.sqlite_file import sqlite_file
 
 
 def mlflow(find: Callable[[Location], str], out: str) -> Finding:

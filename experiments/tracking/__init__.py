@@ -12,6 +12,6 @@ from experiments.tracking.mirror import (
     default_uri,
     home,
 )
-from experiments.tracking.trouble import Incomplete
+from experiments.tracking.sync_errors import Incomplete
 
 __all__ = ["LOCAL_UI", "Incomplete", "Mirror", "StillCopying", "database_of", "default_uri", "home"]

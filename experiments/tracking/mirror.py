@@ -20,8 +20,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from experiments.answering import check_answers, hidden
-from experiments.files import (
+from experiments.grid.spec import RunSpec
+from experiments.store.files import (
     Location,
     Stamp,
     exists,
@@ -31,9 +31,10 @@ from experiments.files import (
     read_from,
     stamp,
 )
-from experiments.ledger import AT_ONCE, Ledger, RunFolder, State
-from experiments.spec import RunSpec
-from experiments.tracking.copies import (
+from experiments.store.ledger import AT_ONCE, Ledger, RunFolder, State
+from experiments.tracking.connection import check_answers, hidden
+from experiments.tracking.lock import NotOurTurn
+from experiments.tracking.mlflow_runs import (
     ERROR,
     EXPERIMENTS,
     OUTPUT,
@@ -46,9 +47,8 @@ from experiments.tracking.copies import (
     begun,
     parameters,
 )
-from experiments.tracking.database import ARTIFACTS, SqliteFile, sqlite_file, sqlite_uri
-from experiments.tracking.trouble import Trouble, reading
-from experiments.tracking.turns import NotOurTurn
+from experiments.tracking.sqlite_file import ARTIFACTS, SqliteFile, sqlite_file, sqlite_uri
+from experiments.tracking.sync_errors import Trouble, reading
 from results.records import Failure, Result
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -15,9 +15,9 @@ from torch.utils.data import Dataset
 
 from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item
-from tcclip.data.decoder import Decoder
+from tcclip.data.decode.decoder import Decoder
+from tcclip.data.decode.reader import UnreadableVideo
 from tcclip.data.draws import draws
-from tcclip.data.reader import UnreadableVideo
 from tcclip.data.sampling import train_indices, view_indices
 from tcclip.data.transforms import EvalTransform, TrainTransform
 

@@ -5,7 +5,7 @@ Read on: `tcclip.py` (the model), `vision.py`, `text.py`, `merging.py`, `build.p
 
 from tcclip.model.build import build_model, create_model
 from tcclip.model.checkpoints import load_checkpoint, save_checkpoint
-from tcclip.model.tcclip import Intermediates, Model, Output, VideoFeatures
+from tcclip.model.tc_clip import Intermediates, Model, Output, VideoFeatures
 from tcclip.model.text import ClassFeatures
 
 __all__ = [

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from tcclip.checks import resolve
 from tcclip.config import ModelConfig, ModelName
-from tcclip.model.names import from_openai
-from tcclip.model.tcclip import Model
+from tcclip.model.tc_clip import Model
 from tcclip.model.tokens import PROMPT_WORDS, tokenizer, word_ids
-from tcclip.model.weights import ClipWeights, StateDict, clip_state, clip_std
+from tcclip.weights.clip_weights import ClipWeights, StateDict, clip_state, clip_std
+from tcclip.weights.parameter_names import from_openai
 
 
 def create_model(

@@ -22,11 +22,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tcclip.model.names import REBUILT, TOKEN_EMBEDDING, from_published, is_clip
-from tcclip.model.pickles import plain, read_torch_file
-from tcclip.model.published import published_config
-from tcclip.model.tcclip import Model
+from tcclip.model.tc_clip import Model
 from tcclip.model.tokens import tokenizer
+from tcclip.weights.parameter_names import REBUILT, TOKEN_EMBEDDING, from_published, is_clip
+from tcclip.weights.published import published_config
+from tcclip.weights.safe_unpickle import plain, read_torch_file
 
 logger = logging.getLogger(__name__)
 

@@ -30,12 +30,12 @@ from tcclip.config import AugmentConfig
 from tcclip.data import moving_shapes
 from tcclip.data.annotations import Item
 from tcclip.data.clips import TrainClips
-from tcclip.data.decoder import Decoder
+from tcclip.data.decode.decoder import Decoder
+from tcclip.data.decode.reader import UnreadableVideo
+from tcclip.data.decode.seeking import Seeker
 from tcclip.data.draws import draws
 from tcclip.data.loader import TrainLoader
-from tcclip.data.reader import UnreadableVideo
 from tcclip.data.sampling import train_indices
-from tcclip.data.seeking import Seeker
 
 FRAMES, BATCH = 16, 4
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from experiments.job import Job
-from experiments.lists import RunData
-from experiments.plan import Grid, expand
-from experiments.roots import Roots, cache_folder
+from experiments.datasets.paths import Roots, cache_folder
+from experiments.grid.plan import Grid, expand
+from experiments.worker.data import RunData
+from experiments.worker.job import Job
 from tcclip.config import Execution
 from tcclip.distributed import current_ranks
 from tcclip.evaluate import EvalList, Evaluator, grouped

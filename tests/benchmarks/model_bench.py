@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tcclip.model import Model, create_model
 from tcclip.model.tokens import word_ids
-from tests.model.oracle import Oracle
+from tests.tcclip.model.oracle import Oracle
 
 FRAMES = 16
 WORDS = [
@@ -292,7 +292,7 @@ def report(classes: int, counts: list[int]) -> str:
     rows = [
         f"# Model benchmark, {today}", "",
         f"`python -m tests.benchmarks.model_bench --write`: ViT-B/16, {FRAMES} frames, {classes} "
-        "classes, float32 on the CPU. Plain is `tests/model/oracle.py`. Times are user CPU "
+        "classes, float32 on the CPU. Plain is `tests/tcclip/model/oracle.py`. Times are user CPU "
         f"seconds of one thread ({platform.machine()}, torch {torch.__version__}); ratios are from "
         "the same run; memory is resident and swapped.", "",
     ]  # fmt: skip

@@ -20,14 +20,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import protocols
-from experiments import finished
-from experiments.dryrun import dry_run
-from experiments.lease import held
-from experiments.ledger import Ledger, RunFolder, State
-from experiments.plan import Grid, expand
-from experiments.roots import Roots
-from experiments.spec import RunSpec
-from experiments.status import statuses
+from experiments.datasets.paths import Roots
+from experiments.grid.plan import Grid, expand
+from experiments.grid.spec import RunSpec
+from experiments.monitor.dry_run import dry_run
+from experiments.monitor.status import statuses
+from experiments.store import result_file as finished
+from experiments.store.lease import held
+from experiments.store.ledger import Ledger, RunFolder, State
 from results.records import Result
 from tests.builders import PROVENANCE, make_result
 from tests.results.builder import measurements

@@ -24,7 +24,7 @@ TINY = (
 #: A Ray Train job on one CPU that does nothing, by a process that has started Ray before.
 BARE = """
 import sys, time, uuid
-from experiments import ray_executor  # its settings of Ray are those of a sweep
+from experiments.scheduler import ray_train  # its settings of Ray are those of a sweep
 from pathlib import Path
 import ray.train, ray.train.torch
 cluster = ray_executor.Cluster(workers=1, device="cpu", limit=None, address=None)

@@ -48,8 +48,8 @@ def _digests() -> dict[str, str]:
 def measure(out: Path, name: str) -> tuple[float, float, int]:
     """(seconds, peak MB, runs) of collecting and printing, in this process."""
     begin = time.perf_counter()
-    from results.report import report
-    from results.tables import render
+    from results.report.report import report
+    from results.tables.formats import render
 
     shown = report(out, name)
     for format in ("terminal", "md", "json", "csv"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.spec import RunSpec
+from experiments.grid.spec import RunSpec
 from tests.experiments.sweeping import run_sweep, small_specs
 
 

@@ -6,13 +6,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from experiments.executor import LocalExecutor
-from experiments.ledger import Ledger
-from experiments.loop import Policy
-from experiments.plan import Grid, expand
-from experiments.roots import Roots
-from experiments.spec import RunSpec
-from experiments.sweep import Summary, sweep
+from experiments.datasets.paths import Roots
+from experiments.grid.plan import Grid, expand
+from experiments.grid.spec import RunSpec
+from experiments.scheduler.executor import LocalExecutor
+from experiments.scheduler.loop import Policy
+from experiments.scheduler.sweep import Summary, sweep
+from experiments.store.ledger import Ledger
 from tcclip.config import Execution
 
 #: One epoch trains 12 steps; two make a best and a last one.

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tcclip.config import GEOMETRIES, Geometry
-from tcclip.model.weights import clip_shapes
+from tcclip.weights.clip_weights import clip_shapes
 
 LOGIT_SCALE = 4.6052
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import protocols
 from protocols.datasets import DATASETS
 from protocols.protocol import Protocol
-from results.published import published
+from results.published.numbers import published
 from results.records import RunKey
 from tests.results import builder
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import matplotlib as mpl
 
 import protocols
-from results.report import Report, report
-from results.tables import write
+from results.report.report import Report, report
+from results.tables.formats import write
 from tests.results import records
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "report"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.datasets.paths import Roots
 from experiments.doctor import data
-from experiments.roots import Roots
 
 
 def test_both_decoders_read_the_small_video() -> None:

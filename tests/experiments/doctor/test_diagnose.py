@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from experiments import doctor
+from experiments.datasets.paths import Roots
 from experiments.doctor import Finding, data, machine, probes
 from experiments.errors import UserError
-from experiments.roots import Roots
 from tests.experiments.doctor.network import closed_port
 
 

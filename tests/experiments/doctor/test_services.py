@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from experiments.doctor import Finding, cluster, ports, tracker
-from experiments.files import Location
-from experiments.ledger import Ledger
+from experiments.store.files import Location
+from experiments.store.ledger import Ledger
 from experiments.tracking import Mirror
 from tests.experiments.doctor.network import closed_port, listening, web
 

@@ -1,0 +1,94 @@
+"""A user's own data set from a small YAML file, without code.
+
+name: gestures
+title: My gestures            # optional
+videos: /data/gestures        # folder; relative paths start at this file's folder
+labels: labels.csv            # or {all: labels.csv, novel: novel.csv}
+flip: false                   # optional: does a mirrored clip keep its class? (true)
+splits:
+  train_4shot: train4.txt     # or {annotations: novel.txt, labels: novel}
+  val: val.txt
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from experiments.errors import MissingData, UserError
+from experiments.grid.yaml_file import read_yaml
+from protocols.datasets import DATASETS, Dataset, LabelSet, Split
+from tcclip.config import Settings
+from tcclip.data.annotations import AnnotationError, read_class_names, read_list
+
+#: Data sets and splits give run ids and files their names.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+
+class OwnSplit(Settings):
+    """One list of the file, and the label set its ids index."""
+
+    annotations: str
+    labels: str = "all"
+
+
+class OwnFile(Settings):
+    """The YAML file's content."""
+
+    name: str = Field(pattern=NAME)
+    title: str | None = None
+    videos: Path
+    labels: str | dict[str, str]
+    flip: bool = True
+    splits: dict[Annotated[str, Field(pattern=NAME)], str | OwnSplit]
+
+
+class OwnData(Settings):
+    """A user's data set and its folders, absolute."""
+
+    dataset: Dataset
+    annotations: Path
+    videos: Path
+
+
+def read_own(path: Path) -> OwnData:
+    """The data set that `path` describes, its lists counted. UserError naming what is wrong."""
+    content = _content(path)
+    if content.name in DATASETS:
+        raise UserError(f"{path}: the name {content.name!r} is taken; choose another")
+    folder = path.absolute().parent
+    named = {"all": content.labels} if isinstance(content.labels, str) else content.labels
+    try:
+        labels = tuple(
+            LabelSet(name=name, file=file, classes=len(read_class_names(folder / file)))
+            for name, file in named.items()
+        )
+        dataset = Dataset(
+            name=content.name,
+            title=content.title or content.name,
+            splits=tuple(_split(folder, name, one) for name, one in content.splits.items()),
+            label_sets=labels,
+            flip=content.flip,
+        )
+        for split in dataset.splits:
+            read_list(folder / split.annotations, dataset.labels(split.labels).classes)
+    except FileNotFoundError as error:
+        raise MissingData(f"{path}: {error.filename} is not there") from error
+    except (AnnotationError, ValidationError) as error:
+        raise UserError(f"{path}: {error}") from error
+    return OwnData(dataset=dataset, annotations=folder, videos=folder / content.videos.expanduser())
+
+
+def _split(folder: Path, name: str, one: str | OwnSplit) -> Split:
+    split = OwnSplit(annotations=one) if isinstance(one, str) else one
+    videos = len(read_list(folder / split.annotations))
+    return Split(name=name, annotations=split.annotations, labels=split.labels, videos=videos)
+
+
+def _content(path: Path) -> OwnFile:
+    try:
+        return OwnFile.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise UserError(f"{path}: {error}") from error

@@ -1,0 +1,165 @@
+"""Where annotation lists and videos are on this machine. Never part of a run's identity.
+
+Each folder comes from the first that names it: the command line, the environment
+(TCCLIP_DATA_ROOT, TCCLIP_ANNOTATIONS), the user's config file:
+
+    data_root: /data/videos             # has one folder a data set: k400/, hmdb51/, ...
+    annotations: /data/annotations      # has datasets_splits/ and labels/
+    folders: {ucf101: /other/UCF-101}   # a data set that is elsewhere
+    datasets: [gestures.yaml]           # own data sets; relative paths start at this file
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, ValidationError
+
+from experiments.datasets.own_data import OwnData, read_own
+from experiments.datasets.video_files import Locator
+from experiments.errors import MissingData, UserError
+from experiments.grid.spec import ListSpec
+from experiments.grid.yaml_file import read_yaml
+from protocols.datasets import DATASETS, Dataset
+from tcclip.config import Settings
+
+
+def cache_folder() -> Path:
+    """Where things made once are kept: $TCCLIP_CACHE, else the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("TCCLIP_CACHE") or Path(base) / "tcclip").absolute()
+
+
+def config_file() -> Path:
+    """The user's config file: config.yaml in tcclip/ in the user's config folder."""
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "tcclip" / "config.yaml"
+
+
+class UserConfig(Settings):
+    """What the user's config file may say."""
+
+    data_root: Path | None = None
+    annotations: Path | None = None
+    folders: dict[str, Path] = Field(default_factory=dict)
+    datasets: tuple[Path, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The file's settings, or none if it is not there. UserError naming what is wrong."""
+        if not path.is_file():
+            return cls()
+        try:
+            return cls.model_validate(read_yaml(path))
+        except ValidationError as error:
+            raise UserError(f"{path}: {error}") from error
+
+
+class Roots(Settings):
+    """Folders, absolute: published annotations, data sets' videos, and the cache.
+
+    `folders`: video folders of data sets that are not in `videos`. `own`: users' data sets.
+    """
+
+    annotations: Path | None = None
+    videos: Path | None = None
+    cache: Path
+    folders: dict[str, Path] = Field(default_factory=dict)
+    own: tuple[OwnData, ...] = ()
+
+    @classmethod
+    def find(
+        cls,
+        data_root: Path | None = None,
+        annotations: Path | None = None,
+        own: Iterable[Path] = (),
+    ) -> Self:
+        """The folders of this machine; options given here come before environment and file.
+
+        `own`: YAML files of users' data sets. UserError for a file that cannot be used.
+        """
+        file = config_file()
+        config = UserConfig.read(file)
+
+        def absolute(path: Path) -> Path:
+            return Path(os.path.normpath(file.absolute().parent / path.expanduser()))
+
+        paths = [*own, *(absolute(path) for path in config.datasets)]
+        given = tuple(read_own(path) for path in dict.fromkeys(path.absolute() for path in paths))
+        for name, number in Counter(one.dataset.name for one in given).items():
+            if number > 1:
+                raise UserError(f"{number} data sets of your own are called {name!r}; rename one")
+        return cls(
+            annotations=_first(annotations, "TCCLIP_ANNOTATIONS", config.annotations, absolute),
+            videos=_first(data_root, "TCCLIP_DATA_ROOT", config.data_root, absolute),
+            cache=cache_folder(),
+            folders={name: absolute(path) for name, path in config.folders.items()},
+            own=given,
+        )
+
+    def datasets(self) -> dict[str, Dataset]:
+        """All data sets by name, users' own included."""
+        return DATASETS | {one.dataset.name: one.dataset for one in self.own}
+
+    def annotation_folder(self, data: Dataset) -> Path:
+        """Folder that a data set's lists and label files are relative to; MissingData if unset."""
+        if data.embedded:
+            return self._embedded(data)
+        own = self._own(data)
+        if own is not None:
+            return own.annotations
+        if self.annotations is None:
+            raise MissingData(
+                f"{data.name}: no annotations folder; give --annotations or $TCCLIP_ANNOTATIONS"
+            )
+        return self.annotations
+
+    def video_folder(self, data: Dataset) -> Path:
+        """Folder that the list entries of a data set are relative to; MissingData if unset."""
+        if data.embedded:
+            return self._embedded(data) / "videos"
+        own = self._own(data)
+        if own is not None:
+            return own.videos
+        if data.name in self.folders:
+            return self.folders[data.name]
+        if self.videos is None:
+            raise MissingData(f"{data.name}: no videos; give --data-root or $TCCLIP_DATA_ROOT")
+        return self.videos / data.name
+
+    def list_length(self, one: ListSpec) -> int | None:
+        """How many videos a list has: as published, or counted; None if it is not at hand."""
+        if one.split.videos is not None or self.annotations is None:
+            return one.split.videos
+        path = self.annotations / one.split.annotations
+        if not path.is_file():
+            return None
+        with path.open() as file:
+            return sum(bool(line.strip()) for line in file)
+
+    def locate(self, data: Dataset) -> Locator:
+        """Finds the files of a data set's list entries, in whatever layout they are kept."""
+        return Locator(self.video_folder(data))
+
+    def _own(self, data: Dataset) -> OwnData | None:
+        return next((one for one in self.own if one.dataset.name == data.name), None)
+
+    def _embedded(self, data: Dataset) -> Path:
+        """The embedded data set's folder, made now if it is not there yet."""
+        from tcclip.data import moving_shapes
+
+        return moving_shapes.make(self.cache / data.name)
+
+
+def _first(
+    option: Path | None, variable: str, configured: Path | None, absolute: Callable[[Path], Path]
+) -> Path | None:
+    if option is not None:
+        return option.absolute()
+    if os.environ.get(variable):
+        return Path(os.environ[variable]).expanduser().absolute()
+    return absolute(configured) if configured is not None else None

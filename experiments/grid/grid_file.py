@@ -1,0 +1,67 @@
+"""Grid files: a sweep written down as YAML, e.g. one of the paper's ablations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from experiments.errors import UserError
+from experiments.grid.plan import Grid
+from experiments.grid.weights_file import by_content
+from experiments.grid.yaml_file import read_yaml
+from tcclip.config import Settings
+
+#: The grid files that come with the project.
+FOLDER = Path(__file__).parent / "ablations"
+
+
+class GridFile(Settings):
+    """What a grid file holds; names are those of the command's options.
+
+    `rows`: one entry of settings a row of the table, each added to `set`.
+    """
+
+    protocol: str
+    datasets: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
+    variants: tuple[str, ...] = ("base",)
+    shots: tuple[int, ...] | None = None
+    splits: tuple[int, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
+    rows: tuple[dict[str, Any], ...] = Field(default=({},), min_length=1)
+
+
+def is_grid_file(name: str) -> bool:
+    """Whether the command's first argument names a file rather than a protocol."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def read(name: str, *, demo: bool) -> Grid:
+    """The grid of a file: a path, or the name of one that comes with the project.
+
+    Paths in it start at its folder. UserError for a file that is not there, is not YAML or holds
+    unknown names.
+    """
+    path = Path(name)
+    if not path.is_file():
+        path = FOLDER / name
+    if not path.is_file():
+        known = ", ".join(sorted(file.name for file in FOLDER.glob("*.yaml")))
+        raise UserError(f"no grid file {name!r}; those of the project: {known}")
+    try:
+        file = GridFile.model_validate(read_yaml(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(f"{path}: {where}: {first['msg']}") from error
+    axes = {name: getattr(file, name) for name in ("datasets", "models", "shots", "splits")}
+    files: dict[str, Path] = {}
+    return Grid(
+        protocol=file.protocol, demo=demo, **axes, variants=file.variants, seeds=file.seeds,
+        settings=by_content(file.set, files, path.parent),
+        rows=tuple(by_content(row, files, path.parent) for row in file.rows),
+        files=files,
+    )  # fmt: skip

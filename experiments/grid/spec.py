@@ -1,0 +1,107 @@
+"""RunSpec: one point of the grid, fully resolved, and the name that identifies it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Self
+
+from experiments.grid.weights_file import SCHEME
+from protocols.datasets import LabelSet, Split
+from results.records import RunKey
+from tcclip.config import AugmentConfig, ModelConfig, Settings, TrainConfig, Views
+
+#: Fields in which the runs of one point of the grid differ, in order: what is equal is named once.
+VARIED = ("key", "parent")
+
+
+class ListSpec(Settings):
+    """One annotation list with the class list its label ids index, by name, never by path on disk.
+
+    `llm`: the class names are the LLM-rephrased ones.
+    """
+
+    suite: str
+    dataset: str
+    split: Split
+    labels: LabelSet
+    llm: bool = False
+    views: Views = Views()
+
+    @property
+    def label_file(self) -> str:
+        """The label file in force, relative to the annotations folder."""
+        return self.labels.llm if self.llm and self.labels.llm else self.labels.file
+
+
+class RunSpec(Settings):
+    """Everything that changes a run's numbers, and nothing else.
+
+    No paths, no device, worker or micro-batch counts: those are `Execution`'s.
+    """
+
+    key: RunKey
+    model: ModelConfig
+    train: TrainConfig
+    augment: AugmentConfig
+    train_list: ListSpec
+    flip: bool
+    validation: tuple[ListSpec, ...]
+    suites: tuple[ListSpec, ...]
+    ensemble_weight: float | None = None
+    selection: str
+    #: run_id of the run whose best checkpoint this one starts from (the pretrained variant).
+    parent: str | None = None
+    #: sha256 of a checkpoint this run starts from: a parent's, or weights to evaluate.
+    checkpoint: str | None = None
+
+    @property
+    def clip_content(self) -> str | None:
+        """sha256 of the file that CLIP's weights are read from; None if they come by name."""
+        value = self.train.clip_weights
+        return value.removeprefix(SCHEME) if value.startswith(SCHEME) else None
+
+    @cached_property
+    def _shared(self) -> tuple[str, ...]:
+        """Canonical JSON of what the runs of a point share: before, between and after `VARIED`."""
+        data = self.model_dump(mode="json", exclude=set(VARIED))
+        parts = (
+            {name: value for name, value in data.items() if before < name < after}
+            for before, after in itertools.pairwise(("", *VARIED, "~"))
+        )
+        return tuple(_canonical(part)[1:-1] for part in parts)
+
+    @cached_property
+    def identity(self) -> str:
+        """sha256 of everything that changes the numbers, as canonical JSON."""
+        # `overrides` only says which settings differ; the settings themselves are all here.
+        key = _canonical(self.key.model_dump(mode="json", exclude={"overrides"}))
+        before, between, after = self._shared
+        parent = json.dumps(self.parent)
+        text = f'{{{before},"key":{key},{between},"parent":{parent},{after}}}'
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @cached_property
+    def run_id(self) -> str:
+        """Readable slug and the first 10 hex digits of the identity."""
+        key = self.key
+        point = [f"k{key.shots}"] if key.shots is not None else []
+        point += [f"b{key.base_split}"] if key.base_split is not None else []
+        parts = [key.protocol, key.dataset, key.model, key.variant, *point, f"s{key.seed}"]
+        return "-".join([*parts, self.identity[:10]])
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A changed copy, as pydantic's; what was computed of this one is not taken along."""
+        same = set(update or ()) <= set(VARIED)
+        _ = same and self._shared  # made once, taken along
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("identity", "run_id") if same else ("identity", "run_id", "_shared"):
+            copied.__dict__.pop(name, None)
+        return copied
+
+
+def _canonical(data: object) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))

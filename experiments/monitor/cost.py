@@ -1,0 +1,134 @@
+"""What a run will cost, before it runs: videos, steps, GPU-hours, disk.
+
+GPU-hours come from finished runs of the same kind where there are any, else from arithmetic: the
+multiply-adds of the views a run computes over an assumed sustained rate. The assumption is stated
+beside the number; it was not measured.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from experiments.grid.spec import ListSpec, RunSpec
+from experiments.store.result_file import Finished
+from results.records import RunKey
+from tcclip.config import Geometry, ModelConfig
+
+#: Multiply-adds a second that one GPU sustains in mixed precision: assumed, nothing was measured.
+ASSUMED_RATE = 30e12
+#: Forward and backward over forward alone.
+TRAINING_FACTOR = 3.0
+#: Bytes a parameter: best (float32), last (float32), and AdamW's two moments while training.
+KEPT_BYTES, TRAINING_BYTES = 8, 16
+ASSUMPTION = (
+    "GPU-hours: measured: the mean of finished runs of this kind; assumed: multiply-adds at "
+    f"{ASSUMED_RATE / 1e12:.0f} T/s sustained a GPU, decoding not counted, not measured"
+)
+
+#: Of a run: see `kind`.
+Kind = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """None where the length of the training list is not known without the list."""
+
+    videos: int | None
+    steps: int | None
+    eval_videos: int | None
+    gpu_hours: float | None
+    basis: Literal["measured", "assumed", "unknown"]
+    gigabytes: float
+
+
+def cost(spec: RunSpec, measured: Mapping[Kind, float], train_videos: int | None = None) -> Cost:
+    """The cost of one run.
+
+    `measured`: GPU-hours of finished kinds (`measured_hours`). `train_videos`: where the list is
+    at hand but not of published length.
+    """
+    videos = spec.train_list.split.videos or train_videos
+    trained = spec.train.epochs > 0
+    steps = None if videos is None else spec.train.epochs * (videos // spec.train.global_batch)
+    counts = [one.split.videos for one in spec.suites]
+    eval_videos = sum(c for c in counts if c is not None) if None not in counts else None
+    parameters = estimated_parameters(spec.model)
+    gigabytes = parameters * (KEPT_BYTES + (TRAINING_BYTES if trained else 0)) / 1e9
+    if kind(spec.key) in measured:
+        hours = measured[kind(spec.key)]
+        return Cost(videos, steps, eval_videos, hours, "measured", gigabytes)
+    assumed = _assumed(spec, videos)
+    basis: Literal["assumed", "unknown"] = "unknown" if assumed is None else "assumed"
+    return Cost(videos if trained else 0, steps, eval_videos, assumed, basis, gigabytes)
+
+
+def kind(key: RunKey) -> Kind:
+    """What runs that cost the same have in common: everything but the seed."""
+    return tuple(value for name, value in key if name != "seed")
+
+
+def measured_hours(finished: Iterable[Finished]) -> dict[Kind, float]:
+    """Kind of run -> mean GPU-hours of the finished ones that were on a GPU."""
+    hours: dict[Kind, list[float]] = {}
+    for one in finished:
+        if one.gpu_hours > 0:
+            hours.setdefault(kind(one.key), []).append(one.gpu_hours)
+    return {key: statistics.fmean(values) for key, values in hours.items()}
+
+
+def _assumed(spec: RunSpec, videos: int | None) -> float | None:
+    if videos is None and spec.train.epochs:
+        return None
+    view = forward_operations(spec.model)
+    train = TRAINING_FACTOR * view * spec.train.epochs * (videos or 0)
+    validations = len(
+        [e for e in range(spec.train.epochs)
+         if e % spec.train.validate_every == 0 or e == spec.train.epochs - 1]
+    )  # fmt: skip
+    weight_sets = 2 if spec.ensemble_weight is None else 4  # best and last, raw and ensembled
+    weight_sets = weight_sets if spec.train.epochs else 1
+    views = validations * _views(spec.validation) + weight_sets * _views(spec.suites)
+    return (train + view * views) / ASSUMED_RATE / 3600
+
+
+def _views(lists: Sequence[ListSpec]) -> int:
+    """Views of the lists' videos; lists without a published length are left out."""
+    return sum((one.split.videos or 0) * one.views.clips * one.views.crops for one in lists)
+
+
+def forward_operations(model: ModelConfig) -> float:
+    """Multiply-adds of the vision tower for one view: what the literature calls FLOPs, 285 G for
+    ViFi-CLIP ViT-B/16 at 16 frames (SPEC 7)."""
+    sizes = model.sizes
+    tokens, width = model.num_frames * (sizes.patches + 1), sizes.vision_width
+    keys = sizes.patches + 1 + (model.context_tokens if model.name == "tc_clip" else 0)
+    linear = 12 * width * width * tokens
+    attention = 2 * width * tokens * keys
+    return float(sizes.vision_layers * (linear + attention))
+
+
+def estimated_parameters(model: ModelConfig) -> int:
+    """Parameters of both towers, the prompting layers included, to within a percent."""
+    sizes = model.sizes
+    towers = _blocks(sizes.vision_width, sizes.vision_layers) + _blocks(
+        sizes.text_width, sizes.text_layers
+    )
+    prompting = _blocks(sizes.text_width, len(model.prompt_layers)) if _prompts(model) else 0
+    return towers + prompting + _embeddings(sizes)
+
+
+def _prompts(model: ModelConfig) -> bool:
+    return model.name == "tc_clip" and model.video_prompting
+
+
+def _blocks(width: int, layers: int) -> int:
+    return 12 * width * width * layers
+
+
+def _embeddings(sizes: Geometry) -> int:
+    vision = (sizes.patches + 1 + 3 * sizes.patch_size**2 + sizes.embed_dim) * sizes.vision_width
+    text = (sizes.vocab_size + sizes.context_length + sizes.embed_dim) * sizes.text_width
+    return vision + text

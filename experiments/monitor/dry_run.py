@@ -1,0 +1,96 @@
+"""`--dry-run`: the runs of a grid with their states, dependencies and costs; nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from experiments.grid.spec import ListSpec, RunSpec
+from experiments.monitor.cost import ASSUMPTION, Cost, Kind, cost, kind, measured_hours
+from experiments.monitor.display import print_json, print_rows
+from experiments.monitor.table import count_states
+from experiments.store.files import Location
+from experiments.store.ledger import Ledger, State, matching
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One row of a dry run."""
+
+    run_id: str
+    state: State
+    after: str | None
+    cost: Cost
+    overrides: tuple[str, ...] = ()
+    #: Whether it would be deleted, and run again from the beginning.
+    again: bool = False
+
+    @property
+    def left(self) -> bool:
+        """Whether it would be computed."""
+        return self.again or self.state is not State.FINISHED
+
+
+def dry_run(
+    specs: Sequence[RunSpec],
+    out: Location,
+    list_length: Callable[[ListSpec], int | None],
+    rerun: str | None = None,
+) -> list[PlannedRun]:
+    """The rows of a grid. Runs that differ in their seed alone cost the same.
+
+    `list_length`: how many videos a list has, None where it is not at hand. `rerun`: as `--rerun`
+    has it; UserError if it matches nothing.
+    """
+    ledger = Ledger(out)
+    done = ledger.finished(ledger.folders())
+    states = ledger.states([spec for spec in specs if spec.run_id not in done])
+    states |= {spec.run_id: State.FINISHED for spec in specs if spec.run_id in done}
+    measured = measured_hours(done.values())
+    again = set() if rerun is None else set(matching(states, rerun))
+    costs: dict[Kind, Cost] = {}
+    rows = []
+    for spec in specs:
+        of = kind(spec.key)
+        if of not in costs:
+            costs[of] = cost(spec, measured, list_length(spec.train_list))
+        rows.append(
+            PlannedRun(
+                spec.run_id, states[spec.run_id], spec.parent, costs[of], spec.key.overrides,
+                spec.run_id in again and states[spec.run_id] is not State.PLANNED,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def print_plan(rows: Sequence[PlannedRun], format: str) -> None:
+    """Print a dry run as a table, markdown or JSON, with its totals."""
+    if format == "json":
+        print_json([asdict(row) for row in rows])
+        return
+    head = ["run", "state", "after", "train videos", "steps", "test videos", "GPU-h", "", "GB"]
+    cells = [_cells(row) for row in rows]
+    if any(row.overrides for row in rows):
+        head.append("settings")
+        for cell, row in zip(cells, rows, strict=True):
+            cell.append(" ".join(row.overrides))
+    print_rows(count_states([row.state for row in rows]), head, cells, format, left=3)
+    left = [row for row in rows if row.left]
+    hours = [row.cost.gpu_hours for row in left]
+    known = sum(hour for hour in hours if hour is not None)
+    unknown = sum(hour is None for hour in hours)
+    disk = sum(row.cost.gigabytes for row in left)
+    more = f" (and {unknown} runs whose training list is not at hand)" if unknown else ""
+    again = sum(row.again for row in rows)
+    if again:
+        print(f"--rerun: {again} of these runs would be deleted and run again, from the beginning")
+    print(f"left: {len(left)} runs, {known:.1f} GPU-hours{more}, {disk:.1f} GB\n{ASSUMPTION}")
+
+
+def _cells(row: PlannedRun) -> list[str]:
+    one = row.cost
+    hours = "–" if one.gpu_hours is None else f"{one.gpu_hours:.2f}"
+    counts = ["–" if n is None else str(n) for n in (one.videos, one.steps, one.eval_videos)]
+    after = "" if row.after is None else row.after.rpartition("-")[2]
+    state = f"{row.state}, again" if row.again else str(row.state)
+    return [row.run_id, state, after, *counts, hours, one.basis, f"{one.gigabytes:.1f}"]

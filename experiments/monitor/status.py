@@ -1,0 +1,217 @@
+"""What every run is doing, read from its files alone: also while a sweep runs elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from experiments.errors import OutputUnusable
+from experiments.store.files import Stamp, is_local, read_bytes, stamp
+from experiments.store.lease import Holder, read_holder
+from experiments.store.ledger import AT_ONCE, Ledger, RunFolder, State
+from experiments.store.metrics_log import Attempts, Record, read_attempts
+from experiments.store.result_file import Finished, finished
+from results.records import Failure
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run as its files tell it; None for what they do not tell (yet).
+
+    Seconds for times, percent for accuracy, clips a second of training. `node`, `device`,
+    `workers`, `clips_per_second`: of the present attempt, or of the last one. `since`, in epoch
+    seconds: when the attempt at work began, the last sign of life of a stale run, the end of
+    another. `reduced`: the smaller batch it goes on with, since memory was short.
+    """
+
+    run_id: str
+    state: State
+    node: str | None = None
+    device: str | None = None
+    workers: int | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    loss: float | None = None
+    clips_per_second: float | None = None
+    top1: float | None = None
+    seconds_left: float | None = None
+    gpu_hours: float | None = None
+    attempts: int | None = None
+    since: float | None = None
+    error: str | None = None
+    reduced: str | None = None
+    log: str | None = None
+
+    @property
+    def protocol(self) -> str:
+        """The protocol the run belongs to."""
+        return self.run_id.partition("-")[0]
+
+    def as_json(self) -> dict[str, Any]:
+        """Every field; `since` as ISO 8601."""
+        since = None
+        if self.since is not None:
+            since = datetime.fromtimestamp(self.since, UTC).isoformat(timespec="seconds")
+        return {**asdict(self), "since": since}
+
+
+def run_status(folder: RunFolder) -> RunStatus:
+    """The status of the run in `folder`, which may change or vanish while it is read.
+
+    One whose files cannot be understood is a stale run with an error. OutputUnusable if a store is
+    out of reach.
+    """
+    try:
+        return _read(folder)
+    except (LookupError, TypeError, ArithmeticError, ValueError, AttributeError) as error:
+        if isinstance(error, OutputUnusable) and not is_local(folder.path):
+            raise
+        why = f"{type(error).__name__}: {error}"
+        return RunStatus(folder.run_id, State.STALE, error=f"unreadable: {folder.path}: {why}")
+
+
+def _read(folder: RunFolder) -> RunStatus:
+    done = finished(folder.result)
+    if done is not None:
+        return _finished(folder.run_id, done)
+    state = folder.state()
+    if state is State.FINISHED:  # since a moment
+        return _read(folder)
+    if state is State.PLANNED:
+        return RunStatus(folder.run_id, state)
+    attempts = _attempts(folder)
+    failure = folder.read_failure() if state is State.FAILED else None
+    return _unfinished(folder, state, attempts, read_holder(folder.path), failure)
+
+
+def statuses(
+    ledger: Ledger, run_ids: Sequence[str] | None = None, protocol: str | None = None
+) -> list[RunStatus]:
+    """Status of the named runs, or of every run there is, or of a protocol's."""
+    folders = ledger.folders() if run_ids is None else [ledger.folder(one) for one in run_ids]
+    if protocol is not None:
+        folders = [one for one in folders if one.run_id.partition("-")[0] == protocol]
+    if is_local(ledger.out):
+        return [run_status(folder) for folder in folders]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(run_status, folders))
+
+
+def only(rows: Sequence[RunStatus], states: Collection[State] | None) -> list[RunStatus]:
+    """The rows in one of `states`; all without any."""
+    return [row for row in rows if not states or row.state in states]
+
+
+def validations(folder: RunFolder) -> list[tuple[int, float]]:
+    """(epoch, top-1 percent) of every validation so far, from the whole metrics file."""
+    lines = (read_bytes(folder.metrics) or b"").splitlines(keepends=True)
+    records = [json.loads(line) for line in lines if line.endswith(b"\n")]
+    return [(int(r["epoch"]), float(r["top1"])) for r in records if "top1" in r]
+
+
+def _finished(run_id: str, done: Finished) -> RunStatus:
+    return RunStatus(
+        run_id=run_id,
+        state=State.FINISHED,
+        node=done.host,
+        device=done.device,
+        workers=done.workers,
+        epoch=done.epoch,
+        epochs=done.epoch,
+        clips_per_second=done.clips_per_second,
+        top1=done.top1,
+        gpu_hours=done.gpu_hours,
+        attempts=done.attempts,
+        since=datetime.fromisoformat(done.time).timestamp(),
+    )
+
+
+def _unfinished(
+    folder: RunFolder,
+    state: State,
+    attempts: Attempts | None,
+    holder: Holder | None,
+    failure: Failure | None,
+) -> RunStatus:
+    start = attempts.start if attempts else {}
+    step = (attempts.step if attempts else None) or {}
+    validated = (attempts.validated if attempts else None) or {}
+    running = state is State.RUNNING
+    failed = failure.attempt if failure else 0
+    return RunStatus(
+        run_id=folder.run_id,
+        state=state,
+        node=holder.host if running and holder else start.get("host", holder and holder.host),
+        device=start.get("device"),
+        workers=start.get("workers"),
+        epoch=step.get("epoch"),
+        epochs=start.get("epochs"),
+        step=step.get("step"),
+        total_steps=start.get("total_steps"),
+        loss=step.get("loss"),
+        clips_per_second=attempts.clips_per_second if attempts else None,
+        top1=validated.get("top1"),
+        seconds_left=_left(start, step) if running else None,
+        gpu_hours=attempts.gpu_hours if attempts else None,
+        # One that fails before its training begins leaves no start record.
+        attempts=max(attempts.count if attempts else 0, failed) or None,
+        since=_since(state, attempts, holder, failure),
+        error=_error(folder, state, failure),
+        reduced=_reduced(attempts),
+        log=str(folder.log),
+    )
+
+
+def _error(folder: RunFolder, state: State, failure: Failure | None) -> str | None:
+    if failure is not None:
+        return failure.message
+    if state is State.FAILED:
+        return f"{folder.failure} is damaged; see {folder.log}"
+    if state is State.STALE and stamp(folder.result) is not None:
+        return f"{folder.result} is damaged or cut short; the same sweep command makes it anew"
+    return None
+
+
+def _reduced(attempts: Attempts | None) -> str | None:
+    made = attempts and attempts.reduced
+    return f"{made['setting']} {made['after']} instead of {made['before']}" if made else None
+
+
+def _since(
+    state: State, attempts: Attempts | None, holder: Holder | None, failure: Failure | None
+) -> float | None:
+    if state is State.RUNNING:
+        return float(attempts.start["time"]) if attempts else None
+    if failure is not None:
+        return datetime.fromisoformat(failure.time).timestamp()
+    signs = [attempts.latest] if attempts else []
+    signs += [holder.heartbeat] if holder and holder.heartbeat else []
+    return max(signs, default=None)
+
+
+def _left(start: Record, step: Record) -> float | None:
+    """Seconds to the last step at the pace since this attempt started; None in the final tests."""
+    if not start or not step or not start["step"] < step["step"] < start["total_steps"]:
+        return None
+    pace = (step["step"] - start["step"]) / max(step["time"] - start["time"], 1e-6)
+    return float((start["total_steps"] - step["step"]) / pace)
+
+
+_seen: dict[str, tuple[Stamp, Attempts | None]] = {}
+
+
+def _attempts(folder: RunFolder) -> Attempts | None:
+    """The attempts in the run's metrics, read again only when the file has changed."""
+    name, now = str(folder.metrics), stamp(folder.metrics)
+    if now is None:
+        return None
+    known = _seen.get(name)
+    if known is None or known[0] != now:
+        known = _seen[name] = now, read_attempts(read_bytes(folder.metrics) or b"")
+    return known[1]

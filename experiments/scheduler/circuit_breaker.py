@@ -1,0 +1,60 @@
+"""A circuit breaker: an error that ends run after run is not tried on all the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from experiments.grid.spec import RunSpec
+
+#: So many different runs that end with the same error, and none that finishes in between.
+SAME = 3
+#: Paths and numbers, hexadecimal ones included: they differ between runs with the same error.
+_VARYING = re.compile(r"(?<!\w)/[^\s:;,'\")]+|0x[0-9a-f]+|\d+(\.\d+)?(e[+-]?\d+)?")
+
+
+def signature(run_id: str, message: str) -> str:
+    """An error's message without what belongs to one run alone."""
+    return _VARYING.sub("#", message.replace(run_id, "RUN"))
+
+
+def traits(spec: RunSpec) -> frozenset[str]:
+    """What a run may have in common with others that fail; not its seed."""
+    key = spec.key
+    named = {"dataset": key.dataset, "model": key.model, "variant": key.variant,
+             "shots": key.shots, "base_split": key.base_split}  # fmt: skip
+    return frozenset({*(f"{name}={value}" for name, value in named.items()), *key.overrides})
+
+
+@dataclass
+class Breaker:
+    """Counts the runs that failed for good, by error.
+
+    An error holds back the runs that share what all its failed runs have in common: a data set
+    that is missing does not stop the other data sets, a broken driver stops everything. Attempts
+    are not counted: one lost node ends several runs with one error.
+    """
+
+    _failed: dict[str, list[frozenset[str]]] = field(default_factory=dict)
+
+    def failed(self, spec: RunSpec, message: str) -> None:
+        """A run failed for good."""
+        self._failed.setdefault(signature(spec.run_id, message), []).append(traits(spec))
+
+    def finished(self, spec: RunSpec) -> None:
+        """A run finished: an error it shares the traits of does not end every such run."""
+        own = traits(spec)
+        self._failed = {e: runs for e, runs in self._failed.items() if not _common(runs) <= own}
+
+    def holds(self, spec: RunSpec) -> str | None:
+        """The error that keeps `spec` from being started, if there is one."""
+        for error, failed in self._failed.items():
+            if len(failed) >= SAME and _common(failed) <= traits(spec):
+                return error
+        return None
+
+
+def _common(sets: Iterable[frozenset[str]]) -> frozenset[str]:
+    first, *others = sets
+    return first.intersection(*others)

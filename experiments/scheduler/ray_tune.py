@@ -1,0 +1,177 @@
+"""A search: its runs are trials of Ray Tune, and those that fall behind are stopped (ASHA)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+# First: it sets what Ray reads when it is imported.
+from experiments.scheduler.ray_train import Cluster, death_of, trainer  # isort: skip
+
+from ray import tune
+from ray.exceptions import RayTaskError
+from ray.tune.schedulers import ASHAScheduler
+
+from experiments.monitor.status import validations
+from experiments.scheduler.executor import Death
+from experiments.store.files import exists, is_local
+from experiments.store.ledger import RunFolder
+from experiments.worker.job import Job
+
+#: How often a trial of a search looks at its run's metrics (in a store: downloads them), and what
+#: share of trials goes on.
+REPORT_SECONDS, REMOTE_REPORT_SECONDS, REDUCTION = 0.5, 15.0, 3
+#: How long a stopped run may take to end by itself.
+STOP_SECONDS = 120.0
+STOP_REASON = "the search: its validation top-1 fell behind the other trials' (ASHA)"
+#: What a trial's driver asks for: it only waits for its workers (0 is refused by Ray).
+DRIVER_CPUS = 0.01
+
+
+class RaySearch:
+    """Collects the runs that are started, and computes them together as trials of one search."""
+
+    name = "ray"
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._jobs: list[Job] = []
+        self._thread: threading.Thread | None = None
+        self._ended: dict[str, Death | None] = {}
+
+    @property
+    def slots(self) -> int:
+        """All of them: ASHA compares, and Tune sees to it that they do not run all at once."""
+        return sys.maxsize
+
+    def start(self, job: Job) -> None:
+        """See `Executor.start`; it begins with the next `ended`."""
+        self._jobs.append(job)
+
+    def ended(self, timeout: float) -> dict[str, Death | None]:
+        """See `Executor.ended`; all trials end together, when the last one has."""
+        if self._thread is None and self._jobs:
+            jobs, self._jobs = self._jobs, []
+            self._thread = threading.Thread(target=self._fit, args=(jobs,), daemon=True)
+            self._thread.start()
+        if self._thread is None:
+            time.sleep(timeout)
+            return {}
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            return {}
+        self._thread, ended, self._ended = None, self._ended, {}
+        return ended
+
+    def _fit(self, jobs: Sequence[Job]) -> None:
+        try:
+            self._ended = self._search(jobs)
+        except Exception as error:  # noqa: BLE001
+            # Tune itself failed, in whatever way: none of the trials has an end of its own.
+            self._ended = {job.spec.run_id: Death.of(error) for job in jobs}
+
+    def _search(self, jobs: Sequence[Job]) -> dict[str, Death | None]:
+        by_id = {job.spec.run_id: job.model_dump_json() for job in jobs}
+        # Two sweeps on one cluster must not share a trainable's name.
+        name = f"tcclip-{uuid.uuid4().hex[:8]}"
+        trainable = tune.with_parameters(
+            type(name, (_Trial,), {}), jobs=by_id, settings=self._cluster.settings()
+        )
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": DRIVER_CPUS}),
+            param_space={"run_id": tune.grid_search(list(by_id))},
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=self._cluster.slots, scheduler=_halving(jobs)
+            ),
+            run_config=tune.RunConfig(
+                name=name, storage_path=str(self._cluster.scratch), verbose=0
+            ),
+        )
+        with contextlib.redirect_stdout(io.StringIO()):  # Tune's banners; the sweep has a display
+            results = tuner.fit()
+        ended: dict[str, Death | None] = dict.fromkeys(by_id)
+        for result in results:
+            if result.error is not None and result.config is not None:
+                ended[result.config["run_id"]] = death_of(_cause(result.error))
+        return ended
+
+    def faults(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """See `Executor.faults`."""
+        return self._cluster.faults(jobs)
+
+    def close(self) -> None:
+        """See `Executor.close`."""
+        self._cluster.close()
+
+
+def _cause(error: Exception) -> Exception:
+    """What a trial raised, out of what Ray wraps it in."""
+    while isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
+        error = error.cause
+    return error
+
+
+class _Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
+    """A run that tells Tune every validation's top-1, and ends when Tune has seen enough.
+
+    Tune stops a trial by ending its process, which would leave the workers' resources taken. So
+    the run is asked to stop, by `stopped.json`, and ends by itself at its next step.
+    """
+
+    def setup(self, config: dict[str, Any], jobs: dict[str, str], settings: dict[str, Any]) -> None:
+        """Start the run's Train job in a thread."""
+        job = jobs[config["run_id"]]
+        self._folder: RunFolder = Job.model_validate_json(job).folder
+        self._told: list[tuple[int, float]] = []
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._fit, args=(job, settings), daemon=True)
+        if not exists(self._folder.pause):  # the sweep is being stopped: begin nothing
+            self._thread.start()
+
+    def _fit(self, job: str, settings: dict[str, Any]) -> None:
+        try:
+            trainer(job, settings).fit()
+        except Exception as error:  # noqa: BLE001
+            self._failure = error  # raised by the trial's own thread, in `step`
+
+    def step(self) -> dict[str, Any]:
+        """Wait for the next validation, or for the end of the run."""
+        while self._thread.is_alive():
+            news = validations(self._folder)[len(self._told) :]
+            if news:
+                self._told.append(news[0])
+                return self._metrics()
+            local = is_local(self._folder.path)
+            self._thread.join(REPORT_SECONDS if local else REMOTE_REPORT_SECONDS)
+        if self._failure is not None:
+            raise self._failure
+        return {**self._metrics(), "done": True}
+
+    def _metrics(self) -> dict[str, Any]:
+        epoch, top1 = self._told[-1] if self._told else (0, 0.0)
+        return {"epoch": epoch, "top1": top1}
+
+    def cleanup(self) -> None:
+        """Called by Tune when it stops the trial: ask the run to end, and wait until it has."""
+        if self._thread.is_alive():
+            self._folder.stop(STOP_REASON, self._metrics())
+            self._thread.join(STOP_SECONDS)
+
+
+def _halving(jobs: Sequence[Job]) -> ASHAScheduler:
+    """ASHA over validation top-1: at 1, 3, 9, ... epochs the best third goes on.
+
+    A trial that reaches `max_t` is stopped too, and a run still has its tests to do after its
+    last epoch: so `max_t` is one more than there are.
+    """
+    epochs = max(job.spec.train.epochs for job in jobs)
+    return ASHAScheduler(
+        time_attr="epoch", metric="top1", mode="max",
+        max_t=epochs + 1, grace_period=1, reduction_factor=REDUCTION,
+    )  # fmt: skip

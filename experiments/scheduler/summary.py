@@ -1,0 +1,51 @@
+"""What a user reads when a sweep has ended: what came of it, and how to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from experiments.errors import OutputUnusable
+from experiments.scheduler.sweep import Summary
+from experiments.store.files import Location, exists
+from experiments.store.ledger import Ledger, RunFolder
+from experiments.store.shell_command import shown, without
+
+
+def ending(summary: Summary, out: Location, arguments: Sequence[str]) -> list[str]:
+    """Lines on what is not finished, each cause with its log, and the command to go on with.
+
+    `arguments`: those the sweep was started with. Nothing if all is finished.
+    """
+    if not summary.failed and not summary.left:
+        return []
+    counts = [f"{len(summary.finished)} finished", f"{len(summary.failed)} failed"]
+    for state in ("paused", "not started"):
+        number = list(summary.left.values()).count(state)
+        counts += [f"{number} {state}"] if number else []
+    lines = [", ".join(counts) + (f" ({summary.halt})" if summary.halt else "")]
+    for run_id, cause in summary.failed.items():
+        tried = summary.attempts.get(run_id, 0)
+        times = {0: "", 1: " (1 attempt)"}.get(tried, f" ({tried} attempts)")
+        log = Ledger(out).folder(run_id).log
+        lines.append(f"failed: {run_id}{times}\n  {cause}\n  log: {log}")
+    return [*lines, f"{_what(summary, out)}: {command(arguments, out)}"]
+
+
+def _what(summary: Summary, out: Location) -> str:
+    if not summary.failed:
+        return "to go on"
+    saved = any(_saved(Ledger(out).folder(run_id)) for run_id in summary.failed)
+    return "to try again" + (", from the last checkpoints" if saved else "")
+
+
+def _saved(folder: RunFolder) -> bool:
+    """Whether the run has a checkpoint; of one that cannot be read nobody knows."""
+    with suppress(OutputUnusable):
+        return exists(folder.last)
+    return False
+
+
+def command(arguments: Sequence[str], out: Location) -> str:
+    """The command line to go on with: the same, but what was run again is not deleted again."""
+    return shown(without("--rerun", arguments), out)

@@ -1,0 +1,169 @@
+"""A run's data: its annotation lists read and checked, and the loaders over them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from experiments.datasets.paths import Roots
+from experiments.datasets.video_files import Locator
+from experiments.errors import MissingData, TooManyUnreadable
+from experiments.grid.spec import ListSpec
+from experiments.worker.job import Job
+from tcclip.config import Execution, Views
+from tcclip.data.annotations import Item, read_class_names, read_list, sha256_of
+from tcclip.data.clips import EvalClips, TrainClips
+from tcclip.data.loader import EvalLoader, TrainLoader
+from tcclip.distributed import Ranks
+from tcclip.evaluate import EvalList, Scores
+
+#: Missing or unreadable videos named in a message; the count is always there.
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Every list of a run, checked; `missing` videos are few enough to go on."""
+
+    job: Job
+    ranks: Ranks
+    train: EvalList
+    validation: tuple[EvalList, ...]
+    suites: tuple[EvalList, ...]
+    digests: dict[str, str]
+    listed: int
+    missing: tuple[str, ...]
+
+    @classmethod
+    def load(cls, job: Job, ranks: Ranks) -> RunData:
+        """Read the lists of `job` and look for their videos.
+
+        Raises AnnotationError for a broken line, MissingData for a list or too many videos that
+        are not there.
+        """
+        spec = job.spec
+        # A model that is not trained takes nothing from its training list but the class names.
+        trained, known = spec.train.epochs > 0, job.roots.datasets()
+        validation = [_read(one, job.roots) for one in spec.validation if trained]
+        suites = [_read(one, job.roots) for one in spec.suites]
+        train = _read(spec.train_list, job.roots, items=trained)
+        used = [train, *validation, *suites]
+        digests: dict[str, str] = {}
+        for one in [spec.train_list, *(spec.validation if trained else ()), *spec.suites]:
+            folder = job.roots.annotation_folder(known[one.dataset])
+            names = [one.label_file]
+            if one is not spec.train_list or trained:
+                names.append(one.split.annotations)
+            digests |= {f"{one.dataset}/{name}": sha256_of(folder / name) for name in names}
+        videos = {(one.dataset, item.path) for one in used for item in one.items}
+        missing = _missing(sorted(videos), job.roots)
+        for listed in used:
+            _check_missing(listed, missing, job.execution)
+        return cls(
+            job, ranks, train, tuple(validation), tuple(suites),
+            digests, len(videos), tuple(f"{name}/{path}" for name, path in missing),
+        )  # fmt: skip
+
+    def train_loader(self) -> TrainLoader:
+        """This rank's loader over the training list."""
+        spec, execution = self.job.spec, self.job.execution
+        clips = TrainClips(
+            self.train.items,
+            self._videos(self.train.dataset),
+            num_frames=spec.model.num_frames,
+            augment=spec.augment,
+            flip=spec.flip,
+            seed=spec.key.seed,
+            timeout=execution.decode_timeout,
+        )
+        return TrainLoader(
+            clips,
+            global_batch=spec.train.global_batch,
+            group=spec.train.mix.group,
+            load_batch=execution.chunk(spec.train),
+            workers=execution.loader_workers,
+            seed=spec.key.seed,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+        )
+
+    def eval_loader(self, name: str, items: Sequence[Item], views: Views) -> EvalLoader:
+        """This rank's loader over `items` of data set `name`."""
+        spec, execution = self.job.spec, self.job.execution
+        clips = EvalClips(
+            items,
+            self._videos(name),
+            num_frames=spec.model.num_frames,
+            augment=spec.augment,
+            views=views,
+            seed=spec.key.seed,
+            timeout=execution.decode_timeout,
+        )
+        # A batch holds views, not videos: the memory is theirs.
+        batch = max(1, math.ceil(execution.eval_batch / (views.clips * views.crops)))
+        return EvalLoader(
+            clips,
+            batch=batch,
+            workers=execution.loader_workers,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+        )
+
+    def check_unreadable(self, scores: Mapping[tuple[str, int], Scores]) -> None:
+        """TooManyUnreadable if more of a suite's videos than allowed could not be read."""
+        allowed = self.job.execution.max_unreadable
+        for (_, number), one in scores.items():
+            count, total = int((~one.readable).sum()), len(one.readable)
+            if count > allowed * total:
+                suite = self.suites[number]
+                named = [f"{path} ({why})" for path, why in sorted(one.causes.items())[:NAMED]]
+                raise TooManyUnreadable(
+                    f"{suite.suite} {suite.split}: {count} of {total} videos could not be read, "
+                    f"allowed are {allowed:.2%}: {'; '.join(named)}. Replace them, or allow more "
+                    "with --max-unreadable"
+                )
+
+    def _videos(self, name: str) -> Locator:
+        roots = self.job.roots
+        return roots.locate(roots.datasets()[name])
+
+
+def _read(spec: ListSpec, roots: Roots, items: bool = True) -> EvalList:
+    """The list with its class names; without its videos if `items` is false."""
+    folder = roots.annotation_folder(roots.datasets()[spec.dataset])
+    for name in (spec.split.annotations, spec.label_file)[0 if items else 1 :]:
+        if not (folder / name).is_file():
+            raise MissingData(
+                f"{spec.dataset} {spec.split.name}: {folder / name} is not there; "
+                "get the lists with `tcclip data fetch`, or say where they are with --annotations"
+            )
+    names = read_class_names(folder / spec.label_file, spec.labels.classes)
+    videos = read_list(folder / spec.split.annotations, len(names)) if items else []
+    return EvalList(
+        suite=spec.suite,
+        dataset=spec.dataset,
+        split=spec.split.name,
+        items=tuple(videos),
+        class_names=tuple(names),
+        views=spec.views,
+    )
+
+
+def _missing(videos: Sequence[tuple[str, str]], roots: Roots) -> list[tuple[str, str]]:
+    known = roots.datasets()
+    locate = {name: roots.locate(known[name]) for name in {name for name, _ in videos}}
+    return [(name, path) for name, path in videos if not locate[name](path).is_file()]
+
+
+def _check_missing(one: EvalList, missing: Sequence[tuple[str, str]], execution: Execution) -> None:
+    """MissingData if more of a list's videos than allowed are not there."""
+    gone = {path for name, path in missing if name == one.dataset}
+    lost = [item.path for item in one.items if item.path in gone]
+    if len(lost) > execution.max_unreadable * len(one.items):
+        raise MissingData(
+            f"{one.dataset} {one.split}: {len(lost)} of {len(one.items)} listed videos are not "
+            f"there, allowed are {execution.max_unreadable:.2%}: {', '.join(lost[:NAMED])}"
+            f"{', ...' if len(lost) > NAMED else ''}. Add them, or allow more with "
+            "--max-unreadable"
+        )

@@ -1,0 +1,56 @@
+"""A job: a run and everything it takes to compute it here. Travels to workers as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, PlainSerializer, PlainValidator
+
+from experiments.datasets.paths import Roots
+from experiments.grid import weights_file as given
+from experiments.grid.spec import RunSpec
+from experiments.store.files import Location, location
+from experiments.store.ledger import Ledger, RunFolder
+from experiments.worker.out_of_memory import Reduction
+from tcclip.config import Execution, Settings
+
+
+class Job(Settings):
+    """One run, its output folder (absolute), where its data is and how it executes."""
+
+    spec: RunSpec
+    out: Annotated[Location, PlainValidator(location), PlainSerializer(str)]
+    roots: Roots
+    execution: Execution
+    #: sha256 -> file, absolute, of the weights that `spec` names by their content.
+    files: dict[str, Path] = Field(default_factory=dict)
+    #: In whose name the run was claimed for this attempt; without, the worker claims it itself.
+    owner: str | None = None
+    #: What was made smaller for this attempt.
+    reduction: Reduction | None = None
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run's folder."""
+        return Ledger(self.out).folder(self.spec.run_id)
+
+    @property
+    def clip_weights(self) -> str | Path:
+        """CLIP's weights that the model is made with: "openai", "random" or a given file."""
+        content = self.spec.clip_content
+        return self.spec.train.clip_weights if content is None else self.files[content]
+
+    def check_files(self) -> None:
+        """MissingData unless the files of weights the run needs are here, as they were planned."""
+        needed = (self.spec.checkpoint, self.spec.clip_content)
+        given.check((one for one in needed if one is not None), self.files)
+
+    @property
+    def initial_weights(self) -> Location | None:
+        """The checkpoint this run starts from: a given file, or its parent's best weights."""
+        if self.spec.checkpoint is not None:
+            return self.files[self.spec.checkpoint]
+        if self.spec.parent is not None:
+            return Ledger(self.out).folder(self.spec.parent).best
+        return None

@@ -1,0 +1,59 @@
+"""Where a run's numbers come from: code, packages, machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+PACKAGES = (
+    "tcclip-sweeps", "torch", "torchvision", "open-clip-torch", "decord", "av", "ray", "mlflow",
+    "numpy", "pandas",
+)  # fmt: skip
+#: In the image, which has no checkout: the commit it was built from.
+COMMIT = "TCCLIP_COMMIT"
+
+
+@cache
+def git_state() -> tuple[str | None, bool | None]:
+    """(commit, dirty) of the checkout this code runs from.
+
+    When installed: what the environment says, as it does in the image; else (None, None).
+    """
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return os.environ.get(COMMIT) or None, None
+    try:
+        commit = _git(root, "rev-parse", "HEAD").strip()
+        return commit, bool(_git(root, "status", "--porcelain").strip())
+    except (OSError, subprocess.CalledProcessError):
+        # No git, or a checkout of another owner: unknown is recorded as unknown.
+        return None, None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    return subprocess.run(
+        ["git", "-C", str(root), *arguments],
+        capture_output=True, text=True, check=True, env=environment,
+    ).stdout  # fmt: skip
+
+
+@cache
+def packages() -> dict[str, str]:
+    """Versions of the packages that can move a number; absent ones are left out."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, str]:
+    """Python and platform, as `platform` names them."""
+    return {"python": platform.python_version(), "platform": platform.platform()}

@@ -1,0 +1,215 @@
+"""What a finished run keeps: per-video scores as parquet, and its `Result`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from experiments.datasets.check import last_check
+from experiments.store.files import local_copy, read_bytes, write_whole
+from experiments.store.ledger import RunFolder
+from experiments.store.metrics_log import read_attempts
+from experiments.worker import provenance
+from experiments.worker.data import RunData
+from experiments.worker.job import Job
+from results.records import (
+    Checkpoint,
+    Measurement,
+    Provenance,
+    Result,
+    Selection,
+    WeightSet,
+)
+from tcclip.data.annotations import sha256_of
+from tcclip.distributed import Ranks
+from tcclip.evaluate import EvalList, Scores
+from tcclip.model import Model
+from tcclip.train import Fit
+
+METRICS: tuple[tuple[Literal["top1", "top5"], int], ...] = (("top1", 1), ("top5", 5))
+
+
+class Weights(NamedTuple):
+    """A weight set that is evaluated: of which epoch, and whether ensembled."""
+
+    checkpoint: Checkpoint
+    weights: WeightSet
+
+    @property
+    def label(self) -> str:
+        """Name within one evaluation."""
+        return f"{self.checkpoint}-{self.weights}"
+
+
+def keep_scores(
+    folder: RunFolder,
+    lists: Sequence[EvalList],
+    weights: Sequence[Weights],
+    scores: Mapping[tuple[str, int], Scores],
+) -> None:
+    """One parquet file a split: a row a video and weight set, any metric can be made from it."""
+    for number, one in enumerate(lists):
+        tables = [_table(one, key, scores[key.label, number]) for key in weights]
+        # Without the names a label id says nothing once the lists are elsewhere.
+        names = {"class_names": json.dumps(one.class_names)}
+        table = pa.concat_tables(tables).replace_schema_metadata(names)
+        write = partial(pq.write_table, table, compression="zstd")
+        write_whole(folder.predictions(one.suite, one.split), write)
+
+
+def _table(one: EvalList, key: Weights, scores: Scores) -> pa.Table:
+    rows = len(one.items)
+    return pa.table(
+        {
+            "video": [item.path for item in one.items],
+            "label": pa.array([item.label for item in one.items], pa.int32()),
+            "weights": pa.array([key.weights] * rows).dictionary_encode(),
+            "checkpoint": pa.array([key.checkpoint] * rows).dictionary_encode(),
+            "readable": pa.array(scores.readable),
+            "scores": pa.FixedSizeListArray.from_arrays(
+                pa.array(scores.values.astype(np.float32).ravel()), scores.values.shape[1]
+            ),
+        }
+    )
+
+
+def make_result(
+    job: Job,
+    data: RunData,
+    fit: Fit,
+    weights: Sequence[Weights],
+    scores: Mapping[tuple[str, int], Scores],
+    ranks: Ranks,
+    model: Model,
+    start: Mapping[str, torch.Tensor],
+    started: datetime,
+) -> Result:
+    """Everything `result.json` holds."""
+    measurements: list[Measurement] = []
+    for key in weights:
+        for number, one in enumerate(data.suites):
+            measurements += _measure(one, key, scores[key.label, number])
+    if not any(key.checkpoint == "best" for key in weights):
+        # The last epoch is the best one: the same weights, so the same numbers.
+        same = [m.model_copy(update={"checkpoint": "best"}) for m in measurements]
+        measurements = same + measurements
+    return Result(
+        run_id=job.spec.run_id,
+        key=job.spec.key,
+        selection=Selection(
+            rule=job.spec.selection,
+            best_epoch=fit.best_epoch,
+            best_value=fit.best_value,
+            last_epoch=fit.last_epoch,
+            last_value=fit.last_value,
+        ),
+        measurements=tuple(measurements),
+        parameters=sum(p.numel() for p in model.parameters()),
+        provenance=_provenance(job, data, fit, scores, ranks, start, started),
+    )
+
+
+def _measure(one: EvalList, key: Weights, scores: Scores) -> Iterator[Measurement]:
+    labels = [item.label for item in one.items]
+    for metric, k in METRICS:
+        yield Measurement(
+            suite=one.suite,
+            dataset=one.dataset,
+            split=one.split,
+            classes=len(one.class_names),
+            views=one.views.label,
+            weights=key.weights,
+            checkpoint=key.checkpoint,
+            metric=metric,
+            value=scores.top(k, labels),
+            videos=len(labels),
+            unreadable=int((~scores.readable).sum()),
+        )
+
+
+def _provenance(
+    job: Job,
+    data: RunData,
+    fit: Fit,
+    scores: Mapping[tuple[str, int], Scores],
+    ranks: Ranks,
+    start: Mapping[str, torch.Tensor],
+    started: datetime,
+) -> Provenance:
+    commit, dirty = provenance.git_state()
+    finished = datetime.now(UTC)
+    seconds = (finished - started).total_seconds()
+    causes = {path: why for one in scores.values() for path, why in one.causes.items()}
+    readers = {
+        (data.suites[number].dataset, path): how
+        for (_, number), one in scores.items()
+        for path, how in one.readers.items()
+    }
+    cuda = ranks.device.type == "cuda"
+    return Provenance(
+        git_commit=commit,
+        git_dirty=dirty,
+        packages=provenance.packages(),
+        **provenance.machine(),
+        device=torch.cuda.get_device_name() if cuda else "cpu",
+        world_size=ranks.world,
+        micro_batch=job.execution.micro_batch,
+        global_batch=job.spec.train.global_batch,
+        precision=job.spec.train.precision,
+        started=started.isoformat(timespec="seconds"),
+        finished=finished.isoformat(timespec="seconds"),
+        wall_seconds=seconds,
+        **_attempts(job.folder, seconds / 3600 * ranks.world if cuda else 0.0),
+        digests=data.digests | _weights_digests(job, start),
+        readers=dict(sorted(Counter(readers.values()).items())),
+        clips_replaced=fit.replaced,
+        data_check=_data_checks(job, data),
+        videos_expected=data.listed,
+        videos_missing=len(data.missing),
+        videos_unreadable=len(causes),
+        unreadable=tuple(f"{path}: {why}" for path, why in sorted(causes.items())),
+    )
+
+
+def _attempts(folder: RunFolder, gpu_hours: float) -> dict[str, Any]:
+    """What `tcclip status` shows of a finished run, so that it need not read its metrics.
+
+    `gpu_hours`: of this attempt alone.
+    """
+    found = read_attempts(read_bytes(folder.metrics) or b"")
+    return {
+        "host": socket.gethostname(),
+        "gpu_hours": gpu_hours + ((found and found.earlier_gpu_hours) or 0.0),
+        "attempts": found.count if found else None,
+        "clips_per_second": found.clips_per_second if found else None,
+    }
+
+
+def _data_checks(job: Job, data: RunData) -> dict[str, dict[str, int]]:
+    names = {one.dataset for one in (data.train, *data.validation, *data.suites)}
+    found = {name: last_check(job.roots, name) for name in sorted(names)}
+    return {name: counts for name, counts in found.items() if counts is not None}
+
+
+def _weights_digests(job: Job, start: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """sha256 of the starting weights' tensors, and of the checkpoint file loaded over them."""
+    digest = hashlib.sha256()
+    for name in sorted(start):
+        digest.update(name.encode())
+        digest.update(start[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    digests = {"initial state": digest.hexdigest()}
+    if job.initial_weights is not None:
+        with local_copy(job.initial_weights) as path:
+            digests["initial checkpoint"] = sha256_of(path)
+    return digests

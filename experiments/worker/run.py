@@ -1,0 +1,220 @@
+"""One run on one worker: data and model, training, every suite in one pass, `result.json`."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import torch
+
+from experiments.errors import LeaseLost, OutputUnusable, StoppedEarly
+from experiments.store.append_file import Growing
+from experiments.store.cleanup import clear_attempts
+from experiments.store.files import Location, local_copy, remove, write_text
+from experiments.store.lease import Lease, held
+from experiments.worker.checkpoints import RunJournal
+from experiments.worker.data import RunData
+from experiments.worker.job import Job
+from experiments.worker.out_of_memory import memory_for
+from experiments.worker.result import Weights, keep_scores, make_result
+from tcclip.distributed import Ranks, current_ranks
+from tcclip.evaluate import Evaluator
+from tcclip.model import Model, build_model
+from tcclip.model.checkpoints import ensembled_state, load_checkpoint
+from tcclip.train import Fit, Paused, Trainer, Validation, autocast
+
+log = logging.getLogger(__name__)
+
+
+def execute(job: Job) -> None:
+    """Compute `job`'s run on this worker, from where it stands to its `result.json`.
+
+    Called on every rank. Raises what stopped the run; its sweep writes that down.
+    """
+    torch.set_num_threads(job.execution.cpu_threads)
+    torch.manual_seed(job.spec.key.seed)
+    if torch.cuda.is_available():
+        # As far as CUDA goes: an operation without a deterministic form only warns.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    ranks = current_ranks(job.execution.device)
+    if not ranks.first:
+        _compute(job, ranks, None)
+        return
+    with _held(job) as lease, _logged(job, lease):
+        clear_attempts(job.folder.path)
+        job.folder.begin()
+        try:
+            _compute(job, ranks, lease)
+        except (LeaseLost, Paused, StoppedEarly) as error:
+            log.info("%s", error)
+            if isinstance(error, Paused):
+                _rest(job, lease, str(error))
+            raise  # the other ranks wait for this one: the whole job has to end
+        except Exception:
+            log.exception("the run stopped")
+            raise
+        remove(job.folder.failure)
+
+
+def _rest(job: Job, lease: Lease, reason: str) -> None:
+    """Let the run's folder say that it paused. Not being able to is no other end of the attempt."""
+    try:
+        lease.check()
+        job.folder.rest(reason)
+    except (LeaseLost, OutputUnusable) as error:
+        log.warning("it is not written down that the run paused: %s", error)
+
+
+@contextlib.contextmanager
+def _held(job: Job) -> Iterator[Lease]:
+    """The run's lease. What a sweep claimed it releases itself: it has the end to write down."""
+    if job.owner is None:
+        with held(job.folder.path) as lease:
+            yield lease
+        return
+    lease = Lease.adopt(job.folder.path, job.owner)
+    try:
+        yield lease
+    finally:
+        lease.stop()
+
+
+@dataclass(frozen=True)
+class _Clock:
+    started: datetime
+    begin: float
+
+    @classmethod
+    def start(cls) -> _Clock:
+        return cls(datetime.now(UTC), time.monotonic())
+
+
+def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
+    spec, clock = job.spec, _Clock.start()
+    job.check_files()
+    data = RunData.load(job, ranks)
+    model = build_model(
+        spec.model, data.train.class_names,
+        clip_weights=job.clip_weights, seed=spec.key.seed,
+    ).to(ranks.device)  # fmt: skip
+    model.set_activation_checkpointing(job.execution.activation_checkpointing)
+    # On the CPU: only ensembling needs them again, after the training.
+    start = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    if job.initial_weights is not None:
+        _load(model, job.initial_weights)
+    evaluator = Evaluator(
+        loader=data.eval_loader,
+        augment=spec.augment,
+        ranks=ranks,
+        autocast=lambda: autocast(spec.train, ranks.device),
+    )
+    fit = _train(job, data, model, evaluator, ranks, lease)
+    weights = _weight_sets(job, model, start, fit)
+    with memory_for("eval_batch", job.execution.eval_batch):
+        scores = evaluator.evaluate({key.label: one for key, one in weights.items()}, data.suites)
+    if ranks.first:
+        data.check_unreadable(scores)
+        keep_scores(job.folder, data.suites, tuple(weights), scores)
+        result = make_result(
+            job, data, fit, tuple(weights), scores, ranks, model, start, clock.started
+        )
+        assert lease is not None
+        write_text(job.folder.result, result.model_dump_json(indent=1), lease.check)
+        log.info("finished in %.1f s", time.monotonic() - clock.begin)
+    ranks.barrier()
+
+
+def _train(
+    job: Job, data: RunData, model: Model, evaluator: Evaluator, ranks: Ranks, lease: Lease | None
+) -> Fit:
+    spec = job.spec
+
+    def validate(current: Model) -> Validation:
+        """Mean over the validation lists, weighted by their videos: percent of all of them."""
+        with memory_for("eval_batch", job.execution.eval_batch):
+            scores = evaluator.evaluate({"": current}, data.validation)
+        total = sum(len(one.items) for one in data.validation)
+        top1 = top5 = 0.0
+        for number, one in enumerate(data.validation):
+            labels = [item.label for item in one.items]
+            top1 += scores["", number].top(1, labels) * len(labels) / total
+            top5 += scores["", number].top(5, labels) * len(labels) / total
+        return Validation(top1, top5, total)
+
+    start: dict[str, str | int] = {
+        "clip_weights": spec.train.clip_weights,
+        "seed": spec.key.seed,
+    }
+    with RunJournal(job.folder, lease, start) as journal:
+        trainer = Trainer(
+            model=model,
+            loader=data.train_loader(),
+            config=spec.train,
+            augment=spec.augment,
+            execution=job.execution,
+            ranks=ranks,
+            seed=spec.key.seed,
+            videos=len(data.train.items),
+            validate=validate,
+            journal=journal,
+            notes=_notes(job),
+        )
+        with memory_for("micro_batch", job.execution.micro_batch):
+            return trainer.fit()
+
+
+def _notes(job: Job) -> list[dict[str, object]]:
+    """What this attempt does otherwise than the one before, for the run's metrics."""
+    if job.reduction is None:
+        return []
+    log.info("%s; going on with %d", job.reduction.cause, job.reduction.after)
+    return [{"kind": "memory", **job.reduction.model_dump()}]
+
+
+def _load(model: Model, path: Location) -> None:
+    with local_copy(path) as copy:
+        load_checkpoint(model, copy)
+
+
+def _weight_sets(
+    job: Job, model: Model, start: dict[str, torch.Tensor], fit: Fit
+) -> dict[Weights, Model]:
+    """The models to evaluate: best and last epoch, raw and ensembled with the starting weights."""
+    models = {Weights("last", "raw"): model}
+    if fit.best_epoch != fit.last_epoch:
+        best = copy.deepcopy(model)
+        _load(best, job.folder.best_of(fit.best_epoch))
+        models[Weights("best", "raw")] = best
+    share = job.spec.ensemble_weight
+    if share is not None:
+        for key, tuned in list(models.items()):
+            ensembled = copy.deepcopy(tuned)
+            ensembled.load_state_dict(ensembled_state(start, tuned.state_dict(), share))
+            models[Weights(key.checkpoint, "ensembled")] = ensembled
+    return models
+
+
+@contextlib.contextmanager
+def _logged(job: Job, lease: Lease) -> Iterator[None]:
+    """The run's own log file, beside whatever the process logs."""
+    file = Growing(job.folder.log, lease.check)
+    handler = logging.FileHandler(file.local)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(min(level, logging.INFO))
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()
+        file.close()

@@ -1,0 +1,192 @@
+"""The report's plots as SVG texts. matplotlib is imported only when one is made."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from results.plots.curves import Curve, by_method
+from results.reading.predictions import Confusion
+from results.report.report import Report, method_title
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Okabe and Ito's colours: told apart with any colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DASHES = ("-", "--", ":", "-.")
+#: Classes up to which each has its name beside it.
+_NAMED_CLASSES = 60
+
+
+def _new(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:
+    """A figure of `rows` x `columns` axes; width and height in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as an <svg> element: the same bytes for the same numbers."""
+    import matplotlib as mpl
+
+    # Text stays text, ids come from a fixed salt, and no date is written.
+    fixed: Any = {"svg.fonttype": "none", "svg.hashsalt": "tcclip", "font.family": "sans-serif"}
+    file = io.StringIO()
+    with mpl.rc_context(fixed):
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    # Width and height from the page: the viewBox keeps the shape.
+    return re.sub(
+        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r' height="[^"]*pt"', "", svg, count=1)
+    )
+
+
+def save_png(figure: Figure, path: Any) -> None:
+    """The figure as a PNG file at 150 dots an inch."""
+    figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
+
+
+def learning(curves: Sequence[Curve], trained_on: str) -> Figure:
+    """Training loss and validation top-1 by epoch; a line a method and point, band over seeds."""
+    groups = [(k, v) for k, v in by_method(curves).items() if k[0] == trained_on]
+    methods = list(dict.fromkeys(key[1] for key, _ in groups))
+    points = list(dict.fromkeys(key[2] for key, _ in groups))
+    figure, ((left, right),) = _new(1, 2, 9.0, 3.2)
+    for (_, method, point), several in groups:
+        style = {
+            "color": COLOURS[methods.index(method) % len(COLOURS)],
+            "linestyle": _DASHES[points.index(point) % len(_DASHES)],
+        }
+        label = f"{method_title(method)} {point}".strip()
+        _band(left, [curve.loss for curve in several], label, style)
+        _band(right, [curve.top1 for curve in several], label, style)
+    left.set(xlabel="epoch", ylabel="training loss")
+    right.set(xlabel="epoch", ylabel="validation top-1 (%)")
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    _legend(figure, left)
+    return figure
+
+
+def _band(axes: Any, several: Sequence[Mapping[int, float]], label: str, style: Any) -> None:
+    """The mean over seeds, with a band from the lowest to the highest."""
+    epochs = sorted({epoch for one in several for epoch in one})
+    values = [[one[epoch] for one in several if epoch in one] for epoch in epochs]
+    if not epochs:
+        return
+    marker = "o" if len(epochs) < 15 else None
+    means = [sum(v) / len(v) for v in values]
+    axes.plot(epochs, means, label=label, marker=marker, markersize=3, linewidth=1.4, **style)
+    if len(several) > 1:
+        low, high = [min(v) for v in values], [max(v) for v in values]
+        axes.fill_between(epochs, low, high, alpha=0.15, linewidth=0, color=style["color"])
+    axes.grid(alpha=0.25)
+
+
+def _legend(figure: Figure, axes: Any) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=min(4, len(labels)),
+            fontsize=8, frameon=False,
+        )  # fmt: skip
+
+
+def few_shot(report: Report) -> Figure:
+    """Top-1 over shots, a panel a data set: ours solid with std over seeds, published dashed."""
+    datasets = list(dict.fromkeys((c.dataset, c.title) for c in report.columns))
+    figure, axes = _new(1, len(datasets), 3.0 * len(datasets) + 0.6, 3.4)
+    for panel, (dataset, title) in zip(axes[0], datasets, strict=True):
+        for number, row in enumerate(report.rows):
+            colour = COLOURS[number % len(COLOURS)]
+            cells = [
+                (column.shots, cell)
+                for column, cell in zip(report.columns, row.cells, strict=True)
+                if column.dataset == dataset
+            ]
+            ours = [(k, c.ours.seeds) for k, c in cells if c.ours and c.ours.seeds]
+            if ours:
+                panel.errorbar(
+                    [k for k, _ in ours], [one.mean for _, one in ours],
+                    yerr=[one.std or 0.0 for _, one in ours], color=colour, marker="o",
+                    markersize=4, capsize=3, linewidth=1.4, label=f"{row.title}, ours",
+                )  # fmt: skip
+            published = [(k, c.published.value) for k, c in cells if c.published]
+            if published:
+                panel.plot(
+                    [k for k, _ in published], [v for _, v in published], color=colour,
+                    linestyle="--", marker="x", markersize=5, linewidth=1,
+                    label=f"{row.title}, published",
+                )  # fmt: skip
+        shots = sorted({c.shots for c in report.columns if c.shots})
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(shots, [str(k) for k in shots])
+        panel.set(title=title, xlabel="shots a class")
+        panel.grid(alpha=0.25)
+    axes[0][0].set_ylabel("top-1 (%)")
+    _legend(figure, axes[0][0])
+    return figure
+
+
+def per_class(named: Mapping[str, Confusion]) -> Figure:
+    """Accuracy of every class, a dot a method; classes sorted by the last method's accuracy."""
+    import numpy as np
+
+    accuracies = {title: one.accuracy() for title, one in named.items()}
+    main = list(named)[-1]
+    order = np.argsort(np.nan_to_num(accuracies[main], nan=-1.0), kind="stable")
+    names = named[main].names
+    few = len(names) <= _NAMED_CLASSES
+    figure, ((axes,),) = _new(1, 1, 6.5, max(2.5, 0.17 * len(names) + 1.2) if few else 5.0)
+    places = np.arange(len(names))
+    for number, (title, accuracy) in enumerate(accuracies.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        axes.scatter(accuracy[order], places, s=22 if few else 8, color=colour, label=title)
+    axes.set(xlim=(-3, 103), ylim=(-0.8, len(names) - 0.2), xlabel="top-1 of the class (%)")
+    if few:
+        axes.set_yticks(places, [names[i] for i in order], fontsize=8)
+    else:
+        axes.set_ylabel(f"{len(names)} classes, sorted")
+        axes.set_yticks([])
+    axes.grid(alpha=0.25)
+    _legend(figure, axes)
+    return figure
+
+
+def confusion(title: str, one: Confusion) -> Figure:
+    """Rows: true classes, columns: predicted ones; percent of the true class's videos."""
+    import numpy as np
+
+    shares = 100.0 * one.counts / np.maximum(one.totals[:, None], 1)
+    figure, ((axes,),) = _new(1, 1, 5.2, 4.4)
+    image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=100, interpolation="nearest")
+    axes.set(xlabel="predicted class", ylabel="true class", title=title)
+    if len(one.names) <= _NAMED_CLASSES // 2:
+        axes.set_xticks(range(len(one.names)), one.names, rotation=90, fontsize=6)
+        axes.set_yticks(range(len(one.names)), one.names, fontsize=6)
+    figure.colorbar(image, label="% of the true class's videos")
+    return figure
+
+
+def differences(
+    names: Sequence[str], intervals: Sequence[tuple[float, float, float]], title: str
+) -> Figure:
+    """Differences with their confidence intervals: (difference, low, high), percentage points."""
+    figure, ((axes,),) = _new(1, 1, 6.5, 0.45 * len(names) + 1.6)
+    places = list(range(len(names)))[::-1]
+    for place, (middle, low, high) in zip(places, intervals, strict=True):
+        clear = low > 0 or high < 0
+        colour = COLOURS[0] if clear else "#777777"
+        axes.plot([low, high], [place, place], color=colour, linewidth=2)
+        axes.plot([middle], [place], "o", color=colour, markersize=6)
+    axes.axvline(0.0, color="black", linewidth=0.8)
+    axes.set_yticks(places, names, fontsize=9)
+    axes.set(ylim=(-0.6, len(names) - 0.4), xlabel="difference, percentage points")
+    axes.set_title(title, fontsize=9)
+    axes.grid(axis="x", alpha=0.25)
+    return figure

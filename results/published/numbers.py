@@ -1,0 +1,108 @@
+"""The published numbers (SPEC 7), validated, each with its statistic, axis and source."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from results.records import Record
+from results.statistics.aggregate import Method
+from results.statistics.columns import Column
+
+FILE = Path(__file__).with_name("numbers.yaml")
+
+
+class PublishedNumber(Record):
+    """One printed figure, in percent. `std` is None where none was printed, `ddof` where unknown.
+
+    `model` is ours that the row is compared with; None for methods this project does not train.
+    """
+
+    method: str
+    model: Literal["tc_clip", "vifi_clip", "clip"] | None
+    variant: Literal["base", "llm", "pretrained"]
+    backbone: str
+    frames: int | None
+    protocol: Literal["zero_shot", "few_shot", "base_to_novel", "fully_supervised"]
+    dataset: str
+    part: str
+    metric: Literal["top1", "top5"]
+    value: float = Field(ge=0, le=100)
+    std: float | None = Field(default=None, ge=0)
+    statistic: Literal["mean", "value", "harmonic mean of the means"]
+    axis: Literal["splits", "base splits", "single run"]
+    n: int = Field(gt=0)
+    ddof: int | None = None
+    selection: str
+    ensembled: bool | None
+    source: str
+
+    @model_validator(mode="after")
+    def _std_needs_values(self) -> PublishedNumber:
+        if self.std is not None and self.n < 2:
+            raise ValueError(f"{self.method} {self.dataset} {self.part}: a std over {self.n} value")
+        return self
+
+
+@cache
+def published() -> tuple[PublishedNumber, ...]:
+    """Every published figure; ValidationError or ValueError if the data file is not right."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    entries = yaml.load(FILE.read_text(), Loader=loader)
+    numbers = tuple(number for entry in entries for number in _expand(entry))
+    seen: set[tuple[object, ...]] = set()
+    for one in numbers:
+        key = (one.protocol, one.method, one.variant, one.ensembled, one.dataset, one.part)
+        if key in seen:
+            raise ValueError(f"{FILE.name} has two numbers for {key}")
+        seen.add(key)
+    return numbers
+
+
+def _expand(entry: dict[str, Any]) -> list[PublishedNumber]:
+    """One row of a published table -> its figures; see the head of numbers.yaml."""
+    shared = {name: value for name, value in entry.items() if name not in ("parts", "numbers")}
+    found = []
+    for dataset, values in entry["numbers"].items():
+        for part, printed in zip(entry["parts"], values, strict=True):
+            value, std = printed if isinstance(printed, list) else (printed, None)
+            statistic = "harmonic mean of the means" if part == "HM" else shared["statistic"]
+            found.append(
+                PublishedNumber(
+                    **(shared | {"statistic": statistic}), dataset=dataset, part=part,
+                    metric="top5" if part == "top5" else "top1", value=value, std=std,
+                )
+            )  # fmt: skip
+    return found
+
+
+def counterpart(
+    protocol: str, method: Method, column: Column, weights: str, checkpoint: str
+) -> PublishedNumber | None:
+    """The published figure one of ours stands beside: same weights, best epoch, plain settings."""
+    if method.overrides or checkpoint != "best":
+        return None
+    ensembled = weights == "ensembled"
+    return _by_model().get((protocol, method.model, method.variant, ensembled, *column.key))
+
+
+@cache
+def _by_model() -> dict[tuple[str, str, str, bool | None, str, str], PublishedNumber]:
+    return {
+        (one.protocol, one.model, one.variant, one.ensembled, one.dataset, one.part): one
+        for one in published()
+        if one.model is not None
+    }
+
+
+def peers(protocol: str) -> dict[tuple[str, str, bool | None], list[PublishedNumber]]:
+    """The published rows of `protocol` in the file's order, by (method, variant, ensembled)."""
+    rows: dict[tuple[str, str, bool | None], list[PublishedNumber]] = {}
+    for one in published():
+        if one.protocol == protocol:
+            rows.setdefault((one.method, one.variant, one.ensembled), []).append(one)
+    return rows

@@ -1,0 +1,155 @@
+"""Per-video scores that runs keep, and what is made of them: accuracy by class, confusion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from results.reading.source import Source
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: Key of the parquet file's metadata that holds the class list as a JSON array, if it was kept.
+CLASS_NAMES = b"class_names"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One split under one weight set, a row a video, ordered by video.
+
+    `scores` (videos, classes): sum over views of softmax. `readable`: False counts as wrong.
+    `class_names` is empty where the file does not name them.
+    """
+
+    videos: tuple[str, ...]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    readable: NDArray[np.bool_]
+    class_names: tuple[str, ...] = ()
+
+    def predicted(self) -> NDArray[np.int64]:
+        """The best-scored class of each video, the lowest id on ties; -1 where unreadable."""
+        import numpy as np
+
+        best = self.scores.argmax(axis=1).astype(np.int64)
+        return np.where(self.readable, best, -1)
+
+    def correct(self, k: int = 1) -> NDArray[np.bool_]:
+        """Whether the label is among the `k` best of each video (see `ranking.correct`)."""
+        from tcclip.accuracy import correct
+
+        return correct(self.scores, self.labels, self.readable, k)
+
+    def name(self, label: int) -> str:
+        """A class as it is printed."""
+        return self.class_names[label] if self.class_names else f"class {label}"
+
+
+def read(
+    source: Source, run_id: str, suite: str, split: str, *, weights: str, checkpoint: str
+) -> Predictions | None:
+    """The kept scores, or None if the run kept none of these.
+
+    ValueError naming the file if it is not a readable parquet file of scores, or has a video
+    twice.
+    """
+    name = f"predictions/{suite}/{split}.parquet"
+    data = source.read(run_id, name)
+    if data is None:
+        return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+        wanted = _keep(table, weights, checkpoint)
+    except (pa.ArrowException, KeyError) as error:
+        raise ValueError(f"{source.where(run_id, name)}: not readable: {error}") from error
+    if wanted.num_rows == 0:
+        return None
+    found = _predictions(wanted, table.schema.metadata or {})
+    if len(set(found.videos)) != len(found.videos):
+        raise ValueError(f"{source.where(run_id, name)}: has a video twice")
+    return found
+
+
+def _keep(table: Any, weights: str, checkpoint: str) -> Any:
+    """The rows of one weight set; where best and last epoch are one, only "last" was kept."""
+    import pyarrow.compute as pc
+
+    epochs = table.column("checkpoint").cast("string")
+    kept = set(epochs.unique().to_pylist())
+    epoch = checkpoint if checkpoint in kept or kept != {"last"} else "last"
+    mask = pc.and_(
+        pc.equal(epochs, epoch),
+        pc.equal(table.column("weights").cast("string"), weights),
+    )
+    return table.filter(mask).sort_by("video")
+
+
+def _predictions(table: Any, metadata: dict[bytes, bytes]) -> Predictions:
+    import numpy as np
+
+    rows = table.num_rows
+    scores = table.column("scores").combine_chunks()
+    flat = scores.flatten().to_numpy(zero_copy_only=False)
+    return Predictions(
+        videos=tuple(table.column("video").to_pylist()),
+        labels=table.column("label").to_numpy().astype(np.int64),
+        scores=flat.reshape(rows, -1).astype(np.float32),
+        readable=table.column("readable").to_numpy().astype(np.bool_),
+        class_names=tuple(json.loads(metadata.get(CLASS_NAMES, b"[]"))),
+    )
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """`counts` (classes, classes): videos of the row's class predicted as the column's.
+
+    `totals` (classes,): all videos of a class, unreadable ones included.
+    """
+
+    counts: NDArray[np.int64]
+    totals: NDArray[np.int64]
+    names: tuple[str, ...]
+
+    def accuracy(self) -> NDArray[np.float64]:
+        """Percent right by class; nan for a class without videos."""
+        import numpy as np
+
+        right = np.diag(self.counts).astype(np.float64)
+        empty = np.full(right.shape, np.nan)
+        shares = np.divide(right, self.totals, out=empty, where=self.totals > 0)
+        return np.asarray(100.0 * shares, np.float64)
+
+    def mistakes(self, most: int) -> list[tuple[str, str, int, int]]:
+        """(true class, predicted class, videos, videos of the true class), most frequent first."""
+        import numpy as np
+
+        wrong = self.counts.copy()
+        np.fill_diagonal(wrong, 0)
+        order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+        pairs = [divmod(int(i), wrong.shape[1]) for i in order]
+        return [
+            (self.names[t], self.names[p], int(wrong[t, p]), int(self.totals[t]))
+            for t, p in pairs
+            if wrong[t, p]
+        ]
+
+
+def confusion(several: Sequence[Predictions]) -> Confusion:
+    """Pooled over predictions of the same class list, e.g. one split by several seeds' models."""
+    import numpy as np
+
+    classes = several[0].scores.shape[1]
+    counts = np.zeros((classes, classes), np.int64)
+    totals = np.zeros(classes, np.int64)
+    for one in several:
+        totals += np.bincount(one.labels, minlength=classes)
+        seen = one.readable
+        np.add.at(counts, (one.labels[seen], one.predicted()[seen]), 1)
+    return Confusion(counts, totals, tuple(several[0].name(i) for i in range(classes)))

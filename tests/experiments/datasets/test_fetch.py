@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import hashlib
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from experiments.datasets import fetch as fetching
+from experiments.datasets.fetch import Fault, Progress, fetch, verify
+from experiments.errors import OutputUnusable, UserError
+from protocols.datasets import DATASETS
+from protocols.manifest import Entry, manifest
+
+LIST, LABELS, UNKNOWN = "datasets_splits/a b.txt", "labels/names.csv", "datasets_splits/new.txt"
+CONTENT = {
+    LIST: b"".join(b"video_%d.mp4 0\n" % number for number in range(9000)),
+    LABELS: b"id,name\n0,wave\n",
+    UNKNOWN: b"video.mp4 0\n",
+}
+
+
+def _entry(path: str) -> Entry:
+    content = CONTENT[path]
+    return Entry(path=path, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
+
+ENTRIES = (_entry(LIST), _entry(LABELS), Entry(path=UNKNOWN))
+
+
+class _Server(ThreadingHTTPServer):
+    """Serves CONTENT. `cut`: bytes after which an answer breaks off; `busy`: answers of 503."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.content = dict(CONTENT)
+        self.cut: int | None = None
+        self.busy = 0
+        self.ranges = True
+        self.asked: list[tuple[str, str | None]] = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        path = self.path.removeprefix("/set/").replace("%20", " ")
+        wanted = self.headers.get("Range")
+        self.server.asked.append((path, wanted))
+        if self.server.busy:
+            self.server.busy -= 1
+            self.send_error(503)
+            return
+        if path not in self.server.content:
+            self.send_error(404)
+            return
+        body = self.server.content[path]
+        partial_answer = wanted is not None and self.server.ranges
+        if partial_answer:
+            assert wanted is not None
+            body = body[int(wanted.removeprefix("bytes=").removesuffix("-")) :]
+        self.send_response(206 if partial_answer else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: self.server.cut])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[_Server]:
+    with _Server() as one:
+        thread = threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield one
+        one.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "BACKOFF_SECONDS", 0.0)
+
+
+@pytest.fixture
+def bring(server: _Server, tmp_path: Path) -> Callable[..., list[Fault]]:
+    url = f"http://127.0.0.1:{server.server_port}/set/"
+    return partial(fetch, url, tmp_path / "to", entries=ENTRIES)
+
+
+def test_from_an_address(
+    bring: Callable[..., list[Fault]], server: _Server, tmp_path: Path
+) -> None:
+    steps: list[Progress] = []
+    assert bring(progress=steps.append) == []
+    assert verify(tmp_path / "to", ENTRIES) == []
+    assert {p: (tmp_path / "to" / p).read_bytes() for p in CONTENT} == CONTENT
+    assert {step.path for step in steps} == set(CONTENT)
+    assert steps[-1].number == steps[-1].files == 3
+    assert not list((tmp_path / "to").rglob("*.part"))
+    server.asked.clear()
+    assert bring() == []
+    assert server.asked == [], "what is there is not asked for again"
+
+
+def test_a_broken_transfer_goes_on(
+    bring: Callable[..., list[Fault]], server: _Server, tmp_path: Path
+) -> None:
+    server.cut = 40_000
+    assert bring() == []
+    ranges = [wanted for path, wanted in server.asked if path == LIST]
+    assert ranges == [None, "bytes=40000-", "bytes=80000-", "bytes=120000-"][: len(ranges)]
+    assert len(ranges) > 2
+    assert (tmp_path / "to" / LIST).read_bytes() == CONTENT[LIST]
+
+
+def test_a_server_without_ranges(
+    bring: Callable[..., list[Fault]], server: _Server, tmp_path: Path
+) -> None:
+    part = tmp_path / "to" / f"{LIST}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"the beginning of something")
+    server.ranges = False
+    assert bring() == []
+    assert (tmp_path / "to" / LIST).read_bytes() == CONTENT[LIST]
+
+
+def test_a_busy_server_is_asked_again(bring: Callable[..., list[Fault]], server: _Server) -> None:
+    server.busy = 3
+    assert bring() == []
+
+
+def test_what_cannot_be_had_is_named(bring: Callable[..., list[Fault]], server: _Server) -> None:
+    del server.content[UNKNOWN]
+    server.content[LABELS] = b"id,name\n0,wink\n"
+    changed, missing = bring()
+    assert (changed.path, changed.kind, changed.known) == (LABELS, "changed", True)
+    assert (missing.path, missing.kind, missing.known) == (UNKNOWN, "unavailable", False)
+    assert "HTTP 404" in str(missing)
+    server.busy = 99
+    assert "attempts" in bring()[0].detail
+
+
+def test_nobody_there(tmp_path: Path, server: _Server) -> None:
+    port = server.server_port
+    server.shutdown()
+    server.server_close()
+    (fault, *_) = fetch(f"http://127.0.0.1:{port}", tmp_path, entries=ENTRIES)
+    assert fault.kind == "unavailable"
+
+
+def test_from_a_folder(tmp_path: Path) -> None:
+    for path, content in CONTENT.items():
+        (tmp_path / "from" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "from" / path).write_bytes(content)
+    assert fetch(tmp_path / "from", tmp_path / "to", entries=ENTRIES) == []
+    (tmp_path / "from" / LIST).write_bytes(b"x" + CONTENT[LIST][1:])
+    assert fetch(tmp_path / "from", tmp_path / "to", entries=ENTRIES) == [], "kept as it is"
+    (tmp_path / "to" / LIST).unlink()
+    (fault,) = fetch(tmp_path / "from", tmp_path / "to", entries=ENTRIES)
+    assert fault.kind == "changed"
+    assert not (tmp_path / "to" / LIST).exists()
+
+
+def test_a_source_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="neither a folder nor an http"):
+        fetch(tmp_path / "nowhere", tmp_path, entries=ENTRIES)
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "to").write_text("a file")
+    with pytest.raises(OutputUnusable):
+        fetch(tmp_path, tmp_path / "to", entries=ENTRIES)
+
+
+def test_an_unreadable_list_without_a_digest_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "datasets_splits").mkdir()
+    (tmp_path / UNKNOWN).write_text("no label here.mp4\n")
+    (fault,) = verify(tmp_path, [Entry(path=UNKNOWN)])
+    assert fault.kind == "changed"
+    assert not fault.known
+
+
+def test_the_manifest_covers_what_the_data_sets_name() -> None:
+    entries = {entry.path: entry for entry in manifest()}
+    assert len(entries) == len(manifest())
+    unknown = {path for path, entry in entries.items() if entry.sha256 is None}
+    assert unknown == {
+        "datasets_splits/k400_splits/train.txt",
+        "datasets_splits/base2novel_splits/k400_splits/base_train.txt",
+    }
+    for dataset in DATASETS.values():
+        if dataset.embedded:
+            continue
+        for split in dataset.splits:
+            assert entries[split.annotations].lines == split.videos
+        for labels in dataset.label_sets:
+            for file in filter(None, (labels.file, labels.llm)):
+                assert entries[file].classes == labels.classes
+
+
+def test_the_published_set_verifies_and_one_byte_is_found(
+    published_annotations: Path, tmp_path: Path
+) -> None:
+    faults = verify(published_annotations)
+    assert [fault.kind for fault in faults] == ["missing", "missing"]
+    assert not any(fault.known for fault in faults)
+    copy = tmp_path / "copy"
+    shutil.copytree(published_annotations, copy)
+    changed = copy / "datasets_splits/hmdb_splits/val2.txt"
+    changed.parent.chmod(0o755)
+    changed.chmod(0o644)
+    content = bytearray(changed.read_bytes())
+    content[1000] ^= 1
+    changed.write_bytes(content)
+    named = [fault for fault in verify(copy) if fault.kind == "changed"]
+    assert [fault.path for fault in named] == ["datasets_splits/hmdb_splits/val2.txt"]
+    assert "sha256" in named[0].detail

@@ -1,0 +1,97 @@
+"""A user's own data set, from a YAML file to a row of the report, without code."""
+
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from experiments.datasets.paths import Roots
+from experiments.errors import UserError
+from experiments.grid.plan import Grid, expand
+from experiments.scheduler.executor import LocalExecutor
+from experiments.scheduler.sweep import sweep
+from results.compare.compare import compare
+from results.report.report import report
+from results.tables.formats import render, write
+from tests.experiments.sweeping import EXECUTION
+
+
+@pytest.fixture
+def own(tmp_path: Path, cache: Path) -> Path:
+    """Eight classes of the embedded videos as somebody's data set, in class folders."""
+    shapes = cache / "moving_shapes"
+    names = (shapes / "labels/seen.csv").read_text().splitlines()[:9]
+    (tmp_path / "labels.csv").write_text("\n".join(names) + "\n")
+    for split, target in (("train_2shot", "train_2shot"), ("val", "val")):
+        lines = [
+            line
+            for line in (shapes / f"splits/{split}.txt").read_text().splitlines()
+            if int(line.split()[-1]) < 8
+        ]
+        (tmp_path / f"{target}.txt").write_text("\n".join(lines))
+        for line in lines:
+            path, label = line.rsplit(maxsplit=1)
+            folder = tmp_path / "videos" / f"class {label}"
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(shapes / "videos" / path, folder)
+    file = tmp_path / "shapes8.yaml"
+    file.write_text(
+        "name: shapes8\nvideos: videos\nlabels: labels.csv\n"
+        "splits: {train_2shot: train_2shot.txt, val: val.txt}\n"
+    )
+    return file
+
+
+def grid(**changes: object) -> Grid:
+    settings = {
+        "model.backbone": "tiny", "model.num_frames": 4, "model.context_tokens": 4,
+        "model.merge_step": 8, "model.text_length": 16, "model.prompt_layers": [2],
+        "augment.resize": 36, "augment.crop": 32, "train.clip_weights": "random",
+        "train.precision": "fp32", "train.epochs": 2, "train.warmup_epochs": 0,
+        "train.global_batch": 16,
+    }  # fmt: skip
+    return Grid("few_shot", datasets=("shapes8",), shots=(2,), settings=settings | changes)
+
+
+def test_from_a_yaml_file_to_a_row_of_the_report(own: Path, tmp_path: Path) -> None:
+    roots = Roots.find(own=[own])
+    (spec,) = expand(grid(), roots.datasets())
+    summary = sweep(
+        [spec], out=tmp_path / "out", roots=roots, execution=EXECUTION.model_copy(
+            update={"micro_batch": 16}
+        ), make_executor=lambda: LocalExecutor(1), watch=lambda ledger: nullcontext(),
+    )  # fmt: skip
+    assert summary.exit_code == 0, summary.failed
+    made = report([tmp_path / "out"], "few_shot")
+    (column,) = [c for c in made.columns if c.dataset == "shapes8" and c.shots == 2]
+    assert column.chance == 12.5
+    assert "shapes8" in render(made, "md")
+    files = write(made, tmp_path / "tables")
+    assert all("shapes8" in path.read_text() for path in files), "every format has the row"
+    compared = compare("best", "last", "few_shot", outs=[tmp_path / "out"], resamples=10)
+    assert [(one.dataset, one.part) for one in compared.differences] == [("shapes8", "K=2")]
+
+
+def test_a_protocol_whose_lists_it_lacks_says_so(own: Path) -> None:
+    known = Roots.find(own=[own]).datasets()
+    with pytest.raises(UserError, match=r"base_to_novel cannot be run on shapes8: .*no split"):
+        expand(Grid("base_to_novel", datasets=("shapes8",)), known)
+    with pytest.raises(UserError, match="few_shot has no data set 'shapes9'"):
+        expand(Grid("few_shot", datasets=("shapes9",)), known)
+
+
+def test_a_missing_video_fails_its_run_with_its_name(own: Path, tmp_path: Path) -> None:
+    lost = next((tmp_path / "videos" / "class 3").iterdir())
+    listed = (tmp_path / "val.txt").read_text()
+    name = next(p.name for p in lost.parent.iterdir() if p.name in listed)
+    (lost.parent / name).unlink()
+    roots = Roots.find(own=[own])
+    summary = sweep(
+        expand(grid(), roots.datasets()), out=tmp_path / "out", roots=roots, execution=EXECUTION,
+        make_executor=lambda: LocalExecutor(1), watch=lambda ledger: nullcontext(),
+    )  # fmt: skip
+    (cause,) = summary.failed.values()
+    assert summary.exit_code == 1
+    assert cause.startswith("MissingData: shapes8 val: 1 of 16 listed videos are not there")
+    assert name in cause

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from experiments.datasets.own_data import read_own
+from experiments.datasets.paths import Roots, config_file
+from experiments.datasets.video_files import Locator, _index
+from experiments.errors import MissingData, UserError
+from protocols.datasets import HMDB51, K400, MOVING_SHAPES
+
+
+@pytest.fixture(autouse=True)
+def _no_users_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("TCCLIP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("TCCLIP_DATA_ROOT", raising=False)
+    monkeypatch.delenv("TCCLIP_ANNOTATIONS", raising=False)
+    _index.cache_clear()
+
+
+def _configure(text: str) -> None:
+    config_file().parent.mkdir(parents=True, exist_ok=True)
+    config_file().write_text(text)
+
+
+def _touch(*files: Path) -> None:
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+
+
+def test_options_before_environment_before_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(MissingData, match="hmdb51: no videos; give --data-root"):
+        Roots.find().video_folder(HMDB51)
+    with pytest.raises(MissingData, match="hmdb51: no annotations folder"):
+        Roots.find().annotation_folder(HMDB51)
+    _configure("data_root: ../videos\nannotations: /lists\nfolders: {k400: /big/kinetics}\n")
+    found = Roots.find()
+    assert found.video_folder(HMDB51) == tmp_path / "config" / "videos" / "hmdb51"
+    assert found.video_folder(K400) == Path("/big/kinetics")
+    assert found.annotation_folder(K400) == Path("/lists")
+    monkeypatch.setenv("TCCLIP_DATA_ROOT", "/env")
+    assert Roots.find().video_folder(HMDB51) == Path("/env/hmdb51")
+    given = Roots.find(data_root=Path("/option"), annotations=Path("/other"))
+    assert given.video_folder(HMDB51) == Path("/option/hmdb51")
+    assert given.annotation_folder(HMDB51) == Path("/other")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[1]", "expected `name: value`"), ("a: [", "is not YAML"), ("roots: /x", "roots")],
+)
+def test_a_config_file_that_is_wrong(text: str, message: str) -> None:
+    _configure(text)
+    with pytest.raises(UserError, match=message) as error:
+        Roots.find()
+    assert str(config_file()) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("listed", "kept"),
+    [
+        ("a_b.avi", "a_b.avi"),
+        ("a_b.avi", "wave/a_b.avi"),
+        ("val/x_1.mp4", "x_1.mp4"),
+        ("train/x_1.mp4", "train/abseiling/x_1.mp4"),
+        ("train/x_1.mp4", "replacement/replacement_for_corrupted_k400/x_1.mp4"),
+        ("123.webm", "123.mp4"),
+        ("sub.folder/a b.c.mp4", "a b.c.mkv"),
+    ],
+)
+def test_layouts(tmp_path: Path, listed: str, kept: str) -> None:
+    _touch(tmp_path / kept, tmp_path / "other" / "another.mp4", tmp_path / "notes.txt")
+    locate = pickle.loads(pickle.dumps(Locator(tmp_path)))
+    assert locate(listed) == tmp_path / kept
+    assert locate("gone.mp4") == tmp_path / "gone.mp4"
+
+
+def test_of_several_the_listed_then_the_replacement_and_no_guess(tmp_path: Path) -> None:
+    _touch(tmp_path / "train" / "x.mp4", tmp_path / "b" / "x.mp4")
+    _touch(tmp_path / "replacement" / "y.mp4", tmp_path / "b" / "y.mp4", tmp_path / "c" / "z.mp4")
+    _touch(tmp_path / "b" / "z.mp4")
+    locate = Locator(tmp_path)
+    assert locate("train/x.mp4") == tmp_path / "train" / "x.mp4"
+    assert locate("train/y.mp4") == tmp_path / "replacement" / "y.mp4"
+    # Two videos of one name: neither may be the listed one.
+    assert locate("train/z.mp4") == tmp_path / "train" / "z.mp4"
+
+
+def test_the_embedded_data_set_is_made_where_the_cache_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from tcclip.data import moving_shapes
+
+    monkeypatch.setattr(moving_shapes, "make", lambda folder: folder)
+    found = Roots.find()
+    assert found.annotation_folder(MOVING_SHAPES) == tmp_path / "cache" / "moving_shapes"
+    assert found.video_folder(MOVING_SHAPES) == tmp_path / "cache" / "moving_shapes" / "videos"
+
+
+OWN = """
+name: gestures
+videos: clips
+labels: {all: labels.csv, novel: novel.csv}
+flip: false
+splits:
+  train_2shot: train.txt
+  novel_val: {annotations: novel.txt, labels: novel}
+"""
+
+
+def _own(folder: Path, text: str = OWN) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "labels.csv").write_text("id,name\n0,wave\n1,nod\n")
+    (folder / "novel.csv").write_text("id,name\n0,bow\n")
+    (folder / "train.txt").write_text("a.mp4 0\nb.mp4 1\n")
+    (folder / "novel.txt").write_text("c.mp4 0\n")
+    (folder / "gestures.yaml").write_text(text)
+    return folder / "gestures.yaml"
+
+
+def test_a_users_own_data_set(tmp_path: Path) -> None:
+    path = _own(tmp_path / "config")
+    _configure(f"datasets: [{path}]\n")
+    found = Roots.find()
+    data = found.datasets()["gestures"]
+    assert (data.title, data.flip, data.embedded) == ("gestures", False, False)
+    assert data.split("train_2shot").videos == 2
+    assert data.labels("novel").classes == 1
+    assert found.annotation_folder(data) == path.parent
+    assert found.locate(data)("a.mp4") == path.parent / "clips" / "a.mp4"
+    assert Roots.find(own=[path]).own == found.own
+
+
+def test_two_own_data_sets_of_one_name(tmp_path: Path) -> None:
+    paths = [_own(tmp_path / name) for name in ("one", "two")]
+    with pytest.raises(UserError, match="2 data sets of your own are called 'gestures'"):
+        Roots.find(own=paths)
+    assert len(Roots.find(own=[paths[0], paths[0]]).own) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("name: gestures", "name: k400", "the name 'k400' is taken"),
+        ("flip: false", "flop: false", "flop"),
+        ("train.txt", "gone.txt", "gone.txt is not there"),
+        ("labels: novel}", "labels: base}", "label set 'base'"),
+        ("novel.txt", "train.txt", "label 1 is out of range"),
+        ("name: gestures", "name: ../gestures", "name"),
+        ("name: gestures", "name: a/b", "name"),
+        ("name: gestures", "name: ge(s)t", "name"),
+        ("train_2shot:", "train/2:", "splits"),
+    ],
+)
+def test_an_own_data_set_that_is_wrong(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = _own(tmp_path / "own", OWN.replace(old, new))
+    with pytest.raises(UserError, match=message) as error:
+        read_own(path)
+    assert str(path) in str(error.value)

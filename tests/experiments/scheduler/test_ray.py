@@ -1,0 +1,134 @@
+"""Sweeps on Ray that lose workers and nodes, and that are told to stop."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.grid.spec import RunSpec
+from experiments.store.lease import Holder, lease_files, read_holder
+from experiments.store.ledger import Ledger, RunFolder, State
+from tests.experiments.scheduler.test_signals import start, steps, wait_for
+from tests.experiments.sweeping import break_list, copy_cache, numbers
+
+
+def holder(folder: RunFolder, process: subprocess.Popen[str]) -> Holder:
+    """Who computes the run: not the sweep's process, which claimed it."""
+    found = read_holder(folder.path)
+    assert found is not None
+    assert found.pid != process.pid
+    return found
+
+
+def check_finished(
+    process: subprocess.Popen[str], out: Path, finished: tuple[Path, RunSpec]
+) -> None:
+    """The sweep ends well, and the run is as if nothing had happened."""
+    expected, spec = finished
+    _, error = process.communicate(timeout=240)
+    assert process.returncode == 0, error
+    assert steps(out, spec) == list(range(1, 25))
+    assert numbers(out, spec) == numbers(expected, spec)
+    folder = Ledger(out).folder(spec.run_id)
+    assert not folder.failure.exists()
+    assert not lease_files(folder.path)
+
+
+def test_a_killed_worker_is_replaced_within_the_sweep(
+    finished: tuple[Path, RunSpec], tmp_path: Path, cache: Path
+) -> None:
+    _, spec = finished
+    out = tmp_path / "out"
+    folder = Ledger(out).folder(spec.run_id)
+    process = start(spec, tmp_path, cache, executor="ray")
+    wait_for(process, out, spec, 14)  # in the second epoch, after one checkpoint
+    os.kill(holder(folder, process).pid, signal.SIGKILL)
+    check_finished(process, out, finished)
+    log = folder.log.read_text()
+    assert "failed attempt 1, trying again: WorkerDied: rank 0 is gone: The actor is" in log
+    assert "goes on from step 12" in log
+
+
+def test_what_a_worker_could_not_run_again_is_not_deleted(
+    again: tuple[Path, RunSpec], tmp_path: Path, cache: Path
+) -> None:
+    out, spec = again
+    own = copy_cache(cache, tmp_path / "cache")
+    break_list(own)
+    result = Ledger(out).folder(spec.run_id).result.read_bytes()
+    process = start(spec, tmp_path, own, "--rerun", "all", executor="ray")
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 2, error
+    assert "nothing was deleted, since 1 of 1 runs could not begin again" in error
+    assert "unseen1.txt:1: label" in error
+    assert Ledger(out).folder(spec.run_id).result.read_bytes() == result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_sweep_on_ray_cleanly(
+    finished: tuple[Path, RunSpec], tmp_path: Path, cache: Path, number: signal.Signals
+) -> None:
+    _, spec = finished
+    out = tmp_path / "out"
+    folder = Ledger(out).folder(spec.run_id)
+    process = start(spec, tmp_path, cache, executor="ray")
+    wait_for(process, out, spec, 15)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does: Ray's processes get it as well
+    else:
+        process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, error
+    assert "Traceback" not in error
+    last = error.splitlines()[-1]
+    assert last.startswith("to go on: ") and "tcclip sweep zero_shot --demo" in last
+    assert folder.state() is State.PAUSED
+    assert not folder.failure.exists()
+    assert "paused after step" in folder.log.read_text()
+    check_finished(start(spec, tmp_path, cache, executor="ray"), out, finished)
+    assert f"goes on from step {12}" not in folder.log.read_text(), "the checkpoint was newer"
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A head that only drives, and two nodes with room for a run each."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        made.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    yield made
+    made.shutdown()
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_elsewhere_when_its_node_is_lost(
+    finished: tuple[Path, RunSpec], tmp_path: Path, cache: Path, cluster: Any
+) -> None:
+    _, spec = finished
+    out = tmp_path / "out"
+    folder = Ledger(out).folder(spec.run_id)
+    process = start(spec, tmp_path, cache, "--address", cluster.address, executor="ray")
+    wait_for(process, out, spec, 14)
+    worker = holder(folder, process).pid
+    (lost,) = [node for node in cluster.worker_nodes if raylet_of(worker) == raylet(node)]
+    cluster.remove_node(lost, allow_graceful=False)
+    check_finished(process, out, finished)
+    assert "WorkerDied: rank 0 is gone" in folder.log.read_text()
+
+
+def raylet(node: Any) -> int:
+    """The process id of a node's raylet."""
+    return int(node.all_processes["raylet"][0].process.pid)
+
+
+def raylet_of(worker: int) -> int:
+    """The raylet that started a worker."""
+    import psutil
+
+    return int(psutil.Process(worker).ppid())

@@ -1,0 +1,191 @@
+"""Real small sweeps: files, going on, and what a killed process leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from experiments.grid.spec import RunSpec
+from experiments.store.lease import lease_files
+from experiments.store.ledger import Ledger, State
+from tests.experiments.sweeping import (
+    EXECUTION,
+    break_list,
+    copy_cache,
+    numbers,
+    run_sweep,
+    small_specs,
+)
+from tests.places import ROOT
+
+
+def test_a_run_leaves_the_files_of_a_run_folder(finished: tuple[Path, RunSpec]) -> None:
+    out, spec = finished
+    folder = Ledger(out).folder(spec.run_id)
+    files = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*.*")}
+    # The best checkpoint is a pair: weights, and the configuration they are for.
+    assert files >= {
+        "spec.json", "metrics.jsonl", "run.log", "result.json", "checkpoints/last.pt",
+        f"checkpoints/{folder.best.name}",
+        *(f"predictions/moving_shapes/unseen{i}.parquet" for i in (1, 2, 3)),
+    }  # fmt: skip
+    kept = sorted(name for name in files if "best-" in name)
+    weights = f"checkpoints/{folder.best.name}"
+    assert kept == [weights.replace(".safetensors", ".json"), weights], "and no other epoch's"
+    assert not [name for name in files if "tmp" in name]
+    assert not lease_files(folder.path)
+    assert not folder.failure.exists()
+
+
+def test_every_number_recomputes_from_the_kept_scores(finished: tuple[Path, RunSpec]) -> None:
+    out, spec = finished
+    folder = Ledger(out).folder(spec.run_id)
+    result = folder.read_result()
+    assert result is not None
+    assert {m.split for m in result.measurements} == {"unseen1", "unseen2", "unseen3"}
+    assert {(m.weights, m.checkpoint) for m in result.measurements} == {
+        (w, c) for w in ("raw", "ensembled") for c in ("best", "last")
+    }
+    for one in result.measurements:
+        table = pq.read_table(folder.predictions(one.suite, one.split)).to_pandas()
+        rows = table[(table.weights == one.weights) & (table.checkpoint == one.checkpoint)]
+        if rows.empty:  # best and last are the same epoch: kept once
+            rows = table[(table.weights == one.weights) & (table.checkpoint == "last")]
+        assert len(rows) == one.videos == rows.video.nunique() == 64
+        k = {"top1": 1, "top5": 5}[one.metric]
+        hits = [
+            label in sorted(range(len(scores)), key=lambda c: (-scores[c], c))[:k]
+            for label, scores in zip(rows.label, rows.scores, strict=True)
+        ]
+        assert one.value == pytest.approx(100 * sum(hits) / len(hits))
+
+
+def test_the_same_sweep_again_does_nothing(again: tuple[Path, RunSpec], cache: Path) -> None:
+    out, spec = again
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert run_sweep([spec], out, cache).finished == (spec.run_id,)
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+
+
+@pytest.mark.parametrize("damage", ["deleted", "cut"])
+def test_a_lost_result_is_made_again_from_the_last_checkpoint(
+    again: tuple[Path, RunSpec], cache: Path, damage: str
+) -> None:
+    out, spec = again
+    folder, expected = Ledger(out).folder(spec.run_id), numbers(out, spec)
+    if damage == "deleted":
+        folder.result.unlink()
+    else:
+        folder.result.write_text(folder.result.read_text()[:100])
+    assert folder.state() is State.STALE
+    assert run_sweep([spec], out, cache).exit_code == 0
+    assert numbers(out, spec) == expected
+
+
+def test_a_rerun_from_nothing_is_equal(
+    again: tuple[Path, RunSpec], cache: Path, tmp_path: Path
+) -> None:
+    out, spec = again
+    assert run_sweep([spec], tmp_path / "fresh", cache).exit_code == 0
+    assert numbers(tmp_path / "fresh", spec) == numbers(out, spec)
+
+
+def test_a_killed_sweep_goes_on_to_the_same_numbers(
+    finished: tuple[Path, RunSpec], tmp_path: Path, cache: Path
+) -> None:
+    out, spec = finished
+    code = f"""
+from pathlib import Path
+from tests.experiments.sweeping import run_sweep, small_specs
+run_sweep(small_specs(), Path({str(tmp_path)!r}), Path({str(cache)!r}))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    folder = Ledger(tmp_path).folder(spec.run_id)
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    deadline = time.monotonic() + 120
+    while not _steps(folder.metrics) >= 14:  # in the second epoch, after one checkpoint
+        assert process.poll() is None, "the sweep ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert folder.state() is State.STALE
+    assert run_sweep([spec], tmp_path, cache).exit_code == 0
+    assert numbers(tmp_path, spec) == numbers(out, spec)
+    assert _steps(folder.metrics) == 24, "every step is written down once"
+    assert "goes on from step 12" in folder.log.read_text()
+
+
+def _steps(metrics: Path) -> int:
+    if not metrics.exists():
+        return 0
+    return sum(line.startswith('{"kind": "step"') for line in metrics.read_text().splitlines())
+
+
+def test_a_corrupt_test_video_fails_its_run_with_its_name(tmp_path: Path, cache: Path) -> None:
+    own = copy_cache(cache, tmp_path / "cache")
+    name = (own / "moving_shapes/splits/unseen2.txt").read_text().split()[0]
+    video = own / "moving_shapes/videos" / name
+    video.write_bytes(bytes(video.stat().st_size))
+    specs = small_specs(models=("clip",))
+    summary = run_sweep(specs, tmp_path / "out", own)
+    ((run_id, cause),) = summary.failed.items()
+    assert summary.exit_code == 1
+    assert cause.startswith("TooManyUnreadable: moving_shapes unseen2: 1 of 64 videos")
+    assert name in cause
+    folder = Ledger(tmp_path / "out").folder(run_id)
+    assert folder.state() is State.FAILED
+    assert not folder.result.exists()
+    # Allowed, it is counted as wrong and named.
+    lenient = EXECUTION.model_copy(update={"max_unreadable": 0.05})
+    assert run_sweep(specs, tmp_path / "out", own, lenient).exit_code == 0
+    result = folder.read_result()
+    assert result is not None
+    assert result.provenance.videos_unreadable == 1
+    assert name in result.provenance.unreadable[0]
+    assert {m.split: m.unreadable for m in result.measurements} == {
+        "unseen1": 0, "unseen2": 1, "unseen3": 0,
+    }  # fmt: skip
+    assert not folder.failure.exists()
+
+
+def test_a_broken_annotation_line_is_named(tmp_path: Path, cache: Path) -> None:
+    own = copy_cache(cache, tmp_path / "cache")
+    break_list(own)
+    summary = run_sweep(small_specs(models=("clip",)), tmp_path / "out", own)
+    (cause,) = summary.failed.values()
+    assert "unseen1.txt:1: label" in cause
+
+
+def test_a_diverging_loss_stops_before_the_weights_are_touched(tmp_path: Path, cache: Path) -> None:
+    specs = small_specs(train__lr=1e30)
+    summary = run_sweep(specs, tmp_path, cache)
+    (cause,) = summary.failed.values()
+    assert cause.startswith("NonFiniteLoss: loss nan at optimiser step")
+    failure = json.loads(Ledger(tmp_path).folder(specs[0].run_id).failure.read_text())
+    assert "Traceback" in failure["traceback"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--executor", "lcoal"), ("--executor", "local", "--workers-per-run", "2")]
+)
+def test_a_mistake_in_the_command_deletes_nothing(
+    finished: tuple[Path, RunSpec], wrong: tuple[str, ...]
+) -> None:
+    out, spec = finished
+    before = Ledger(out).folder(spec.run_id).result.read_bytes()
+    changed = [part for one in spec.key.overrides for part in ("--set", one)]
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("tcclip")), "sweep", "zero_shot", "--demo", "--seeds",
+         "0", *changed, "--out", str(out), "--rerun", "all", *wrong],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "--executor" in done.stderr or "unknown executor" in done.stderr
+    assert Ledger(out).folder(spec.run_id).result.read_bytes() == before

@@ -1,0 +1,115 @@
+"""Files that are whole or not there, whatever happens in between."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from experiments.datasets.paths import Roots
+from experiments.errors import LeaseHeld, OutputUnusable
+from experiments.store import files
+from experiments.store.files import (
+    Location,
+    create_text,
+    exists,
+    folder_names,
+    local_copy,
+    location,
+    names,
+    read_bytes,
+    read_from,
+    remove,
+    remove_all,
+    stamp,
+    write_text,
+)
+from experiments.store.lease import held
+from experiments.worker.job import Job
+from tcclip.config import Execution
+from tests.experiments.sweeping import small_specs
+
+
+@pytest.fixture(params=["a folder", "memory://"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    remote = str(request.param).endswith("://")
+    return location(f"{request.param}{tmp_path.name}/out") if remote else tmp_path / "out"
+
+
+def test_every_kind_of_location_does_the_same(folder: Location) -> None:
+    path = folder / "sub" / "file"
+    assert names(folder) == folder_names(folder) == []
+    assert read_bytes(path) is None and stamp(path) is None and not exists(path)
+    remove(path)
+    remove_all(folder)
+    with pytest.raises(FileNotFoundError), local_copy(path) as copy:
+        copy.read_bytes()
+    assert create_text(path, "one")
+    assert not create_text(path, "two")
+    assert read_bytes(path) == b"one"
+    first = stamp(path)
+    assert first is not None and first.size == 3 and first == stamp(path)
+    write_text(path, "three")
+    assert stamp(path) != first
+    assert read_from(path, 2) == b"ree"
+    with local_copy(path) as copy:
+        assert isinstance(copy, Path) and copy.read_text() == "three" and copy.name == "file"
+    write_text(folder / "beside", "")
+    assert names(folder) == ["beside", "sub"]
+    assert folder_names(folder) == ["sub"]
+    assert exists(path)
+    remove(folder / "beside")
+    remove_all(folder / "sub")
+    assert names(folder) == []
+
+
+def test_locations_are_absolute_and_travel_as_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert location("out") == tmp_path / "out"
+    assert location((tmp_path / "my out").as_uri()) == tmp_path / "my out"
+    for out in (tmp_path, location("memory://bucket/out")):
+        job = Job(
+            spec=small_specs()[0], out=out, roots=Roots(cache=tmp_path), execution=Execution()
+        )
+        again = Job.model_validate_json(job.model_dump_json())
+        assert (again.out, str(again.out), type(again.out)) == (out, str(out), type(out))
+
+
+def test_a_link_whose_answer_got_lost_is_no_lost_race(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.link
+
+    def twice(source: Path, target: Path) -> None:
+        real(source, target)
+        real(source, target)  # what a network file system's client may do
+
+    monkeypatch.setattr(files.os, "link", twice)
+    assert create_text(tmp_path / "file", "mine")
+    assert not create_text(tmp_path / "file", "another's")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_deleted_under_it_loses_the_race(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(source: Path, target: Path) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(files.os, "link", gone)
+    assert not create_text(tmp_path / "file", "mine")
+    with pytest.raises(LeaseHeld), held(tmp_path):
+        pass
+    assert not names(tmp_path)
+
+
+def test_a_file_system_without_links_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(files.os, "link", refuse)
+    with pytest.raises(OutputUnusable, match="file: Operation not permitted; choose another"):
+        create_text(tmp_path / "file", "mine")

@@ -1,0 +1,294 @@
+"""Leases: who may work on a run, and when a holder counts as dead."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from experiments.errors import LeaseHeld, LeaseLost
+from experiments.store import lease as leases
+from experiments.store import process_id as processes
+from experiments.store.files import write_text
+from experiments.store.lease import Holder, Lease, Watch, held, lease_files, read_holder
+from tests.places import ROOT
+
+ELSEWHERE = Holder("o", 1, "node7", "another place", 1, 0.0, beat=3, heartbeat=0.0)
+
+
+def run_and_kill(code: str) -> None:
+    """Run `code` in a process that then dies by SIGKILL."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    whole = (
+        f"import os\nfrom pathlib import Path\nfrom experiments.store.lease import Lease\n{code}"
+    )
+    subprocess.run(
+        [sys.executable, "-c", f"{whole}\nos.kill(os.getpid(), 9)"], env=environment, check=False
+    )
+
+
+def elsewhere(folder: Path, beat: int, heartbeat: float) -> Holder:
+    holder = replace(ELSEWHERE, beat=beat, heartbeat=heartbeat)
+    write_text(folder / "lease-000001.json", json.dumps(vars(holder)))
+    return holder
+
+
+def test_a_live_lease_is_respected(tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(LeaseHeld, match=f"pid {os.getpid()}"), held(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_lease_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+    run_and_kill(f"Lease(Path({str(tmp_path)!r}))")
+    holder = read_holder(tmp_path)
+    assert holder is not None
+    assert holder.here
+    assert not holder.running()
+    with held(tmp_path, alive=Watch().alive) as lease:
+        lease.check()
+        assert [path.name for path in lease_files(tmp_path)] == ["lease-000002.json"]
+
+
+def test_a_claim_is_adopted_by_the_worker_and_ended_by_the_claimer(tmp_path: Path) -> None:
+    claim = Lease(tmp_path, "attempt 1")
+    run_and_kill(f"Lease.adopt(Path({str(tmp_path)!r}), 'attempt 1')")
+    holder = read_holder(tmp_path)
+    assert holder is not None
+    assert holder.pid != os.getpid()
+    assert (holder.owner, holder.number, holder.beat) == ("attempt 1", 1, 1)
+    claim.release()
+    assert not list(tmp_path.iterdir()), "who claimed it knows that the attempt is over"
+
+
+def test_another_owner_adopts_nothing(tmp_path: Path) -> None:
+    with held(tmp_path, "attempt 1"), pytest.raises(LeaseHeld), held(tmp_path, "attempt 2"):
+        pass
+
+
+def test_a_worker_that_was_replaced_is_told_and_removes_nothing(tmp_path: Path) -> None:
+    lease = Lease(tmp_path, "slow")
+    with held(tmp_path, "new", alive=lambda holder: False):
+        with pytest.raises(LeaseLost):
+            lease.check()
+        lease.release()
+        assert read_holder(tmp_path) is not None
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_comes_too_late_adopts_nothing(tmp_path: Path) -> None:
+    with pytest.raises(LeaseLost, match="the attempt this process was started for is over"):
+        Lease.adopt(tmp_path, "attempt 1")
+    elsewhere(tmp_path, 3, time.time() - 7200)  # its successor, by a clock that is two hours behind
+    with pytest.raises(LeaseLost):
+        Lease.adopt(tmp_path, "attempt 1")
+    assert [path.name for path in lease_files(tmp_path)] == ["lease-000001.json"]
+
+
+def test_of_claimer_and_worker_the_worker_has_the_last_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "HEARTBEAT", 0.02)
+    claim = Lease(tmp_path, "attempt 1")
+    claims = (tmp_path / "lease-000001.json").read_text()
+    worker = Lease.adopt(tmp_path, "attempt 1")
+    monkeypatch.setattr(leases, "_by_this_process", lambda holder: False)  # two processes
+    claim._thread.join(10)
+    assert not claim._thread.is_alive(), "it saw that the worker is at it"
+    # What the claimer had begun to write when it looked, a moment before the worker came.
+    write_text(tmp_path / "lease-000001.json", claims)
+    deadline = time.monotonic() + 30
+    while (holder := read_holder(tmp_path)) is None or holder.beat < 5:
+        assert time.monotonic() < deadline, "the worker does not beat any more"
+        time.sleep(0.01)
+    worker.stop()
+    claim.release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_number_that_was_used_before_takes_nothing_from_the_living(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere(tmp_path, 0, 0.0)
+    real = leases.create_text
+
+    def slow(path: Path, text: str) -> bool:
+        # Meanwhile another process replaced the dead one and ended, and a third one began.
+        (tmp_path / "lease-000001.json").unlink()
+        monkeypatch.setattr(leases, "create_text", real)
+        third.append(Lease(tmp_path, "third"))
+        return real(path, text)
+
+    third: list[Lease] = []
+    monkeypatch.setattr(leases, "create_text", slow)
+    with (
+        pytest.raises(LeaseHeld, match=f"pid {os.getpid()} was quicker"),
+        held(tmp_path, alive=lambda holder: False),
+    ):
+        pass
+    assert [path.name for path in lease_files(tmp_path)] == ["lease-000001.json"]
+    third[0].check()
+    third[0].release()
+
+
+def test_a_lease_left_below_a_dead_one_is_in_nobodys_way(tmp_path: Path) -> None:
+    for number in (1, 2):  # who took over was killed before it removed the old one
+        holder = replace(ELSEWHERE, owner=f"o{number}", number=number)
+        write_text(tmp_path / f"lease-00000{number}.json", json.dumps(vars(holder)))
+    with held(tmp_path, alive=lambda holder: False) as lease:
+        assert lease.number == 3
+        assert [path.name for path in lease_files(tmp_path)] == ["lease-000003.json"]
+
+
+def test_who_was_frozen_looks_before_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = Lease(tmp_path, "frozen")
+    with held(tmp_path, "new", alive=lambda holder: False):
+        lease.guard()  # no reason to look: a line may be written until the next heartbeat
+        later = time.time() + 100
+        monkeypatch.setattr(leases.time, "time", lambda: later)
+        with pytest.raises(LeaseLost):
+            lease.guard()
+    lease.release()
+
+
+def test_who_is_at_a_run_is_told_apart_without_a_clock(tmp_path: Path) -> None:
+    with held(tmp_path):
+        holder = read_holder(tmp_path)
+    assert holder is not None
+    assert holder.running()
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    assert 0 < holder.started < uptime, "since the machine booted: no clock can be set back there"
+    assert not replace(holder, started=holder.started + 0.01).running()
+
+
+def test_a_process_that_may_not_be_seen_is_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with held(tmp_path):
+        holder = read_holder(tmp_path)
+
+    def refused(pid: int, number: int) -> None:
+        raise PermissionError
+
+    assert holder is not None
+    assert holder.here
+    monkeypatch.setattr(processes, "process_start", lambda pid: None)  # as under hidepid=2
+    monkeypatch.setattr(processes.os, "kill", refused)
+    assert not holder.here
+    assert Watch().alive(holder)
+    assert not processes.gone(holder.pid)
+
+
+@pytest.mark.parametrize("skew", [-7200.0, 0.0, 7200.0])
+def test_a_heartbeat_that_goes_on_keeps_a_lease_whatever_its_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: float
+) -> None:
+    watch, now = Watch(), 1000.0
+    monkeypatch.setattr(leases.time, "monotonic", lambda: now)
+    for beat in range(30):  # ten minutes
+        holder = elsewhere(tmp_path, beat, time.time() + skew)
+        assert watch.alive(holder)
+        now += 20
+    with pytest.raises(LeaseHeld, match="node7"), held(tmp_path, alive=watch.alive):
+        pass
+
+
+@pytest.mark.parametrize("skew", [-7200.0, 0.0, 7200.0])
+def test_silence_ends_a_lease_from_elsewhere_whatever_its_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: float
+) -> None:
+    watch, now = Watch(), 1000.0
+    monkeypatch.setattr(leases.time, "monotonic", lambda: now)
+    holder = elsewhere(tmp_path, 5, time.time() + skew)
+    assert watch.alive(holder)
+    now += leases.PATIENCE - 1
+    assert watch.alive(holder), "not yet"
+    now += 2
+    assert not watch.alive(holder)
+    with held(tmp_path, alive=watch.alive) as lease:
+        lease.check()
+
+
+def test_a_damaged_lease_is_watched_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lease-000004.json").write_text("{")
+    watch, now = Watch(), 1000.0
+    monkeypatch.setattr(leases.time, "monotonic", lambda: now)
+    with pytest.raises(LeaseHeld), held(tmp_path, alive=watch.alive):
+        pass
+    now += leases.PATIENCE + 1
+    with held(tmp_path, alive=watch.alive) as lease:
+        assert lease.number == 5
+
+
+def test_heartbeats_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "HEARTBEAT", 0.01)
+    with held(tmp_path):
+        deadline = time.monotonic() + 30
+        while (holder := read_holder(tmp_path)) is None or holder.beat < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert not list(tmp_path.iterdir())
+
+
+def _grab(folder: str, all_here: "multiprocessing.synchronize.Barrier") -> None:
+    all_here.wait()
+    code = 0
+    try:
+        Lease(Path(folder))
+    except LeaseHeld:
+        code = 1
+    all_here.wait()  # the winner lives until everybody has tried
+    os._exit(code)
+
+
+def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    run_and_kill(f"Lease(Path({str(tmp_path)!r}))")  # there is a dead one to be replaced, too
+    barrier = context.Barrier(6)
+    processes = [context.Process(target=_grab, args=(str(tmp_path), barrier)) for _ in range(6)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert sorted(process.exitcode or 0 for process in processes) == [0, 1, 1, 1, 1, 1]
+    assert [path.name for path in tmp_path.iterdir()] == ["lease-000002.json"]
+
+
+def test_who_meets_a_vanishing_lease_looks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere(tmp_path, 0, 0.0)
+    real = leases.read_bytes
+
+    def replaced(path: Path) -> bytes | None:
+        monkeypatch.setattr(leases, "read_bytes", real)
+        path.rename(path.with_name("lease-000002.json"))  # between the listing and the reading
+        return real(path)
+
+    monkeypatch.setattr(leases, "read_bytes", replaced)
+    holder = read_holder(tmp_path)
+    assert holder is not None
+    assert holder.owner == "o", "and not nobody"
+
+
+def test_who_made_a_lower_number_stands_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = leases.create_text
+
+    def slow(path: Path, text: str) -> bool:
+        elsewhere(tmp_path, 0, 0.0)  # took over, made number 2 and removed number 1
+        (tmp_path / "lease-000001.json").rename(tmp_path / "lease-000002.json")
+        return real(path, text)
+
+    monkeypatch.setattr(leases, "create_text", slow)
+    with pytest.raises(LeaseHeld, match="node7 pid 1 was quicker"), held(tmp_path):
+        pass
+    assert [path.name for path in lease_files(tmp_path)] == ["lease-000002.json"]

@@ -1,0 +1,420 @@
+"""Run folders in an object store: a real server, the same numbers, whatever breaks on the way."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import s3fs
+from upath import UPath
+
+import cli
+from experiments.datasets.paths import Roots
+from experiments.errors import CheckpointDamaged, OutputUnusable, UserError
+from experiments.grid.spec import RunSpec
+from experiments.scheduler import commands
+from experiments.store import append_file as growing
+from experiments.store.files import (
+    Location,
+    create_text,
+    local_copy,
+    location,
+    names,
+    reached,
+    write_text,
+)
+from experiments.store.lease import held, lease_files, read_holder
+from experiments.store.ledger import Ledger, State, matching
+from experiments.tracking import Mirror, default_uri, mirror
+from experiments.worker.checkpoints import RunJournal
+from experiments.worker.job import Job
+from results.report.report import report
+from tcclip.model import Model, build_model
+from tcclip.model.checkpoints import read_state
+from tests.experiments.s3 import ROOT, Gate, answers, environment, free_port, python, serving
+from tests.experiments.sweeping import EXECUTION, SETTINGS, numbers, run_sweep, small_specs
+
+Bucket = Callable[[], Location]
+
+
+@pytest.fixture(autouse=True)
+def no_connection_of_another_test() -> Iterator[None]:
+    """Clients are kept by what they were made with, which their address is no part of."""
+    yield
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with serving() as number:
+        yield number
+
+
+@pytest.fixture(scope="module")
+def bucket(port: int) -> Iterator[Bucket]:
+    """Makes output folders in buckets of their own, while the environment leads to the server."""
+
+    def make() -> Location:
+        name = f"bucket-{uuid.uuid4().hex}"
+        s3fs.S3FileSystem(use_listings_cache=False).mkdir(name)
+        return location(f"s3://{name}/some/out")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(port).items():
+            patch.setenv(name, value)
+        patch.setattr(s3fs.S3FileSystem, "retries", 2)
+        yield make
+
+
+@pytest.fixture(scope="module")
+def swept(bucket: Bucket, cache: Path) -> tuple[Location, RunSpec]:
+    """A finished run in a bucket, made in two parts: killed after its first checkpoint."""
+    out, (spec,) = bucket(), small_specs()
+    folder = Ledger(out).folder(spec.run_id)
+    code = f"""
+from pathlib import Path
+from experiments.store.files import location
+from tests.experiments.sweeping import run_sweep, small_specs
+run_sweep(small_specs(), location({str(out)!r}), Path({str(cache)!r}))
+"""
+    with python(code) as process:
+        deadline = time.monotonic() + 120
+        while not folder.last.exists():
+            assert process.poll() is None, "the sweep ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert folder.state() is State.STALE
+    assert run_sweep([spec], out, cache).exit_code == 0
+    return out, spec
+
+
+def test_a_killed_sweep_goes_on_to_the_numbers_of_a_local_one(
+    swept: tuple[Location, RunSpec], finished: tuple[Path, RunSpec]
+) -> None:
+    out, spec = swept
+    assert numbers(out, spec) == numbers(*finished)
+    here, there = (Ledger(one).folder(spec.run_id) for one in (finished[0], out))
+    assert there.state() is State.FINISHED
+    assert "goes on from step 12" in there.log.read_text()
+    steps = [json.loads(line)["step"] for line in there.metrics.read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert {name for name in files_of(there.path) if "tmp" not in name} == files_of(here.path)
+    assert there.best.read_bytes() == here.best.read_bytes()
+
+
+def test_a_child_starts_from_its_parents_selected_weights(
+    swept: tuple[Location, RunSpec], model: Model, tmp_path: Path
+) -> None:
+    out, spec = swept
+    child = spec.model_copy(update={"parent": spec.run_id})
+    job = Job(spec=child, out=out, roots=Roots(cache=tmp_path), execution=EXECUTION)
+    path = Job.model_validate_json(job.model_dump_json()).initial_weights
+    assert path is not None
+    with local_copy(path) as copy:
+        kept = read_state(copy)
+    assert str(path).startswith("s3://")
+    assert kept.keys() == model.state_dict().keys()
+    assert not copy.exists(), "the copy goes with its use"
+
+
+def files_of(folder: Location) -> set[str]:
+    prefix = len(folder.path if isinstance(folder, UPath) else str(folder)) + 1
+    if isinstance(folder, UPath):
+        return {name[prefix:] for name in folder.fs.find(folder.path)}
+    return {str(path)[prefix:] for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def tcclip(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Any]:
+    """Runs a command with `--format json` and gives what it prints."""
+
+    def run(*arguments: str) -> Any:
+        monkeypatch.setattr(sys, "argv", ["tcclip", *arguments, "--format", "json"])
+        with contextlib.suppress(SystemExit):
+            assert not cli.main()
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def test_status_report_and_a_dry_run_read_it(
+    swept: tuple[Location, RunSpec], finished: tuple[Path, RunSpec], tcclip: Callable[..., Any]
+) -> None:
+    out, spec = swept
+    shown = json.dumps(tcclip("status", "--out", str(out)))
+    assert spec.run_id in shown and "finished" in shown
+    there, here = (report([one], "zero_shot", demo=True) for one in (str(out), finished[0]))
+    assert there.rows and there.complete == here.complete
+    assert [row.cells for row in there.rows] == [row.cells for row in here.rows]
+    settings = [f"--set={name}={value}" for name, value in SETTINGS.items()]
+    options = ["--demo", "--models", "tc_clip", "--seeds", "0,1", *settings, "--out", str(out)]
+    rows = tcclip("sweep", "zero_shot", "--dry-run", *options)
+    assert {row["run_id"]: row["state"] for row in rows}[spec.run_id] == "finished"
+    assert sorted(row["state"] for row in rows) == ["finished", "planned"]
+
+
+@pytest.mark.filterwarnings("ignore")  # mlflow's and its dependencies' own
+def test_mlflow_has_its_view_in_the_users_cache(
+    swept: tuple[Location, RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, spec = swept
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(UserError, match=rf"view of {out} .*\({tmp_path}.*tcclip ui --sync"):
+        commands.serve_ui(out, host="127.0.0.1", port=0)
+    made = Mirror(Ledger(out), default_uri(out))
+    made.sync([spec])
+    (view,) = (tmp_path / "tcclip").iterdir()
+    assert view.name.startswith("out-") and (view / "mlflow.db").exists()
+    experiment = made.client.get_experiment_by_name("zero_shot (demo)")
+    query = f"tags.`tcclip.run_id` = '{spec.run_id}'"
+    (run,) = made.client.search_runs([experiment.experiment_id], query)
+    history = made.client.get_metric_history(run.info.run_id, "loss")
+    assert [point.step for point in history] == list(range(1, 25))
+    found = {file.path for file in made.client.list_artifacts(run.info.run_id)}
+    assert found == {"spec.json", "result.json", "run.log"}
+
+
+def test_metrics_that_did_not_change_are_not_read_again(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Ledger(bucket()).folder("run")
+    read: list[int] = []
+    real = mirror.read_from
+    monkeypatch.setattr(
+        mirror, "read_from", lambda path, start: read.append(start) or real(path, start)
+    )
+    copy = mirror._Mirrored("id", "", {})
+    first, second, third = (f'{{"kind": "step", "step": {step}}}\n' for step in (1, 2, 3))
+    write_text(folder.metrics, first + second)
+    assert [one["step"] for one in mirror._records(folder, copy)] == [1, 2]
+    assert not list(mirror._records(folder, copy))
+    write_text(folder.metrics, first + second + third + '{"ki')
+    assert [one["step"] for one in mirror._records(folder, copy)] == [3]
+    assert not list(mirror._records(folder, copy))
+    assert read == [0, len(first)], "the last line again, to see that it is the same file"
+
+
+def test_a_run_is_forgotten_unless_somebody_is_at_it(bucket: Bucket) -> None:
+    out, (spec,) = bucket(), small_specs()
+    ledger = Ledger(out)
+    ledger.enter([spec])
+    folder = ledger.folder(spec.run_id)
+    with held(folder.path):
+        assert folder.state() is State.RUNNING
+        with pytest.raises(OutputUnusable, match="stop it before a rerun"):
+            ledger.forget(matching(ledger.states([spec]), spec.run_id))
+    folder.fail("Boom", "boom", "trace")
+    assert matching(ledger.states([spec]), "failed") == [spec.run_id]
+    ledger.forget([spec.run_id])
+    assert not names(folder.path)
+    assert folder.state() is State.PLANNED
+
+
+GRAB = """
+import os, sys
+from experiments.errors import LeaseHeld
+from experiments.store.files import location
+from experiments.store.lease import Lease
+
+out = location(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    Lease(out)
+    print("mine", flush=True)
+except LeaseHeld as error:
+    print("held", flush=True)
+sys.stdin.readline()  # the winner lives until everybody has tried
+os._exit(0)
+"""
+
+
+def test_of_two_processes_one_gets_a_run(bucket: Bucket) -> None:
+    out = bucket()
+    command = [sys.executable, "-c", GRAB, str(out)]
+    own = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with contextlib.ExitStack() as stack:
+        pipe: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        both = [stack.enter_context(subprocess.Popen(command, env=own, **pipe)) for _ in range(2)]
+        assert [_line(one) for one in both] == ["ready", "ready"]
+        for one in both:
+            _go(one)
+        assert sorted(_line(one) for one in both) == ["held", "mine"]
+        for one in both:
+            _go(one)
+    assert names(out) == ["lease-000001.json"]
+    dead = read_holder(out)
+    assert dead is not None
+    assert not dead.seems_alive()
+    with held(out) as lease:
+        lease.check()
+        assert names(out) == ["lease-000002.json"]
+    assert not names(out)
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def _go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def test_an_answer_that_got_lost_is_no_lost_race(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = bucket() / "file", s3fs.S3FileSystem.pipe_file
+
+    def twice(self: Any, *arguments: Any, **named: Any) -> None:
+        for _ in range(2):  # the client's second try meets what its first one wrote
+            real(self, *arguments, **named)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "pipe_file", twice)
+    assert create_text(path, "mine")
+    assert not create_text(path, "another's")
+    assert path.read_text() == "mine"
+
+
+def test_a_store_that_overwrites_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = location(f"memory://{uuid.uuid4().hex}/out")
+    Ledger(out).enter([])
+    assert isinstance(out, UPath)
+    real = type(out.fs).pipe_file
+    monkeypatch.setattr(
+        type(out.fs), "pipe_file", lambda self, path, value, mode: real(self, path, value)
+    )
+    with pytest.raises(OutputUnusable, match="this store overwrites where it should create"):
+        Ledger(out).enter([])
+    assert not names(out), "the trial leaves nothing"
+
+
+def test_what_cannot_be_reached_is_said(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reached(bucket()), "a folder need not exist"
+    with pytest.raises(OutputUnusable, match="there is no bucket 'no-such-bucket'"):
+        reached(location("s3://no-such-bucket/out"))
+    with pytest.raises(UserError, match=r"give credentials in the environment \(AWS_ACCESS_KEY_ID"):
+        location("s3://key:secret@bucket/out")
+    with pytest.raises(UserError, match="names no folder; give s3://BUCKET/FOLDER"):
+        location("s3://bucket")
+    with pytest.raises(UserError, match="known: a path, s3://BUCKET/FOLDER"):
+        location("s4://bucket/out")
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3")
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(UserError, match=r"s3:// needs .*: pip install 'tcclip-sweeps\[s3\]'"):
+        location("s3://bucket/out")
+
+
+def test_without_a_server_a_command_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nobody = free_port()
+    assert not answers(nobody)
+    for name, value in environment(nobody).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    for command in (["status"], ["report", "zero_shot"], ["sweep", "zero_shot", "--dry-run"]):
+        s3fs.S3FileSystem.clear_instance_cache()
+        monkeypatch.setattr(sys, "argv", ["tcclip", *command, "--out", "s3://bucket/out"])
+        assert cli.main() == 2
+        said = capsys.readouterr().err
+        assert said.startswith("tcclip: cannot reach s3://bucket/out: EndpointConnectionError")
+        assert "AWS_ENDPOINT_URL" in said and said.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    spec = small_specs()[0]
+    return build_model(spec.model, ["a", "b"], clip_weights="random", seed=0)
+
+
+def state(step: int, best: int) -> dict[str, Any]:
+    return {"model": {}, "progress": {"step": step, "best_epoch": best}}
+
+
+def record(step: int) -> dict[str, Any]:
+    return {"kind": "step", "step": step}
+
+
+def test_a_store_that_goes_away_costs_what_came_after_the_last_checkpoint(
+    port: int, bucket: Bucket, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = bucket()
+    with Gate(port) as gate:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{gate.port}")
+        monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+        s3fs.S3FileSystem.clear_instance_cache()
+        folder = Ledger(location(str(out))).folder("run")
+        with held(folder.path) as lease, RunJournal(folder, lease) as journal:
+            assert journal.load_last() is None
+            journal.log(record(1))
+            journal.save_best(model, 1)
+            journal.save_last(state(1, 1))
+            journal.log(record(2))
+            gate.shut()
+            with pytest.raises(OutputUnusable, match=r"cannot reach s3://.*finished work is kept"):
+                journal.save_last(state(2, 1))
+            with pytest.raises(OutputUnusable, match="cannot reach"):
+                folder.state()
+        gate.open()
+        assert lease_files(folder.path), "it could not be given back"
+        with (
+            held(folder.path, alive=lambda holder: False) as lease,
+            RunJournal(folder, lease) as journal,
+        ):
+            assert journal.load_last() == state(1, 1)
+            journal.log(record(2))
+            journal.save_last(state(2, 1))
+        assert [json.loads(one)["step"] for one in folder.metrics.read_text().splitlines()] == [
+            1,
+            2,
+        ]
+        assert folder.best_of(1).exists()
+
+
+def test_metrics_are_seen_while_the_run_goes_on(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growing, "UPLOAD_SECONDS", 0.05)
+    folder = Ledger(bucket()).folder("run")
+    with held(folder.path) as lease, RunJournal(folder, lease) as journal:
+        journal.log(record(1))
+        deadline = time.monotonic() + 30
+        while not folder.metrics.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        journal.log({**record(2), "top1": 1.0})
+        assert len(folder.metrics.read_text().splitlines()) == 2, "a validation is shown at once"
+        with held(folder.path, alive=lambda holder: False):
+            before = folder.metrics.read_text()
+            journal.log(record(3))
+            time.sleep(0.3)
+            assert folder.metrics.read_text() == before, "another process's by now"
+
+
+def test_a_damaged_checkpoint_is_said_and_kept(bucket: Bucket, model: Model) -> None:
+    folder = Ledger(bucket()).folder("run")
+    with held(folder.path) as lease, RunJournal(folder, lease) as journal:
+        journal.save_last(state(1, 0))
+        data = folder.last.read_bytes()
+        folder.last.write_bytes(data[: len(data) // 2])
+        with pytest.raises(CheckpointDamaged, match=r"last.pt cannot be read .*--rerun run"):
+            journal.load_last()
+        journal.save_best(model, 2)
+        journal.save_last(state(1, 2))
+        folder.best_of(2).unlink()
+        with pytest.raises(CheckpointDamaged, match=r"best-0002.safetensors is not there"):
+            journal.load_last()

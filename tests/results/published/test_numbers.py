@@ -1,0 +1,157 @@
+"""The published numbers: complete, and reproduced exactly when fed through as results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import protocols
+from protocols.datasets import DATASETS
+from protocols.protocol import Protocol
+from results.published.numbers import PublishedNumber, published
+from results.records import Result, RunKey
+from results.report.report import Report, Row, report
+from results.statistics.mean_std import harmonic_mean
+from results.tables.formats import render
+from tests.results import builder
+
+
+def spread_over_three(mean: float, std: float | None) -> tuple[float, float, float]:
+    """Three values with this mean and this population std."""
+    step = (std or 0.0) * math.sqrt(1.5)
+    return mean - step, mean, mean + step
+
+
+def unrounded(base: float, novel: float, hm: float) -> tuple[float, float]:
+    """Means that print as `base` and `novel` and whose harmonic mean prints as `hm`."""
+    for i in sorted(range(-49, 50), key=abs):
+        for j in sorted(range(-49, 50), key=abs):
+            b, n = base + i / 1000, novel + j / 1000
+            if abs(harmonic_mean(b, n) - hm) < 0.0499:
+                return b, n
+    raise AssertionError(f"no {base} and {novel} have the harmonic mean {hm}")
+
+
+def rows() -> dict[tuple[str, str, str], dict[tuple[str, str], list[PublishedNumber]]]:
+    """(protocol, model, variant) -> (dataset, part) -> figures, of the models that are ours."""
+    found: dict[tuple[str, str, str], dict[tuple[str, str], list[PublishedNumber]]] = {}
+    for one in published():
+        if one.model is not None:
+            row = found.setdefault((one.protocol, one.model, one.variant), {})
+            row.setdefault((one.dataset, one.part), []).append(one)
+    return found
+
+
+def as_results() -> Iterator[Result]:
+    """The published figures as results of runs."""
+    for (name, model, variant), figures in rows().items():
+        protocol = protocols.get(name)
+        for run in _keys(protocol, model, variant, figures):
+            yield builder.result(protocol, run, _value(protocol, run, figures))
+
+
+def _keys(protocol: Protocol, model: str, variant: str, figures: object) -> Iterator[RunKey]:
+    for trained_on in protocol.datasets:
+        if (variant, trained_on) in protocol.undefined:
+            continue
+        if variant == "llm" and all(one.llm is None for one in DATASETS[trained_on].label_sets):
+            continue
+        for point in protocol.axis_values or (None,):
+            axis = {protocol.axis: point} if protocol.axis else {}
+            yield builder.key(protocol, dataset=trained_on, model=model, variant=variant, **axis)
+
+
+def _value(
+    protocol: Protocol, run: RunKey, figures: dict[tuple[str, str], list[PublishedNumber]]
+) -> builder.Value:
+    def value(suite: str, split: str, metric: str, weights: str, checkpoint: str) -> float:
+        if protocol.name == "base_to_novel":
+            base, novel, hm = (figures[run.dataset, p][0].value for p in ("base", "novel", "HM"))
+            means = dict(zip(("base", "novel"), unrounded(base, novel, hm), strict=True))
+            return spread_over_three(means[suite], 1.0)[(run.base_split or 0) - 1]
+        if protocol.name == "zero_shot":
+            for one in figures[suite, "top1"]:
+                if one.ensembled == (weights == "ensembled"):
+                    return spread_over_three(one.value, one.std)[int(split[-1]) - 1]
+            return 1.0
+        if protocol.name == "few_shot":
+            return figures[suite, f"K={run.shots}"][0].value if metric == "top1" else 99.0
+        return figures[suite, metric][0].value
+
+    return value
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published")
+    for one in as_results():
+        builder.write_result(folder, one)
+    return folder
+
+
+@pytest.mark.parametrize("name", protocols.PROTOCOLS)
+def test_published_numbers_as_results_print_the_published_tables(out: Path, name: str) -> None:
+    shown = report(out, name)
+    assert shown.complete
+    compared = 0
+    for row in shown.rows:
+        for cell in row.cells:
+            if cell.published is None or row.method is None:
+                continue
+            assert cell.ours is not None and cell.ours.paper is not None
+            assert f"{cell.ours.paper.mean:.1f}" == f"{cell.published.value:.1f}"
+            if cell.published.std is not None:
+                assert cell.ours.paper.std is not None
+                assert f"{cell.ours.paper.std:.1f}" == f"{cell.published.std:.1f}"
+                assert cell.mark == "within"
+            compared += 1
+    ours = [one for one in published() if one.protocol == name and one.model is not None]
+    # CLIP is never ensembled and has no fine-tuned row elsewhere: every figure has its run.
+    assert compared == len(ours)
+    assert _printed_differences(shown) == {"0.0", "0.0 ≈"}.intersection(_printed_differences(shown))
+
+
+def _printed_differences(shown: Report) -> set[str]:
+    lines = [line for line in render(shown, "md").splitlines() if "| difference |" in line]
+    assert lines
+    cells = {cell.strip() for line in lines for cell in line.split("|")[5:-1]}
+    return cells - {"–"}
+
+
+def test_the_zero_shot_table_is_the_papers(out: Path) -> None:
+    (row,) = _rows(report(out, "zero_shot"), "TC-CLIP (LLM)", "ensembled")
+    printed = [cell.ours.paper for cell in row.cells if cell.ours is not None]
+    assert [f"{one.mean:.1f} ± {one.std:.1f}" for one in printed if one is not None] == [
+        "56.0 ± 0.3", "85.4 ± 0.8", "78.1 ± 1.0",
+    ]  # fmt: skip
+
+
+def _rows(shown: Report, title: str, weights: str) -> list[Row]:
+    return [row for row in shown.rows if row.title == title and row.weights == weights]
+
+
+def test_every_figure_of_the_tables_is_there() -> None:
+    counts = {
+        name: sum(one.protocol == name for one in published()) for name in protocols.PROTOCOLS
+    }
+    assert counts == {
+        "zero_shot": 7 * 3, "few_shot": 4 * 12, "base_to_novel": (3 * 4 + 3) * 3,
+        "fully_supervised": 2 * 2,
+    }  # fmt: skip
+
+
+def test_published_harmonic_means_follow_from_the_published_means() -> None:
+    """Within what rounding to one decimal allows."""
+    for figures in (row for (name, _, _), row in rows().items() if name == "base_to_novel"):
+        for data in {name for name, _ in figures}:
+            base, novel, hm = (figures[data, part][0].value for part in ("base", "novel", "HM"))
+            unrounded(base, novel, hm)
+
+
+def test_a_std_over_one_value_is_refused() -> None:
+    one = next(one for one in published() if one.std is not None)
+    with pytest.raises(ValueError, match="a std over 1 value"):
+        PublishedNumber.model_validate(one.model_dump() | {"n": 1})

@@ -1,0 +1,154 @@
+"""What the formats promise beyond the golden files: widths, escapes, a page on its own."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import protocols
+from results.report.report import report
+from results.tables.formats import render, write
+from results.tables.latex import escape
+from results.tables.text_grid import signed
+from tests.results import builder, records
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    records.write(folder)
+    return folder
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+@pytest.mark.parametrize("name", protocols.PROTOCOLS)
+def test_the_terminal_keeps_to_its_width(out: Path, name: str, width: int) -> None:
+    text = render(report(out, name, checkpoint="both"), "terminal", width=width)
+    tables = [line for line in text.splitlines() if "runs/" not in line]
+    assert max(map(len, tables)) <= width
+
+
+def test_the_wide_terminal_has_one_table(out: Path) -> None:
+    shown = report(out, "zero_shot")
+    assert render(shown, "terminal", width=160).count("Model ") == 1
+    assert render(shown, "terminal", width=80).count("Model ") == 3
+
+
+def test_colour_changes_no_character(out: Path) -> None:
+    shown = report(out, "zero_shot")
+    coloured = render(shown, "terminal", width=120, colour=True)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", coloured)
+    assert coloured != plain
+    assert [line.rstrip() for line in plain.splitlines()] == render(
+        shown, "terminal", width=120
+    ).splitlines()
+
+
+def test_json_is_strict_and_csv_has_a_line_a_number(out: Path) -> None:
+    shown = report(out, "base_to_novel")
+    data = json.loads(render(shown, "json"), parse_constant=pytest.fail)
+    assert len(data["rows"]) == len(shown.rows)
+    lines = list(csv.DictReader(io.StringIO(render(shown, "csv"))))
+    numbers = {(line["numbers"], line["statistic"], line["axis"]) for line in lines}
+    assert ("ours", "mean", "base splits") in numbers and ("ours", "mean", "seeds") in numbers
+    assert ("published", "harmonic mean of the means", "base splits") in numbers
+
+
+def test_names_with_markup_are_escaped(tmp_path: Path) -> None:
+    protocol = protocols.get("zero_shot", demo=True)
+    of = builder.key(protocol, overrides=("model.name=<b>&|_%$#{}\\^~",))
+    builder.write_failure(tmp_path, of, "a <script> | \\input{x} é漢\nsecond line")
+    shown = report(tmp_path, "zero_shot", demo=True)
+    assert "<script>" not in render(shown, "html") and "&lt;script&gt;" in render(shown, "html")
+    assert all(line.count("|") == line.count("\\|") or line.startswith("|") for line in
+               render(shown, "md").splitlines())  # fmt: skip
+    assert render(shown, "latex").isascii()
+
+
+def test_latex_escapes() -> None:
+    assert escape("54.2 ± 0.7 – 5%_a\\") == r"54.2 $\pm$ 0.7 -- 5\%\_a\textbackslash{}"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+@pytest.mark.parametrize("name", protocols.PROTOCOLS)
+def test_latex_compiles_without_overfull_boxes(out: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "table.tex").write_text(render(report(out, name), "latex"))
+    run = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-2000:]
+    assert "Overfull" not in run.stdout
+
+
+class _Page(HTMLParser):
+    """Notes what a page would load from elsewhere, and the elements that stay open."""
+
+    VOID = ("meta", "br", "link", "img", "input", "hr")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [f"{tag} {v}" for n, v in attrs if n == "src" and v]
+        self.loads += [tag] if tag in ("script", "link", "iframe") else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_loads_nothing(out: Path) -> None:
+    run_id = next(p.name for p in (out / "runs").iterdir() if p.name.startswith("zero_shot-moving"))
+    shown = report(out, "zero_shot", demo=True, links={run_id: "http://localhost:5000/#/1"})
+    text = render(shown, "html")
+    page = _Page()
+    page.feed(text)
+    assert page.loads == [] and page.open == []
+    assert text.count("<svg") == 1 + 3 * (1 + 3)  # curves; 3 splits: classes, 3 confusions
+    assert f'<a href="http://localhost:5000/#/1"><code>{run_id}</code></a>' in text
+    assert "red circle bouncing" in text
+
+
+def test_few_shot_curves_are_on_the_page(out: Path) -> None:
+    text = render(report(out, "few_shot"), "html")
+    assert "<h2>Over shots</h2>" in text and "<h2>Learning curves</h2>" in text
+
+
+def test_a_broken_predictions_file_is_named(tmp_path: Path) -> None:
+    protocol = protocols.get("zero_shot", demo=True)
+    of = builder.key(protocol, model="clip", seed=0)
+    folder = builder.write_result(tmp_path, builder.result(protocol, of, lambda *_: 6.0))
+    path = folder / "predictions" / "moving_shapes" / "unseen1.parquet"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PAR1 cut")
+    (folder / "metrics.jsonl").write_text('{"kind": "epoch", "epo')
+    text = render(report(tmp_path, "zero_shot", demo=True), "html")
+    assert "unseen1.parquet: not readable" in text
+    assert "metrics.jsonl: 1 lines not readable" in text
+
+
+def test_write_makes_every_format(out: Path, tmp_path: Path) -> None:
+    paths = write(report(out, "fully_supervised"), tmp_path / "new" / "folder")
+    assert [p.name for p in paths] == [
+        f"fully_supervised.{ending}" for ending in ("txt", "md", "json", "csv", "tex", "html")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.04, "0.0"), (-0.04, "0.0"), (0.06, "+0.1"), (-1.26, "-1.3")]
+)
+def test_differences_carry_their_sign_and_zero_has_none(value: float, text: str) -> None:
+    assert signed(value) == text

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from collections import Counter
+from itertools import combinations
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from protocols.datasets import MOVING_SHAPES
+from tcclip.data import moving_shapes
+from tcclip.data.annotations import read_class_names, read_list
+from tcclip.data.decode.reader import read_video
+from tcclip.data.draws import draws
+from tcclip.data.shape_video import MOTIONS, draw
+
+
+def test_files_are_what_the_protocols_name(shapes: Path) -> None:
+    for split in MOVING_SHAPES.splits:
+        classes = MOVING_SHAPES.labels(split.labels).classes
+        items = read_list(shapes / split.annotations, classes)
+        assert len(items) == split.videos
+        assert {item.label for item in items} == set(range(classes))
+        assert all((shapes / "videos" / item.path).is_file() for item in items)
+    for labels in MOVING_SHAPES.label_sets:
+        assert len(read_class_names(shapes / labels.file)) == labels.classes
+
+
+def test_names_fit_the_labels(shapes: Path) -> None:
+    names = {
+        split: read_class_names(
+            shapes / MOVING_SHAPES.labels(MOVING_SHAPES.split(split).labels).file
+        )
+        for split in ("train", "val", "unseen1", "novel_val")
+    }
+    for split, classes in names.items():
+        for item in read_list(shapes / MOVING_SHAPES.split(split).annotations):
+            assert item.path.startswith(classes[item.label].replace(" ", "_"))
+    assert not set(names["train"]) & set(names["novel_val"])
+    assert names["train"] == names["val"]
+
+
+def test_train_and_test_share_no_video(shapes: Path) -> None:
+    def paths(split: str) -> set[str]:
+        return {item.path for item in read_list(shapes / MOVING_SHAPES.split(split).annotations)}
+
+    assert not paths("train") & (paths("val") | paths("novel_val"))
+    assert paths("train_2shot") < paths("train_4shot") < paths("train_8shot")
+    assert len({frozenset(paths(f"base_s{s}")) for s in (1, 2, 3)}) == 3
+    unseen = [paths(f"unseen{i}") for i in (1, 2, 3)]
+    assert set.union(*unseen) == paths("novel_val")
+    assert sum(map(len, unseen)) == len(paths("novel_val"))
+
+
+def test_the_design_is_balanced() -> None:
+    seen = [(one.colour, one.shape, one.motion) for one in moving_shapes.seen()]
+    for first, second in combinations(range(3), 2):
+        pairs = Counter((one[first], one[second]) for one in seen)
+        assert len(set(pairs.values())) == 1
+        sizes = (6, 4, 4)
+        assert len(pairs) == sizes[first] * sizes[second]
+    for part in (1, 2, 3):
+        dealt = moving_shapes.unseen(part)
+        assert set(Counter(one.shape for one in dealt).values()) == {4}
+        assert set(Counter(one.motion for one in dealt).values()) == {4}
+        assert set(Counter(one.colour for one in dealt).values()) == {2, 3}
+
+
+def test_size_and_manifest(shapes: Path) -> None:
+    files = [path for path in shapes.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 20e6
+    assert moving_shapes.is_made(shapes)
+    assert moving_shapes.damaged(shapes) == []
+
+
+def test_motions_show_in_unordered_frames() -> None:
+    def spread(motion: str, number: int) -> tuple[float, float, float]:
+        frames = draw("white", "circle", motion, draws("test", motion, number))
+        cover = (frames.min(-1) > 130).astype(float)
+        rows, columns = np.arange(cover.shape[1]), np.arange(cover.shape[2])
+        area = cover.sum((1, 2))
+        there = area > 20
+        y = (cover.sum(2)[there] @ rows) / area[there]
+        x = (cover.sum(1)[there] @ columns) / area[there]
+        return float(y.std()), float(x.std()), float(area.std() / area.mean())
+
+    means = {m: np.mean([spread(m, n) for n in range(10)], axis=0) for m in MOTIONS}
+    up, side, grow, blink = (means[motion] for motion in MOTIONS)
+    assert up[0] > 3 * max(side[0], grow[0], blink[0])
+    assert side[1] > 3 * max(up[1], grow[1], blink[1])
+    assert min(grow[2], blink[2]) > 1.5 * max(up[2], side[2])
+
+
+def test_videos_are_drawn_equal_and_read_back(shapes: Path) -> None:
+    one = moving_shapes.seen()[0]
+    drawn = draw(
+        moving_shapes.COLOURS[one.colour],
+        moving_shapes.SHAPES[one.shape],
+        moving_shapes.MOTIONS[one.motion],
+        draws("moving shapes", moving_shapes.SEED, one.clip(0)),
+    )
+    clip = read_video(shapes / "videos" / one.clip(0), range)
+    assert clip.frames.shape == drawn.shape
+    assert np.abs(clip.frames.astype(int) - drawn).mean() < 8
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One clip a class and kind: making is quick."""
+    monkeypatch.setattr(moving_shapes, "TRAIN_CLIPS", 1)
+    monkeypatch.setattr(moving_shapes, "VAL_CLIPS", 1)
+    monkeypatch.setattr(moving_shapes, "UNSEEN_CLIPS", 1)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_broken_folder_is_made_again(tmp_path: Path) -> None:
+    folder = moving_shapes.make(tmp_path / "shapes")
+    before = (folder / "manifest.json").read_text()
+    (folder / "splits" / "val.txt").unlink()
+    assert moving_shapes.damaged(folder) == ["splits/val.txt"]
+    moving_shapes.make(folder)
+    assert moving_shapes.damaged(folder) == []
+    assert (folder / "manifest.json").read_text() == before, "the same seed, the same bytes"
+    assert {path.name for path in tmp_path.iterdir()} == {"shapes", ".shapes.lock"}
+
+
+@pytest.mark.usefixtures("small")
+def test_callers_at_the_same_time(tmp_path: Path) -> None:
+    context = get_context("fork")
+    callers = [
+        context.Process(target=moving_shapes.make, args=(tmp_path / "shapes",)) for _ in range(3)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+        assert caller.exitcode == 0
+    assert moving_shapes.damaged(tmp_path / "shapes") == []

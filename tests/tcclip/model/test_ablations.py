@@ -1,0 +1,240 @@
+"""Every choice the paper ablates is a setting, does what it says, and can be trained."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tcclip.model import Model
+from tcclip.model.frame_attention import attend_frames, frame_keys
+from tcclip.model.merging import aggregate, merge_steps
+from tcclip.model.tokens import PROMPT_WORDS, word_ids
+from tests.tcclip.model.builders import SMALL, small_model, small_video
+
+CASES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "no prompting": {"video_prompting": False},
+    "no context": {"frame_attention": "none"},
+    "cls": {"frame_attention": "cls"},
+    "window": {"frame_attention": "window"},
+    "joint": {"frame_attention": "joint"},
+    "neither": {"frame_attention": "none", "video_prompting": False},
+    "no merging": {"aggregation": "none"},
+    "random": {"aggregation": "random"},
+    "kmeans": {"aggregation": "kmeans"},
+    "dpc_knn": {"aggregation": "dpc_knn"},
+    "no bias": {"local_global_bias": False},
+    "joint positions": {"positional_embedding": "joint"},
+    "two prompted layers": {"prompt_layers": (1, 3)},
+    "random prompters": {"prompt_init": "random"},
+    "gradient through context": {"prompt_stop_grad": False},
+    "short prompt": {"prompt_length": 2},
+    "long prompt": {"prompt_length": 7},
+    "vifi_clip": {"name": "vifi_clip"},
+    "clip": {"name": "clip"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_parameter_learns(case: str) -> None:
+    """Finite logits, and a gradient for all but the token embedding: nothing is left unused."""
+    model = small_model(**CASES[case])
+    F.cross_entropy(model(small_video()).logits, torch.tensor([0, 1])).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None]
+    assert without == ["text.token_embedding.weight"]
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_batches_equal_single_videos(case: str) -> None:
+    model = small_model(dtype=torch.float64, **CASES[case]).eval()
+    video = small_video(3, dtype=torch.float64)
+    alone = torch.cat([model(v[None]).logits for v in video])
+    torch.testing.assert_close(model(video).logits, alone)
+
+
+def test_the_choices_differ() -> None:
+    """No setting is ignored: from the same weights, no two give the same logits."""
+    results: list[Tensor] = []
+    alike = {"gradient through context"}  # the same forward pass
+    for case in CASES.keys() - alike:
+        results.append(logits(case, 0).flatten())
+    distances = torch.cdist(torch.stack(results), torch.stack(results))
+    distances.fill_diagonal_(1)
+    # tc_clip with neither part is vifi_clip but for the underscore in one class name.
+    assert distances.min() > 1e-4
+
+
+def logits(case: str, seed: int) -> Tensor:
+    with torch.no_grad():
+        return small_model(seed=seed, **CASES[case])(small_video()).logits
+
+
+# ---- What a frame may attend to ----
+
+
+def moved_frames(mode: str, changed: int, token: int) -> list[bool]:
+    """Which frames of 5 see a change of one token of frame `changed` in one attention layer."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 1, 5, 4, 2, 8, generator=generator)
+    other_k, other_v = k.clone(), v.clone()
+    other_k[:, changed, token] += 1
+    other_v[:, changed, token] += 1
+    a = attend_frames(q, frame_keys(mode, k, v, None, None))
+    b = attend_frames(q, frame_keys(mode, other_k, other_v, None, None))
+    return [not torch.equal(a[:, t], b[:, t]) for t in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "cls", "patch"),
+    [
+        ("none", [0], [0]),
+        ("cls", [0, 1, 2, 3, 4], [0]),
+        ("window", [0], [0, 1]),
+        ("joint", [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]),
+        ("context", [0], [0]),
+    ],
+)
+def test_who_sees_the_first_frame(mode: str, cls: list[int], patch: list[int]) -> None:
+    assert moved_frames(mode, 0, 0) == [t in cls for t in range(5)]
+    assert moved_frames(mode, 0, 2) == [t in patch for t in range(5)]
+
+
+def test_a_window_has_two_sides() -> None:
+    assert moved_frames("window", 2, 3) == [False, True, True, True, False]
+
+
+@pytest.mark.parametrize("mode", ["none", "cls", "window", "joint"])
+def test_one_frame_attends_to_itself_once(mode: str) -> None:
+    q, k, v = torch.randn(3, 2, 1, 4, 2, 8, generator=torch.Generator().manual_seed(0))
+    plain = attend_frames(q, frame_keys("none", k, v, None, None))
+    torch.testing.assert_close(attend_frames(q, frame_keys(mode, k, v, None, None)), plain)
+
+
+def test_the_bias_shifts_weight_between_local_and_context() -> None:
+    q, k, v = torch.randn(3, 1, 2, 4, 2, 8, generator=torch.Generator().manual_seed(0))
+    context = (torch.zeros(1, 3, 2, 8), torch.full((1, 3, 2, 8), 100.0))
+    tables = torch.tensor([[0.0, 0.0], [0.0, 2.0]])
+    low, high = (
+        attend_frames(q, frame_keys("context", k, v, context, t.expand(2, 2)[:, None])).mean()
+        for t in tables
+    )
+    assert high > low + 1
+
+
+# ---- From seeds to context tokens ----
+
+
+def seed_tokens() -> Tensor:
+    return torch.randn(2, 30, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("method", ["bipartite", "kmeans", "dpc_knn", "random"])
+def test_context_is_the_mean_of_its_seeds(method: Any) -> None:
+    tokens = seed_tokens()
+    context, owner = aggregate(tokens, 7, method=method, step=5, layer=0)
+    assert context.shape == (2, 7, 8)
+    for b in range(2):
+        for c in range(7):
+            members = tokens[b, owner[b] == c]
+            assert len(members) >= 1
+            torch.testing.assert_close(context[b, c], members.mean(0))
+
+
+@pytest.mark.parametrize("method", ["bipartite", "kmeans", "dpc_knn"])
+def test_no_seed_is_dropped(method: Any) -> None:
+    _, owner = aggregate(seed_tokens(), 7, method=method, step=5, layer=0)
+    assert owner.min() >= 0
+
+
+def test_random_keeps_k_seeds_and_differs_by_layer() -> None:
+    _, owner = aggregate(seed_tokens(), 7, method="random", step=5, layer=0)
+    assert sorted(owner[0].tolist())[-8:] == [-1, 0, 1, 2, 3, 4, 5, 6]
+    _, other = aggregate(seed_tokens(), 7, method="random", step=5, layer=1)
+    assert not torch.equal(owner, other)
+
+
+@pytest.mark.parametrize("method", ["kmeans", "dpc_knn"])
+def test_clusters_are_found(method: Any) -> None:
+    """Three tight groups, three centres: the groups come out."""
+    centres = torch.eye(3, 8, dtype=torch.float64) * 10
+    group = torch.arange(30) % 3
+    tokens = centres[group][None] + 0.01 * seed_tokens()[:1]
+    _, owner = aggregate(tokens, 3, method=method, step=5, layer=0)
+    assert all(owner[0, group == g].unique().numel() == 1 for g in range(3))
+    assert owner.unique().numel() == 3
+
+
+def test_no_merging_keeps_every_seed() -> None:
+    tokens = seed_tokens()
+    context, owner = aggregate(tokens, 7, method="none", step=5, layer=0)
+    assert torch.equal(context, tokens)
+    assert torch.equal(owner[0], torch.arange(30))
+
+
+def test_the_published_step_sizes() -> None:
+    assert merge_steps(16 * 58, 96, 100) == [100] * 8 + [32]
+    assert merge_steps(4 * 58, 96, 100) == [100, 36]
+    assert merge_steps(5, 5, 100) == []
+    assert merge_steps(7, 1, 1) == [1] * 6
+    assert merge_steps(10, 1, 100) == [5, 2, 1, 1]
+
+
+# ---- Prompting ----
+
+
+def test_without_prompting_and_context_it_is_vifi_clip() -> None:
+    names = ("pull ups", "ApplyEyeMakeup")
+    bare = small_model(names=names, frame_attention="none", video_prompting=False)
+    vifi = small_model(names=names, name="vifi_clip")
+    assert torch.equal(bare(small_video()).logits, vifi(small_video()).logits)
+    assert not bare.fast_parameter_names() and not vifi.fast_parameter_names()
+
+
+def untouched(**settings: Any) -> Model:
+    from tcclip.model import build_model
+    from tests.tcclip.model.builders import NAMES, small_config
+
+    return build_model(small_config(**settings), NAMES)
+
+
+def test_prompters_start_as_their_text_layer() -> None:
+    state = untouched(prompt_layers=(1, 3)).state_dict()
+    for j, layer in enumerate((0, 2)):
+        own = {n: x for n, x in state.items() if n.startswith(f"text.prompters.{j}.")}
+        assert len(own) == 14
+        for name, x in own.items():
+            source = name.replace("ln_1_kv", "ln_1").replace(f"prompters.{j}", f"blocks.{layer}")
+            assert torch.equal(x, state[source])
+
+
+def test_prompters_can_start_at_random() -> None:
+    a, b = untouched(prompt_init="random"), untouched()
+    name = "text.prompters.0.mlp.c_fc.weight"
+    assert not torch.equal(a.get_parameter(name), b.get_parameter(name))
+    assert torch.equal(a.text.prompters[0].ln_1_kv.weight, torch.ones(SMALL.text_width))
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 6])
+def test_prompt_vectors_start_as_the_words(length: int) -> None:
+    model = untouched(prompt_length=length)
+    words = model.text.token_embedding.weight[word_ids(PROMPT_WORDS)]
+    known = min(length, 4)
+    assert torch.equal(model.text.prompt_vectors[-known:], words[-known:])
+    assert model.text.prompt_vectors.shape == (length, SMALL.text_width)
+
+
+def test_the_fast_group() -> None:
+    fast = small_model(prompt_layers=(1, 3)).fast_parameter_names()
+    assert "text.prompt_vectors" in fast and "text.prompters.1.ln_1_kv.bias" in fast
+    assert len(fast) == 1 + 2 * 14
+
+
+def test_stop_gradient_keeps_prompting_from_the_vision_tower() -> None:
+    """Through a text-only loss, the frames learn nothing unless the stop is taken off."""
+    for stop in (True, False):
+        model = small_model(prompt_stop_grad=stop)
+        video = model.encode_video(small_video())
+        assert all(z.requires_grad is not stop for z in video.contexts)

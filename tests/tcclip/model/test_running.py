@@ -1,0 +1,183 @@
+"""How the model runs: encode once, precisions, compile, checkpointing, data parallel."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from tests.tcclip.model.builders import NAMES, SMALL, small_model, small_video
+
+LISTS = (NAMES, ("pull ups",), ("juggling three balls", "a dog", "brush_hair"))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"prompt_layers": (1, 2)}, {"name": "vifi_clip"}, {"video_prompting": False}]
+)
+def test_one_encoding_scores_many_lists(settings: dict[str, Any]) -> None:
+    model = small_model(dtype=torch.float64, **settings).eval()
+    video = small_video(3, dtype=torch.float64)
+    with torch.no_grad():
+        features = model.encode_video(video)
+        for names in LISTS:
+            found = model.score(features, model.encode_classes(names))
+            model.set_class_names(names)
+            torch.testing.assert_close(found, model(video).logits)
+            picked = torch.tensor([2, 0])
+            some = model.score(features[picked], model.encode_classes(names))
+            torch.testing.assert_close(some, found[picked])
+
+
+def test_intermediates_have_their_shapes() -> None:
+    model = small_model(prompt_layers=(1, 3))
+    output = model(small_video(), intermediates=True)
+    seen = output.intermediates
+    assert seen.frame_features.shape == (2, 4, 24)
+    assert seen.context_tokens.shape == (2, 2, 5, 24)
+    assert [tuple(x.shape) for x in seen.seeds] == [(2, 4, 4)] * 3
+    assert [tuple(x.shape) for x in seen.assignments] == [(2, 64)] * 3
+    assert [tuple(x.shape) for x in seen.cls_attention] == [(2, 4, 4, 16)] * 3
+    assert model(small_video()).intermediates is None
+
+
+@pytest.mark.parametrize("settings", [{}, {"prompt_layers": (1,)}, {"video_prompting": False}])
+def test_asking_for_intermediates_changes_nothing(settings: dict[str, Any]) -> None:
+    model = small_model(**settings)
+    video = small_video()
+    assert torch.equal(model(video).logits, model(video, intermediates=True).logits)
+
+
+def test_seeds_are_in_descending_order_of_score() -> None:
+    seen = small_model()(small_video(), intermediates=True).intermediates
+    for seeds, scores, owner in zip(seen.seeds, seen.cls_attention, seen.assignments, strict=True):
+        ordered = scores.mean(2).gather(2, seeds)
+        assert (ordered.diff(dim=-1) <= 0).all()
+        assert ordered[..., -1].min() >= 0
+        assert ((owner >= 0).sum(1) == seeds[0].numel()).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["tc_clip", "vifi_clip"])
+def test_autocast(dtype: torch.dtype, name: str) -> None:
+    """Low precision stays near float32, and selection and logits are float32."""
+    model, video = small_model(name=name, frame_attention="context"), small_video()
+    exact = model(video).logits
+    with torch.autocast("cpu", dtype=dtype):
+        output = model(video, intermediates=True)
+    assert output.logits.dtype == torch.float32
+    assert all(x.dtype == torch.float32 for x in output.intermediates.cls_attention)
+    output.logits.sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    assert (output.logits - exact).abs().max() < 0.15 * exact.abs().max()
+
+
+def gradients(model: nn.Module, video: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    model(video).logits.square().sum().backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("settings", [{}, {"prompt_layers": (1, 2)}, {"name": "vifi_clip"}])
+def test_activation_checkpointing_changes_nothing(settings: dict[str, Any]) -> None:
+    model, video = small_model(**settings), small_video()
+    plain = gradients(model, video)
+    model.set_activation_checkpointing(True)
+    checkpointed = gradients(model, video)
+    assert plain.keys() == checkpointed.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient)
+
+
+@pytest.fixture
+def compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+SHALLOW = SMALL.model_copy(update={"vision_layers": 2, "text_layers": 2})
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize(
+    ("settings", "backend"),
+    [
+        ({}, "eager"),
+        *(
+            pytest.param(settings, "aot_eager", marks=pytest.mark.slow)
+            for settings in (
+                {},
+                {"prompt_layers": (1, 2)},
+                {"name": "vifi_clip"},
+                {"aggregation": "kmeans"},
+                {"aggregation": "dpc_knn"},
+                {"aggregation": "random"},
+                {"aggregation": "none"},
+                {"frame_attention": "cls"},
+                {"frame_attention": "window"},
+                {"frame_attention": "joint"},
+                {"positional_embedding": "joint"},
+            )
+        ),
+    ],
+)
+def test_compiles_in_one_graph(settings: dict[str, Any], backend: str) -> None:
+    """`fullgraph` raises at the first graph break; gradients go through the compiled graph."""
+    shallow: dict[str, Any] = {"geometry": SHALLOW, "prompt_layers": (2,)}
+    model = small_model(dtype=torch.float64, **(shallow | settings))
+    video = small_video(dtype=torch.float64)
+    expected = model(video).logits
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    found = compiled(video).logits
+    torch.testing.assert_close(found, expected)
+    plain = gradients(model, video)
+    for name, gradient in gradients(compiled, video).items():
+        torch.testing.assert_close(gradient, plain[name.removeprefix("_orig_mod.")])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiler")
+def test_compiles_with_inductor() -> None:
+    model, video = small_model(dtype=torch.float64), small_video(dtype=torch.float64)
+    compiled = torch.compile(model, fullgraph=True)
+    torch.testing.assert_close(compiled(video).logits, model(video).logits)
+
+
+@pytest.fixture
+def one_process_group() -> Iterator[None]:
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "store"
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{store}", rank=0, world_size=1
+        )
+        yield
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_process_group")
+@pytest.mark.skipif(os.name != "posix", reason="file stores")
+def test_data_parallel_finds_no_unused_parameter() -> None:
+    """DDP raises on the second step if a parameter of the first had no gradient."""
+    model, video = small_model(), small_video()
+    alone = gradients(model, video)
+    wrapped = DistributedDataParallel(model)
+    for _ in range(2):
+        together = gradients(wrapped, video)
+    for name, gradient in alone.items():
+        torch.testing.assert_close(together[f"module.{name}"], gradient)
+
+
+def test_the_token_embedding_is_frozen() -> None:
+    model = small_model()
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert frozen == ["text.token_embedding.weight"]
+
+
+def test_nothing_but_parameters_is_saved() -> None:
+    model = small_model()
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}

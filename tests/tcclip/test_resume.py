@@ -1,0 +1,125 @@
+"""Interrupted training goes on to the numbers of an uninterrupted one, bit for bit."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.datasets.paths import Roots
+from experiments.grid.plan import Grid, expand
+from experiments.worker.data import RunData
+from experiments.worker.job import Job
+from tcclip.config import Execution
+from tcclip.distributed import current_ranks
+from tcclip.model import build_model
+from tcclip.train import Fit, Trainer, Validation
+
+SETTINGS = {
+    "train.epochs": 4, "train.warmup_epochs": 1, "train.global_batch": 16,
+    "train.validate_every": 1, "train.mix.probability": 1.0,
+    "model.num_frames": 4, "model.context_tokens": 4,
+}  # fmt: skip
+VIDEOS, STEPS = 48, 12  # 3 steps an epoch
+
+
+class Interrupted(Exception):
+    """The process ends here."""
+
+
+class Disk:
+    """A journal that survives the process: states as bytes, metrics by step.
+
+    `stop_after` a step, or within the validation that follows it if `validating`.
+    """
+
+    validating = False
+
+    def __init__(self) -> None:
+        self.last = b""
+        self.best = b""
+        self.losses: dict[int, float] = {}
+        self.stop_after: int | None = None
+
+    def log(self, record: Any) -> None:
+        if record["kind"] == "step":
+            self.losses[record["step"]] = record["loss"]
+            if record["step"] == self.stop_after and not self.validating:
+                raise Interrupted
+
+    def save_best(self, model: Any, epoch: int) -> None:
+        self.best = _bytes(model.state_dict())
+
+    def save_last(self, state: dict[str, Any]) -> None:
+        self.last = _bytes(state)
+
+    def load_last(self) -> dict[str, Any] | None:
+        if not self.last:
+            return None
+        state: dict[str, Any] = torch.load(io.BytesIO(self.last), weights_only=True)
+        return state
+
+    def interrupted(self) -> bool:
+        return False
+
+
+def _bytes(state: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
+
+
+def train(protocol: str, cache: Path, disk: Disk, save_every_step: bool) -> Fit:
+    torch.set_num_threads(1)
+    spec = expand(Grid(protocol, demo=True, models=("tc_clip",), settings=SETTINGS))[0]
+    minutes = 1e-9 if save_every_step else 60.0
+    execution = Execution(micro_batch=8, device="cpu", checkpoint_minutes=minutes)
+    job = Job(spec=spec, out=cache, roots=Roots(cache=cache), execution=execution)
+    ranks = current_ranks("cpu")
+    data = RunData.load(job, ranks)
+    data = replace(data, train=replace(data.train, items=data.train.items[:VIDEOS]))
+    model = build_model(spec.model, data.train.class_names, clip_weights="random", seed=0)
+
+    def validate(current: Any) -> Validation:
+        """Some number that the weights decide."""
+        if disk.validating and max(disk.losses) == disk.stop_after:
+            raise Interrupted
+        value = float(sum(p.detach().double().abs().mean() for p in current.parameters()))
+        return Validation(value % 1 * 100, 0.0, 1)
+
+    return Trainer(
+        model=model, loader=data.train_loader(), config=spec.train, augment=spec.augment,
+        execution=execution, ranks=ranks, seed=0, videos=VIDEOS, validate=validate, journal=disk,
+    ).fit()  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", ["zero_shot", "few_shot", "base_to_novel", "fully_supervised"])
+def test_two_epochs_stop_and_on_to_four_equals_four_straight(protocol: str, cache: Path) -> None:
+    straight = Disk()
+    expected = train(protocol, cache, straight, save_every_step=False)
+    assert len(straight.losses) == STEPS
+    # At the end of epoch 2; in the middle of epoch 3; twice, and back to an epoch's start.
+    for stops, save_every_step in (((6,), False), ((8,), True), ((4, 11), False)):
+        disk = Disk()
+        for stop in stops:
+            disk.stop_after = stop
+            with pytest.raises(Interrupted):
+                train(protocol, cache, disk, save_every_step)
+        disk.stop_after = None
+        assert train(protocol, cache, disk, save_every_step) == expected
+        assert disk.losses == straight.losses
+        assert disk.last == straight.last, "weights and progress, to the last bit"
+        assert disk.best == straight.best
+
+
+def test_an_epoch_whose_validation_was_interrupted_is_validated(cache: Path) -> None:
+    straight, disk = Disk(), Disk()
+    expected = train("base_to_novel", cache, straight, save_every_step=False)
+    disk.validating, disk.stop_after = True, STEPS
+    with pytest.raises(Interrupted):
+        train("base_to_novel", cache, disk, save_every_step=True)
+    disk.stop_after = None
+    assert train("base_to_novel", cache, disk, save_every_step=True) == expected
+    assert disk.best == straight.best
