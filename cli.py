@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from experiments.datasets.paths import Roots
+    from experiments.datasets.paths import DataPaths
     from experiments.grid.spec import RunSpec
-    from experiments.store.files import Location
+    from results.reading.location import Location
 
 app = typer.Typer(
     help="Sweeps of TC-CLIP: protocols x data sets x seeds, trained, tracked and tabulated.",
@@ -146,8 +146,8 @@ def sweep(
         samples=num_samples,
         checkpoint=init_checkpoint,
     )
-    roots = _roots(data_root, annotations, dataset_file)
-    specs = plan.expand(grid, roots.datasets())
+    data_paths = _roots(data_root, annotations, dataset_file)
+    specs = plan.expand(grid, data_paths.datasets())
     if search:
         check_search(specs)
     for text in plan.left_out(grid):
@@ -159,12 +159,12 @@ def sweep(
     )  # fmt: skip
     commands.check(specs, execution, executor, address=None if dry_run else address)
     if dry_run:
-        dryrun.print_plan(dryrun.dry_run(specs, folder, roots.list_length, rerun), format)
+        dryrun.print_plan(dryrun.dry_run(specs, folder, data_paths.list_length, rerun), format)
         return
     _run(
-        grid.protocol, specs, demo=demo, out=folder, roots=roots, execution=execution,
+        grid.protocol, specs, demo=demo, out=folder, data_paths=data_paths, execution=execution,
         executor=executor, address=address, max_concurrent=max_concurrent, rerun=rerun,
-        retries=retries, fail_fast=fail_fast, files=grid.files, halving=bool(search),
+        retries=retries, fail_fast=fail_fast, files=grid.files, asha=bool(search),
         format=format,
     )  # fmt: skip
 
@@ -222,8 +222,8 @@ def evaluate(
         splits=comma_list("--splits", splits, int),
         settings=numbers,
     )
-    roots = _roots(data_root, annotations, dataset_file)
-    asked = evaluation(grid, checkpoint, ensembled=ensemble, datasets=roots.datasets())
+    data_paths = _roots(data_root, annotations, dataset_file)
+    asked = evaluation(grid, checkpoint, ensembled=ensemble, datasets=data_paths.datasets())
     if asked.note is not None:
         print(f"not ensembled: {asked.note}", file=sys.stderr)
     execution = make_execution(
@@ -232,10 +232,10 @@ def evaluate(
     )  # fmt: skip
     commands.check(asked.specs, execution, executor, address)
     _run(
-        grid.protocol, asked.specs, demo=demo, out=_out(out, demo), roots=roots,
+        grid.protocol, asked.specs, demo=demo, out=_out(out, demo), data_paths=data_paths,
         execution=execution,
         executor=executor, address=address, max_concurrent=max_concurrent, rerun=rerun,
-        retries=retries, fail_fast=fail_fast, files=asked.files, halving=False, format=format,
+        retries=retries, fail_fast=fail_fast, files=asked.files, asha=False, format=format,
     )  # fmt: skip
 
 
@@ -518,10 +518,10 @@ def _print_report(
     print(render(made, format, width=width, colour=terminal))
 
 
-def _roots(data_root: Path | None, annotations: Path | None, own: list[Path] | None) -> Roots:
-    from experiments.datasets.paths import Roots
+def _roots(data_root: Path | None, annotations: Path | None, own: list[Path] | None) -> DataPaths:
+    from experiments.datasets.paths import DataPaths
 
-    return Roots.find(data_root, annotations, own or ())
+    return DataPaths.find(data_root, annotations, own or ())
 
 
 def _one_of(option: str, value: str, allowed: Sequence[str]) -> None:
@@ -537,7 +537,7 @@ def _usage(message: str) -> Exception:
 
 def _out(out: str | None, demo: bool) -> Location:
     """The output folder, absolute; in a store, once that has answered."""
-    from experiments.store.files import location, reached
+    from results.reading.location import location, reached
 
     return reached(location(_out_name(out, demo)))
 

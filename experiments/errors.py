@@ -2,7 +2,7 @@
 
 UserError                 what was asked for cannot be done; the message says what to do
 ├── MissingData           annotation lists or videos a run needs are not there
-└── OutputUnusable        the output folder cannot be written
+└── StorageError          a file or an object store cannot be read or written
 RunError                  one run stopped; others go on
 ├── LeaseHeld             a live process elsewhere works on this run
 ├── LeaseLost             another process took this run over
@@ -18,17 +18,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
-class UserError(ValueError):
-    """What was asked for cannot be done; the message says what was given and what to do."""
+from results.errors import StorageError as StorageError
+from results.errors import UserError as UserError
 
 
 class MissingData(UserError):
     """Annotation lists or videos a run needs are not there."""
-
-
-class OutputUnusable(UserError):
-    """The output folder cannot be written."""
 
 
 class RunError(RuntimeError):
@@ -64,7 +59,7 @@ class StoppedEarly(RunError):
 
 
 #: Mistakes in settings, data or code. A computation that diverges does so again, too.
-_REPEATING = (
+_PERMANENT = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -78,12 +73,12 @@ _REPEATING = (
 )
 
 
-def repeats(error: BaseException) -> bool:
+def is_permanent(error: BaseException) -> bool:
     """Whether the same error would end another attempt, so that none is made.
 
     Everything unknown may be a lost worker, node or connection: worth another attempt.
     """
-    return isinstance(error, _REPEATING) and not isinstance(error, OutputUnusable)
+    return isinstance(error, _PERMANENT) and not isinstance(error, StorageError)
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from tcclip.config import Settings
+from tcclip.config import FrozenModel
 
 
-class LabelSet(Settings):
+class LabelSet(FrozenModel):
     """Class names of one list of classes: a file of `id,name` rows or JSON `{"id": "name"}`.
 
     `llm` is the file of LLM-rephrased names, where one was published.
@@ -23,7 +23,7 @@ class LabelSet(Settings):
     llm: str | None = None
 
 
-class Split(Settings):
+class Split(FrozenModel):
     """One annotation list and the class list its label ids index. `videos`: lines, if published."""
 
     name: str
@@ -32,7 +32,7 @@ class Split(Settings):
     videos: int | None = None
 
 
-class Dataset(Settings):
+class Dataset(FrozenModel):
     """A data set: what it is called, its splits and label sets.
 
     `flip`: whether a mirrored clip still shows its class (SPEC 3: never for SSv2).

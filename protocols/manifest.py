@@ -9,14 +9,14 @@ import json
 from functools import cache
 from pathlib import Path
 
-from tcclip.config import Settings
+from tcclip.config import FrozenModel
 
 #: Where the set was published, and the commit whose files the manifest describes.
 REPOSITORY = "naver-ai/tc-clip"
 COMMIT = "8728fe4"
 
 
-class Entry(Settings):
+class Entry(FrozenModel):
     """One file. `lines`: videos of a list; `classes`: names of a label file.
 
     Without `sha256` nobody has had the file yet: its name is known, its content is not.

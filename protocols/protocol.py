@@ -7,13 +7,13 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from protocols.datasets import Dataset, Split
-from tcclip.config import AugmentConfig, Settings, TrainConfig, Views
+from tcclip.config import AugmentConfig, FrozenModel, TrainConfig, Views
 
 Variant = Literal["base", "llm", "pretrained"]
 GridAxis = Literal["shots", "base_split"]
 
 
-class Suite(Settings):
+class Suite(FrozenModel):
     """An evaluation: some splits of one data set, each scored against its own class list."""
 
     name: str
@@ -22,7 +22,7 @@ class Suite(Settings):
     views: Views = Views()
 
 
-class Statistic(Settings):
+class Statistic(FrozenModel):
     """How a table's number is made from a run's: the mean over an axis, its std if there is one.
 
     `axis` "splits": splits of one model; "base_splits": runs trained on different base splits;
@@ -34,7 +34,7 @@ class Statistic(Settings):
     ddof: int = 0
 
 
-class Protocol(Settings):
+class Protocol(FrozenModel):
     """A frozen, versioned recipe. A fix makes a new version; old results stay readable.
 
     `{dataset}`, `{shots}` and `{base_split}` in split names are filled in per grid point.

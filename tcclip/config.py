@@ -1,4 +1,4 @@
-"""Settings of model, training, augmentation and evaluation, as frozen pydantic models.
+"""FrozenModel of model, training, augmentation and evaluation, as frozen pydantic models.
 
 No torch here: planning, `--help`, `status` and `report` read these without loading it.
 A default stands in exactly one place: here when it belongs to the method (SPEC 2 and 3),
@@ -18,13 +18,13 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Reader = Literal["auto", "decord", "pyav", "published"]
 
 
-class Settings(BaseModel):
+class FrozenModel(BaseModel):
     """Base of all settings: frozen; an unknown name, NaN or an infinite number is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Geometry(Settings):
+class Geometry(FrozenModel):
     """Sizes of the two CLIP towers (SPEC 1). Pixels for sizes, counts for the rest."""
 
     image_size: int = Field(gt=0)
@@ -80,7 +80,7 @@ GEOMETRIES: dict[str, Geometry] = {
 }  # fmt: skip
 
 
-class ModelConfig(Settings):
+class ModelConfig(FrozenModel):
     """What the model computes (SPEC 2), the paper's ablations included.
 
     `geometry` overrides the backbone's sizes. `prompt_layers` are 1-based text layers;
@@ -124,7 +124,7 @@ class ModelConfig(Settings):
         return GEOMETRIES[self.backbone]
 
 
-class AugmentConfig(Settings):
+class AugmentConfig(FrozenModel):
     """Pixels of a training clip and of a test view (SPEC 3). Sizes in pixels, probabilities 0-1."""
 
     resize: int = Field(default=256, gt=0)
@@ -146,7 +146,7 @@ class AugmentConfig(Settings):
     view_sampling: Literal["published", "uniform"] = "published"
 
 
-class MixConfig(Settings):
+class MixConfig(FrozenModel):
     """CutMix and Mixup with smoothed targets (SPEC 3), drawn a group of neighbours at a time."""
 
     probability: float = Field(default=1.0, ge=0, le=1)
@@ -157,7 +157,7 @@ class MixConfig(Settings):
     group: int = Field(default=4, gt=0)
 
 
-class TrainConfig(Settings):
+class TrainConfig(FrozenModel):
     """The optimisation of SPEC 4. What differs between protocols has no default here."""
 
     epochs: int = Field(ge=0)
@@ -180,7 +180,7 @@ class TrainConfig(Settings):
     mix: MixConfig = MixConfig()
 
 
-class Views(Settings):
+class Views(FrozenModel):
     """Views of a test video: temporal clips x spatial crops (SPEC 3).
 
     `sampling`: several temporal clips are drawn by the train rule in the published code
@@ -197,7 +197,7 @@ class Views(Settings):
         return f"{self.clips}x{self.crops}" + ("u" if self.sampling == "uniform" else "")
 
 
-class Execution(Settings):
+class Execution(FrozenModel):
     """Where and how fast a run computes; nothing here may change its numbers beyond rounding.
 
     Kept out of the run's identity: `micro_batch` videos at once on each of `workers` ranks.

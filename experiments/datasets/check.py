@@ -19,11 +19,11 @@ import numpy as np
 from pydantic import ValidationError
 
 from experiments.datasets.label_check import LabelCheck, check_labels
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.datasets.video_files import Locator
 from experiments.errors import MissingData, UserError
 from protocols.datasets import Dataset, Split
-from tcclip.config import Settings
+from tcclip.config import FrozenModel
 from tcclip.data.annotations import AnnotationError, Item, read_class_names, read_list
 from tcclip.data.decode.decoder import Decoder
 from tcclip.data.decode.reader import UnreadableVideo
@@ -39,7 +39,7 @@ COUNTS = ("listed", "found", "missing", "decoded", "undecodable", "damaged", "to
 STAT_THREADS = 16
 
 
-class Finding(Settings):
+class Finding(FrozenModel):
     """What decoding one file showed; valid while the file has this size and time of change.
 
     `damaged`: packets that could not be decoded although the video could. `cause`: why not.
@@ -54,7 +54,7 @@ class Finding(Settings):
     cause: str | None = None
 
 
-class SplitCheck(Settings):
+class SplitCheck(FrozenModel):
     """One list. `problem`: why it cannot be used at all, e.g. an id out of range and where.
 
     `listed` and `missing` count lines; `repeated`: lines whose video was listed before.
@@ -68,7 +68,7 @@ class SplitCheck(Settings):
     problem: str | None = None
 
 
-class DatasetCheck(Settings):
+class DatasetCheck(FrozenModel):
     """One data set: its lists, and the union of their videos.
 
     `missing`, `undecodable`, `too_short` and `leaked` (in a training and a test list of the same
@@ -101,21 +101,21 @@ class DatasetCheck(Settings):
         return usable and named and not (self.missing or self.undecodable)
 
 
-def check_file(roots: Roots, name: str) -> Path:
+def check_file(data_paths: DataPaths, name: str) -> Path:
     """Where the last check of data set `name` is kept."""
-    return roots.cache / CHECKS / f"{name}.json"
+    return data_paths.cache / CHECKS / f"{name}.json"
 
 
-def last_check(roots: Roots, name: str) -> dict[str, int] | None:
+def last_check(data_paths: DataPaths, name: str) -> dict[str, int] | None:
     """The counts of the last check of data set `name`; None if there was none that can be read."""
     try:
-        check = DatasetCheck.model_validate_json(check_file(roots, name).read_bytes())
+        check = DatasetCheck.model_validate_json(check_file(data_paths, name).read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
     return {count: getattr(check, count) for count in COUNTS}
 
 
-class Progress(Settings):
+class Progress(FrozenModel):
     """`done` of `total` videos of `dataset` have been through `stage`."""
 
     dataset: str
@@ -129,7 +129,7 @@ Report = Callable[[Progress], None]
 
 def check(
     dataset: Dataset,
-    roots: Roots,
+    data_paths: DataPaths,
     *,
     splits: Sequence[str] | None = None,
     llm: bool = True,
@@ -148,9 +148,9 @@ def check(
     holds of an unchanged file is not done again.
     """
     chosen = [dataset.split(name) for name in splits] if splits else list(dataset.splits)
-    lists = {split.name: _read(dataset, split, roots) for split in chosen}
+    lists = {split.name: _read(dataset, split, data_paths) for split in chosen}
     paths = sorted({item.path for items, _ in lists.values() for item in items})
-    locate = _locator(dataset, roots)
+    locate = _locator(dataset, data_paths)
     files = _find(dataset.name, paths, locate, progress)
     sample = _sample(dataset.name, sorted(files), decode)
     findings = dict(
@@ -160,12 +160,12 @@ def check(
     )
     found = _summary(dataset, lists, paths, files, findings, frames)
     used = {split.labels for split in chosen if llm}
-    return found.model_copy(update={"labels": check_labels(dataset, used, roots)})
+    return found.model_copy(update={"labels": check_labels(dataset, used, data_paths)})
 
 
-def _read(dataset: Dataset, split: Split, roots: Roots) -> tuple[list[Item], SplitCheck]:
+def _read(dataset: Dataset, split: Split, data_paths: DataPaths) -> tuple[list[Item], SplitCheck]:
     try:
-        folder = roots.annotation_folder(dataset)
+        folder = data_paths.annotation_folder(dataset)
         labels = dataset.labels(split.labels)
         names = read_class_names(folder / labels.file, labels.classes)
         items = read_list(folder / split.annotations, len(names))
@@ -186,9 +186,9 @@ def _read(dataset: Dataset, split: Split, roots: Roots) -> tuple[list[Item], Spl
     return items, check
 
 
-def _locator(dataset: Dataset, roots: Roots) -> Locator | None:
+def _locator(dataset: Dataset, data_paths: DataPaths) -> Locator | None:
     try:
-        return roots.locate(dataset)
+        return data_paths.locate(dataset)
     except MissingData:
         return None
 

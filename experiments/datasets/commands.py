@@ -18,7 +18,7 @@ from experiments.datasets.check import Progress as CheckProgress
 from experiments.datasets.check import check as check_dataset
 from experiments.datasets.fetch import Progress as FetchProgress
 from experiments.datasets.fetch import fetch as fetch_files
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.errors import MissingData, UserError
 from experiments.grid.plan import Grid, expand
 from experiments.monitor.display import print_rows
@@ -53,42 +53,42 @@ def fetch(source: str | None, to: Path) -> int:
     return 1 if wrong else 0
 
 
-def show_list(roots: Roots, format: str) -> None:
+def show_list(data_paths: DataPaths, format: str) -> None:
     """Print every data set's splits, counts, and what is on this machine."""
     head = ("data set", "split", "labels", "classes", "videos", "list", "videos folder")
     rows: list[Sequence[str]] = []
-    for data in roots.datasets().values():
+    for data in data_paths.datasets().values():
         for split in data.splits:
             labels = data.labels(split.labels)
             count = "–" if split.videos is None else str(split.videos)
             rows.append(
                 (data.name, split.name, labels.name, str(labels.classes), count,
-                 _place(roots, data, split.annotations), _videos(roots, data))
+                 _place(data_paths, data, split.annotations), _videos(data_paths, data))
             )  # fmt: skip
     print_rows("data sets and their splits", head, rows, format, left=3)
 
 
-def _place(roots: Roots, data: Dataset, name: str) -> str:
+def _place(data_paths: DataPaths, data: Dataset, name: str) -> str:
     if data.embedded:
         return "embedded"
     try:
-        return "there" if (roots.annotation_folder(data) / name).is_file() else "missing"
+        return "there" if (data_paths.annotation_folder(data) / name).is_file() else "missing"
     except MissingData:
         return "no folder given"
 
 
-def _videos(roots: Roots, data: Dataset) -> str:
+def _videos(data_paths: DataPaths, data: Dataset) -> str:
     if data.embedded:
         return "embedded"
     try:
-        folder = roots.video_folder(data)
+        folder = data_paths.video_folder(data)
     except MissingData:
         return "no folder given"
     return str(folder) if folder.is_dir() else f"missing: {folder}"
 
 
 def check(
-    roots: Roots,
+    data_paths: DataPaths,
     *,
     names: tuple[str, ...] | None,
     protocol: str | None,
@@ -97,7 +97,7 @@ def check(
     format: str,
 ) -> int:
     """Check data sets, or what `protocol` needs; 0 if nothing stops them."""
-    wanted = _wanted(roots, names, protocol)
+    wanted = _wanted(data_paths, names, protocol)
     checks = []
     with _bar() as bar:
         for data, splits, llm in wanted:
@@ -107,24 +107,24 @@ def check(
                 text = f"{step.dataset}: {step.stage}"
                 bar.update(task, total=step.total, completed=step.done, description=text)
 
-            state = roots.cache / CHECKS / f"{data.name}.jsonl"
+            state = data_paths.cache / CHECKS / f"{data.name}.jsonl"
             checks.append(
                 check_dataset(
-                    data, roots, splits=splits, llm=llm, decode=decode, workers=workers,
+                    data, data_paths, splits=splits, llm=llm, decode=decode, workers=workers,
                     state=state, progress=show,
                 )
             )  # fmt: skip
     for one in checks:
-        write_text(check_file(roots, one.dataset), one.model_dump_json(indent=1))
+        write_text(check_file(data_paths, one.dataset), one.model_dump_json(indent=1))
     _print_checks(checks, format)
     return 0 if all(one.complete for one in checks) else 1
 
 
 def _wanted(
-    roots: Roots, names: tuple[str, ...] | None, protocol: str | None
+    data_paths: DataPaths, names: tuple[str, ...] | None, protocol: str | None
 ) -> list[tuple[Dataset, list[str] | None, bool]]:
     """Data sets, their splits (None: all) and whether LLM-rephrased class names are needed."""
-    known = roots.datasets()
+    known = data_paths.datasets()
     for name in names or ():
         if name not in known:
             raise UserError(f"unknown data set {name!r}; known: {', '.join(known)}")

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Literal
 
 from experiments.errors import UserError
-from experiments.store.files import unusable
 from protocols.manifest import COMMIT, REPOSITORY, Entry, manifest
+from results.reading.location import storage_error
 from tcclip.data.annotations import AnnotationError, read_class_names, read_list, sha256_of
 
 PUBLISHED = f"https://raw.githubusercontent.com/{REPOSITORY}/{COMMIT}"
@@ -95,7 +95,7 @@ def fetch(
     """Bring the published set into `to`; what is still wrong there afterwards.
 
     `source`: a folder or a URL that has datasets_splits/ and labels/, None for the published
-    repository. UserError if the folder is not there; OutputUnusable if `to` cannot be written.
+    repository. UserError if the folder is not there; StorageError if `to` cannot be written.
     """
     origin = _origin(source)
     wanted = tuple(entries or manifest())
@@ -145,7 +145,7 @@ def _bring(
     except _Unavailable as error:
         return Fault(entry.path, "unavailable", str(error), entry.sha256 is not None)
     except OSError as error:
-        raise unusable(to / entry.path, error) from error
+        raise storage_error(to / entry.path, error) from error
     return None
 
 

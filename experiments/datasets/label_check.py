@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.errors import MissingData
 from protocols.datasets import Dataset, LabelSet
-from tcclip.config import Settings
+from tcclip.config import FrozenModel
 from tcclip.data.annotations import AnnotationError, read_class_names
 
 
-class LabelCheck(Settings):
+class LabelCheck(FrozenModel):
     """The LLM names of one label set. `problem`: why they cannot be used at all.
 
     `elsewhere`: classes whose LLM name is that of another id. It stops nothing: the published
@@ -25,16 +25,18 @@ class LabelCheck(Settings):
     elsewhere: tuple[str, ...] = ()
 
 
-def check_labels(dataset: Dataset, used: Iterable[str], roots: Roots) -> tuple[LabelCheck, ...]:
+def check_labels(
+    dataset: Dataset, used: Iterable[str], data_paths: DataPaths
+) -> tuple[LabelCheck, ...]:
     """The LLM names of the label sets `used`, as far as `dataset` has any."""
     sets = [labels for labels in dataset.label_sets if labels.name in set(used) and labels.llm]
-    return tuple(_check(dataset, labels, labels.llm or "", roots) for labels in sets)
+    return tuple(_check(dataset, labels, labels.llm or "", data_paths) for labels in sets)
 
 
-def _check(dataset: Dataset, labels: LabelSet, llm: str, roots: Roots) -> LabelCheck:
+def _check(dataset: Dataset, labels: LabelSet, llm: str, data_paths: DataPaths) -> LabelCheck:
     one = LabelCheck(labels=labels.name, file=llm)
     try:
-        folder = roots.annotation_folder(dataset)
+        folder = data_paths.annotation_folder(dataset)
         rephrased = read_class_names(folder / llm, labels.classes)
         own = read_class_names(folder / labels.file, labels.classes)
     except FileNotFoundError as error:

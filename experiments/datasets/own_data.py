@@ -20,21 +20,21 @@ from pydantic import Field, ValidationError
 from experiments.errors import MissingData, UserError
 from experiments.grid.yaml_file import read_yaml
 from protocols.datasets import DATASETS, Dataset, LabelSet, Split
-from tcclip.config import Settings
+from tcclip.config import FrozenModel
 from tcclip.data.annotations import AnnotationError, read_class_names, read_list
 
 #: Data sets and splits give run ids and files their names.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
-class OwnSplit(Settings):
+class OwnSplit(FrozenModel):
     """One list of the file, and the label set its ids index."""
 
     annotations: str
     labels: str = "all"
 
 
-class OwnFile(Settings):
+class OwnFile(FrozenModel):
     """The YAML file's content."""
 
     name: str = Field(pattern=NAME)
@@ -45,7 +45,7 @@ class OwnFile(Settings):
     splits: dict[Annotated[str, Field(pattern=NAME)], str | OwnSplit]
 
 
-class OwnData(Settings):
+class OwnData(FrozenModel):
     """A user's data set and its folders, absolute."""
 
     dataset: Dataset

@@ -25,7 +25,7 @@ from experiments.errors import MissingData, UserError
 from experiments.grid.spec import ListSpec
 from experiments.grid.yaml_file import read_yaml
 from protocols.datasets import DATASETS, Dataset
-from tcclip.config import Settings
+from tcclip.config import FrozenModel
 
 
 def cache_folder() -> Path:
@@ -40,7 +40,7 @@ def config_file() -> Path:
     return Path(base) / "tcclip" / "config.yaml"
 
 
-class UserConfig(Settings):
+class UserConfig(FrozenModel):
     """What the user's config file may say."""
 
     data_root: Path | None = None
@@ -59,7 +59,7 @@ class UserConfig(Settings):
             raise UserError(f"{path}: {error}") from error
 
 
-class Roots(Settings):
+class DataPaths(FrozenModel):
     """Folders, absolute: published annotations, data sets' videos, and the cache.
 
     `folders`: video folders of data sets that are not in `videos`. `own`: users' data sets.

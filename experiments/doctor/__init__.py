@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from experiments.datasets.paths import Roots, cache_folder
+from experiments.datasets.paths import DataPaths, cache_folder
 from experiments.doctor import cluster, data, folders, machine, tracker
 from experiments.doctor.probes import CHECK_SECONDS, line, run_all
 from experiments.doctor.report import Finding, exit_code, show
 from experiments.errors import UserError
-from experiments.store.files import Location
+from results.reading.location import Location
 
 __all__ = ["Finding", "diagnose", "exit_code", "show"]
 
 
 def diagnose(
-    find: Callable[[], Roots], out: str, uri: Callable[[Location], str], address: str | None
+    find: Callable[[], DataPaths], out: str, uri: Callable[[Location], str], address: str | None
 ) -> list[Finding]:
     """Every check of this machine, in a fixed order; takes `CHECK_SECONDS` at most.
 
@@ -29,9 +29,9 @@ def diagnose(
     `address`: the Ray cluster to be used, None for one that a sweep starts itself.
     """
     try:
-        roots, wrong = find(), []
+        data_paths, wrong = find(), []
     except UserError as error:
-        roots = Roots(cache=cache_folder())
+        data_paths = DataPaths(cache=cache_folder())
         wrong = [Finding("configuration", False, line(str(error)), "correct that file or option")]
     return wrong + run_all(
         {
@@ -40,12 +40,12 @@ def diagnose(
             "GPU": machine.gpus,
             "shared memory": machine.shared_memory,
             "output folder": lambda: [folders.output(out)],
-            "cache folder": lambda: [folders.cache(roots.cache)],
+            "cache folder": lambda: [folders.cache(data_paths.cache)],
             "decord": data.decord,
             "PyAV": data.pyav,
             "CLIP weights": data.weights,
-            "annotations": lambda: [data.annotation_lists(roots)],
-            "videos": lambda: data.video_folders(roots),
+            "annotations": lambda: [data.annotation_lists(data_paths)],
+            "videos": lambda: data.video_folders(data_paths),
             "MLflow": lambda: [tracker.mlflow(uri, out)],
             "Ray": lambda: [cluster.ray(address)],
         },

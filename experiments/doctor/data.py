@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from experiments.datasets.fetch import verify
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.doctor.probes import Broken, probe
 from experiments.doctor.report import Finding
 from experiments.errors import MissingData
@@ -97,9 +97,9 @@ def weights() -> list[Finding]:
     ]
 
 
-def annotation_lists(roots: Roots) -> Finding:
+def annotation_lists(data_paths: DataPaths) -> Finding:
     """Whether the published lists are there and as published."""
-    name, folder = "annotations", roots.annotations
+    name, folder = "annotations", data_paths.annotations
     if folder is None:
         give = "tcclip data fetch, then give the folder with --annotations or $TCCLIP_ANNOTATIONS"
         return Finding(name, None, "no folder given: only the demo and own data can run", give)
@@ -115,14 +115,16 @@ def annotation_lists(roots: Roots) -> Finding:
     return Finding(name, False, detail, f"tcclip data fetch --to {folder}")
 
 
-def video_folders(roots: Roots) -> list[Finding]:
+def video_folders(data_paths: DataPaths) -> list[Finding]:
     """The video folder of every data set that has one."""
-    root = roots.videos
+    root = data_paths.videos
     if root is not None and not root.is_dir():
         correct = "correct --data-root or $TCCLIP_DATA_ROOT"
         return [Finding("videos", False, f"{root} is not a folder", correct)]
-    published = [one for one in roots.datasets().values() if not one.embedded]
-    found = [finding for finding in (_video_folder(roots, one) for one in published) if finding]
+    published = [one for one in data_paths.datasets().values() if not one.embedded]
+    found = [
+        finding for finding in (_video_folder(data_paths, one) for one in published) if finding
+    ]
     if not found:
         give = "give --data-root or $TCCLIP_DATA_ROOT, a folder with one folder a data set"
         return [Finding("videos", None, "no folder given: only the demo can run", give)]
@@ -133,15 +135,17 @@ def video_folders(roots: Roots) -> list[Finding]:
     return found
 
 
-def _video_folder(roots: Roots, data: Dataset) -> Finding | None:
+def _video_folder(data_paths: DataPaths, data: Dataset) -> Finding | None:
     """None if nobody said where it is."""
     name = f"videos of {data.name}"
     try:
-        folder = roots.video_folder(data)
+        folder = data_paths.video_folder(data)
     except MissingData:
         return None
     if not folder.is_dir():
-        asked = data.name in roots.folders or any(own.dataset is data for own in roots.own)
+        asked = data.name in data_paths.folders or any(
+            own.dataset is data for own in data_paths.own
+        )
         remedy = f"put the videos there, or correct the place of {data.name} in the config file"
         return Finding(name, False if asked else None, f"{folder} is not there", remedy)
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from experiments.doctor.report import Finding
 from experiments.doctor.store import stored
 from experiments.errors import UserError
-from experiments.store.files import location
+from results.reading.location import location
 
 GIB = 2**30
 #: About what one full-size run keeps while it trains, and some.

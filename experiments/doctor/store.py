@@ -8,8 +8,9 @@ from upath import UPath
 
 from experiments.doctor.probes import line
 from experiments.doctor.report import Finding
-from experiments.errors import OutputUnusable
-from experiments.store.files import check_exclusive, reached
+from experiments.errors import StorageError
+from experiments.store.files import check_exclusive
+from results.reading.location import reached
 
 _GIVE = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, on every node"
 _START = "see whether the store is up, and correct AWS_ENDPOINT_URL"
@@ -32,7 +33,7 @@ def stored(name: str, place: UPath) -> Finding:
     try:
         reached(place)
         check_exclusive(place)
-    except OutputUnusable as error:
+    except StorageError as error:
         what, _, general = str(error).rpartition("; ")
         return Finding(name, False, line(what), _remedy(place, error) or general)
     return Finding(name, True, f"{place}: a small object was created there and removed")

@@ -20,10 +20,10 @@ from experiments.doctor.ports import port_finding
 from experiments.doctor.probes import line
 from experiments.doctor.report import Finding
 from experiments.errors import UserError
-from experiments.store.files import Location, location
 from experiments.store.shell_command import sync_command
 from experiments.tracking.connection import hidden
 from experiments.tracking.sqlite_file import sqlite_file
+from results.reading.location import Location, location
 
 
 def mlflow(find: Callable[[Location], str], out: str) -> Finding:
@@ -112,10 +112,10 @@ def _fault(connection: sqlite3.Connection) -> str | None:
 def _newest() -> set[str]:
     """The tables' version that the installed MLflow works with, from its files; none if unknown."""
     spec = importlib.util.find_spec("mlflow")
-    roots = spec.submodule_search_locations if spec is not None else None
+    data_paths = spec.submodule_search_locations if spec is not None else None
     texts = [
         file.read_text(errors="replace")
-        for root in roots or ()
+        for root in data_paths or ()
         for file in Path(root, "store", "db_migrations", "versions").glob("*.py")
     ]
     known = {one for text in texts for one in re.findall(r"^revision\b.*?['\"](\w+)", text, re.M)}

@@ -11,13 +11,13 @@ from experiments.errors import UserError
 from experiments.grid.plan import Grid
 from experiments.grid.weights_file import by_content
 from experiments.grid.yaml_file import read_yaml
-from tcclip.config import Settings
+from tcclip.config import FrozenModel
 
 #: The grid files that come with the project.
 FOLDER = Path(__file__).parent / "ablations"
 
 
-class GridFile(Settings):
+class GridFile(FrozenModel):
     """What a grid file holds; names are those of the command's options.
 
     `rows`: one entry of settings a row of the table, each added to `set`.

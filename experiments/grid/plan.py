@@ -17,7 +17,7 @@ from protocols.datasets import DATASETS, Dataset
 from protocols.protocol import Protocol, Suite
 from results.records import RunKey
 from tcclip.checks import resolve as buildable
-from tcclip.config import AugmentConfig, ModelConfig, Settings, TrainConfig
+from tcclip.config import AugmentConfig, FrozenModel, ModelConfig, TrainConfig
 
 MODELS = ("tc_clip", "vifi_clip", "clip")
 #: Text length of LLM-rephrased class names (SPEC 5): CLIP's whole context.
@@ -306,7 +306,7 @@ def _configured(protocol: Protocol, model: str, llm: bool, settings: dict[str, A
     if llm:
         config = config.model_copy(update={"text_length": LLM_TEXT_LENGTH})
     untrained = {"epochs": 0, "warmup_epochs": 0.0} if model == "clip" else {}
-    before: dict[str, Settings] = {
+    before: dict[str, FrozenModel] = {
         "model": config,
         "train": protocol.train.model_copy(update=untrained),
         "augment": protocol.augment,

@@ -12,13 +12,13 @@ from typing import Any, Self
 from experiments.grid.weights_file import SCHEME
 from protocols.datasets import LabelSet, Split
 from results.records import RunKey
-from tcclip.config import AugmentConfig, ModelConfig, Settings, TrainConfig, Views
+from tcclip.config import AugmentConfig, FrozenModel, ModelConfig, TrainConfig, Views
 
 #: Fields in which the runs of one point of the grid differ, in order: what is equal is named once.
 VARIED = ("key", "parent")
 
 
-class ListSpec(Settings):
+class ListSpec(FrozenModel):
     """One annotation list with the class list its label ids index, by name, never by path on disk.
 
     `llm`: the class names are the LLM-rephrased ones.
@@ -37,7 +37,7 @@ class ListSpec(Settings):
         return self.labels.llm if self.llm and self.labels.llm else self.labels.file
 
 
-class RunSpec(Settings):
+class RunSpec(FrozenModel):
     """Everything that changes a run's numbers, and nothing else.
 
     No paths, no device, worker or micro-batch counts: those are `Execution`'s.

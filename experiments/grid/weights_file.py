@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import MissingData, UserError
-from tcclip.config import Settings
+from tcclip.config import FrozenModel
 from tcclip.data.annotations import sha256_of
 
 SETTING = "train.clip_weights"
@@ -46,7 +46,7 @@ def by_content(
     return {**settings, SETTING: SCHEME + content}
 
 
-class Start(Settings):
+class Start(FrozenModel):
     """The CLIP weights a training started from: their name or content, and the seed of a draw."""
 
     clip_weights: str

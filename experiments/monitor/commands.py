@@ -11,9 +11,10 @@ from rich.console import Console
 from experiments.errors import UserError
 from experiments.monitor.display import Display
 from experiments.monitor.status import RunStatus, only, statuses
-from experiments.store.files import Location, names
-from experiments.store.ledger import Ledger, State
+from experiments.store.ledger import Ledger
 from protocols import PROTOCOLS
+from results.reading.location import Location, names
+from results.reading.run_folder import State
 
 
 def check_runs(out: Location) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from experiments.grid.spec import ListSpec, RunSpec
-from experiments.store.result_file import Finished
+from results.reading.result_file import Finished
 from results.records import RunKey
 from tcclip.config import Geometry, ModelConfig
 

@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from experiments.errors import OutputUnusable
+from experiments.errors import StorageError
 from experiments.monitor.status import RunStatus, only, statuses
 from experiments.monitor.table import COLUMNS, duration, note, status_lines, status_text
 from experiments.monitor.text_columns import table
-from experiments.store.ledger import Ledger, State
+from experiments.store.ledger import Ledger
+from results.reading.run_folder import State
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class Display:
         begin = time.monotonic()
         try:
             rows = only(statuses(self.ledger, self.run_ids, self.protocol), self.states)
-        except (OutputUnusable, OSError) as error:
+        except (StorageError, OSError) as error:
             if not self.console.is_terminal and not self._trouble:
                 self.console.print(str(error), soft_wrap=True, highlight=False, markup=False)
             self._trouble = str(error)

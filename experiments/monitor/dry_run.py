@@ -9,8 +9,9 @@ from experiments.grid.spec import ListSpec, RunSpec
 from experiments.monitor.cost import ASSUMPTION, Cost, Kind, cost, kind, measured_hours
 from experiments.monitor.display import print_json, print_rows
 from experiments.monitor.table import count_states
-from experiments.store.files import Location
-from experiments.store.ledger import Ledger, State, matching
+from experiments.store.ledger import Ledger, matching
+from results.reading.location import Location
+from results.reading.run_folder import State
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from experiments.errors import OutputUnusable
-from experiments.store.files import Stamp, is_local, read_bytes, stamp
-from experiments.store.lease import Holder, read_holder
-from experiments.store.ledger import AT_ONCE, Ledger, RunFolder, State
-from experiments.store.metrics_log import Attempts, Record, read_attempts
-from experiments.store.result_file import Finished, finished
+from experiments.errors import StorageError
+from experiments.store.ledger import AT_ONCE, Ledger
+from results.reading.holder import Holder, read_holder
+from results.reading.location import is_local, read_bytes, stamp
+from results.reading.metrics_log import Attempts, Record, read_attempts
+from results.reading.result_file import Finished, finished
+from results.reading.run_folder import RunFolder, State
 from results.records import Failure
 
 
@@ -64,13 +64,13 @@ class RunStatus:
 def run_status(folder: RunFolder) -> RunStatus:
     """The status of the run in `folder`, which may change or vanish while it is read.
 
-    One whose files cannot be understood is a stale run with an error. OutputUnusable if a store is
+    One whose files cannot be understood is a stale run with an error. StorageError if a store is
     out of reach.
     """
     try:
         return _read(folder)
     except (LookupError, TypeError, ArithmeticError, ValueError, AttributeError) as error:
-        if isinstance(error, OutputUnusable) and not is_local(folder.path):
+        if isinstance(error, StorageError) and not is_local(folder.path):
             raise
         why = f"{type(error).__name__}: {error}"
         return RunStatus(folder.run_id, State.STALE, error=f"unreadable: {folder.path}: {why}")
@@ -85,7 +85,7 @@ def _read(folder: RunFolder) -> RunStatus:
         return _read(folder)
     if state is State.PLANNED:
         return RunStatus(folder.run_id, state)
-    attempts = _attempts(folder)
+    attempts = read_attempts(read_bytes(folder.metrics) or b"")
     failure = folder.read_failure() if state is State.FAILED else None
     return _unfinished(folder, state, attempts, read_holder(folder.path), failure)
 
@@ -106,13 +106,6 @@ def statuses(
 def only(rows: Sequence[RunStatus], states: Collection[State] | None) -> list[RunStatus]:
     """The rows in one of `states`; all without any."""
     return [row for row in rows if not states or row.state in states]
-
-
-def validations(folder: RunFolder) -> list[tuple[int, float]]:
-    """(epoch, top-1 percent) of every validation so far, from the whole metrics file."""
-    lines = (read_bytes(folder.metrics) or b"").splitlines(keepends=True)
-    records = [json.loads(line) for line in lines if line.endswith(b"\n")]
-    return [(int(r["epoch"]), float(r["top1"])) for r in records if "top1" in r]
 
 
 def _finished(run_id: str, done: Finished) -> RunStatus:
@@ -201,17 +194,3 @@ def _left(start: Record, step: Record) -> float | None:
         return None
     pace = (step["step"] - start["step"]) / max(step["time"] - start["time"], 1e-6)
     return float((start["total_steps"] - step["step"]) / pace)
-
-
-_seen: dict[str, tuple[Stamp, Attempts | None]] = {}
-
-
-def _attempts(folder: RunFolder) -> Attempts | None:
-    """The attempts in the run's metrics, read again only when the file has changed."""
-    name, now = str(folder.metrics), stamp(folder.metrics)
-    if now is None:
-        return None
-    known = _seen.get(name)
-    if known is None or known[0] != now:
-        known = _seen[name] = now, read_attempts(read_bytes(folder.metrics) or b"")
-    return known[1]

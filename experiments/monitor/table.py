@@ -13,7 +13,7 @@ from rich.text import Text
 
 from experiments.monitor.status import RunStatus
 from experiments.monitor.text_columns import GAP, cut, line, size, widths
-from experiments.store.ledger import State
+from results.reading.run_folder import State
 
 _STYLE = {
     State.FINISHED: "green",

@@ -16,8 +16,8 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from experiments.datasets.paths import Roots
-from experiments.errors import OutputUnusable, UserError, user_errors
+from experiments.datasets.paths import DataPaths
+from experiments.errors import StorageError, UserError, user_errors
 from experiments.grid.spec import RunSpec
 from experiments.monitor.commands import check_runs
 from experiments.monitor.display import FORMATS as FORMATS
@@ -26,11 +26,13 @@ from experiments.scheduler.executor import EXECUTORS, Executor, check_address, m
 from experiments.scheduler.loop import Policy
 from experiments.scheduler.sweep import Summary
 from experiments.scheduler.sweep import sweep as run_sweep
-from experiments.store.files import Location, is_local, names, remove
-from experiments.store.lease import PATIENCE
-from experiments.store.ledger import ENDED, Ledger, State, matching
+from experiments.store.files import remove
+from experiments.store.ledger import Ledger, matching
 from experiments.store.shell_command import shown, sync_command
 from experiments.worker.job import Job
+from results.reading.holder import PATIENCE
+from results.reading.location import Location, is_local, names
+from results.reading.run_folder import ENDED, State
 from tcclip.config import Execution
 
 T = TypeVar("T")
@@ -44,7 +46,7 @@ def sweep(
     specs: Sequence[RunSpec],
     *,
     out: Location,
-    roots: Roots,
+    data_paths: DataPaths,
     execution: Execution,
     executor: str,
     address: str | None,
@@ -52,12 +54,12 @@ def sweep(
     rerun: str | None,
     console: Console,
     files: Mapping[str, Path] | None = None,
-    halving: bool = False,
+    asha: bool = False,
     policy: Policy | None = None,
 ) -> Summary:
     """Compute what is missing of `specs`, shown on `console` and mirrored to MLflow.
 
-    `files`: sha256 -> file of the weights that `specs` name by their content. `halving`: let ASHA
+    `files`: sha256 -> file of the weights that `specs` name by their content. `asha`: let ASHA
     stop the trials of a search that fall behind. `policy`: what failures lead to.
     """
     ledger = Ledger(out)
@@ -69,12 +71,12 @@ def sweep(
             device=execution.device,
             max_concurrent=max_concurrent,
             address=address,
-            halving=halving,
+            asha=asha,
         )
 
     def job(spec: RunSpec) -> Job:
         given = dict(files or {})
-        return Job(spec=spec, out=out, roots=roots, execution=execution, files=given)
+        return Job(spec=spec, out=out, data_paths=data_paths, execution=execution, files=given)
 
     def say(text: str) -> None:
         console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
@@ -90,7 +92,7 @@ def sweep(
             jobs = [job(spec) for spec in specs if spec.run_id in again]
             for line in _forget(ledger, started, jobs, states):
                 console.print(line, highlight=False, soft_wrap=True)
-        left = _to_do(ledger, specs, halving)
+        left = _to_do(ledger, specs, asha)
         console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False)
         if left:
             # Outside of the sweep: when it ends, the executor has stopped its workers.
@@ -98,7 +100,7 @@ def sweep(
         return run_sweep(
             specs,
             out=out,
-            roots=roots,
+            data_paths=data_paths,
             execution=execution,
             make_executor=make,
             files=files,
@@ -132,11 +134,11 @@ def _forget(
     ]
 
 
-def _to_do(ledger: Ledger, specs: Sequence[RunSpec], halving: bool) -> int:
+def _to_do(ledger: Ledger, specs: Sequence[RunSpec], asha: bool) -> int:
     """How many of `specs` are to be computed; but for a search, also what one gave up before."""
     states = ledger.states(specs)
     for run_id, state in states.items():
-        if state is State.STOPPED and not halving:
+        if state is State.STOPPED and not asha:
             remove(ledger.folder(run_id).stopped)
             states[run_id] = State.STALE
     return sum(state not in ENDED for state in states.values())
@@ -184,7 +186,7 @@ def _all_specs(ledger: Ledger) -> tuple[list[RunSpec], dict[str, str]]:
         except FileNotFoundError:
             if names(folder.path):  # else somebody deletes it, or is about to write it
                 faults[folder.run_id] = f"it is missing; {remedy}"
-        except OutputUnusable as error:
+        except StorageError as error:
             faults[folder.run_id] = str(error)
         except (ValueError, LookupError, TypeError) as error:
             first = str(error).splitlines()[0]

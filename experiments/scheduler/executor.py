@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from experiments.errors import UserError, repeats
+from experiments.errors import UserError, is_permanent
 from experiments.worker.job import Job
 
 
 @dataclass(frozen=True)
-class Death:
+class AttemptError:
     """Why an attempt at a run ended without a result.
 
     `error`: the exception's class name; `message` begins with it. `repeats`: another attempt
@@ -34,11 +34,11 @@ class Death:
     repeats: bool = False
 
     @classmethod
-    def of(cls, error: BaseException, trace: str | None = None) -> Death:
+    def of(cls, error: BaseException, trace: str | None = None) -> AttemptError:
         """From an exception; `trace` where its own traceback got lost on the way."""
         name = type(error).__name__
         trace = trace or "".join(traceback.format_exception(error))
-        return cls(name, f"{name}: {error}", trace, repeats(error))
+        return cls(name, f"{name}: {error}", trace, is_permanent(error))
 
 
 class Executor(Protocol):
@@ -53,7 +53,7 @@ class Executor(Protocol):
     def start(self, job: Job) -> None:
         """Begin to compute `job`; returns at once."""
 
-    def ended(self, timeout: float) -> dict[str, Death | None]:
+    def ended(self, timeout: float) -> dict[str, AttemptError | None]:
         """The runs that ended and were not told of yet; waits at most `timeout` s for one."""
 
     def faults(self, jobs: Sequence[Job]) -> dict[str, str]:
@@ -88,7 +88,7 @@ class LocalExecutor:
         """See `Executor.start`; it is computed in `ended`."""
         self._jobs.append(job)
 
-    def ended(self, timeout: float) -> dict[str, Death | None]:
+    def ended(self, timeout: float) -> dict[str, AttemptError | None]:
         """See `Executor.ended`; takes as long as the run does."""
         if not self._jobs:
             time.sleep(timeout)
@@ -107,14 +107,14 @@ class LocalExecutor:
         self._jobs.clear()
 
 
-def _execute(job: Job) -> Death | None:
+def _execute(job: Job) -> AttemptError | None:
     from experiments.worker.run import execute
 
     try:
         execute(job)
     except Exception as error:  # noqa: BLE001
         # A run may fail in any way; the others go on.
-        death = Death.of(error)
+        death = AttemptError.of(error)
     else:
         return None
     _free_memory()
@@ -140,13 +140,13 @@ def make_executor(
     device: str,
     max_concurrent: int | None,
     address: str | None,
-    halving: bool = False,
+    asha: bool = False,
 ) -> Executor:
     """The executor called `name` ("ray" or "local"); UserError for another name.
 
-    `halving`: stop runs that fall behind the others (Ray Tune's ASHA).
+    `asha`: stop runs that fall behind the others (Ray Tune's ASHA).
     """
-    if name == "local" and halving:
+    if name == "local" and asha:
         raise UserError("--search stops trials early with Ray Tune; use --executor ray")
     if name == "local":
         return LocalExecutor(workers)
@@ -155,7 +155,7 @@ def make_executor(
     from experiments.scheduler.ray_train import Cluster, RayExecutor
 
     cluster = Cluster(workers=workers, device=device, limit=max_concurrent, address=address)
-    if halving:
+    if asha:
         from experiments.scheduler.ray_tune import RaySearch
 
         return RaySearch(cluster)

@@ -11,24 +11,27 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.errors import (
     EvaluationOutOfMemory,
     LeaseHeld,
     LeaseLost,
     OutOfMemory,
-    OutputUnusable,
+    StorageError,
 )
 from experiments.grid.spec import RunSpec
 from experiments.scheduler.circuit_breaker import SAME, Breaker
-from experiments.scheduler.executor import Death, Executor
+from experiments.scheduler.executor import AttemptError, Executor
 from experiments.scheduler.signals import AtOnce, Stop
-from experiments.store.files import exists, is_local, remove, write_text
+from experiments.store.attempt_records import record_failure
+from experiments.store.files import remove, write_text
 from experiments.store.lease import REMOTE_HEARTBEAT, Lease, Watch
-from experiments.store.ledger import ENDED, Ledger, RunFolder, State
+from experiments.store.ledger import Ledger
 from experiments.store.run_log import note
 from experiments.worker.job import Job
 from experiments.worker.out_of_memory import ADVICE, Reduction, reduction
+from results.reading.location import exists, is_local
+from results.reading.run_folder import ENDED, RunFolder, State
 from tcclip.config import Execution
 
 log = logging.getLogger(__name__)
@@ -42,7 +45,7 @@ _ELSEWHERE = (LeaseHeld.__name__, LeaseLost.__name__)
 _MEMORY = (OutOfMemory.__name__, EvaluationOutOfMemory.__name__)
 #: The class name of `tcclip.train.Paused`, which is not imported: torch would come along.
 _PAUSED = "Paused"
-_SILENT = Death("WorkerDied", "WorkerDied: its worker ended without a result", "")
+_SILENT = AttemptError("WorkerDied", "WorkerDied: its worker ended without a result", "")
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Policy:
 class Request:
     """What all runs of a sweep are computed with."""
 
-    roots: Roots
+    data_paths: DataPaths
     execution: Execution
     files: Mapping[str, Path] = field(default_factory=dict)
 
@@ -112,7 +115,7 @@ class Loop:
     def _begin(self, spec: RunSpec, state: State) -> _Run:
         folder = self.ledger.folder(spec.run_id)
         failure = None
-        with suppress(OutputUnusable):  # said when the run is claimed
+        with suppress(StorageError):  # said when the run is claimed
             # A store is not asked for what cannot be there.
             failure = None if state is State.PLANNED else folder.read_failure()
         before = 0 if failure is None else failure.attempt
@@ -184,7 +187,7 @@ class Loop:
         for run_id in list(self.running):
             path = self.runs[run_id].folder.pause
             # Under the lock: not a moment after its attempt ended, and the file was removed.
-            with self._pausing, suppress(OutputUnusable):  # then they are ended without
+            with self._pausing, suppress(StorageError):  # then they are ended without
                 if run_id not in self._over and not exists(path):
                     write_text(path, "")
 
@@ -240,11 +243,11 @@ class Loop:
             local = is_local(run.folder.path)
             run.later = time.monotonic() + (WAIT_SECONDS if local else REMOTE_HEARTBEAT)
             return False
-        except OutputUnusable as error:
+        except StorageError as error:
             if lease is not None:
                 lease.release()
             self._later = time.monotonic() + WAIT_SECONDS
-            self._attempt_failed(run, Death.of(error))
+            self._attempt_failed(run, AttemptError.of(error))
             return False
         self.pending.remove(run_id)
         self._over.discard(run_id)
@@ -252,7 +255,7 @@ class Loop:
         reduced, run.reduction = run.reduction, None  # told once
         executor.start(
             Job(
-                spec=run.spec, out=self.ledger.out, roots=self.request.roots,
+                spec=run.spec, out=self.ledger.out, data_paths=self.request.data_paths,
                 execution=run.execution, files=dict(self.request.files),
                 owner=owner, reduction=reduced,
             )
@@ -275,12 +278,12 @@ class Loop:
 
     # ---- Ends ----
 
-    def _settle(self, run_id: str, death: Death | None) -> None:
+    def _settle(self, run_id: str, death: AttemptError | None) -> None:
         """An attempt ended: write down how, and decide what becomes of its run."""
         run, lease = self.runs[run_id], self.running[run_id]
         try:
             ended = _ended(run.folder)
-        except OutputUnusable as error:
+        except StorageError as error:
             # It may well have its result: that is looked for again, not called a failure.
             self.say(f"{run_id}: {error}")
             self._again(run, WAIT_SECONDS)
@@ -289,7 +292,7 @@ class Loop:
         self._release(run, lease)
         del self.running[run_id]  # last: a signal may come at any time, and a run is not lost
 
-    def _decide(self, run: _Run, death: Death | None, lease: Lease, ended: bool) -> None:
+    def _decide(self, run: _Run, death: AttemptError | None, lease: Lease, ended: bool) -> None:
         """What becomes of a run whose attempt is over."""
         try:
             if ended:
@@ -304,14 +307,14 @@ class Loop:
                 self._memory_short(run, death, lease)
             else:
                 self._attempt_failed(run, death or _SILENT, lease)
-        except OutputUnusable as error:
-            self._attempt_failed(run, Death.of(error), lease)
+        except StorageError as error:
+            self._attempt_failed(run, AttemptError.of(error), lease)
 
     def _again(self, run: _Run, seconds: float) -> None:
         run.later = time.monotonic() + seconds
         self.pending.add(run.spec.run_id)
 
-    def _memory_short(self, run: _Run, death: Death, lease: Lease) -> None:
+    def _memory_short(self, run: _Run, death: AttemptError, lease: Lease) -> None:
         """Go on with a smaller batch, if there is one; that is no failed attempt."""
         made = reduction(run.spec, run.execution, death.error, death.message)
         if made is None:
@@ -327,12 +330,12 @@ class Loop:
                 other.execution = other.execution.model_copy(update={made.setting: made.after})
                 other.reduction = made
 
-    def _attempt_failed(self, run: _Run, death: Death, lease: Lease | None = None) -> None:
+    def _attempt_failed(self, run: _Run, death: AttemptError, lease: Lease | None = None) -> None:
         """Record a failed attempt; try again, or give the run up."""
         run.failures += 1
         final = death.repeats or run.failures > self.policy.retries or self.stop.asked
-        with suppress(OutputUnusable):  # nowhere to write: `failed` keeps it for the summary
-            run.folder.fail(death.error, death.message, death.traceback, death.repeats)
+        with suppress(StorageError):  # nowhere to write: `failed` keeps it for the summary
+            record_failure(run.folder, death.error, death.message, death.traceback, death.repeats)
         what = "given up" if final else "trying again"
         if lease is not None:
             note(run.folder, lease, f"failed attempt {run.failures}, {what}: {death.message}")
@@ -361,7 +364,7 @@ class Loop:
                 self._over.add(run.spec.run_id)
                 if lease.mine():
                     remove(run.folder.pause)
-        except OutputUnusable as error:
+        except StorageError as error:
             log.warning("%s: its file `pause` may be left: %s", run.spec.run_id, error)
         lease.release()
 

@@ -35,10 +35,10 @@ import ray.exceptions
 import ray.train
 import ray.train.torch
 
-from experiments.errors import RunError, UserError, repeats
-from experiments.scheduler.executor import Death, cpu_count
-from experiments.store.files import scratch_folder
+from experiments.errors import RunError, UserError, is_permanent
+from experiments.scheduler.executor import AttemptError, cpu_count
 from experiments.worker.job import Job
+from results.reading.location import scratch_folder
 
 #: What Ray says of a lost worker, among much else.
 _WHY = re.compile(r"The actor is dead because [^.]+")
@@ -131,7 +131,7 @@ class RayExecutor:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._ended: queue.SimpleQueue[tuple[str, Death | None]] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[tuple[str, AttemptError | None]] = queue.SimpleQueue()
 
     @property
     def slots(self) -> int:
@@ -143,7 +143,7 @@ class RayExecutor:
         threading.Thread(target=self._drive, args=(job,), daemon=True, name="run").start()
 
     def _drive(self, job: Job) -> None:
-        death: Death | None = None
+        death: AttemptError | None = None
         try:
             trainer(job.model_dump_json(), self._cluster.settings()).fit()
         except Exception as error:  # noqa: BLE001
@@ -151,7 +151,7 @@ class RayExecutor:
             death = death_of(error)
         self._ended.put((job.spec.run_id, death))
 
-    def ended(self, timeout: float) -> dict[str, Death | None]:
+    def ended(self, timeout: float) -> dict[str, AttemptError | None]:
         """See `Executor.ended`."""
         try:
             found = [self._ended.get(timeout=timeout)]
@@ -224,17 +224,17 @@ def _faults(jobs: list[str]) -> dict[str, str]:
     return faults([Job.model_validate_json(job) for job in jobs])
 
 
-def death_of(error: Exception) -> Death:
+def death_of(error: Exception) -> AttemptError:
     """Why a Train job ended: of its ranks' errors the one that is not another's consequence."""
     if not isinstance(error, ray.train.WorkerGroupError):
-        return Death.of(error)
+        return AttemptError.of(error)
     failures: dict[int, Exception] = error.worker_failures
     rank = min(sorted(failures), key=lambda one: _telling(failures[one]))
     if not _rays(failures[rank]):
-        return Death.of(failures[rank], str(error))
+        return AttemptError.of(failures[rank], str(error))
     said = _WHY.search(str(failures[rank]))
     why = said[0] if said else str(failures[rank]).strip().splitlines()[0]
-    return Death("WorkerDied", f"WorkerDied: rank {rank} is gone: {why}", str(error))
+    return AttemptError("WorkerDied", f"WorkerDied: rank {rank} is gone: {why}", str(error))
 
 
 def _rays(error: Exception) -> bool:
@@ -244,6 +244,6 @@ def _rays(error: Exception) -> bool:
 
 def _telling(error: Exception) -> int:
     """Lowest for what the run itself raised; a rank whose partner is gone fails as well."""
-    if isinstance(error, RunError) or repeats(error):
+    if isinstance(error, RunError) or is_permanent(error):
         return 0
     return 1 if _rays(error) else 2

@@ -12,17 +12,19 @@ from collections.abc import Sequence
 from typing import Any
 
 # First: it sets what Ray reads when it is imported.
+from experiments.store.attempt_records import record_stop
+
 from experiments.scheduler.ray_train import Cluster, death_of, trainer  # isort: skip
 
 from ray import tune
 from ray.exceptions import RayTaskError
 from ray.tune.schedulers import ASHAScheduler
 
-from experiments.monitor.status import validations
-from experiments.scheduler.executor import Death
-from experiments.store.files import exists, is_local
-from experiments.store.ledger import RunFolder
+from experiments.scheduler.executor import AttemptError
 from experiments.worker.job import Job
+from results.reading.location import exists, is_local, read_bytes
+from results.reading.metrics_log import read_epochs
+from results.reading.run_folder import RunFolder
 
 #: How often a trial of a search looks at its run's metrics (in a store: downloads them), and what
 #: share of trials goes on.
@@ -43,7 +45,7 @@ class RaySearch:
         self._cluster = cluster
         self._jobs: list[Job] = []
         self._thread: threading.Thread | None = None
-        self._ended: dict[str, Death | None] = {}
+        self._ended: dict[str, AttemptError | None] = {}
 
     @property
     def slots(self) -> int:
@@ -54,7 +56,7 @@ class RaySearch:
         """See `Executor.start`; it begins with the next `ended`."""
         self._jobs.append(job)
 
-    def ended(self, timeout: float) -> dict[str, Death | None]:
+    def ended(self, timeout: float) -> dict[str, AttemptError | None]:
         """See `Executor.ended`; all trials end together, when the last one has."""
         if self._thread is None and self._jobs:
             jobs, self._jobs = self._jobs, []
@@ -74,9 +76,9 @@ class RaySearch:
             self._ended = self._search(jobs)
         except Exception as error:  # noqa: BLE001
             # Tune itself failed, in whatever way: none of the trials has an end of its own.
-            self._ended = {job.spec.run_id: Death.of(error) for job in jobs}
+            self._ended = {job.spec.run_id: AttemptError.of(error) for job in jobs}
 
-    def _search(self, jobs: Sequence[Job]) -> dict[str, Death | None]:
+    def _search(self, jobs: Sequence[Job]) -> dict[str, AttemptError | None]:
         by_id = {job.spec.run_id: job.model_dump_json() for job in jobs}
         # Two sweeps on one cluster must not share a trainable's name.
         name = f"tcclip-{uuid.uuid4().hex[:8]}"
@@ -95,7 +97,7 @@ class RaySearch:
         )
         with contextlib.redirect_stdout(io.StringIO()):  # Tune's banners; the sweep has a display
             results = tuner.fit()
-        ended: dict[str, Death | None] = dict.fromkeys(by_id)
+        ended: dict[str, AttemptError | None] = dict.fromkeys(by_id)
         for result in results:
             if result.error is not None and result.config is not None:
                 ended[result.config["run_id"]] = death_of(_cause(result.error))
@@ -143,7 +145,7 @@ class _Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
     def step(self) -> dict[str, Any]:
         """Wait for the next validation, or for the end of the run."""
         while self._thread.is_alive():
-            news = validations(self._folder)[len(self._told) :]
+            news = self._validations()[len(self._told) :]
             if news:
                 self._told.append(news[0])
                 return self._metrics()
@@ -153,6 +155,11 @@ class _Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
             raise self._failure
         return {**self._metrics(), "done": True}
 
+    def _validations(self) -> list[tuple[int, float]]:
+        """(epoch, top-1 percent) of every validation so far."""
+        epochs, _ = read_epochs(read_bytes(self._folder.metrics) or b"")
+        return [(int(one["epoch"]), float(one["top1"])) for one in epochs if "top1" in one]
+
     def _metrics(self) -> dict[str, Any]:
         epoch, top1 = self._told[-1] if self._told else (0, 0.0)
         return {"epoch": epoch, "top1": top1}
@@ -160,7 +167,7 @@ class _Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
     def cleanup(self) -> None:
         """Called by Tune when it stops the trial: ask the run to end, and wait until it has."""
         if self._thread.is_alive():
-            self._folder.stop(STOP_REASON, self._metrics())
+            record_stop(self._folder, STOP_REASON, self._metrics())
             self._thread.join(STOP_SECONDS)
 
 

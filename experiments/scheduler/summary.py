@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from experiments.errors import OutputUnusable
+from experiments.errors import StorageError
 from experiments.scheduler.sweep import Summary
-from experiments.store.files import Location, exists
-from experiments.store.ledger import Ledger, RunFolder
+from experiments.store.ledger import Ledger
 from experiments.store.shell_command import shown, without
+from results.reading.location import Location, exists
+from results.reading.run_folder import RunFolder
 
 
 def ending(summary: Summary, out: Location, arguments: Sequence[str]) -> list[str]:
@@ -41,7 +42,7 @@ def _what(summary: Summary, out: Location) -> str:
 
 def _saved(folder: RunFolder) -> bool:
     """Whether the run has a checkpoint; of one that cannot be read nobody knows."""
-    with suppress(OutputUnusable):
+    with suppress(StorageError):
         return exists(folder.last)
     return False
 

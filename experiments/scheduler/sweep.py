@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.grid.spec import RunSpec
 from experiments.scheduler.executor import Executor
 from experiments.scheduler.loop import Loop, Policy, Request
-from experiments.store.files import Location, location
-from experiments.store.ledger import ENDED, Ledger, State
+from experiments.store.ledger import Ledger
+from results.reading.location import Location, location
+from results.reading.run_folder import ENDED, State
 from tcclip.config import Execution
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def sweep(
     specs: Sequence[RunSpec],
     *,
     out: Location,
-    roots: Roots,
+    data_paths: DataPaths,
     execution: Execution,
     make_executor: Callable[[], Executor],
     watch: Callable[[Ledger], AbstractContextManager[object]],
@@ -61,7 +62,7 @@ def sweep(
     for, and what two sweeps want they share.
     """
     ledger = Ledger(location(out))
-    request = Request(roots, execution, files or {})
+    request = Request(data_paths, execution, files or {})
     states = ledger.states(specs)
     ledger.mend(spec for spec in specs if states[spec.run_id] is State.FINISHED)
     loop = Loop(ledger, specs, states, request, policy or Policy(), say)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from experiments.errors import LeaseLost, OutputUnusable
-from experiments.store.files import Location, read_bytes, scratch, sync, unusable, write_whole
+from experiments.errors import LeaseLost, StorageError
+from experiments.store.files import sync, write_whole
+from results.reading.location import Location, read_bytes, scratch, storage_error
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 UPLOAD_SECONDS = 15.0
 
 
-class Growing:
+class AppendFile:
     """`path` as a file to append to, `local`: the same where it is local.
 
     For a store `local` is a copy that is uploaded whole: every `UPLOAD_SECONDS` if it changed, by
@@ -46,7 +47,7 @@ class Growing:
         self._thread.start()
 
     def publish(self) -> None:
-        """Let others see everything so far, a loss of power included. OutputUnusable; LeaseLost
+        """Let others see everything so far, a loss of power included. StorageError; LeaseLost
         as `check` says."""
         if self._thread is None:
             self._sync()
@@ -64,7 +65,7 @@ class Growing:
         except FileNotFoundError:
             return  # nothing was written yet
         except OSError as error:
-            raise unusable(self.path, error) from error
+            raise storage_error(self.path, error) from error
 
     def close(self) -> None:
         """Upload what is left, and end; a store out of reach is logged, since nothing waits."""
@@ -84,7 +85,7 @@ class Growing:
         """`publish` where a failure may wait: for the next time, or for the next checkpoint."""
         try:
             self.publish()
-        except (OutputUnusable, LeaseLost) as error:
+        except (StorageError, LeaseLost) as error:
             log.warning("%s is behind: %s", self.path, error)
 
     def _state(self) -> tuple[int, int] | None:

@@ -10,8 +10,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from experiments.store.files import Location
-from experiments.store.process_id import gone, place
+from results.reading.location import Location
+from results.reading.process_id import gone, place
 
 #: From elsewhere nobody can tell a dead writer from a slow one; no write takes this long.
 OLD_SECONDS = 24 * 3600.0

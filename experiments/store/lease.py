@@ -19,62 +19,30 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 
-from experiments.errors import LeaseHeld, LeaseLost, OutputUnusable
-from experiments.store.files import (
-    Location,
-    create_text,
-    is_local,
-    names,
-    read_bytes,
-    remove,
-    write_text,
+from experiments.errors import LeaseHeld, LeaseLost, StorageError
+from experiments.store.files import create_text, remove, write_text
+from results.reading.holder import (
+    PATIENCE,
+    PREFIX,
+    Holder,
+    lease_files,
+    lease_number,
+    parse_holder,
+    read_holder,
 )
-from experiments.store.process_id import hidden, place, process_start
-from experiments.store.times import epoch_seconds
+from results.reading.location import Location, is_local, read_bytes
+from results.reading.process_id import place, process_start
 
 log = logging.getLogger(__name__)
 
 #: Seconds between heartbeats; an object store is asked less often.
 HEARTBEAT, REMOTE_HEARTBEAT = 5.0, 15.0
-PATIENCE = 60.0
-PREFIX = "lease-"
 #: So many heartbeats late, a holder was cut off or frozen: it looks before it goes on writing.
 BEATS_LATE = 3
-#: How often a lease file that vanished while it was read is looked for again.
-LOOKS = 20
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a lease. `beat` counts heartbeats; `heartbeat` in epoch seconds, by the clock of
-    the holder's machine; `started` is its process's `process_start`."""
-
-    owner: str
-    number: int
-    host: str
-    place: str
-    pid: int
-    started: float
-    beat: int
-    heartbeat: float
-
-    @property
-    def here(self) -> bool:
-        """Whether its process can be seen from this one."""
-        return self.place == place() and not hidden(self.pid)
-
-    def running(self) -> bool:
-        """Of a holder here: whether its process is still there."""
-        started = process_start(self.pid)
-        return started is not None and abs(started - self.started) < 0.005  # half a tick
-
-    def seems_alive(self) -> bool:
-        """At one look: from elsewhere by the clocks, which may be off. To show, not to decide."""
-        return self.running() if self.here else abs(time.time() - self.heartbeat) < PATIENCE
 
 
 @dataclass
@@ -117,55 +85,17 @@ def stirs(folder: Location, holder: Holder) -> bool:
     return False
 
 
-def lease_files(folder: Location) -> list[Location]:
-    """The lease files in a run folder, the holder's last."""
-    return [folder / name for name in names(folder) if name.startswith(PREFIX)]
-
-
-def read_holder(folder: Location, listed: Sequence[str] | None = None) -> Holder | None:
-    """Who holds the run in `folder`; None if nobody does. `listed`: its names, if known already."""
-    for _ in range(LOOKS):
-        present = names(folder) if listed is None else listed
-        found = [folder / one for one in present if one.startswith(PREFIX)]
-        if not found:
-            return None
-        data = read_bytes(found[-1])
-        if data is not None:
-            return _parse(data, _number(found[-1]))
-        listed = None  # replaced or released since: look again
-        time.sleep(0.05)  # a network's file system may show a deleted name a little longer
-    return None
-
-
-def _parse(data: bytes, number: int) -> Holder:
-    with suppress(ValueError, TypeError):
-        holder = Holder(**json.loads(data))
-        epoch_seconds(holder.heartbeat)
-        whole = (holder.number, holder.pid, holder.beat)
-        names = (holder.owner, holder.host, holder.place)
-        if (
-            all(type(one) is int for one in whole)
-            and all(isinstance(one, str) for one in names)
-            and isinstance(holder.started, int | float)
-        ):
-            return holder
-    return Holder("", number, "unknown", "", 0, 0.0, 0, 0.0)  # damaged: watched as well
-
-
 def _owners(folder: Location) -> dict[str, Holder]:
     """Owner -> lease, of every lease file there is; of several, usually the last one holds."""
     read = {path: read_bytes(path) for path in lease_files(folder)}
-    found = [_parse(data, _number(path)) for path, data in read.items() if data is not None]
+    found = [
+        parse_holder(data, lease_number(path)) for path, data in read.items() if data is not None
+    ]
     return {holder.owner: holder for holder in found}
 
 
 def _by_this_process(holder: Holder) -> bool:
     return holder.place == place() and holder.pid == os.getpid()
-
-
-def _number(path: Location) -> int:
-    digits = path.name.removeprefix(PREFIX).removesuffix(".json")
-    return int(digits) if digits.isdecimal() else 0
 
 
 class Lease:
@@ -191,11 +121,11 @@ class Lease:
         try:
             self._stand_back(before)
             for old in lease_files(folder):
-                if _number(old) < self.number:
+                if lease_number(old) < self.number:
                     remove(old)
-        except OutputUnusable:
+        except StorageError:
             # Nobody would renew or release it, and with this process it would live on.
-            with suppress(OutputUnusable):
+            with suppress(StorageError):
                 remove(self._file)
             raise
         self._thread.start()
@@ -256,7 +186,7 @@ class Lease:
         """
         late = abs(time.time() - self._seen) > BEATS_LATE * heartbeat_seconds(self.folder)
         if self._lost or late:
-            with suppress(OutputUnusable):
+            with suppress(StorageError):
                 self.check()
 
     def stop(self) -> None:
@@ -270,7 +200,7 @@ class Lease:
         try:
             if self.mine():
                 remove(self._file)
-        except OutputUnusable as error:  # not to hide what ended the attempt
+        except StorageError as error:  # not to hide what ended the attempt
             log.warning("%s: its lease stays until it is seen to be dead: %s", self.folder, error)
 
     @property
@@ -280,7 +210,7 @@ class Lease:
     def _renew(self) -> None:
         while not self._stop.wait(heartbeat_seconds(self.folder)):
             # A full disk or a store out of reach may be there again at the next heartbeat.
-            with suppress(OutputUnusable):
+            with suppress(StorageError):
                 holder = self._mine()
                 # Of claimer and worker the worker beats, and has the last word.
                 claimed = holder is not None and (self._adopted or _by_this_process(holder))

@@ -8,190 +8,30 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from experiments.errors import LeaseHeld, OutputUnusable, UserError
+from experiments.errors import LeaseHeld, StorageError, UserError
 from experiments.grid.spec import RunSpec
 from experiments.store.cleanup import clear_abandoned
-from experiments.store.files import (
-    Location,
-    check_exclusive,
-    folder_names,
-    is_local,
-    names,
-    read_bytes,
-    remove,
-    remove_all,
-    write_text,
-)
-from experiments.store.lease import PREFIX, Holder, Lease, held, read_holder, stirs
-from experiments.store.result_file import Finished, finished, read_result, readable
-from results.records import Failure, Result
+from experiments.store.files import check_exclusive, remove, remove_all, write_text
+from experiments.store.lease import Lease, held, stirs
+from results.reading.holder import PREFIX, Holder, read_holder
+from results.reading.location import Location, folder_names, is_local, names, read_bytes
+from results.reading.result_file import Finished, finished, readable
+from results.reading.run_folder import RunFolder, State
 
-
-class State(StrEnum):
-    """What a run's folder says of it."""
-
-    PLANNED = "planned"
-    RUNNING = "running"
-    STALE = "stale"
-    PAUSED = "paused"
-    FAILED = "failed"
-    STOPPED = "stopped"
-    FINISHED = "finished"
-
-
-#: States in which nothing is left to do: a search stopped the run early, or it has its result.
-ENDED = (State.STOPPED, State.FINISHED)
-#: How the files of best weights begin; their epoch follows.
-BEST = "best-"
 #: Runs of a store that are asked about at once.
 AT_ONCE = 16
 #: Holders elsewhere that are watched at once, before their runs are deleted.
 WATCHED_AT_ONCE = 256
 
 
-@dataclass(frozen=True)
-class RunFolder:
-    """The files of one run under `<out>/runs/<run_id>/`."""
-
-    path: Location
-
-    @property
-    def run_id(self) -> str:
-        return self.path.name
-
-    @property
-    def spec(self) -> Location:
-        return self.path / "spec.json"
-
-    @property
-    def metrics(self) -> Location:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def log(self) -> Location:
-        return self.path / "run.log"
-
-    @cached_property
-    def result(self) -> Location:
-        return self.path / "result.json"
-
-    @property
-    def failure(self) -> Location:
-        return self.path / "failure.json"
-
-    @property
-    def stopped(self) -> Location:
-        return self.path / "stopped.json"
-
-    @property
-    def paused(self) -> Location:
-        """There since the run saved a checkpoint and ended, as it was asked to."""
-        return self.path / "paused.json"
-
-    @property
-    def pause(self) -> Location:
-        """There while the run is asked to save a checkpoint and end."""
-        return self.path / "pause"
-
-    def best_of(self, epoch: int) -> Location:
-        """The weights after `epoch`, kept while they are the best ones."""
-        return self.path / "checkpoints" / f"{BEST}{epoch:04d}.safetensors"
-
-    @property
-    def best(self) -> Location:
-        """The selected weights of a finished run. ValueError for another, or one never trained."""
-        result = self.read_result()
-        if result is None or result.selection.best_epoch == 0:
-            raise ValueError(
-                f"{self.run_id} has no selected weights: it has not trained to its end"
-            )
-        return self.best_of(result.selection.best_epoch)
-
-    @property
-    def last(self) -> Location:
-        return self.path / "checkpoints" / "last.pt"
-
-    def predictions(self, suite: str, split: str) -> Location:
-        return self.path / "predictions" / suite / f"{split}.parquet"
-
-    def read_result(self) -> Result | None:
-        """The result if it is there and validates, else None: the run is not finished."""
-        return read_result(self.result)
-
-    def read_failure(self) -> Failure | None:
-        """Why the last attempt stopped, if it did and the record is whole."""
-        data = read_bytes(self.failure)
-        try:
-            return None if data is None else Failure.model_validate_json(data)
-        except ValidationError:
-            return None
-
-    def fail(self, error: str, message: str, traceback: str, repeats: bool = False) -> Failure:
-        """Write failure.json; the attempt number counts on from the record before."""
-        before = self.read_failure()
-        failure = Failure(
-            run_id=self.run_id,
-            error=error,
-            message=message,
-            traceback=traceback,
-            attempt=1 if before is None else before.attempt + 1,
-            time=datetime.now(UTC).isoformat(timespec="seconds"),
-            repeats=repeats,
-        )
-        write_text(self.failure, failure.model_dump_json(indent=1))
-        remove(self.paused)  # by an attempt that failed before it began
-        return failure
-
-    def begin(self) -> None:
-        """Another attempt begins: how the one before ended is not how the run stands any more."""
-        remove(self.paused)
-        failure = self.read_failure()
-        if failure is not None and not failure.went_on:
-            went_on = failure.model_copy(update={"went_on": True})
-            write_text(self.failure, went_on.model_dump_json(indent=1))
-
-    def rest(self, reason: str) -> None:
-        """Write paused.json: the run ended where it can go on."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        write_text(self.paused, json.dumps({"run_id": self.run_id, "reason": reason, "time": now}))
-
-    def stop(self, reason: str, metrics: Mapping[str, Any]) -> None:
-        """Write stopped.json: a search found the run not worth finishing."""
-        kept = {name: metrics[name] for name in ("epoch", "top1") if name in metrics}
-        write_text(self.stopped, json.dumps({"run_id": self.run_id, "reason": reason, **kept}))
-
-    def state(self) -> State:
-        """What the files say; a result that is cut or does not validate is no result."""
-        if finished(self.result) is not None:
-            return State.FINISHED
-        present = names(self.path)
-        holder = read_holder(self.path, present)
-        if holder is not None and holder.seems_alive():
-            return State.RUNNING
-        if self.stopped.name in present:
-            return State.STOPPED
-        if self.paused.name in present:
-            return State.PAUSED
-        if self.failure.name in present:
-            failure = self.read_failure()
-            return State.STALE if failure is not None and failure.went_on else State.FAILED
-        begun = holder is not None or {self.metrics.name, self.result.name} & set(present)
-        return State.STALE if begun else State.PLANNED
-
-
 def _readable_state(folder: RunFolder) -> State:
     """One folder that cannot be read is one run's failure: who begins the run is told why."""
     try:
         return folder.state()
-    except OutputUnusable:
+    except StorageError:
         return State.STALE
 
 
@@ -232,7 +72,7 @@ class Ledger:
         return {folder.run_id: one for folder, one in pairs if one is not None}
 
     def states(self, specs: Sequence[RunSpec]) -> dict[str, State]:
-        """State of each run. OutputUnusable if a store is out of reach."""
+        """State of each run. StorageError if a store is out of reach."""
         folders = [self.folder(spec.run_id) for spec in specs]
         if is_local(self.out):
             return {folder.run_id: _readable_state(folder) for folder in folders}
@@ -241,7 +81,7 @@ class Ledger:
             return {folder.run_id: state for folder, state in zip(folders, found, strict=True)}
 
     def enter(self, specs: Sequence[RunSpec]) -> None:
-        """Write each run's spec.json; OutputUnusable if the folder cannot be written."""
+        """Write each run's spec.json; StorageError if the folder cannot be written."""
         check_exclusive(self.out)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(self._enter, specs))
@@ -257,7 +97,7 @@ class Ledger:
         """Whether its spec is there: one that was cut short is not."""
         try:
             self.spec(folder.run_id)
-        except OutputUnusable:  # not to be written either: who asks for it is told
+        except StorageError:  # not to be written either: who asks for it is told
             return True
         except (FileNotFoundError, LookupError, TypeError, ValueError):
             return False
@@ -279,7 +119,7 @@ class Ledger:
         On a file system only: in a store the looking would take long, and it is in nobody's way.
         """
         for spec in specs if is_local(self.out) else ():
-            with suppress(LeaseHeld, OutputUnusable):
+            with suppress(LeaseHeld, StorageError):
                 self._mend(spec)
 
     def _mend(self, spec: RunSpec) -> None:
@@ -297,7 +137,7 @@ class Ledger:
         `unfinished`: those that had no result when they were chosen. One that another sweep has
         finished since keeps it; the ones that are kept are returned.
 
-        OutputUnusable if a live process works on one of them: then none is deleted. What seems
+        StorageError if a live process works on one of them: then none is deleted. What seems
         dead elsewhere is watched for a while first, since clocks may differ.
         """
         with ThreadPoolExecutor(max(1, min(len(run_ids), WATCHED_AT_ONCE))) as pool:
@@ -309,7 +149,7 @@ class Ledger:
         return kept
 
     def _dead_holder(self, run_id: str) -> Holder | None:
-        """Who held a run and is dead; None if nobody does. OutputUnusable if the holder lives."""
+        """Who held a run and is dead; None if nobody does. StorageError if the holder lives."""
         folder = self.folder(run_id)
         holder = read_holder(folder.path)
         if holder is not None and stirs(folder.path, holder):
@@ -355,5 +195,5 @@ def matching(states: Mapping[str, State], which: str) -> list[str]:
     return chosen
 
 
-def _at_work(who: str) -> OutputUnusable:
-    return OutputUnusable(f"{who}; stop it before a rerun (nothing of it was deleted)")
+def _at_work(who: str) -> StorageError:
+    return StorageError(f"{who}; stop it before a rerun (nothing of it was deleted)")

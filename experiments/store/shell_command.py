@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.store.files import Location, location
+from results.reading.location import Location, location
 
 NAME = "tcclip"
 

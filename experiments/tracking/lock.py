@@ -7,9 +7,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from experiments.errors import LeaseHeld, OutputUnusable
-from experiments.store.files import Location
+from experiments.errors import LeaseHeld, StorageError
 from experiments.store.lease import Lease, Watch
+from results.reading.location import Location
 
 #: After so many seconds the turn is offered to who waits for it, and for so many more.
 HOLD, OFFER = 5.0, 0.75
@@ -45,7 +45,7 @@ class Turn:
             self._lease = Lease(self._folder, alive=self._watch.alive)
         except LeaseHeld as error:
             raise NotOurTurn(f"another process makes copies ({error})") from error
-        except OutputUnusable as error:
+        except StorageError as error:
             if not _read_only(error.__cause__):
                 why = f"whether another process makes copies cannot be told: {error}"
                 raise NotOurTurn(why) from error

@@ -21,17 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.grid.spec import RunSpec
-from experiments.store.files import (
-    Location,
-    Stamp,
-    exists,
-    is_local,
-    local_copy,
-    names,
-    read_from,
-    stamp,
-)
-from experiments.store.ledger import AT_ONCE, Ledger, RunFolder, State
+from experiments.store.ledger import AT_ONCE, Ledger
 from experiments.tracking.connection import check_answers, hidden
 from experiments.tracking.lock import NotOurTurn
 from experiments.tracking.mlflow_runs import (
@@ -49,6 +39,17 @@ from experiments.tracking.mlflow_runs import (
 )
 from experiments.tracking.sqlite_file import ARTIFACTS, SqliteFile, sqlite_file, sqlite_uri
 from experiments.tracking.sync_errors import Trouble, reading
+from results.reading.location import (
+    Location,
+    Stamp,
+    exists,
+    is_local,
+    local_copy,
+    names,
+    read_from,
+    stamp,
+)
+from results.reading.run_folder import RunFolder, State
 from results.records import Failure, Result
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

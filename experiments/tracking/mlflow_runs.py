@@ -18,12 +18,12 @@ from typing import Any
 import protocols
 from experiments.grid.overrides import flat
 from experiments.grid.spec import RunSpec
-from experiments.store.files import Location, read_bytes, read_from
-from experiments.store.lease import read_holder
-from experiments.store.ledger import RunFolder
-from experiments.store.times import epoch_seconds
 from experiments.tracking.lock import Turn
 from experiments.tracking.sync_errors import reading
+from results.reading.holder import read_holder
+from results.reading.location import Location, read_bytes, read_from
+from results.reading.metrics_log import epoch_seconds
+from results.reading.run_folder import RunFolder
 
 #: Tags. SYNCED holds the digest of the result that was copied, OUTPUT the output folder.
 RUN_ID, SYNCED, PARENT = "tcclip.run_id", "tcclip.synced", "tcclip.sweep"

@@ -55,7 +55,7 @@ class SqliteFile:
     def ensure(self) -> bool:
         """Have it there. True if it is another file than the last time, empty or not.
 
-        OutputUnusable if it cannot be made.
+        StorageError if it cannot be made.
         """
         if self._known is None:
             clear_abandoned(self.path.parent)

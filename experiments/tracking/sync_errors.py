@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from experiments.errors import OutputUnusable
+from experiments.errors import StorageError
 from experiments.tracking.connection import hidden
 from experiments.tracking.lock import NotOurTurn
 
@@ -23,7 +23,7 @@ def reading() -> Iterator[None]:
     """Around what a run's files say: not to take their faults for the tracker's."""
     try:
         yield
-    except OutputUnusable:
+    except StorageError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise _Damaged(f"{type(error).__name__}: {error}") from error
@@ -55,7 +55,7 @@ class Trouble:
             raise
         except _Damaged as error:
             self.damaged[run_id] = str(error)
-        except OutputUnusable as error:
+        except StorageError as error:
             self.unread[run_id] = str(error)
         except Exception as error:  # noqa: BLE001
             # A tracker may refuse in any way: too large a file, no right to a path.

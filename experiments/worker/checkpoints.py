@@ -17,22 +17,12 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 from safetensors import SafetensorError
 
-from experiments.errors import CheckpointDamaged, OutputUnusable, StoppedEarly
-from experiments.store.append_file import UPLOAD_SECONDS, Growing
-from experiments.store.files import (
-    exists,
-    is_local,
-    local_copy,
-    names,
-    remove,
-    scratch,
-    unusable,
-    upload,
-    write_text,
-    write_whole,
-)
+from experiments.errors import CheckpointDamaged, StoppedEarly, StorageError
+from experiments.store.append_file import UPLOAD_SECONDS, AppendFile
+from experiments.store.files import remove, upload, write_text, write_whole
 from experiments.store.lease import Lease
-from experiments.store.ledger import BEST, RunFolder
+from results.reading.location import exists, is_local, local_copy, names, scratch, storage_error
+from results.reading.run_folder import BEST, RunFolder
 from tcclip.model import Model
 from tcclip.model.checkpoints import save_checkpoint
 
@@ -42,7 +32,7 @@ log = logging.getLogger(__name__)
 _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError)
 
 
-class RunJournal:
+class RunCheckpoints:
     """Writes a run's metrics and checkpoints; `lease` is None on ranks that only read.
 
     `start`: what the checkpoints say of the weights the run started from.
@@ -58,10 +48,10 @@ class RunJournal:
         self.folder = folder
         self.lease = lease
         self.start = start
-        self._metrics = None if lease is None else Growing(folder.metrics, lease.check)
+        self._metrics = None if lease is None else AppendFile(folder.metrics, lease.check)
         self._looked: dict[str, float] = {}
 
-    def __enter__(self) -> RunJournal:
+    def __enter__(self) -> RunCheckpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -80,7 +70,7 @@ class RunJournal:
             with self._metrics.local.open("a") as file:
                 file.write(json.dumps({**record, "time": round(time.time(), 3)}) + "\n")
         except OSError as error:
-            raise unusable(self.folder.metrics, error) from error
+            raise storage_error(self.folder.metrics, error) from error
         if "top1" in record:
             self._metrics.publish()
 
@@ -116,9 +106,9 @@ class RunJournal:
                 for path in (folder / target.with_suffix(".json").name, folder / target.name):
                     upload(path, target.with_name(path.name))
         except SafetensorError as error:
-            raise unusable(target, _os_error(error)) from error
+            raise storage_error(target, _os_error(error)) from error
         except OSError as error:
-            raise unusable(target, error) from error
+            raise storage_error(target, error) from error
 
     def save_last(self, state: dict[str, Any]) -> None:
         """Keep the training state; the one before stays until this one is whole.
@@ -182,7 +172,7 @@ def _load(folder: RunFolder) -> dict[str, Any] | None:
             best = int(state["progress"]["best_epoch"])
     except FileNotFoundError:
         return None
-    except OutputUnusable:  # a store out of reach damages nothing
+    except StorageError:  # a store out of reach damages nothing
         raise
     except (*_UNREADABLE, OSError) as error:
         # A cut file makes torch seek to before its beginning; other errors are the disk's.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.datasets.video_files import Locator
 from experiments.errors import MissingData, TooManyUnreadable
 from experiments.grid.spec import ListSpec
@@ -44,20 +44,20 @@ class RunData:
         """
         spec = job.spec
         # A model that is not trained takes nothing from its training list but the class names.
-        trained, known = spec.train.epochs > 0, job.roots.datasets()
-        validation = [_read(one, job.roots) for one in spec.validation if trained]
-        suites = [_read(one, job.roots) for one in spec.suites]
-        train = _read(spec.train_list, job.roots, items=trained)
+        trained, known = spec.train.epochs > 0, job.data_paths.datasets()
+        validation = [_read(one, job.data_paths) for one in spec.validation if trained]
+        suites = [_read(one, job.data_paths) for one in spec.suites]
+        train = _read(spec.train_list, job.data_paths, items=trained)
         used = [train, *validation, *suites]
         digests: dict[str, str] = {}
         for one in [spec.train_list, *(spec.validation if trained else ()), *spec.suites]:
-            folder = job.roots.annotation_folder(known[one.dataset])
+            folder = job.data_paths.annotation_folder(known[one.dataset])
             names = [one.label_file]
             if one is not spec.train_list or trained:
                 names.append(one.split.annotations)
             digests |= {f"{one.dataset}/{name}": sha256_of(folder / name) for name in names}
         videos = {(one.dataset, item.path) for one in used for item in one.items}
-        missing = _missing(sorted(videos), job.roots)
+        missing = _missing(sorted(videos), job.data_paths)
         for listed in used:
             _check_missing(listed, missing, job.execution)
         return cls(
@@ -125,13 +125,13 @@ class RunData:
                 )
 
     def _videos(self, name: str) -> Locator:
-        roots = self.job.roots
-        return roots.locate(roots.datasets()[name])
+        data_paths = self.job.data_paths
+        return data_paths.locate(data_paths.datasets()[name])
 
 
-def _read(spec: ListSpec, roots: Roots, items: bool = True) -> EvalList:
+def _read(spec: ListSpec, data_paths: DataPaths, items: bool = True) -> EvalList:
     """The list with its class names; without its videos if `items` is false."""
-    folder = roots.annotation_folder(roots.datasets()[spec.dataset])
+    folder = data_paths.annotation_folder(data_paths.datasets()[spec.dataset])
     for name in (spec.split.annotations, spec.label_file)[0 if items else 1 :]:
         if not (folder / name).is_file():
             raise MissingData(
@@ -150,9 +150,9 @@ def _read(spec: ListSpec, roots: Roots, items: bool = True) -> EvalList:
     )
 
 
-def _missing(videos: Sequence[tuple[str, str]], roots: Roots) -> list[tuple[str, str]]:
-    known = roots.datasets()
-    locate = {name: roots.locate(known[name]) for name in {name for name, _ in videos}}
+def _missing(videos: Sequence[tuple[str, str]], data_paths: DataPaths) -> list[tuple[str, str]]:
+    known = data_paths.datasets()
+    locate = {name: data_paths.locate(known[name]) for name in {name for name, _ in videos}}
     return [(name, path) for name, path in videos if not locate[name](path).is_file()]
 
 

@@ -7,21 +7,22 @@ from typing import Annotated
 
 from pydantic import Field, PlainSerializer, PlainValidator
 
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.grid import weights_file as given
 from experiments.grid.spec import RunSpec
-from experiments.store.files import Location, location
-from experiments.store.ledger import Ledger, RunFolder
+from experiments.store.ledger import Ledger
 from experiments.worker.out_of_memory import Reduction
-from tcclip.config import Execution, Settings
+from results.reading.location import Location, location
+from results.reading.run_folder import RunFolder
+from tcclip.config import Execution, FrozenModel
 
 
-class Job(Settings):
+class Job(FrozenModel):
     """One run, its output folder (absolute), where its data is and how it executes."""
 
     spec: RunSpec
     out: Annotated[Location, PlainValidator(location), PlainSerializer(str)]
-    roots: Roots
+    data_paths: DataPaths
     execution: Execution
     #: sha256 -> file, absolute, of the weights that `spec` names by their content.
     files: dict[str, Path] = Field(default_factory=dict)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from experiments.errors import EvaluationOutOfMemory, OutOfMemory
 from experiments.grid.spec import RunSpec
-from tcclip.config import Execution, Settings
+from tcclip.config import Execution, FrozenModel
 
 Setting = Literal["micro_batch", "eval_batch"]
 _PHASES: dict[Setting, tuple[type[OutOfMemory], str]] = {
@@ -26,7 +26,7 @@ ADVICE = (
 )
 
 
-class Reduction(Settings):
+class Reduction(FrozenModel):
     """A batch that was made smaller for the next attempt, and why."""
 
     setting: Setting

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from experiments.errors import MissingData
-from experiments.store.files import exists, local_copy
 from experiments.store.ledger import Ledger
 from experiments.worker.data import RunData
 from experiments.worker.job import Job
+from results.reading.location import exists, local_copy
 from tcclip.distributed import Ranks, current_ranks
 from tcclip.model import build_model
 from tcclip.model.checkpoints import read_state

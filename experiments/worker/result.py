@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 import torch
 
 from experiments.datasets.check import last_check
-from experiments.store.files import local_copy, read_bytes, write_whole
-from experiments.store.ledger import RunFolder
-from experiments.store.metrics_log import read_attempts
+from experiments.store.files import write_whole
 from experiments.worker import provenance
 from experiments.worker.data import RunData
 from experiments.worker.job import Job
+from results.reading.location import local_copy, read_bytes
+from results.reading.metrics_log import read_attempts
+from results.reading.run_folder import RunFolder
 from results.records import (
     Checkpoint,
     Measurement,
@@ -198,7 +199,7 @@ def _attempts(folder: RunFolder, gpu_hours: float) -> dict[str, Any]:
 
 def _data_checks(job: Job, data: RunData) -> dict[str, dict[str, int]]:
     names = {one.dataset for one in (data.train, *data.validation, *data.suites)}
-    found = {name: last_check(job.roots, name) for name in sorted(names)}
+    found = {name: last_check(job.data_paths, name) for name in sorted(names)}
     return {name: counts for name, counts in found.items() if counts is not None}
 
 

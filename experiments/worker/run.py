@@ -13,16 +13,18 @@ from datetime import UTC, datetime
 
 import torch
 
-from experiments.errors import LeaseLost, OutputUnusable, StoppedEarly
-from experiments.store.append_file import Growing
+from experiments.errors import LeaseLost, StoppedEarly, StorageError
+from experiments.store.append_file import AppendFile
+from experiments.store.attempt_records import record_pause, record_start
 from experiments.store.cleanup import clear_attempts
-from experiments.store.files import Location, local_copy, remove, write_text
+from experiments.store.files import remove, write_text
 from experiments.store.lease import Lease, held
-from experiments.worker.checkpoints import RunJournal
+from experiments.worker.checkpoints import RunCheckpoints
 from experiments.worker.data import RunData
 from experiments.worker.job import Job
 from experiments.worker.out_of_memory import memory_for
 from experiments.worker.result import Weights, keep_scores, make_result
+from results.reading.location import Location, local_copy
 from tcclip.distributed import Ranks, current_ranks
 from tcclip.evaluate import Evaluator
 from tcclip.model import Model, build_model
@@ -49,7 +51,7 @@ def execute(job: Job) -> None:
         return
     with _held(job) as lease, _logged(job, lease):
         clear_attempts(job.folder.path)
-        job.folder.begin()
+        record_start(job.folder)
         try:
             _compute(job, ranks, lease)
         except (LeaseLost, Paused, StoppedEarly) as error:
@@ -67,8 +69,8 @@ def _rest(job: Job, lease: Lease, reason: str) -> None:
     """Let the run's folder say that it paused. Not being able to is no other end of the attempt."""
     try:
         lease.check()
-        job.folder.rest(reason)
-    except (LeaseLost, OutputUnusable) as error:
+        record_pause(job.folder, reason)
+    except (LeaseLost, StorageError) as error:
         log.warning("it is not written down that the run paused: %s", error)
 
 
@@ -152,7 +154,7 @@ def _train(
         "clip_weights": spec.train.clip_weights,
         "seed": spec.key.seed,
     }
-    with RunJournal(job.folder, lease, start) as journal:
+    with RunCheckpoints(job.folder, lease, start) as journal:
         trainer = Trainer(
             model=model,
             loader=data.train_loader(),
@@ -204,7 +206,7 @@ def _weight_sets(
 @contextlib.contextmanager
 def _logged(job: Job, lease: Lease) -> Iterator[None]:
     """The run's own log file, beside whatever the process logs."""
-    file = Growing(job.folder.log, lease.check)
+    file = AppendFile(job.folder.log, lease.check)
     handler = logging.FileHandler(file.local)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()

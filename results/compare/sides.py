@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, get_args
 
 from protocols.protocol import Protocol, Variant
 from results.reading.collect import Collected, collect
+from results.reading.location import location
 from results.reading.predictions import read
-from results.reading.source import open_source
+from results.reading.run_folder import RunFolder
 from results.records import Checkpoint, WeightSet
 from results.report.report import method_title
 from results.statistics.aggregate import METHOD_COLUMNS, Method
@@ -139,7 +140,7 @@ class Scores:
         out, run_id = run
         try:
             found = read(
-                open_source(out), run_id, column.suite, split,
+                RunFolder(location(out) / "runs" / run_id), column.suite, split,
                 weights=self.side.weights, checkpoint=self.side.checkpoint,
             )  # fmt: skip
         except ValueError as error:

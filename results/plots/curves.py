@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from results.reading.collect import Collected
-from results.reading.source import open_source
+from results.reading.location import location, read_bytes
+from results.reading.metrics_log import read_epochs
+from results.reading.run_folder import RunFolder
 from results.statistics.aggregate import METHOD_COLUMNS, Method
 
 
@@ -39,37 +40,20 @@ def learning_curves(
     curves, complaints = [], []
     for row in zip(*(table[name].tolist() for name in names), strict=True):
         run_id, out, method = row[0], row[1], Method(*row[2:7])
-        source = open_source(out)
-        data = source.read(run_id, "metrics.jsonl") if method in methods else None
+        folder = RunFolder(location(out) / "runs" / run_id)
+        data = read_bytes(folder.metrics) if method in methods else None
         if data is None:
             continue
-        loss, top1, bad = _parse(data)
+        epochs, bad = read_epochs(data)
+        loss = {one["epoch"]: float(one["loss"]) for one in epochs}
+        top1 = {one["epoch"]: float(one["top1"]) for one in epochs if one.get("top1") is not None}
         if bad:
-            complaints.append(f"{source.where(run_id, 'metrics.jsonl')}: {bad} lines not readable")
+            file = folder.name_of(folder.metrics)
+            complaints.append(f"{file}: {bad} lines not readable")
         if loss:
             point = _point(row[8], row[9])
             curves.append(Curve(run_id, method, row[7], point, row[10], loss, top1))
     return curves, complaints
-
-
-def _parse(data: bytes) -> tuple[dict[int, float], dict[int, float], int]:
-    loss: dict[int, float] = {}
-    top1: dict[int, float] = {}
-    bad = 0
-    for line in data.splitlines():
-        # Steps are most of the file: only the lines of epochs are parsed.
-        if b'"epoch"' not in line or b'"kind": "step"' in line:
-            continue
-        try:
-            record = json.loads(line)
-            if record["kind"] != "epoch":
-                continue
-            loss[record["epoch"]] = float(record["loss"])
-            if record.get("top1") is not None:
-                top1[record["epoch"]] = float(record["top1"])
-        except (ValueError, KeyError, TypeError):
-            bad += 1
-    return loss, top1, bad
 
 
 def _point(shots: object, base_split: object) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from results.reading.location import location
 from results.reading.predictions import Confusion, confusion, read
-from results.reading.source import open_source
+from results.reading.run_folder import RunFolder
 from results.report.report import Report, method_title
 from results.statistics.aggregate import METHOD_COLUMNS, Method
 from results.statistics.columns import HARMONIC
@@ -87,7 +88,7 @@ def _pooled(
     for out, run_id in runs:
         try:
             one = read(
-                open_source(out), run_id, suite, split,
+                RunFolder(location(out) / "runs" / run_id), suite, split,
                 weights="ensembled" if ensembled else "raw", checkpoint="best",
             )  # fmt: skip
         except ValueError as error:

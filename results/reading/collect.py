@@ -7,7 +7,6 @@ an `Unfinished`, and both are shown wherever the table is.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,18 +14,24 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
+from results.errors import StorageError
+from results.reading.location import is_local, location, read_bytes
 from results.reading.long_table import LongTable
-from results.reading.source import Source, open_source
-from results.records import SCHEMA_VERSION, Failure, Result, RunKey
+from results.reading.run_folder import RunFolder, State, run_folders
+from results.records import SCHEMA_VERSION, Result, RunKey
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ProblemKind = Literal["broken", "schema", "folder", "duplicate", "conflict", "measurement"]
-RunState = Literal["planned", "running", "stale", "paused", "failed", "stopped"]
 
-#: Seconds without a heartbeat after which a run counts as stopped.
-PATIENCE = 60.0
+
+#: What is said of a run in a state, where the state alone does not say it.
+_CAUSES = {
+    State.STOPPED: "a search found it not worth finishing",
+    State.PAUSED: "saved a checkpoint and ended; the same sweep command continues it",
+    State.STALE: "stopped without a word; the same sweep command continues it",
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Unfinished:
 
     run_id: str
     out: str
-    state: RunState
+    state: State
     cause: str
     key: RunKey | None
 
@@ -77,14 +82,13 @@ def collect(
 ) -> Collected:
     """Read every run folder of `outs`; None means any protocol, demo or not.
 
-    FileNotFoundError if an output folder does not exist; anything else that is wrong with a run
-    is named in `problems` and the run counts as unfinished.
+    FileNotFoundError if an output folder does not exist, StorageError if a store is out of reach;
+    anything else that is wrong with a run is named in `problems` and the run counts as unfinished.
     """
     reading = _Reading(protocol, demo)
     for out in [outs] if isinstance(outs, Path | str) else outs:
-        source = open_source(out)
-        for run_id in source.run_ids():
-            reading.read(source, run_id)
+        for folder in run_folders(location(out)):
+            reading.read(folder, str(out))
     return reading.collected()
 
 
@@ -115,50 +119,51 @@ class _Reading:
     def wanted(self, key: RunKey) -> bool:
         return self.protocol in (None, key.protocol) and self.demo in (None, key.demo)
 
-    def read(self, source: Source, run_id: str) -> None:
+    def read(self, folder: RunFolder, out: str) -> None:
+        file = folder.name_of(folder.result)
         try:
-            data = source.read(run_id, "result.json")
-        except OSError as error:
-            file = source.where(run_id, "result.json")
-            self._unfinished(source, run_id, Problem("broken", source.out, file, _unread(error)))
+            data = read_bytes(folder.result)
+        except StorageError as error:
+            self._unfinished(folder, out, Problem("broken", out, file, _unread(folder, error)))
             return
         if data is None:
-            self._unfinished(source, run_id, None)
+            self._unfinished(folder, out, None)
             return
         try:
             result = Result.model_validate_json(data)
         except ValidationError as error:
             kind, message = _diagnose(data, error)
-            problem = Problem(kind, source.out, source.where(run_id, "result.json"), message)
-            self._unfinished(source, run_id, problem)
+            self._unfinished(folder, out, Problem(kind, out, file, message))
             return
         if not self.wanted(result.key):
             return
+        run_id = folder.run_id
         if result.run_id != run_id:
             message = f"is the result of {result.run_id}, in a folder of another name; not used"
-            self._problem("folder", source, run_id, message)
+            self.problems.append(Problem("folder", out, file, message))
         elif run_id in self.results or run_id in self.withdrawn:
-            self._again(source, result)
+            self._again(result, out, file)
         else:
-            number = self.table.add(result, source.out)
+            number = self.table.add(result, out)
             self.results[run_id] = _Read(
-                number, source.out, result.key, hash(result.measurements),
+                number, out, result.key, hash(result.measurements),
                 result.provenance.finished, _made(result),
             )  # fmt: skip
 
-    def _again(self, source: Source, result: Result) -> None:
+    def _again(self, result: Result, out: str, file: str) -> None:
         """The same run in a second output folder: counted once, or not at all if they disagree."""
         first = self.results.get(result.run_id)
         if first is not None and first.measured == hash(result.measurements):
-            self._problem("duplicate", source, result.run_id, f"also in {first.out}; counted once")
+            message = f"also in {first.out}; counted once"
+            self.problems.append(Problem("duplicate", out, file, message))
             return
         there = f"{first.out} ({first.made})" if first else "other output folders"
-        self._problem(
-            "conflict", source, result.run_id,
+        message = (
             f"other numbers ({_made(result)}) than the same run in {there}; none is used: report "
             "the folders one by one, or delete the run's folder where it shall not count, or "
-            f"compute it anew in both with --rerun {result.run_id}",
-        )  # fmt: skip
+            f"compute it anew in both with --rerun {result.run_id}"
+        )
+        self.problems.append(Problem("conflict", out, file, message))
         if first is not None:
             self._withdraw(result.run_id, "results that disagree")
 
@@ -166,23 +171,19 @@ class _Reading:
         one = self.results.pop(run_id)
         self.table.take_back(one.number)
         self.withdrawn.add(run_id)
-        self.unfinished[run_id] = Unfinished(run_id, one.out, "stale", cause, one.key)
+        self.unfinished[run_id] = Unfinished(run_id, one.out, State.STALE, cause, one.key)
 
-    def _problem(self, kind: ProblemKind, source: Source, run_id: str, message: str) -> None:
-        file = source.where(run_id, "result.json")
-        self.problems.append(Problem(kind, source.out, file, message))
-
-    def _unfinished(self, source: Source, run_id: str, problem: Problem | None) -> None:
-        key, complaint = _read_key(source, run_id)
+    def _unfinished(self, folder: RunFolder, out: str, problem: Problem | None) -> None:
+        key, complaint = _read_key(folder, out)
         if key is not None and not self.wanted(key):
             return
         self.problems.extend(one for one in (problem, complaint) if one is not None)
-        state, cause = _state(source, run_id)
+        state, cause = _state(folder)
         if problem is not None:
             # It did run: a result that cannot be used is not the same as none planned yet.
-            state = "stale" if state == "planned" else state
-            cause = problem.message if state == "stale" else f"{problem.message}; {cause}"
-        self.unfinished[run_id] = Unfinished(run_id, source.out, state, cause, key)
+            state = State.STALE if state is State.PLANNED else state
+            cause = problem.message if state is State.STALE else f"{problem.message}; {cause}"
+        self.unfinished[folder.run_id] = Unfinished(folder.run_id, out, state, cause, key)
 
     def collected(self) -> Collected:
         self._same_key_twice()
@@ -236,64 +237,39 @@ def _diagnose(data: bytes, error: ValidationError) -> tuple[ProblemKind, str]:
     return "broken", f"{place}: {first['msg']}{more}"
 
 
-def _read_key(source: Source, run_id: str) -> tuple[RunKey | None, Problem | None]:
+def _read_key(folder: RunFolder, out: str) -> tuple[RunKey | None, Problem | None]:
     """The point of the grid an unfinished run stands for, from its spec.json."""
-    file = source.where(run_id, "spec.json")
+    file = folder.name_of(folder.spec)
     try:
-        data = source.read(run_id, "spec.json")
-    except OSError as error:
-        message = f"{_unread(error)}, so what the run was is unknown"
-        return None, Problem("broken", source.out, file, message)
+        data = read_bytes(folder.spec)
+    except StorageError as error:
+        message = f"{_unread(folder, error)}, so what the run was is unknown"
+        return None, Problem("broken", out, file, message)
     if data is None:
-        return None, Problem("broken", source.out, file, "missing, so what the run was is unknown")
+        return None, Problem("broken", out, file, "missing, so what the run was is unknown")
     try:
         return RunKey.model_validate(json.loads(data)["key"]), None
     except (ValueError, KeyError, TypeError):
-        return None, Problem("broken", source.out, file, "not readable, so what it was is unknown")
+        return None, Problem("broken", out, file, "not readable, so what it was is unknown")
 
 
-def _unread(error: OSError) -> str:
-    return f"cannot be read: {error.strerror or error}"
+def _unread(folder: RunFolder, error: StorageError) -> str:
+    """What is said of one file that cannot be read; a store out of reach is everybody's trouble."""
+    if not is_local(folder.path):
+        raise error
+    return f"cannot be read: {getattr(error.__cause__, 'strerror', None) or error}"
 
 
-def _state(source: Source, run_id: str) -> tuple[RunState, str]:
+def _state(folder: RunFolder) -> tuple[State, str]:
     """(state, cause) of a run without a usable result."""
     try:
-        return _state_told(source, run_id)
-    except OSError as error:
-        return "stale", f"a file of it {_unread(error)}"
-
-
-def _state_told(source: Source, run_id: str) -> tuple[RunState, str]:
-    names = source.names(run_id)
-    leases = [name for name in names if name.startswith("lease-")]
-    # The holder's is the one of the highest number.
-    beat = _heartbeat(source.read(run_id, leases[-1])) if leases else None
-    if beat is not None and abs(time.time() - beat) < PATIENCE:
-        return "running", ""
-    if "stopped.json" in names:
-        return "stopped", "a search found it not worth finishing"
-    if "paused.json" in names:
-        return "paused", "saved a checkpoint and ended; the same sweep command continues it"
-    data = source.read(run_id, "failure.json") if "failure.json" in names else None
-    if data is not None:
-        try:
-            failure = Failure.model_validate_json(data)
-        except ValidationError:
-            return "failed", "failure.json is broken"
-        if not failure.went_on:
-            # The recorded message may begin with the error's name itself.
-            return "failed", failure.message.removeprefix(f"{failure.error}: ") or failure.error
-    if data is not None or leases or "metrics.jsonl" in names:
-        return "stale", "stopped without a word; the same sweep command continues it"
-    return "planned", ""
-
-
-def _heartbeat(lease: bytes | None) -> float | None:
-    """When its holder wrote it, by the holder's clock; None if it is not there any more."""
-    if lease is None:
-        return None
-    try:
-        return float(json.loads(lease)["heartbeat"])
-    except (ValueError, KeyError, TypeError):
-        return 0.0  # half-written: somebody held it once
+        state = folder.state_without_result()
+        failure = folder.read_failure() if state is State.FAILED else None
+    except StorageError as error:
+        return State.STALE, f"a file of it {_unread(folder, error)}"
+    if state is State.FAILED:
+        if failure is None:
+            return state, "failure.json is broken"
+        # The recorded message may begin with the error's name itself.
+        return state, failure.message.removeprefix(f"{failure.error}: ") or failure.error
+    return state, _CAUSES.get(state, "")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from results.reading.source import Source
+from results.reading.location import read_bytes
+from results.reading.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,15 +51,15 @@ class Predictions:
 
 
 def read(
-    source: Source, run_id: str, suite: str, split: str, *, weights: str, checkpoint: str
+    folder: RunFolder, suite: str, split: str, *, weights: str, checkpoint: str
 ) -> Predictions | None:
     """The kept scores, or None if the run kept none of these.
 
     ValueError naming the file if it is not a readable parquet file of scores, or has a video
     twice.
     """
-    name = f"predictions/{suite}/{split}.parquet"
-    data = source.read(run_id, name)
+    file = folder.predictions(suite, split)
+    data = read_bytes(file)
     if data is None:
         return None
     import pyarrow as pa
@@ -68,12 +69,12 @@ def read(
         table = pq.read_table(pa.BufferReader(data))
         wanted = _keep(table, weights, checkpoint)
     except (pa.ArrowException, KeyError) as error:
-        raise ValueError(f"{source.where(run_id, name)}: not readable: {error}") from error
+        raise ValueError(f"{file}: not readable: {error}") from error
     if wanted.num_rows == 0:
         return None
     found = _predictions(wanted, table.schema.metadata or {})
     if len(set(found.videos)) != len(found.videos):
-        raise ValueError(f"{source.where(run_id, name)}: has a video twice")
+        raise ValueError(f"{file}: has a video twice")
     return found
 
 

@@ -11,10 +11,10 @@ from results.report.report import Report
 #: Format -> (module, function, file ending). Modules are imported when their format is asked for.
 _WRITERS = {
     "md": ("markdown", "render", "md"),
-    "json": ("machine", "to_json", "json"),
-    "csv": ("machine", "to_csv", "csv"),
+    "json": ("json_csv", "to_json", "json"),
+    "csv": ("json_csv", "to_csv", "csv"),
     "latex": ("latex", "render", "tex"),
-    "html": ("page", "render", "html"),
+    "html": ("html", "render", "html"),
 }
 FORMATS = ("terminal", *_WRITERS)
 #: Characters a line of the terminal's table in a file.
@@ -33,7 +33,7 @@ def render(report: Report, format: str, *, width: int | None = None, colour: boo
     if format not in _WRITERS:
         raise ValueError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
     module, function, _ = _WRITERS[format]
-    writer: Callable[[Report], str] = getattr(import_module(f"results.{module}"), function)
+    writer: Callable[[Report], str] = getattr(import_module(f"results.tables.{module}"), function)
     return writer(report)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.datasets.paths import Roots, cache_folder
+from experiments.datasets.paths import DataPaths, cache_folder
 from experiments.grid.plan import Grid, expand
 from experiments.worker.data import RunData
 from experiments.worker.job import Job
@@ -30,11 +30,11 @@ def _setting() -> tuple[Evaluator, dict[str, Model], list[EvalList]]:
         expand(Grid(name, demo=True, models=("tc_clip",), seeds=(0,)))[0]
         for name in ("zero_shot", "base_to_novel")
     )
-    ranks, roots = current_ranks("cpu"), Roots(cache=cache_folder())
+    ranks, data_paths = current_ranks("cpu"), DataPaths(cache=cache_folder())
     out = Path(tempfile.gettempdir())
     execution = Execution(device="cpu", eval_batch=32)
     data, novel = (
-        RunData.load(Job(spec=spec, out=out, roots=roots, execution=execution), ranks)
+        RunData.load(Job(spec=spec, out=out, data_paths=data_paths, execution=execution), ranks)
         for spec in (zero_shot, to_novel)
     )
     models = {

@@ -20,14 +20,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import protocols
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
 from experiments.monitor.dry_run import dry_run
 from experiments.monitor.status import statuses
 from experiments.store import result_file as finished
+from experiments.store.attempt_records import record_failure
 from experiments.store.lease import held
-from experiments.store.ledger import Ledger, RunFolder, State
+from experiments.store.ledger import Ledger
+from results.reading.run_folder import RunFolder, State
 from results.records import Result
 from tests.builders import PROVENANCE, make_result
 from tests.results.builder import measurements
@@ -55,7 +57,9 @@ def write_folders(out: Path, specs: Sequence[RunSpec]) -> None:
             if place < RUNNING:
                 _take(folder)
             elif place >= RUNNING + STALE:
-                folder.fail("RuntimeError", "RuntimeError: CUDA out of memory", "Traceback ...")
+                record_failure(
+                    folder, "RuntimeError", "RuntimeError: CUDA out of memory", "Traceback ..."
+                )
         elif place >= RUNNING + STALE + FAILED + PLANNED:
             (folder.path / "metrics.jsonl").write_text(metrics)
             (folder.path / "result.json").write_text(_result(spec).model_dump_json(indent=1))
@@ -176,7 +180,7 @@ def main() -> None:
             ("states(), the first time", forgotten(lambda: ledger.states(specs))),
             ("states(), again", lambda: ledger.states(specs)),
             ("statuses(), again", lambda: statuses(ledger)),
-            ("dry_run(), again", lambda: dry_run(specs, out, Roots(cache=cache))),
+            ("dry_run(), again", lambda: dry_run(specs, out, DataPaths(cache=cache))),
             ("tcclip --help", command("--help")),
             ("tcclip status, the first time", anew(status)),
             ("tcclip status, again", status),

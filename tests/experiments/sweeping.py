@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
 from experiments.scheduler.executor import LocalExecutor
@@ -36,7 +36,7 @@ def run_sweep(
     return sweep(
         specs,
         out=out,
-        roots=Roots(cache=cache),
+        data_paths=DataPaths(cache=cache),
         execution=execution,
         make_executor=lambda: LocalExecutor(1),
         watch=lambda ledger: nullcontext(),

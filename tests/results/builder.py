@@ -41,6 +41,14 @@ def key(protocol: Protocol, **changed: Any) -> RunKey:
     return RunKey(**(plain | changed))
 
 
+def lease(heartbeat: float) -> str:
+    """A lease file of a holder on another machine."""
+    return json.dumps(
+        {"owner": "x", "number": 1, "host": "y", "place": "elsewhere", "pid": 1, "started": 0.0,
+         "beat": 1, "heartbeat": heartbeat}
+    )  # fmt: skip
+
+
 def run_id(of: RunKey) -> str:
     """A name as the ledger's: readable, and a hash of the key."""
     digest = hashlib.sha256(of.model_dump_json().encode()).hexdigest()[:10]

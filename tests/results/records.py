@@ -7,7 +7,6 @@ files that are broken.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,6 +190,4 @@ def _damage(out: Path) -> None:
     (copy / "result.json").write_text(record.model_dump_json())
     (out / "runs" / "no-spec").mkdir()
     running = builder.write_spec(out, of.model_copy(update={"seed": 10}))
-    (running / "lease-000001.json").write_text(
-        json.dumps({"owner": "x", "host": "y", "pid": 1, "heartbeat": time.time()})
-    )
+    (running / "lease-000001.json").write_text(builder.lease(time.time()))

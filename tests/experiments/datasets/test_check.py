@@ -10,14 +10,14 @@ from experiments.datasets import commands as datacommands
 from experiments.datasets.check import Finding, Progress, check
 from experiments.datasets.label_check import check_labels
 from experiments.datasets.own_data import read_own
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.errors import UserError
 from protocols.datasets import DATASETS, HMDB51, MOVING_SHAPES, Dataset
 from tcclip.data.annotations import read_list
 
 
 @pytest.fixture
-def own(shapes: Path, tmp_path: Path) -> tuple[Dataset, Roots]:
+def own(shapes: Path, tmp_path: Path) -> tuple[Dataset, DataPaths]:
     """Four videos: fine, missing, unreadable, short; one is in a training and a test list."""
     videos = tmp_path / "videos"
     videos.mkdir()
@@ -31,10 +31,10 @@ def own(shapes: Path, tmp_path: Path) -> tuple[Dataset, Roots]:
         "name: mine\nvideos: videos\nlabels: labels.csv\nsplits: {train: train.txt, val: val.txt}\n"
     )
     one = read_own(tmp_path / "own.yaml")
-    return one.dataset, Roots(cache=tmp_path / "cache", own=(one,))
+    return one.dataset, DataPaths(cache=tmp_path / "cache", own=(one,))
 
 
-def test_everything_that_can_be_wrong(own: tuple[Dataset, Roots]) -> None:
+def test_everything_that_can_be_wrong(own: tuple[Dataset, DataPaths]) -> None:
     found = check(*own, decode="all", frames=100)
     assert (found.listed, found.found, found.missing) == (3, 2, 1)
     assert (found.decoded, found.undecodable, found.too_short, found.leaked) == (2, 1, 1, 1)
@@ -47,14 +47,14 @@ def test_everything_that_can_be_wrong(own: tuple[Dataset, Roots]) -> None:
     assert not found.complete
 
 
-def test_without_decoding_only_existence_counts(own: tuple[Dataset, Roots]) -> None:
+def test_without_decoding_only_existence_counts(own: tuple[Dataset, DataPaths]) -> None:
     found = check(*own, splits=["train"])
     assert (found.decoded, found.undecodable, found.missing) == (0, 0, 0)
     assert found.complete
 
 
 def test_a_stopped_check_goes_on(
-    own: tuple[Dataset, Roots], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: tuple[Dataset, DataPaths], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = tmp_path / "state" / "mine.jsonl"
     first = check(*own, decode="all", state=state)
@@ -69,7 +69,7 @@ def test_a_stopped_check_goes_on(
     assert [step.done for step in steps if step.stage == "decode"] == [2]
 
 
-def test_changed_lists_are_named(own: tuple[Dataset, Roots], tmp_path: Path) -> None:
+def test_changed_lists_are_named(own: tuple[Dataset, DataPaths], tmp_path: Path) -> None:
     (tmp_path / "val.txt").write_text("fine.mp4 7\n")
     (tmp_path / "train.txt").write_text("fine.mp4 0\n")
     train, val = check(*own).splits
@@ -81,30 +81,32 @@ def test_changed_lists_are_named(own: tuple[Dataset, Roots], tmp_path: Path) -> 
 
 
 def test_the_embedded_set_is_complete(shapes: Path) -> None:
-    roots = Roots(cache=shapes.parent)
-    found = check(MOVING_SHAPES, roots, decode=12, workers=2)
+    data_paths = DataPaths(cache=shapes.parent)
+    found = check(MOVING_SHAPES, data_paths, decode=12, workers=2)
     assert (found.listed, found.found, found.decoded, found.damaged) == (672, 672, 12, 0)
     assert found.complete
     assert set(found.readers) <= {"pyav", "decord"}
-    again = check(MOVING_SHAPES, roots, decode=12, workers=1)
+    again = check(MOVING_SHAPES, data_paths, decode=12, workers=1)
     assert again == found, "the same sample whatever the workers"
 
 
 def test_folders_that_nobody_named_are_findings(tmp_path: Path) -> None:
-    found = check(HMDB51, Roots(cache=tmp_path))
+    found = check(HMDB51, DataPaths(cache=tmp_path))
     assert not found.complete
     assert all("no annotations folder" in str(one.problem) for one in found.splits)
 
 
 def test_published_lists_without_videos(published_annotations: Path, tmp_path: Path) -> None:
-    found = check(HMDB51, Roots(cache=tmp_path, annotations=published_annotations, videos=tmp_path))
+    found = check(
+        HMDB51, DataPaths(cache=tmp_path, annotations=published_annotations, videos=tmp_path)
+    )
     assert found.missing == found.listed > 5000
     assert found.leaked == 0
     assert [one.problem for one in found.splits if one.problem] == []
     assert {one.split: one.missing for one in found.splits}["val1"] == 1530
 
 
-def with_llm(own: tuple[Dataset, Roots]) -> Dataset:
+def with_llm(own: tuple[Dataset, DataPaths]) -> Dataset:
     (labels,) = own[0].label_sets
     named = labels.model_copy(update={"llm": "llm.json"})
     return own[0].model_copy(update={"label_sets": (named,)})
@@ -120,7 +122,7 @@ def with_llm(own: tuple[Dataset, Roots]) -> Dataset:
     ],
 )
 def test_llm_names_that_cannot_be_used(
-    own: tuple[Dataset, Roots], tmp_path: Path, content: str | None, problem: str
+    own: tuple[Dataset, DataPaths], tmp_path: Path, content: str | None, problem: str
 ) -> None:
     if content is not None:
         (tmp_path / "llm.json").write_text(content)
@@ -131,7 +133,9 @@ def test_llm_names_that_cannot_be_used(
     assert check(with_llm(own), own[1], splits=["train"], llm=False).complete
 
 
-def test_llm_names_of_another_class_are_named(own: tuple[Dataset, Roots], tmp_path: Path) -> None:
+def test_llm_names_of_another_class_are_named(
+    own: tuple[Dataset, DataPaths], tmp_path: Path
+) -> None:
     (tmp_path / "llm.json").write_text('{"0": "Nod: a head", "1": "N od: a head again"}')
     found = check(with_llm(own), own[1], splits=["train"])
     assert found.labels[0].elsewhere == ("id 0 is 'wave', but 'Nod' here, which is id 1",)
@@ -142,8 +146,8 @@ def test_published_llm_names(published_annotations: Path, tmp_path: Path) -> Non
     """HMDB-51's have two pairs of classes the other way round, and nothing else has."""
     found = {}
     for data in DATASETS.values():
-        roots = Roots(cache=tmp_path, annotations=published_annotations)
-        for one in check_labels(data, [labels.name for labels in data.label_sets], roots):
+        data_paths = DataPaths(cache=tmp_path, annotations=published_annotations)
+        for one in check_labels(data, [labels.name for labels in data.label_sets], data_paths):
             assert one.problem is None
             found[data.name, one.labels] = one.elsewhere
     assert len(found) == 12
@@ -159,14 +163,14 @@ def test_published_llm_names(published_annotations: Path, tmp_path: Path) -> Non
 def test_the_command_names_llm_files_that_are_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    roots = Roots(cache=tmp_path / "cache", annotations=tmp_path)
+    data_paths = DataPaths(cache=tmp_path / "cache", annotations=tmp_path)
     options = {"decode": 0, "workers": 1, "format": "terminal"}
-    code = datacommands.check(roots, names=("ucf101",), protocol="few_shot", **options)
+    code = datacommands.check(data_paths, names=("ucf101",), protocol="few_shot", **options)
     assert code == 1
     assert "ucf101 all, needed for variant llm: " in capsys.readouterr().out
 
 
-def test_a_negative_sample(own: tuple[Dataset, Roots]) -> None:
+def test_a_negative_sample(own: tuple[Dataset, DataPaths]) -> None:
     with pytest.raises(UserError, match="--decode -1"):
         check(*own, decode=-1)
 

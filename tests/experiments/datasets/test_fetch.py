@@ -12,7 +12,7 @@ import pytest
 
 from experiments.datasets import fetch as fetching
 from experiments.datasets.fetch import Fault, Progress, fetch, verify
-from experiments.errors import OutputUnusable, UserError
+from experiments.errors import StorageError, UserError
 from protocols.datasets import DATASETS
 from protocols.manifest import Entry, manifest
 
@@ -174,7 +174,7 @@ def test_a_source_that_is_none(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "to").write_text("a file")
-    with pytest.raises(OutputUnusable):
+    with pytest.raises(StorageError):
         fetch(tmp_path, tmp_path / "to", entries=ENTRIES)
 
 

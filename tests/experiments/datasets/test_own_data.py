@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.errors import UserError
 from experiments.grid.plan import Grid, expand
 from experiments.scheduler.executor import LocalExecutor
@@ -55,13 +55,16 @@ def grid(**changes: object) -> Grid:
 
 
 def test_from_a_yaml_file_to_a_row_of_the_report(own: Path, tmp_path: Path) -> None:
-    roots = Roots.find(own=[own])
-    (spec,) = expand(grid(), roots.datasets())
+    data_paths = DataPaths.find(own=[own])
+    (spec,) = expand(grid(), data_paths.datasets())
     summary = sweep(
-        [spec], out=tmp_path / "out", roots=roots, execution=EXECUTION.model_copy(
-            update={"micro_batch": 16}
-        ), make_executor=lambda: LocalExecutor(1), watch=lambda ledger: nullcontext(),
-    )  # fmt: skip
+        [spec],
+        out=tmp_path / "out",
+        data_paths=data_paths,
+        execution=EXECUTION.model_copy(update={"micro_batch": 16}),
+        make_executor=lambda: LocalExecutor(1),
+        watch=lambda ledger: nullcontext(),
+    )
     assert summary.exit_code == 0, summary.failed
     made = report([tmp_path / "out"], "few_shot")
     (column,) = [c for c in made.columns if c.dataset == "shapes8" and c.shots == 2]
@@ -74,7 +77,7 @@ def test_from_a_yaml_file_to_a_row_of_the_report(own: Path, tmp_path: Path) -> N
 
 
 def test_a_protocol_whose_lists_it_lacks_says_so(own: Path) -> None:
-    known = Roots.find(own=[own]).datasets()
+    known = DataPaths.find(own=[own]).datasets()
     with pytest.raises(UserError, match=r"base_to_novel cannot be run on shapes8: .*no split"):
         expand(Grid("base_to_novel", datasets=("shapes8",)), known)
     with pytest.raises(UserError, match="few_shot has no data set 'shapes9'"):
@@ -86,11 +89,15 @@ def test_a_missing_video_fails_its_run_with_its_name(own: Path, tmp_path: Path) 
     listed = (tmp_path / "val.txt").read_text()
     name = next(p.name for p in lost.parent.iterdir() if p.name in listed)
     (lost.parent / name).unlink()
-    roots = Roots.find(own=[own])
+    data_paths = DataPaths.find(own=[own])
     summary = sweep(
-        expand(grid(), roots.datasets()), out=tmp_path / "out", roots=roots, execution=EXECUTION,
-        make_executor=lambda: LocalExecutor(1), watch=lambda ledger: nullcontext(),
-    )  # fmt: skip
+        expand(grid(), data_paths.datasets()),
+        out=tmp_path / "out",
+        data_paths=data_paths,
+        execution=EXECUTION,
+        make_executor=lambda: LocalExecutor(1),
+        watch=lambda ledger: nullcontext(),
+    )
     (cause,) = summary.failed.values()
     assert summary.exit_code == 1
     assert cause.startswith("MissingData: shapes8 val: 1 of 16 listed videos are not there")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments.datasets.own_data import read_own
-from experiments.datasets.paths import Roots, config_file
+from experiments.datasets.paths import DataPaths, config_file
 from experiments.datasets.video_files import Locator, _index
 from experiments.errors import MissingData, UserError
 from protocols.datasets import HMDB51, K400, MOVING_SHAPES
@@ -36,17 +36,17 @@ def test_options_before_environment_before_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with pytest.raises(MissingData, match="hmdb51: no videos; give --data-root"):
-        Roots.find().video_folder(HMDB51)
+        DataPaths.find().video_folder(HMDB51)
     with pytest.raises(MissingData, match="hmdb51: no annotations folder"):
-        Roots.find().annotation_folder(HMDB51)
+        DataPaths.find().annotation_folder(HMDB51)
     _configure("data_root: ../videos\nannotations: /lists\nfolders: {k400: /big/kinetics}\n")
-    found = Roots.find()
+    found = DataPaths.find()
     assert found.video_folder(HMDB51) == tmp_path / "config" / "videos" / "hmdb51"
     assert found.video_folder(K400) == Path("/big/kinetics")
     assert found.annotation_folder(K400) == Path("/lists")
     monkeypatch.setenv("TCCLIP_DATA_ROOT", "/env")
-    assert Roots.find().video_folder(HMDB51) == Path("/env/hmdb51")
-    given = Roots.find(data_root=Path("/option"), annotations=Path("/other"))
+    assert DataPaths.find().video_folder(HMDB51) == Path("/env/hmdb51")
+    given = DataPaths.find(data_root=Path("/option"), annotations=Path("/other"))
     assert given.video_folder(HMDB51) == Path("/option/hmdb51")
     assert given.annotation_folder(HMDB51) == Path("/other")
 
@@ -58,7 +58,7 @@ def test_options_before_environment_before_file(
 def test_a_config_file_that_is_wrong(text: str, message: str) -> None:
     _configure(text)
     with pytest.raises(UserError, match=message) as error:
-        Roots.find()
+        DataPaths.find()
     assert str(config_file()) in str(error.value)
 
 
@@ -98,7 +98,7 @@ def test_the_embedded_data_set_is_made_where_the_cache_is(
     from tcclip.data import moving_shapes
 
     monkeypatch.setattr(moving_shapes, "make", lambda folder: folder)
-    found = Roots.find()
+    found = DataPaths.find()
     assert found.annotation_folder(MOVING_SHAPES) == tmp_path / "cache" / "moving_shapes"
     assert found.video_folder(MOVING_SHAPES) == tmp_path / "cache" / "moving_shapes" / "videos"
 
@@ -127,21 +127,21 @@ def _own(folder: Path, text: str = OWN) -> Path:
 def test_a_users_own_data_set(tmp_path: Path) -> None:
     path = _own(tmp_path / "config")
     _configure(f"datasets: [{path}]\n")
-    found = Roots.find()
+    found = DataPaths.find()
     data = found.datasets()["gestures"]
     assert (data.title, data.flip, data.embedded) == ("gestures", False, False)
     assert data.split("train_2shot").videos == 2
     assert data.labels("novel").classes == 1
     assert found.annotation_folder(data) == path.parent
     assert found.locate(data)("a.mp4") == path.parent / "clips" / "a.mp4"
-    assert Roots.find(own=[path]).own == found.own
+    assert DataPaths.find(own=[path]).own == found.own
 
 
 def test_two_own_data_sets_of_one_name(tmp_path: Path) -> None:
     paths = [_own(tmp_path / name) for name in ("one", "two")]
     with pytest.raises(UserError, match="2 data sets of your own are called 'gestures'"):
-        Roots.find(own=paths)
-    assert len(Roots.find(own=[paths[0], paths[0]]).own) == 1
+        DataPaths.find(own=paths)
+    assert len(DataPaths.find(own=[paths[0], paths[0]]).own) == 1
 
 
 @pytest.mark.parametrize(

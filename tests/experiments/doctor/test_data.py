@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.doctor import data
 
 
@@ -34,17 +34,17 @@ def test_weights(
 
 
 def test_data_nobody_gave(tmp_path: Path) -> None:
-    roots = Roots(cache=tmp_path)
-    assert data.annotation_lists(roots).ok is None
-    assert [one.ok for one in data.video_folders(roots)] == [None]
+    data_paths = DataPaths(cache=tmp_path)
+    assert data.annotation_lists(data_paths).ok is None
+    assert [one.ok for one in data.video_folders(data_paths)] == [None]
 
 
 def test_annotations_that_are_not_as_published(tmp_path: Path) -> None:
-    finding = data.annotation_lists(Roots(cache=tmp_path, annotations=tmp_path))
+    finding = data.annotation_lists(DataPaths(cache=tmp_path, annotations=tmp_path))
     assert finding.ok is False
     assert "(missing)" in finding.detail and finding.detail.endswith("...")
     assert finding.remedy == f"tcclip data fetch --to {tmp_path}"
-    finding = data.annotation_lists(Roots(cache=tmp_path, annotations=tmp_path / "gone"))
+    finding = data.annotation_lists(DataPaths(cache=tmp_path, annotations=tmp_path / "gone"))
     assert finding.ok is False and "not a folder" in finding.detail
 
 
@@ -52,8 +52,8 @@ def test_videos(tmp_path: Path) -> None:
     (tmp_path / "hmdb51").mkdir()
     (tmp_path / "hmdb51" / "one.avi").write_bytes(b"")
     (tmp_path / "ucf101").mkdir()
-    roots = Roots(cache=tmp_path, videos=tmp_path, folders={"ssv2": tmp_path / "gone"})
-    found = {one.name: one for one in data.video_folders(roots)}
+    data_paths = DataPaths(cache=tmp_path, videos=tmp_path, folders={"ssv2": tmp_path / "gone"})
+    found = {one.name: one for one in data.video_folders(data_paths)}
     assert {name.split()[-1]: one.ok for name, one in found.items()} == {
         "k400": None, "k600": None, "hmdb51": True, "ucf101": False, "ssv2": False
     }  # fmt: skip
@@ -62,6 +62,6 @@ def test_videos(tmp_path: Path) -> None:
 
 
 def test_a_root_without_any_data_set(tmp_path: Path) -> None:
-    (finding,) = data.video_folders(Roots(cache=tmp_path, videos=tmp_path))
+    (finding,) = data.video_folders(DataPaths(cache=tmp_path, videos=tmp_path))
     assert finding.ok is False
     assert "k400, k600, hmdb51, ucf101, ssv2" in finding.remedy

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import doctor
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.doctor import Finding, data, machine, probes
 from experiments.errors import UserError
 from tests.experiments.doctor.network import closed_port
@@ -23,10 +23,12 @@ def test_a_broken_machine_is_named_with_remedies(
     monkeypatch.setattr(data, "PYAV", "import os; os.abort()")
     monkeypatch.setattr(machine, "TORCH", "raise OSError('libcudart.so is not there')")
     monkeypatch.setattr(data, "WEIGHTS", "print('[\"timm/weights\"]')")
-    roots = Roots(cache=tmp_path / "cache", videos=tmp_path / "gone", annotations=tmp_path)
+    data_paths = DataPaths(cache=tmp_path / "cache", videos=tmp_path / "gone", annotations=tmp_path)
     server = f"http://127.0.0.1:{closed_port()}"
     cluster = f"127.0.0.1:{closed_port()}"
-    findings = doctor.diagnose(lambda: roots, str(tmp_path / "out"), lambda out: server, cluster)
+    findings = doctor.diagnose(
+        lambda: data_paths, str(tmp_path / "out"), lambda out: server, cluster
+    )
     found = {one.name: one for one in findings}
     bad = {"decord", "PyAV", "GPU", "annotations", "videos", "MLflow", "Ray"}
     assert bad <= {name for name, one in found.items() if one.ok is False}
@@ -45,7 +47,7 @@ def test_a_broken_machine_is_named_with_remedies(
 
 
 def test_a_config_file_that_cannot_be_used_is_one_finding(tmp_path: Path) -> None:
-    def find() -> Roots:
+    def find() -> DataPaths:
         raise UserError("config.yaml: folderz: not known")
 
     findings = doctor.diagnose(find, str(tmp_path), lambda out: f"sqlite:///{out}/m.db", None)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from experiments.doctor import Finding, cluster, ports, tracker
-from experiments.store.files import Location
 from experiments.store.ledger import Ledger
 from experiments.tracking import Mirror
+from results.reading.location import Location
 from tests.experiments.doctor.network import closed_port, listening, web
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its dependencies' own

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.errors import UserError
 from experiments.grid.plan import expand
 from experiments.grid.request import make_grid
@@ -37,9 +37,15 @@ def planned(*settings: str, seed: int = 0) -> tuple[RunSpec, dict[str, Path]]:
 
 def compute(spec: RunSpec, files: dict[str, Path], out: Path, cache: Path) -> Summary:
     return sweep(
-        [spec], out=out, roots=Roots(cache=cache), execution=EXECUTION, files=files, policy=ONCE,
-        make_executor=lambda: LocalExecutor(1), watch=lambda ledger: nullcontext(),
-    )  # fmt: skip
+        [spec],
+        out=out,
+        data_paths=DataPaths(cache=cache),
+        execution=EXECUTION,
+        files=files,
+        policy=ONCE,
+        make_executor=lambda: LocalExecutor(1),
+        watch=lambda ledger: nullcontext(),
+    )
 
 
 def test_the_same_content_elsewhere_is_the_same_run(

@@ -22,7 +22,9 @@ from rich.console import Console
 from experiments.monitor.display import Display, print_rows, print_statuses, status_line
 from experiments.monitor.status import RunStatus
 from experiments.monitor.table import count_states, duration, status_lines
-from experiments.store.ledger import Ledger, State
+from experiments.store.attempt_records import record_failure
+from experiments.store.ledger import Ledger
+from results.reading.run_folder import State
 
 COMMAND = Path(sys.executable).with_name("tcclip")
 WHERE: dict[str, Any] = {"node": "gpu7", "device": "NVIDIA A100-SXM4-80GB", "workers": 4}
@@ -144,10 +146,10 @@ def test_a_display_outlives_folders_that_go_and_come(tmp_path: Path) -> None:
         patch.setattr("experiments.monitor.display.REFRESH_SECONDS", 0.01)
         with Display(ledger, None, console):
             for number in range(5):
-                ledger.folder(f"zero_shot-a-{number}").fail("E", "E: boom", "t")
+                record_failure(ledger.folder(f"zero_shot-a-{number}"), "E", "E: boom", "t")
                 time.sleep(0.03)
                 shutil.rmtree(tmp_path / "runs")
-            ledger.folder("zero_shot-b-9").fail("E", "E: at last", "t")
+            record_failure(ledger.folder("zero_shot-b-9"), "E", "E: at last", "t")
     assert "zero_shot-b-9: failed, E: at last" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -161,7 +163,7 @@ def test_watching_redraws_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     os.close(slave)
     try:
         _expect(master, "0 runs")
-        Ledger(tmp_path).folder("zero_shot-x-0").fail("E", "E: it went wrong", "t")
+        record_failure(Ledger(tmp_path).folder("zero_shot-x-0"), "E", "E: it went wrong", "t")
         _expect(master, "it went wrong")
         process.send_signal(signal.SIGINT)
         rest = _expect(master, None)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from experiments.datasets.paths import Roots
 from experiments.errors import UserError
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
@@ -17,12 +16,13 @@ from experiments.monitor.commands import states_named, status, watch_status
 from experiments.monitor.dry_run import dry_run
 from experiments.monitor.status import RunStatus, run_status, statuses
 from experiments.monitor.table import note, status_lines
-from experiments.store import result_file as memory
-from experiments.store.files import location
+from experiments.store.attempt_records import record_failure, record_pause, record_start
 from experiments.store.lease import held
-from experiments.store.ledger import Ledger, RunFolder, State
-from experiments.store.metrics_log import read_attempts
+from experiments.store.ledger import Ledger
 from experiments.worker import result as outcome
+from results.reading.location import location
+from results.reading.metrics_log import read_attempts
+from results.reading.run_folder import RunFolder, State
 from tests.builders import PROVENANCE, make_result
 
 #: What the trainer says of an attempt: two GPUs, 64 clips a step.
@@ -86,7 +86,7 @@ def test_a_run_in_its_final_tests_says_so(folder: RunFolder) -> None:
 def test_attempts_are_summed_and_the_last_one_is_shown(folder: RunFolder) -> None:
     slow = {**WHERE, "host": "gpu9", "workers": 1, "global_batch": 32}
     write_metrics(folder, attempt(0, 20, begin=1000.0), attempt(20, 24, begin=9000.0, where=slow))
-    folder.fail("RuntimeError", "RuntimeError: out of memory\nmore", "trace")
+    record_failure(folder, "RuntimeError", "RuntimeError: out of memory\nmore", "trace")
     status = run_status(folder)
     assert (status.state, status.attempts, status.node) == (State.FAILED, 2, "gpu9")
     assert status.gpu_hours == pytest.approx((2 * 30 + 1 * 4) / 3600)
@@ -107,7 +107,7 @@ def test_a_result_counts_the_gpu_hours_of_all_attempts(folder: RunFolder) -> Non
 
 def test_a_run_that_fails_before_it_trains_has_attempts_too(folder: RunFolder) -> None:
     for _ in range(3):
-        folder.fail("MissingData", "no videos", "trace")
+        record_failure(folder, "MissingData", "no videos", "trace")
     assert (run_status(folder).attempts, run_status(folder).epochs) == (3, None)
 
 
@@ -200,88 +200,21 @@ def test_a_real_run_leaves_what_its_status_says(again: tuple[Path, RunSpec]) -> 
     assert stale.since <= done.since + 1, "to a second: results are dated in whole ones"
 
 
-def test_a_result_that_changes_is_read_again_and_one_that_does_not_is_not(
-    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_result_that_is_damaged_is_no_result(tmp_path: Path, spec: RunSpec) -> None:
     folder = Ledger(tmp_path).folder(spec.run_id)
     Path(folder.path).mkdir(parents=True)
     text = make_result(spec).model_dump_json()
-    reads: list[str] = []
-    read = memory.read_bytes
-    monkeypatch.setattr(memory, "read_bytes", lambda path: reads.append(str(path)) or read(path))
     Path(folder.result).write_text(text)
-    assert [folder.state() for _ in range(3)] == [State.FINISHED] * 3
-    assert len(reads) == 1
+    assert folder.state() is State.FINISHED
     Path(folder.result).write_text(text[:-1])
     assert folder.state() is State.STALE, "cut by a byte"
     Path(folder.result).write_text(text.replace('"protocol"', '"protocal"'))
     assert folder.state() is State.STALE, "as long as before, and not valid"
-    Path(folder.result).write_text(text)
-    assert folder.state() is State.FINISHED
 
 
-def test_what_was_seen_is_remembered_and_never_believed_of_a_changed_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("experiments.store.result_cache.MANY", 4)
-    monkeypatch.setenv("TCCLIP_CACHE", str(tmp_path / "cache"))
-    specs = expand(Grid("zero_shot", demo=True, models=("clip",), seeds=tuple(range(8))))
-    ledger = Ledger(tmp_path / "out")
-    for one in specs:
-        Path(ledger.folder(one.run_id).path).mkdir(parents=True)
-        Path(ledger.folder(one.run_id).result).write_text(make_result(one).model_dump_json())
-
-    def look() -> tuple[int, int]:
-        """(finished runs, results that were read) by a process that begins anew."""
-        memory.seen.clear()
-        reads: list[str] = []
-        read = memory.read_bytes
-        with monkeypatch.context() as patch:
-            patch.setattr("experiments.store.result_cache.os.sched_getaffinity", lambda _: {0})
-            patch.setattr(memory, "read_bytes", lambda p: reads.append(str(p)) or read(p))
-            rows = status(ledger.out)
-        return sum(row.state is State.FINISHED for row in rows), len(reads)
-
-    assert look() == (8, 8)
-    assert look() == (8, 0)
-    first, second = (Path(ledger.folder(one.run_id).result) for one in specs[:2])
-    first.write_bytes(first.read_bytes()[:-20])
-    second.unlink()
-    assert look() == (6, 1)
-    assert [row.state for row in dry_run(specs, ledger.out, Roots(cache=tmp_path / "cache"))] == [
-        State.STALE, State.PLANNED, *[State.FINISHED] * 6
-    ]  # fmt: skip
-    (remembered,) = (tmp_path / "cache").glob("finished-*.json")
-    remembered.write_text(remembered.read_text()[:-30])
-    assert look() == (6, 7), "a damaged memory is none"
-
-
-def test_results_read_by_several_processes_are_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("experiments.store.result_cache.PART", 3)
-    monkeypatch.setenv("TCCLIP_CACHE", str(tmp_path / "cache"))
-    specs = expand(Grid("zero_shot", demo=True, models=("clip",), seeds=tuple(range(8))))
-    ledger = Ledger(tmp_path / "out")
-    for number, one in enumerate(specs):
-        Path(ledger.folder(one.run_id).path).mkdir(parents=True)
-        text = make_result(one).model_dump_json()
-        Path(ledger.folder(one.run_id).result).write_text(text if number % 2 else text[:50])
-    alone = status(ledger.out)
-    memory.seen.clear()
-    monkeypatch.setattr("experiments.store.result_cache.MANY", 4)
-    monkeypatch.setattr("experiments.store.result_cache.threading.active_count", lambda: 1)
-    assert status(ledger.out) == alone
-    assert [row.state for row in alone].count(State.FINISHED) == 4
-
-
-@pytest.mark.parametrize("many", [1, 1000])
 def test_a_result_that_cannot_be_read_stops_no_look_at_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("experiments.store.result_cache.MANY", many)
-    monkeypatch.setattr("experiments.store.result_cache.threading.active_count", lambda: 1)
-    monkeypatch.setenv("TCCLIP_CACHE", str(tmp_path / "cache"))
     specs = expand(Grid("zero_shot", demo=True, models=("clip",), seeds=(0, 1)))
     ledger = Ledger(tmp_path / "out")
     for one in specs:
@@ -292,7 +225,7 @@ def test_a_result_that_cannot_be_read_stops_no_look_at_the_others(
     rows = {row.run_id: row for row in status(ledger.out)}
     assert [rows[one.run_id].state for one in specs] == [State.STALE, State.FINISHED]
     assert "Is a directory" in (rows[specs[0].run_id].error or "")
-    planned = dry_run(specs, ledger.out, Roots(cache=tmp_path / "cache"))
+    planned = dry_run(specs, ledger.out, lambda one: None)
     assert [row.state for row in planned] == [State.STALE, State.FINISHED]
 
 
@@ -321,7 +254,7 @@ def test_a_heartbeat_that_is_no_time_is_no_sign_of_life(folder: RunFolder, beat:
 
 
 def test_a_failure_that_was_cut_short_is_named(folder: RunFolder) -> None:
-    folder.fail("Boom", "boom", "trace")
+    record_failure(folder, "Boom", "boom", "trace")
     Path(folder.failure).write_text(Path(folder.failure).read_text()[:30])
     row = run_status(folder)
     assert row.state is State.FAILED
@@ -343,7 +276,7 @@ def test_watching_ends_with_what_keeps_it_from_going_on(
 def test_runs_are_chosen_by_protocol_and_state(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     for protocol in ("zero_shot", "few_shot"):
-        ledger.folder(f"{protocol}-a-0").fail("E", "m", "t")
+        record_failure(ledger.folder(f"{protocol}-a-0"), "E", "m", "t")
         write_metrics(ledger.folder(f"{protocol}-b-1"), attempt(0, 3, begin=0.0))
     assert [row.run_id for row in status(tmp_path, "few_shot")] == ["few_shot-a-0", "few_shot-b-1"]
     failed = status(tmp_path, "few_shot", states_named("failed, running"))
@@ -354,32 +287,32 @@ def test_runs_are_chosen_by_protocol_and_state(tmp_path: Path) -> None:
 
 def test_a_paused_run_is_not_a_stale_one_and_goes_on(folder: RunFolder) -> None:
     write_metrics(folder, attempt(0, 12, begin=1000.0))
-    folder.fail("Boom", "Boom", "trace")
-    folder.begin()
-    folder.rest("paused after step 12")
+    record_failure(folder, "Boom", "Boom", "trace")
+    record_start(folder)
+    record_pause(folder, "paused after step 12")
     paused = run_status(folder)
     assert (paused.state, paused.error, paused.step) == (State.PAUSED, None, 12)
     assert note(paused) == ""
-    folder.begin()
+    record_start(folder)
     assert run_status(folder).state is State.STALE
 
 
 def test_a_paused_run_whose_next_attempt_never_began_has_failed(folder: RunFolder) -> None:
     write_metrics(folder, attempt(0, 12, begin=1000.0))
-    folder.rest("paused after step 12")
-    folder.fail("WorkerDied", "rank 0 is gone", "")
+    record_pause(folder, "paused after step 12")
+    record_failure(folder, "WorkerDied", "rank 0 is gone", "")
     failed = run_status(folder)
     assert (failed.state, failed.error) == (State.FAILED, "rank 0 is gone")
 
 
 def test_the_error_of_an_earlier_attempt_is_not_how_a_killed_run_stands(folder: RunFolder) -> None:
     write_metrics(folder, attempt(0, 12, begin=1000.0))
-    folder.fail("Boom", "Boom", "trace")
+    record_failure(folder, "Boom", "Boom", "trace")
     assert run_status(folder).state is State.FAILED
-    folder.begin()
+    record_start(folder)
     stale = run_status(folder)
     assert (stale.state, stale.error, stale.since) == (State.STALE, None, 1017.0)
-    assert folder.fail("Boom", "again", "trace").attempt == 2, "and it still counts"
+    assert record_failure(folder, "Boom", "again", "trace").attempt == 2, "and it still counts"
     assert (run_status(folder).state, run_status(folder).error) == (State.FAILED, "again")
 
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
-from experiments.scheduler.executor import Death
+from experiments.scheduler.executor import AttemptError
 from experiments.scheduler.loop import Policy
 from experiments.scheduler.sweep import Summary, sweep
 from experiments.store.ledger import Ledger
@@ -16,9 +16,9 @@ from tcclip.config import Execution
 from tests.builders import make_result
 
 #: What an attempt comes to: None is a finished run.
-End = Death | None
-LOST = Death("WorkerDied", "WorkerDied: rank 0 was killed", "")
-WRONG = Death("ValueError", "ValueError: 3 is not 4", "", repeats=True)
+End = AttemptError | None
+LOST = AttemptError("WorkerDied", "WorkerDied: rank 0 was killed", "")
+WRONG = AttemptError("ValueError", "ValueError: 3 is not 4", "", repeats=True)
 
 
 def finish(job: Job) -> None:
@@ -45,7 +45,7 @@ class Scripted:
         self.started.append(job)
         self.most = max(self.most, len(self.jobs))
 
-    def ended(self, timeout: float) -> dict[str, Death | None]:
+    def ended(self, timeout: float) -> dict[str, AttemptError | None]:
         if not self.jobs:
             return {}
         job = self.jobs.pop(0)
@@ -81,7 +81,7 @@ def run(
 ) -> Summary:
     """Sweep `specs` with `executor`."""
     return sweep(
-        specs, out=out, roots=Roots(cache=out), execution=execution or Execution(),
+        specs, out=out, data_paths=DataPaths(cache=out), execution=execution or Execution(),
         make_executor=lambda: executor, watch=lambda ledger: nullcontext(), policy=policy, say=say,
     )  # fmt: skip
 

@@ -7,17 +7,19 @@ from typing import Any
 
 import pytest
 
-from experiments.errors import OutputUnusable, TooManyUnreadable, UserError, repeats
+from experiments.errors import StorageError, TooManyUnreadable, UserError, is_permanent
 from experiments.grid.plan import Grid, expand
 from experiments.scheduler import loop
 from experiments.scheduler.circuit_breaker import signature
-from experiments.scheduler.executor import Death
+from experiments.scheduler.executor import AttemptError
 from experiments.scheduler.loop import Policy
 from experiments.scheduler.summary import command, ending
 from experiments.store.files import write_text
-from experiments.store.lease import Lease, lease_files
-from experiments.store.ledger import Ledger, RunFolder, State
+from experiments.store.lease import Lease
+from experiments.store.ledger import Ledger
 from experiments.store.shell_command import shown, sync_command
+from results.reading.holder import lease_files
+from results.reading.run_folder import RunFolder, State
 from tcclip.config import Execution
 from tests.experiments.scheduler.scripted import (
     LOST,
@@ -54,7 +56,7 @@ def test_a_lost_worker_is_replaced_and_the_others_go_on(tmp_path: Path) -> None:
 
 
 def _unusable(*_: Any) -> bool:
-    raise OutputUnusable("may not be read")
+    raise StorageError("may not be read")
 
 
 def test_retries_end_and_the_summary_says_what_failed_and_how_to_go_on(
@@ -98,16 +100,16 @@ def test_what_would_only_repeat_is_not_tried_again(tmp_path: Path) -> None:
 
 def test_which_errors_repeat() -> None:
     for error in (UserError("x"), TooManyUnreadable("x"), KeyError("x"), FloatingPointError("x")):
-        assert repeats(error), error
-    for passing in (OutputUnusable("x"), RuntimeError("NCCL"), OSError("x"), ConnectionError("x")):
-        assert not repeats(passing), passing
+        assert is_permanent(error), error
+    for passing in (StorageError("x"), RuntimeError("NCCL"), OSError("x"), ConnectionError("x")):
+        assert not is_permanent(passing), passing
 
 
 def test_a_worker_that_says_nothing_counts_as_failed(tmp_path: Path) -> None:
     (spec,) = grid(1)
 
     class Silent(Scripted):
-        def ended(self, timeout: float) -> dict[str, Death | None]:
+        def ended(self, timeout: float) -> dict[str, AttemptError | None]:
             return {self.jobs.pop().spec.run_id: None} if self.jobs else {}
 
     summary = run([spec], tmp_path, Silent(), Policy(retries=1))
@@ -121,21 +123,23 @@ def test_room_that_gets_free_is_used_at_once(tmp_path: Path) -> None:
     assert executor.most == 2
     none = Scripted(slots=0)
 
-    class Growing(Scripted):
+    class AppendFile(Scripted):
         """A cluster whose nodes come later."""
 
-        def ended(self, timeout: float) -> dict[str, Death | None]:
+        def ended(self, timeout: float) -> dict[str, AttemptError | None]:
             self.slots += 1
             return super().ended(timeout)
 
-    none.__class__ = Growing
+    none.__class__ = AppendFile
     assert run(grid(2), tmp_path / "later", none).exit_code == 0
 
 
 def test_an_error_that_ends_three_runs_stops_the_rest(tmp_path: Path) -> None:
     specs = grid(5)
     ends: dict[str, Any] = {
-        f"tc_clip{n}": [Death("RuntimeError", f"RuntimeError: no driver in /tmp/x{n}: {n}", "")]
+        f"tc_clip{n}": [
+            AttemptError("RuntimeError", f"RuntimeError: no driver in /tmp/x{n}: {n}", "")
+        ]
         for n in range(5)
     }
     said: list[str] = []
@@ -187,12 +191,12 @@ def test_fail_fast_pauses_what_runs_and_starts_nothing_more(tmp_path: Path) -> N
     class Pausing(Scripted):
         """The other run goes on until it is asked to pause."""
 
-        def ended(self, timeout: float) -> dict[str, Death | None]:
+        def ended(self, timeout: float) -> dict[str, AttemptError | None]:
             time.sleep(timeout)
             for job in self.jobs:
                 if name(job.spec) == "tc_clip1" or job.folder.pause.exists():
                     self.jobs.remove(job)
-                    paused = Death("Paused", "Paused: paused after step 3", "")
+                    paused = AttemptError("Paused", "Paused: paused after step 3", "")
                     return {job.spec.run_id: WRONG if name(job.spec) == "tc_clip1" else paused}
             return {}
 
@@ -220,7 +224,7 @@ def test_children_start_after_their_parent_and_fail_with_it(tmp_path: Path) -> N
     assert executor.most == 2, "the children side by side, the parent alone"
 
     class Broken(Scripted):
-        def ended(self, timeout: float) -> dict[str, Death | None]:
+        def ended(self, timeout: float) -> dict[str, AttemptError | None]:
             return {self.jobs.pop().spec.run_id: WRONG}
 
     summary = run(specs, tmp_path / "broken", Broken())
@@ -252,7 +256,7 @@ def test_what_another_sweep_finished_or_gave_up_is_not_done_again(tmp_path: Path
     class Meanwhile(Scripted):
         """While the first run is computed, another sweep is at the others."""
 
-        def ended(self, timeout: float) -> dict[str, Death | None]:
+        def ended(self, timeout: float) -> dict[str, AttemptError | None]:
             if len(self.started) == 1:
                 ended = super().ended(timeout)
                 run([given_up], tmp_path, Scripted(tc_clip1=[WRONG]))
@@ -271,7 +275,7 @@ def test_what_another_sweep_finished_or_gave_up_is_not_done_again(tmp_path: Path
 
 def test_what_runs_out_of_memory_goes_on_smaller_and_so_do_its_like(tmp_path: Path) -> None:
     specs = grid(2, "tc_clip", "vifi_clip")
-    short = Death("OutOfMemory", "OutOfMemory: not enough memory", "")
+    short = AttemptError("OutOfMemory", "OutOfMemory: not enough memory", "")
     executor = Scripted(tc_clip0=[short, LOST])
     summary = run(specs, tmp_path, executor, Policy(retries=1), execution=Execution(micro_batch=8))
     assert summary.exit_code == 0
@@ -286,7 +290,7 @@ def test_what_runs_out_of_memory_goes_on_smaller_and_so_do_its_like(tmp_path: Pa
 
 def test_a_run_that_somebody_pauses_is_left_for_the_next_sweep(tmp_path: Path) -> None:
     specs = grid(2)
-    paused = Death("Paused", "Paused: paused after step 3", "")
+    paused = AttemptError("Paused", "Paused: paused after step 3", "")
     summary = run(specs, tmp_path, Scripted(tc_clip0=[paused]))
     assert summary.exit_code == 1
     assert by_name(specs, summary.left) == {"tc_clip0": "paused"}
@@ -296,7 +300,7 @@ def test_a_run_that_somebody_pauses_is_left_for_the_next_sweep(tmp_path: Path) -
 
 def test_a_lease_lost_to_another_is_no_failure(tmp_path: Path) -> None:
     (spec,) = grid(1)
-    lost = Death("LeaseLost", "LeaseLost: another process took this run over", "")
+    lost = AttemptError("LeaseLost", "LeaseLost: another process took this run over", "")
     assert run([spec], tmp_path, Scripted(tc_clip0=[lost]), Policy(retries=0)).exit_code == 0
     assert attempt(tmp_path, spec) == 0
 
@@ -344,7 +348,7 @@ def test_when_nothing_can_be_claimed_not_every_run_is_tried(
 
     def gone(*of: Any) -> None:
         tried.append(of)
-        raise OutputUnusable("cannot reach the store")
+        raise StorageError("cannot reach the store")
 
     monkeypatch.setattr(loop, "WAIT_SECONDS", 0.4)
     monkeypatch.setattr(loop, "Lease", gone)
@@ -365,7 +369,7 @@ def test_a_result_that_cannot_be_read_for_a_moment_is_no_failure(
     def ended(folder: RunFolder) -> bool:
         asked.append(folder)
         if len(asked) == 3:  # twice around the claim, and then at its end
-            raise OutputUnusable("cannot use result.json: Input/output error")
+            raise StorageError("cannot use result.json: Input/output error")
         return real(folder)
 
     monkeypatch.setattr(loop, "_ended", ended)
@@ -389,7 +393,7 @@ def test_an_executor_that_fails_to_close_keeps_no_run_held(tmp_path: Path) -> No
     specs = grid(2)
 
     class Hanging(Scripted):
-        def ended(self, timeout: float) -> dict[str, Death | None]:
+        def ended(self, timeout: float) -> dict[str, AttemptError | None]:
             raise UserError("the cluster is gone")
 
         def close(self) -> None:
@@ -406,7 +410,7 @@ def test_a_cluster_without_room_is_waited_for_and_that_is_said_once(tmp_path: Pa
     class Empty(Scripted):
         waited = 0
 
-        def ended(self, timeout: float) -> dict[str, Death | None]:
+        def ended(self, timeout: float) -> dict[str, AttemptError | None]:
             self.waited += 1
             self.slots = 0 if self.waited < 5 else 1  # a node comes back
             return super().ended(timeout)

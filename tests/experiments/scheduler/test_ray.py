@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from experiments.grid.spec import RunSpec
-from experiments.store.lease import Holder, lease_files, read_holder
-from experiments.store.ledger import Ledger, RunFolder, State
+from experiments.store.ledger import Ledger
+from results.reading.holder import Holder, lease_files, read_holder
+from results.reading.run_folder import RunFolder, State
 from tests.experiments.scheduler.test_signals import start, steps, wait_for
 from tests.experiments.sweeping import break_list, copy_cache, numbers
 

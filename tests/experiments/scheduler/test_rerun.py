@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 import cli
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
 from experiments.monitor.dry_run import dry_run, print_plan
-from experiments.store.ledger import Ledger, State
+from experiments.store.attempt_records import record_failure
+from experiments.store.ledger import Ledger
 from experiments.worker.job import Job
 from experiments.worker.preflight import faults
+from results.reading.run_folder import State
 from tests.builders import make_result
 from tests.experiments.sweeping import EXECUTION, break_list, copy_cache, small_specs
 
@@ -81,7 +83,7 @@ def test_what_another_sweep_finishes_while_it_is_looked_at_is_kept(
 ) -> None:
     (spec,) = expand(Grid("zero_shot", demo=True, models=("clip",), seeds=(0,)))
     folder = Ledger(tmp_path).folder(spec.run_id)
-    folder.fail("Boom", "boom", "trace")
+    record_failure(folder, "Boom", "boom", "trace")
     result = make_result(spec).model_dump_json()
 
     def look(*_: Any) -> dict[str, str]:
@@ -103,7 +105,7 @@ def test_what_another_sweep_finishes_while_it_is_looked_at_is_kept(
 
 
 def job(spec: RunSpec, out: Path, cache: Path, **more: Any) -> Job:
-    return Job(spec=spec, out=out, roots=Roots(cache=cache), execution=EXECUTION, **more)
+    return Job(spec=spec, out=out, data_paths=DataPaths(cache=cache), execution=EXECUTION, **more)
 
 
 def test_lists_and_videos_must_be_there(tmp_path: Path) -> None:
@@ -150,12 +152,12 @@ def test_a_dry_run_shows_what_would_be_deleted(
     left: int,
 ) -> None:
     specs = expand(Grid("zero_shot", demo=True, models=("tc_clip",), seeds=(0, 1, 2)))
-    ledger, roots = Ledger(tmp_path), Roots(cache=tmp_path / "cache")
+    ledger, data_paths = Ledger(tmp_path), DataPaths(cache=tmp_path / "cache")
     Path(ledger.folder(specs[0].run_id).path).mkdir(parents=True)
     Path(ledger.folder(specs[0].run_id).result).write_text(make_result(specs[0]).model_dump_json())
-    ledger.folder(specs[1].run_id).fail("Boom", "boom", "trace")
+    record_failure(ledger.folder(specs[1].run_id), "Boom", "boom", "trace")
     before = content(tmp_path)
-    rows = dry_run(specs, tmp_path, roots, rerun)
+    rows = dry_run(specs, tmp_path, data_paths, rerun)
     assert [row.state for row in rows] == [State.FINISHED, State.FAILED, State.PLANNED]
     assert [number for number, row in enumerate(rows) if row.again] == again
     print_plan(rows, "terminal")

@@ -15,10 +15,12 @@ import pytest
 from experiments.grid.spec import RunSpec
 from experiments.scheduler import loop
 from experiments.scheduler import signals as stopping
-from experiments.scheduler.executor import Death
+from experiments.scheduler.executor import AttemptError
 from experiments.scheduler.signals import AtOnce, Stop
-from experiments.store.lease import Lease, lease_files
-from experiments.store.ledger import Ledger, RunFolder, State
+from experiments.store.lease import Lease
+from experiments.store.ledger import Ledger
+from results.reading.holder import lease_files
+from results.reading.run_folder import RunFolder, State
 from tests.experiments.scheduler.scripted import Scripted, by_name, grid
 from tests.experiments.scheduler.scripted import run as run_scripted
 from tests.experiments.sweeping import numbers, small_specs
@@ -97,7 +99,7 @@ def test_signals_end_a_sweep_cleanly_and_the_command_goes_on(
 class Busy(Scripted):
     """Computes in this process, without looking at whether it is to pause."""
 
-    def ended(self, timeout: float) -> dict[str, Death | None]:
+    def ended(self, timeout: float) -> dict[str, AttemptError | None]:
         signal.raise_signal(signal.SIGINT)
         time.sleep(60)
         raise AssertionError("nobody interrupted it")
@@ -122,7 +124,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.Mon
     specs = grid(1)
 
     class Twice(Busy):
-        def ended(self, timeout: float) -> dict[str, Death | None]:
+        def ended(self, timeout: float) -> dict[str, AttemptError | None]:
             threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGTERM]).start()
             return super().ended(timeout)
 
@@ -137,10 +139,10 @@ def test_what_a_signal_does_to_workers_is_no_failure_of_theirs(tmp_path: Path) -
     class Killed(Scripted):
         """A cluster manager tells sweep and workers at the same time."""
 
-        def ended(self, timeout: float) -> dict[str, Death | None]:
+        def ended(self, timeout: float) -> dict[str, AttemptError | None]:
             signal.raise_signal(signal.SIGTERM)
             job = self.jobs.pop()
-            return {job.spec.run_id: Death("WorkerDied", "WorkerDied: killed", "")}
+            return {job.spec.run_id: AttemptError("WorkerDied", "WorkerDied: killed", "")}
 
     summary = run_scripted(specs, tmp_path, Killed())
     assert summary.exit_code == 143
@@ -161,7 +163,7 @@ def test_a_run_that_a_signal_hits_between_two_states_is_not_lost(
 
     asked: list[RunFolder] = []
     monkeypatch.setattr(loop, "_ended", ended)
-    lost = Death("WorkerDied", "WorkerDied: killed", "")
+    lost = AttemptError("WorkerDied", "WorkerDied: killed", "")
     summary = run_scripted(specs, tmp_path, Scripted(tc_clip0=[lost]))
     assert by_name(specs, summary.left) == {"tc_clip0": "paused"}
     assert summary.exit_code == 1

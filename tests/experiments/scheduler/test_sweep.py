@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from experiments.grid.spec import RunSpec
-from experiments.store.lease import lease_files
-from experiments.store.ledger import Ledger, State
+from experiments.store.ledger import Ledger
+from results.reading.holder import lease_files
+from results.reading.run_folder import State
 from tests.experiments.sweeping import (
     EXECUTION,
     break_list,

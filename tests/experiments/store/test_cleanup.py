@@ -11,7 +11,7 @@ import pytest
 from experiments.store.cleanup import OLD_SECONDS, clear_attempts
 from experiments.store.files import write_text
 from experiments.store.ledger import Ledger
-from experiments.store.process_id import place
+from results.reading.process_id import place
 from tests.experiments.s3 import ROOT
 from tests.experiments.sweeping import small_specs
 

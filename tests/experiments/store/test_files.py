@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments.datasets.paths import Roots
-from experiments.errors import LeaseHeld, OutputUnusable
+from experiments.datasets.paths import DataPaths
+from experiments.errors import LeaseHeld, StorageError
 from experiments.store import files
-from experiments.store.files import (
+from experiments.store.files import create_text, remove, remove_all, write_text
+from experiments.store.lease import held
+from experiments.worker.job import Job
+from results.reading.location import (
     Location,
-    create_text,
     exists,
     folder_names,
     local_copy,
@@ -18,13 +20,8 @@ from experiments.store.files import (
     names,
     read_bytes,
     read_from,
-    remove,
-    remove_all,
     stamp,
-    write_text,
 )
-from experiments.store.lease import held
-from experiments.worker.job import Job
 from tcclip.config import Execution
 from tests.experiments.sweeping import small_specs
 
@@ -70,7 +67,10 @@ def test_locations_are_absolute_and_travel_as_text(
     assert location((tmp_path / "my out").as_uri()) == tmp_path / "my out"
     for out in (tmp_path, location("memory://bucket/out")):
         job = Job(
-            spec=small_specs()[0], out=out, roots=Roots(cache=tmp_path), execution=Execution()
+            spec=small_specs()[0],
+            out=out,
+            data_paths=DataPaths(cache=tmp_path),
+            execution=Execution(),
         )
         again = Job.model_validate_json(job.model_dump_json())
         assert (again.out, str(again.out), type(again.out)) == (out, str(out), type(out))
@@ -111,5 +111,5 @@ def test_a_file_system_without_links_is_said(
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(files.os, "link", refuse)
-    with pytest.raises(OutputUnusable, match="file: Operation not permitted; choose another"):
+    with pytest.raises(StorageError, match="file: Operation not permitted; choose another"):
         create_text(tmp_path / "file", "mine")

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from experiments.errors import OutputUnusable
+from experiments.errors import StorageError
 from experiments.grid.spec import RunSpec
-from experiments.store.ledger import Ledger, State
+from experiments.store.ledger import Ledger
 from experiments.worker import run
-from experiments.worker.checkpoints import RunJournal
+from experiments.worker.checkpoints import RunCheckpoints
+from results.reading.run_folder import State
 from tests.experiments.sweeping import numbers, run_sweep, small_specs
 
 
@@ -78,7 +79,7 @@ def test_a_full_disk_stops_a_run_and_loses_nothing(
     assert summary.exit_code == 1
     assert set(summary.failed) == {other.run_id}
     cause = summary.failed[other.run_id]
-    assert cause.startswith("OutputUnusable: cannot write"), cause
+    assert cause.startswith("StorageError: cannot write"), cause
     assert "No space left on device" in cause
     assert "free space" in cause
     assert other.run_id in cause
@@ -97,9 +98,9 @@ def test_a_full_disk_stops_a_run_and_loses_nothing(
 def fill_before(what: str, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fill the disk when the run is about to write `what`."""
     targets: dict[str, tuple[Any, str]] = {
-        "metrics": (RunJournal, "log"),
-        "save_best": (RunJournal, "save_best"),
-        "save_last": (RunJournal, "save_last"),
+        "metrics": (RunCheckpoints, "log"),
+        "save_best": (RunCheckpoints, "save_best"),
+        "save_last": (RunCheckpoints, "save_last"),
         "predictions": (run, "keep_scores"),
         "result": (run, "make_result"),
     }
@@ -117,5 +118,5 @@ def test_a_full_disk_is_said_before_anything_starts(
     disk: Path, other: RunSpec, cache: Path
 ) -> None:
     leave(disk, 0)
-    with pytest.raises(OutputUnusable, match=f"cannot write {disk}.*No space left on device"):
+    with pytest.raises(StorageError, match=f"cannot write {disk}.*No space left on device"):
         run_sweep([other], disk / "out", cache)

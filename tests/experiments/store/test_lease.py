@@ -13,9 +13,10 @@ import pytest
 
 from experiments.errors import LeaseHeld, LeaseLost
 from experiments.store import lease as leases
-from experiments.store import process_id as processes
 from experiments.store.files import write_text
-from experiments.store.lease import Holder, Lease, Watch, held, lease_files, read_holder
+from experiments.store.lease import Lease, Watch, held
+from results.reading import process_id as processes
+from results.reading.holder import Holder, lease_files, read_holder
 from tests.places import ROOT
 
 ELSEWHERE = Holder("o", 1, "node7", "another place", 1, 0.0, beat=3, heartbeat=0.0)

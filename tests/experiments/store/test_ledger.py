@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import OutputUnusable, UserError
+from experiments.errors import StorageError, UserError
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
 from experiments.store import lease as leases
 from experiments.store import ledger as ledgers
-from experiments.store.files import exists, names, write_text, write_whole
+from experiments.store.attempt_records import record_failure
+from experiments.store.files import write_text, write_whole
 from experiments.store.lease import held
-from experiments.store.ledger import Ledger, State
+from experiments.store.ledger import Ledger
+from results.reading.location import exists, names
+from results.reading.run_folder import State
 from tests.builders import make_result
 
 
@@ -33,7 +36,7 @@ def test_states_follow_the_files(tmp_path: Path, spec: RunSpec) -> None:
         assert folder.state() is State.RUNNING
     folder.metrics.write_text("{}\n")
     assert folder.state() is State.STALE
-    folder.fail("Boom", "boom", "trace")
+    record_failure(folder, "Boom", "boom", "trace")
     assert folder.state() is State.FAILED
     result = make_result(spec).model_dump_json()
     folder.result.write_text(result)
@@ -51,7 +54,7 @@ def test_a_spec_reads_back_as_the_same_run(tmp_path: Path, spec: RunSpec) -> Non
 
 def test_attempts_are_counted(tmp_path: Path, spec: RunSpec) -> None:
     folder = Ledger(tmp_path).folder(spec.run_id)
-    assert [folder.fail("E", "m", "t").attempt for _ in range(3)] == [1, 2, 3]
+    assert [record_failure(folder, "E", "m", "t").attempt for _ in range(3)] == [1, 2, 3]
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
@@ -62,7 +65,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
         temporary.write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OutputUnusable, match=r"cannot write .*file: No space left on device"):
+    with pytest.raises(StorageError, match=r"cannot write .*file: No space left on device"):
         write_whole(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -70,7 +73,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path, spec: RunSpec) -> None:
     (tmp_path / "runs").write_text("")
-    with pytest.raises(OutputUnusable, match="choose another folder with --out"):
+    with pytest.raises(StorageError, match="choose another folder with --out"):
         Ledger(tmp_path).enter([spec])
 
 
@@ -98,7 +101,7 @@ def test_a_run_elsewhere_is_watched_before_it_is_deleted(
     real = time.sleep
     monkeypatch.setattr(leases.time, "sleep", sleep)
     if beats:
-        with pytest.raises(OutputUnusable, match="is held by node7 pid 1; stop it before a rerun"):
+        with pytest.raises(StorageError, match="is held by node7 pid 1; stop it before a rerun"):
             ledger.forget([spec.run_id])
         assert exists(ledger.folder(spec.run_id).spec)
     else:
@@ -112,7 +115,7 @@ def test_a_running_run_is_not_deleted(tmp_path: Path, spec: RunSpec) -> None:
     ledger.enter([spec])
     with (
         held(ledger.folder(spec.run_id).path),
-        pytest.raises(OutputUnusable, match=r"is held by .*stop it before a rerun"),
+        pytest.raises(StorageError, match=r"is held by .*stop it before a rerun"),
     ):
         ledger.forget([spec.run_id])
     ledger.forget([spec.run_id])
@@ -125,7 +128,7 @@ def test_of_several_runs_none_is_deleted_while_one_is_at_work(tmp_path: Path) ->
     ledger.enter(specs)
     with (
         held(ledger.folder(specs[2].run_id).path),
-        pytest.raises(OutputUnusable, match=f"{specs[2].run_id} is held by"),
+        pytest.raises(StorageError, match=f"{specs[2].run_id} is held by"),
     ):
         ledger.forget([spec.run_id for spec in specs])
     assert all(exists(ledger.folder(spec.run_id).spec) for spec in specs)
@@ -185,7 +188,7 @@ def test_what_a_kill_after_the_result_leaves_is_cleared(tmp_path: Path, spec: Ru
     ledger.enter([spec])
     folder = ledger.folder(spec.run_id)
     Path(folder.result).write_text(make_result(spec).model_dump_json())
-    folder.fail("Boom", "boom", "trace")
+    record_failure(folder, "Boom", "boom", "trace")
     write_text(folder.pause, "")
     with held(folder.path):
         ledger.mend([spec])

@@ -17,25 +17,21 @@ import s3fs
 from upath import UPath
 
 import cli
-from experiments.datasets.paths import Roots
-from experiments.errors import CheckpointDamaged, OutputUnusable, UserError
+from experiments.datasets.paths import DataPaths
+from experiments.errors import CheckpointDamaged, StorageError, UserError
 from experiments.grid.spec import RunSpec
 from experiments.scheduler import commands
 from experiments.store import append_file as growing
-from experiments.store.files import (
-    Location,
-    create_text,
-    local_copy,
-    location,
-    names,
-    reached,
-    write_text,
-)
-from experiments.store.lease import held, lease_files, read_holder
-from experiments.store.ledger import Ledger, State, matching
+from experiments.store.attempt_records import record_failure
+from experiments.store.files import create_text, write_text
+from experiments.store.lease import held
+from experiments.store.ledger import Ledger, matching
 from experiments.tracking import Mirror, default_uri, mirror
-from experiments.worker.checkpoints import RunJournal
+from experiments.worker.checkpoints import RunCheckpoints
 from experiments.worker.job import Job
+from results.reading.holder import lease_files, read_holder
+from results.reading.location import Location, local_copy, location, names, reached
+from results.reading.run_folder import State
 from results.report.report import report
 from tcclip.model import Model, build_model
 from tcclip.model.checkpoints import read_state
@@ -116,7 +112,7 @@ def test_a_child_starts_from_its_parents_selected_weights(
 ) -> None:
     out, spec = swept
     child = spec.model_copy(update={"parent": spec.run_id})
-    job = Job(spec=child, out=out, roots=Roots(cache=tmp_path), execution=EXECUTION)
+    job = Job(spec=child, out=out, data_paths=DataPaths(cache=tmp_path), execution=EXECUTION)
     path = Job.model_validate_json(job.model_dump_json()).initial_weights
     assert path is not None
     with local_copy(path) as copy:
@@ -212,9 +208,9 @@ def test_a_run_is_forgotten_unless_somebody_is_at_it(bucket: Bucket) -> None:
     folder = ledger.folder(spec.run_id)
     with held(folder.path):
         assert folder.state() is State.RUNNING
-        with pytest.raises(OutputUnusable, match="stop it before a rerun"):
+        with pytest.raises(StorageError, match="stop it before a rerun"):
             ledger.forget(matching(ledger.states([spec]), spec.run_id))
-    folder.fail("Boom", "boom", "trace")
+    record_failure(folder, "Boom", "boom", "trace")
     assert matching(ledger.states([spec]), "failed") == [spec.run_id]
     ledger.forget([spec.run_id])
     assert not names(folder.path)
@@ -297,14 +293,14 @@ def test_a_store_that_overwrites_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(
         type(out.fs), "pipe_file", lambda self, path, value, mode: real(self, path, value)
     )
-    with pytest.raises(OutputUnusable, match="this store overwrites where it should create"):
+    with pytest.raises(StorageError, match="this store overwrites where it should create"):
         Ledger(out).enter([])
     assert not names(out), "the trial leaves nothing"
 
 
 def test_what_cannot_be_reached_is_said(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     assert reached(bucket()), "a folder need not exist"
-    with pytest.raises(OutputUnusable, match="there is no bucket 'no-such-bucket'"):
+    with pytest.raises(StorageError, match="there is no bucket 'no-such-bucket'"):
         reached(location("s3://no-such-bucket/out"))
     with pytest.raises(UserError, match=r"give credentials in the environment \(AWS_ACCESS_KEY_ID"):
         location("s3://key:secret@bucket/out")
@@ -358,22 +354,22 @@ def test_a_store_that_goes_away_costs_what_came_after_the_last_checkpoint(
         monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
         s3fs.S3FileSystem.clear_instance_cache()
         folder = Ledger(location(str(out))).folder("run")
-        with held(folder.path) as lease, RunJournal(folder, lease) as journal:
+        with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
             assert journal.load_last() is None
             journal.log(record(1))
             journal.save_best(model, 1)
             journal.save_last(state(1, 1))
             journal.log(record(2))
             gate.shut()
-            with pytest.raises(OutputUnusable, match=r"cannot reach s3://.*finished work is kept"):
+            with pytest.raises(StorageError, match=r"cannot reach s3://.*finished work is kept"):
                 journal.save_last(state(2, 1))
-            with pytest.raises(OutputUnusable, match="cannot reach"):
+            with pytest.raises(StorageError, match="cannot reach"):
                 folder.state()
         gate.open()
         assert lease_files(folder.path), "it could not be given back"
         with (
             held(folder.path, alive=lambda holder: False) as lease,
-            RunJournal(folder, lease) as journal,
+            RunCheckpoints(folder, lease) as journal,
         ):
             assert journal.load_last() == state(1, 1)
             journal.log(record(2))
@@ -390,7 +386,7 @@ def test_metrics_are_seen_while_the_run_goes_on(
 ) -> None:
     monkeypatch.setattr(growing, "UPLOAD_SECONDS", 0.05)
     folder = Ledger(bucket()).folder("run")
-    with held(folder.path) as lease, RunJournal(folder, lease) as journal:
+    with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
         journal.log(record(1))
         deadline = time.monotonic() + 30
         while not folder.metrics.exists():
@@ -407,7 +403,7 @@ def test_metrics_are_seen_while_the_run_goes_on(
 
 def test_a_damaged_checkpoint_is_said_and_kept(bucket: Bucket, model: Model) -> None:
     folder = Ledger(bucket()).folder("run")
-    with held(folder.path) as lease, RunJournal(folder, lease) as journal:
+    with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
         journal.save_last(state(1, 0))
         data = folder.last.read_bytes()
         folder.last.write_bytes(data[: len(data) // 2])

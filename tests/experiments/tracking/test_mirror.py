@@ -19,6 +19,7 @@ from rich.console import Console
 from experiments.errors import UserError
 from experiments.grid.spec import RunSpec
 from experiments.scheduler import commands
+from experiments.store.attempt_records import record_failure
 from experiments.store.lease import held
 from experiments.store.ledger import Ledger
 from experiments.tracking import Incomplete, Mirror, default_uri
@@ -256,7 +257,7 @@ def test_a_failed_run_keeps_its_failure_and_log_until_it_goes_on(
     ledger = Ledger(out)
     folder = ledger.folder(spec.run_id)
     stopped_short(out, spec)
-    folder.fail("Boom", "Boom: it broke", "trace")
+    record_failure(folder, "Boom", "Boom: it broke", "trace")
     mirror = Mirror(ledger, default_uri(out))
     mirror.sync([spec])
     (run,) = children(mirror, spec)
@@ -279,7 +280,7 @@ def test_what_is_told_once_is_not_told_again(
     stopped_short(out, spec)
     mirror = Mirror(Ledger(out), default_uri(out))
     for attempt in (1, 2):
-        folder.fail("Boom", f"Boom {attempt}", "trace")
+        record_failure(folder, "Boom", f"Boom {attempt}", "trace")
         mirror.sync([spec])
         (run,) = children(mirror, spec)
         assert run.data.tags["tcclip.error"] == f"Boom {attempt}"

@@ -13,10 +13,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.tracking._tracking_service import utils
 
-from experiments.errors import OutputUnusable, UserError
+from experiments.errors import StorageError, UserError
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
 from experiments.scheduler import commands
+from experiments.store.attempt_records import record_failure
 from experiments.store.lease import held
 from experiments.store.ledger import Ledger
 from experiments.tracking import Mirror, default_uri
@@ -279,7 +280,7 @@ def test_a_run_that_begins_after_its_first_failure_stays_one_copy(
     lines, result = folder.metrics.read_bytes(), folder.result.read_bytes()
     folder.metrics.unlink()
     folder.result.unlink()
-    folder.fail("Boom", "Boom: before it began", "trace")
+    record_failure(folder, "Boom", "Boom: before it began", "trace")
     mirror = Mirror(Ledger(out), default_uri(out))
     mirror.sync([spec])
     folder.metrics.write_bytes(lines)
@@ -298,7 +299,7 @@ def test_an_experiment_that_was_deleted_comes_back(again: tuple[Path, RunSpec]) 
     mirror.client.delete_experiment(experiment.experiment_id)
     (other,) = small_specs(train__lr=1e-4)
     Ledger(out).enter([other])
-    Ledger(out).folder(other.run_id).fail("Boom", "Boom", "trace")
+    record_failure(Ledger(out).folder(other.run_id), "Boom", "Boom", "trace")
     mirror.sync([other])
     has_all(mirror, spec)
     assert len(children(mirror, other)) == 1
@@ -355,7 +356,9 @@ def test_processes_that_begin_at_once_make_one_whole_database(tmp_path: Path) ->
         "from tests.experiments.sweeping import small_specs\n"
         "out, (spec,) = Path(sys.argv[1]), small_specs()\n"
         "mirror = Mirror(Ledger(out), default_uri(out))\n"
-        "Ledger(out).enter([spec]); Ledger(out).folder(spec.run_id).fail('Boom', 'Boom', '')\n"
+        "from experiments.store.attempt_records import record_failure\n"
+        "Ledger(out).enter([spec])\n"
+        "record_failure(Ledger(out).folder(spec.run_id), 'Boom', 'Boom', '')\n"
         "mirror.sync([spec], wait=30)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "out")]
@@ -377,11 +380,11 @@ def test_a_database_that_is_not_whole_is_not_there(
         sqlite3.connect(sqlite_file(uri) or "").execute(
             "CREATE TABLE half (made)"
         ).connection.close()
-        raise OutputUnusable("killed")
+        raise StorageError("killed")
 
     with monkeypatch.context() as patch:
         patch.setattr(database.SqliteFile, "_connect", cut)
-        with pytest.raises(OutputUnusable):
+        with pytest.raises(StorageError):
             Mirror(Ledger(tmp_path), default_uri(tmp_path))
     assert list(tmp_path.iterdir()) == []
     Mirror(Ledger(tmp_path), default_uri(tmp_path)).client.search_experiments()

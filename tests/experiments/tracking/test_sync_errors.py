@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from experiments.errors import OutputUnusable, UserError
+from experiments.errors import StorageError, UserError
 from experiments.grid.spec import RunSpec
 from experiments.scheduler import commands
 from experiments.store import lease
+from experiments.store.attempt_records import record_failure
 from experiments.store.lease import held
-from experiments.store.ledger import Ledger, RunFolder
+from experiments.store.ledger import Ledger
 from experiments.tracking import Incomplete, Mirror, StillCopying, default_uri
 from experiments.tracking.sqlite_file import sqlite_uri
 from experiments.tracking.sync_thread import Follower
+from results.reading.run_folder import RunFolder
 from tests.experiments.sweeping import small_specs
 from tests.experiments.tracking.mirrored import children, has_all, stopped_short
 
@@ -84,7 +86,7 @@ def test_a_file_that_the_store_refuses_holds_nothing_else_back(
     two: tuple[Path, RunSpec, RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, spec, folder = two
-    folder.fail("Boom", "Boom", "trace")
+    record_failure(folder, "Boom", "Boom", "trace")
     Path(folder.log).write_text("long")
     keep = MlflowClient.log_artifact
 
@@ -146,7 +148,7 @@ def test_what_cannot_be_read_just_now_is_not_to_be_run_again(
 
     def state(self: RunFolder) -> Any:
         if self == folder:
-            raise OutputUnusable("cannot reach s3://bucket: timeout")
+            raise StorageError("cannot reach s3://bucket: timeout")
         return look(self)
 
     monkeypatch.setattr(RunFolder, "state", state)
@@ -219,7 +221,7 @@ def test_what_the_tracker_refuses_is_not_sent_in_every_pass(
 
 def no_turn(monkeypatch: pytest.MonkeyPatch, cause: OSError) -> None:
     def refused(*_: Any, **__: Any) -> None:
-        raise OutputUnusable(f"cannot write: {cause.args[-1]}") from cause
+        raise StorageError(f"cannot write: {cause.args[-1]}") from cause
 
     monkeypatch.setattr("experiments.tracking.lock.Lease", refused)
 
@@ -285,7 +287,7 @@ def test_metrics_that_were_written_anew_between_two_looks_are_another_history(
 
 def test_two_that_follow_one_run_both_see_it_go_on(tmp_path: Path) -> None:
     folder = begin(tmp_path, OTHER)
-    folder.fail("Boom", "Boom", "trace")
+    record_failure(folder, "Boom", "Boom", "trace")
     first, second = (Mirror(Ledger(tmp_path), default_uri(tmp_path)) for _ in range(2))
     first.sync([OTHER])
     second.sync([OTHER])
@@ -303,7 +305,7 @@ def test_a_turn_that_could_not_be_taken_whole_is_nobodys(
     mirror = Mirror(Ledger(tmp_path), default_uri(tmp_path))
 
     def timeout(*_: Any) -> None:
-        raise OutputUnusable("the store does not answer just now")
+        raise StorageError("the store does not answer just now")
 
     with monkeypatch.context() as patch:
         patch.setattr(lease.Lease, "_stand_back", timeout)
@@ -377,7 +379,7 @@ def test_a_finished_run_that_was_told_to_be_running_is_settled(
 def test_a_folder_and_a_link_to_it_have_one_copy(tmp_path: Path) -> None:
     out, link = tmp_path / "out", tmp_path / "link"
     Ledger(out).enter([OTHER])
-    Ledger(out).folder(OTHER.run_id).fail("Boom", "Boom", "trace")
+    record_failure(Ledger(out).folder(OTHER.run_id), "Boom", "Boom", "trace")
     link.symlink_to(out)
     for folder in (out, link, out):
         mirror = Mirror(Ledger(folder), default_uri(folder))

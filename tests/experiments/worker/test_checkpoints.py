@@ -12,9 +12,10 @@ import torch
 from experiments.errors import CheckpointDamaged, LeaseLost
 from experiments.store import lease as leases
 from experiments.store.lease import Lease, held
-from experiments.store.ledger import Ledger, RunFolder
+from experiments.store.ledger import Ledger
 from experiments.worker import checkpoints as journals
-from experiments.worker.checkpoints import RunJournal
+from experiments.worker.checkpoints import RunCheckpoints
+from results.reading.run_folder import RunFolder
 from tcclip.model import Model, build_model
 from tcclip.model.checkpoints import load_checkpoint
 from tests.builders import make_result
@@ -55,7 +56,7 @@ def test_a_kill_between_two_writes_leaves_a_pair(
     def die(*_: Any, **__: Any) -> None:
         raise Killed
 
-    with held(folder.path) as lease, RunJournal(folder, lease) as journal:
+    with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
         journal.save_best(model(1), 1)
         journal.save_last(state(10, 1))
         with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -65,7 +66,7 @@ def test_a_kill_between_two_writes_leaves_a_pair(
             patch.setattr(journals, "write_whole" if where == "before the state" else "remove", die)
             journal.save_last(state(20, 2))
     best = 2 if where == "after the state" else 1
-    with held(folder.path) as lease, RunJournal(folder, lease) as journal:
+    with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
         assert journal.load_last() == state(10 * best, best)
         assert kept(folder) == [f"best-000{best}.json", f"best-000{best}.safetensors", "last.pt"]
         found = model(0)
@@ -74,11 +75,11 @@ def test_a_kill_between_two_writes_leaves_a_pair(
 
 
 def test_ranks_that_only_read_change_nothing(folder: RunFolder) -> None:
-    with held(folder.path) as lease, RunJournal(folder, lease) as journal:
+    with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
         journal.save_last(state(10, 0))
         journal.save_best(model(1), 1)
     before = kept(folder)
-    with RunJournal(folder, None) as journal:
+    with RunCheckpoints(folder, None) as journal:
         assert journal.load_last() == state(10, 0)
         journal.log({"kind": "step", "step": 1})
     assert kept(folder) == before
@@ -99,7 +100,7 @@ def test_readers_find_the_selected_weights(folder: RunFolder) -> None:
 def test_a_checkpoint_that_cannot_be_read_is_named_and_nothing_begins_anew(
     folder: RunFolder, damage: str
 ) -> None:
-    with held(folder.path) as lease, RunJournal(folder, lease) as journal:
+    with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
         journal.save_last(state(10, 0) | {"model": {"w": torch.arange(1000.0)}})
         journal.log({"kind": "step", "step": 10})
         path = Path(str(folder.last))
@@ -131,7 +132,7 @@ def test_who_lost_its_run_writes_no_more_lines(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frozen = Lease(folder.path, "frozen")
-    with RunJournal(folder, frozen) as journal:
+    with RunCheckpoints(folder, frozen) as journal:
         journal.log({"kind": "step", "step": 1})
         with held(folder.path, "new", alive=lambda holder: False) as lease:
             # It wakes up after its successor has begun.
@@ -140,7 +141,7 @@ def test_who_lost_its_run_writes_no_more_lines(
             with pytest.raises(LeaseLost):
                 journal.log({"kind": "step", "step": 2})
             monkeypatch.undo()
-            with RunJournal(folder, lease) as other:
+            with RunCheckpoints(folder, lease) as other:
                 other.log({"kind": "step", "step": 2})
     frozen.release()
     assert lines(folder) == [1, 2]
@@ -151,14 +152,14 @@ def test_who_loses_its_run_within_a_checkpoint_takes_nothing_from_its_successor(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     frozen = Lease(folder.path, "frozen")
-    with RunJournal(folder, frozen) as journal:
+    with RunCheckpoints(folder, frozen) as journal:
         journal.save_best(model(1), 1)
         journal.save_last(state(10, 1))
         taken = []
 
         def taken_over(*_: Any) -> None:
             with held(folder.path, "new", alive=lambda holder: False) as lease:
-                with RunJournal(folder, lease) as other:
+                with RunCheckpoints(folder, lease) as other:
                     other.save_best(model(2), 2)
                     other.save_last(state(20, 2))
                 taken.append(lease)
@@ -182,12 +183,12 @@ def test_who_loses_its_run_within_a_checkpoint_takes_nothing_from_its_successor(
         monkeypatch.undo()
     frozen.release()
     assert kept(folder) == ["best-0002.json", "best-0002.safetensors", "last.pt"]
-    with held(folder.path) as lease, RunJournal(folder, lease) as journal:
+    with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
         assert journal.load_last() == state(20, 2)
 
 
 def test_a_torn_line_in_the_middle_ends_no_run(folder: RunFolder) -> None:
-    with held(folder.path) as lease, RunJournal(folder, lease) as journal:
+    with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
         journal.save_last(state(3, 0))
         whole = [json.dumps({"kind": "step", "step": step}) for step in (1, 2, 3, 4)]
         torn = "\n".join([whole[0], whole[1][:9] + whole[1], whole[2], whole[3], whole[3][:4]])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import protocols
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.errors import UserError
 from experiments.grid.plan import Grid, expand
 from experiments.grid.request import Evaluation, evaluation, make_grid
@@ -91,10 +91,15 @@ def test_evaluating_a_runs_checkpoint_gives_the_runs_numbers(tmp_path: Path, cac
     assert kept["start"] == {"clip_weights": "random", "seed": 1}
     made = asked(str(folder.best))
     summary = sweep(
-        made.specs, out=tmp_path, roots=Roots(cache=cache), execution=EXECUTION, policy=ONCE,
-        files=made.files, make_executor=lambda: LocalExecutor(1),
+        made.specs,
+        out=tmp_path,
+        data_paths=DataPaths(cache=cache),
+        execution=EXECUTION,
+        policy=ONCE,
+        files=made.files,
+        make_executor=lambda: LocalExecutor(1),
         watch=lambda ledger: nullcontext(),
-    )  # fmt: skip
+    )
     assert summary.exit_code == 0, summary.failed
     assert best(Ledger(tmp_path), made.specs[0].run_id) == best(Ledger(tmp_path), spec.run_id)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.datasets.paths import Roots
+from experiments.datasets.paths import DataPaths
 from experiments.grid.plan import expand
 from experiments.scheduler.executor import LocalExecutor
 from experiments.scheduler.sweep import sweep
@@ -37,11 +37,11 @@ def test_a_few_shot_list_of_real_clips_runs_to_its_result(tmp_path: Path) -> Non
         f"name: real\nvideos: {SHARED / 'videos'}\nlabels: labels.csv\n"
         "splits: {train_2shot: train_2shot.txt, val: val.txt}\n"
     )
-    roots = Roots.find(own=[tmp_path / "real.yaml"])
+    data_paths = DataPaths.find(own=[tmp_path / "real.yaml"])
     asked = grid(**{"train.global_batch": 4, "train.schedule_batch": 4})
-    (spec,) = expand(replace(asked, datasets=("real",)), roots.datasets())
+    (spec,) = expand(replace(asked, datasets=("real",)), data_paths.datasets())
     summary = sweep(
-        [spec], out=tmp_path / "out", roots=roots,
+        [spec], out=tmp_path / "out", data_paths=data_paths,
         execution=Execution(device="cpu", micro_batch=4),
         make_executor=lambda: LocalExecutor(1), watch=lambda ledger: nullcontext(),
     )  # fmt: skip

@@ -109,7 +109,7 @@ def test_swapping_the_sides_swaps_the_signs(out: Path) -> None:
 def test_the_difference_is_that_of_the_videos_right(out: Path) -> None:
     """Against accuracies counted from the kept scores directly."""
     from results.reading.predictions import read
-    from results.reading.source import open_source
+    from results.reading.run_folder import RunFolder
 
     shares: dict[str, list[float]] = {"tc_clip": [], "vifi_clip": []}
     for model, found in shares.items():
@@ -117,7 +117,7 @@ def test_the_difference_is_that_of_the_videos_right(out: Path) -> None:
             run_id = builder.run_id(builder.key(DEMO, model=model, seed=seed))
             for split in DEMO.suites[0].splits:
                 one = read(
-                    open_source(out), run_id, "moving_shapes", split,
+                    RunFolder(out / "runs" / run_id), "moving_shapes", split,
                     weights="raw", checkpoint="last",
                 )  # fmt: skip
                 assert one is not None

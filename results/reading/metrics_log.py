@@ -5,11 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from experiments.store.times import epoch_seconds
-
 Record = dict[str, Any]
+
+
+def epoch_seconds(value: float | str) -> float:
+    """`value` as seconds since the epoch; ValueError for what is no time between year 1 and 9999.
+
+    So whoever shows it later can make a date of it.
+    """
+    try:
+        seconds = float(value)
+        datetime.fromtimestamp(seconds, UTC)
+    except (TypeError, ValueError, OverflowError, OSError) as error:
+        raise ValueError(f"{value!r} is no time in seconds since 1970") from error
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,26 @@ def read_attempts(metrics: bytes) -> Attempts | None:
         latest=ends[-1],
         reduced=smaller[-1][1] if smaller else None,
     )
+
+
+def read_epochs(metrics: bytes) -> tuple[list[Record], int]:
+    """The records of epochs in a metrics.jsonl, and how many such lines cannot be read.
+
+    `loss`: mean of the epoch; `top1`: percent, where it was validated.
+    """
+    found, bad = [], 0
+    for line in metrics.splitlines():
+        # Steps are most of the file: only the lines of epochs are parsed.
+        if b'"epoch"' not in line or b'"kind": "step"' in line:
+            continue
+        try:
+            record = json.loads(line)
+            if record["kind"] == "epoch":
+                int(record["epoch"]), float(record["loss"]), float(record.get("top1") or 0.0)
+                found.append(record)
+        except (ValueError, KeyError, TypeError):
+            bad += 1
+    return found, bad
 
 
 def _records(data: bytes, kind: bytes) -> Iterator[tuple[int, Record]]:

@@ -1,0 +1,262 @@
+"""Reading files on a local file system or in an object store.
+
+A `Location` is a `Path`, or a `UPath` for what fsspec reaches (`s3://bucket/out`). What a disk or a
+store's client raises comes out as StorageError, with name and cause; a file that is not there is
+FileNotFoundError or None, as each function says.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from results.errors import StorageError, UserError
+from results.reading.process_id import place
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    Location = Path | UPath
+else:
+    Location = Any  # upath and fsspec take a while to import, and only a store needs them
+
+#: What `location` takes; only paths and s3 were tried against a real server.
+SCHEMES = ("file", "s3", "memory")
+#: How often a file is opened anew that a network's file system replaced while it was read.
+_STALE_RETRIES = 5
+
+
+class Stamp(NamedTuple):
+    """What tells a file's content from an earlier one without reading it."""
+
+    size: int
+    tag: str
+
+
+def location(text: str | Path | UPath) -> Location:
+    """A folder from what a user wrote: a path, made absolute, or a URI such as `s3://bucket/out`.
+
+    Nothing is asked of a store; see `reached`. UserError for an unknown scheme, one whose package
+    is not installed, or an address with a password in it.
+    """
+    name = str(text)
+    if "://" not in name:
+        return Path(name).absolute()
+    scheme, _, rest = name.partition("://")
+    if scheme not in SCHEMES:
+        raise UserError(
+            f"{name}: nothing is known of {scheme}://; known: a path, s3://BUCKET/FOLDER"
+        )
+    if not rest.strip("/"):
+        raise UserError(f"{name} names no folder; give {scheme}://BUCKET/FOLDER")
+    if scheme == "file":
+        return Path(urllib.parse.unquote(urllib.parse.urlsplit(name).path)).absolute()
+    if urllib.parse.urlsplit(name).password is not None:
+        raise UserError(
+            f"an address of {scheme}:// with a password in it would be kept with the runs; give "
+            "credentials in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
+        )
+    from upath import UPath
+
+    try:
+        # What other processes write has to be seen: no cached listings.
+        path = UPath(name.rstrip("/"), use_listings_cache=False)
+        path.fs  # noqa: B018  # imports the package that reaches the store
+    except ImportError as error:
+        raise UserError(
+            f"{name}: {scheme}:// needs another package: pip install 'tcclip-sweeps[{scheme}]'"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{name}: {error}; known: a path, s3://BUCKET/FOLDER") from error
+    if not path.name:
+        raise UserError(f"{name} names no folder; give {scheme}://BUCKET/FOLDER")
+    return path
+
+
+def reached(path: Location) -> Location:
+    """`path`, once its store has answered; it need not exist yet.
+
+    StorageError if the store is out of reach, refuses the credentials or has no such bucket; or
+    if a file is in the way of a folder.
+    """
+    if isinstance(path, Path):
+        there = next(one for one in (path, *path.parents) if one.exists())
+        if not there.is_dir():
+            raise StorageError(f"{path}: {there} is a file; give another folder with --out")
+        return path
+    with storage_errors(path):
+        try:
+            path.fs.ls(path.path, detail=False)
+        except FileNotFoundError:
+            if path.drive and not path.fs.exists(path.drive):
+                raise StorageError(
+                    f"{path}: there is no bucket {path.drive!r} at this address, or none that "
+                    "these credentials may see; make it, or correct --out or AWS_ENDPOINT_URL"
+                ) from None
+    return path
+
+
+def is_local(path: Location) -> bool:
+    """Whether `path` is on a file system of this machine (a network's included)."""
+    return isinstance(path, Path)
+
+
+# ---- Files ----
+
+
+def read_bytes(path: Location) -> bytes | None:
+    """The bytes of `path`, None if there is no such file."""
+    with storage_errors(path), suppress(FileNotFoundError, NotADirectoryError):
+        return _read(path) if isinstance(path, Path) else bytes(path.fs.cat_file(path.path))
+    return None
+
+
+def _read(path: Path) -> bytes:
+    for _ in range(_STALE_RETRIES):
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return path.read_bytes()
+
+
+def read_from(path: Location, start: int, end: int | None = None) -> bytes:
+    """The bytes of `path` from `start` on, which lies within it, to before `end`.
+
+    FileNotFoundError if there is no such file.
+    """
+    with storage_errors(path):
+        if isinstance(path, Path):
+            with path.open("rb") as file:
+                file.seek(start)
+                return file.read() if end is None else file.read(end - start)
+        return bytes(path.fs.cat_file(path.path, start=start or None, end=end))
+
+
+def stamp(path: Location) -> Stamp | None:
+    """The file's size and what changes with its content; None if there is none."""
+    try:
+        with storage_errors(path):
+            if isinstance(path, Path):
+                found = path.stat()
+                return Stamp(found.st_size, f"{found.st_mtime_ns} {found.st_ino}")
+            info = path.fs.info(path.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    tags = [info.get(name) for name in ("ETag", "etag", "mtime", "LastModified", "created")]
+    return Stamp(int(info["size"] or 0), str(next((tag for tag in tags if tag), "")))
+
+
+def exists(path: Location) -> bool:
+    """Whether there is such a file or folder."""
+    with storage_errors(path):
+        return path.exists() if isinstance(path, Path) else bool(path.fs.exists(path.path))
+
+
+def names(folder: Location) -> list[str]:
+    """The names in `folder`, sorted; none if there is no such folder."""
+    try:
+        with storage_errors(folder):
+            if isinstance(folder, Path):
+                return sorted(os.listdir(folder))  # noqa: PTH208  # names are enough
+            return sorted(_entry(one["name"]) for one in _entries(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def folder_names(folder: Location) -> list[str]:
+    """The names of the folders in `folder`, sorted; none if there is no such folder."""
+    try:
+        with storage_errors(folder):
+            if isinstance(folder, Path):
+                with os.scandir(folder) as entries:
+                    return sorted(one.name for one in entries if one.is_dir())
+            found = _entries(folder)
+            return sorted(_entry(one["name"]) for one in found if one["type"] == "directory")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _entries(folder: UPath) -> list[dict[str, str]]:
+    """What is in a remote folder; some stores keep a marker of the folder's own name in it."""
+    found: list[dict[str, str]] = folder.fs.ls(folder.path, detail=True)
+    own = folder.path.strip("/")
+    return [one for one in found if one["name"].strip("/") != own]
+
+
+def _entry(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2]
+
+
+# ---- Local copies ----
+
+
+def scratch_folder() -> Path:
+    """A new, empty local folder; its name says whose it is, so that others can clean up."""
+    return Path(tempfile.mkdtemp(prefix=f"tcclip-{place()}-{os.getpid()}-"))
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """An empty local folder, removed afterwards."""
+    folder = scratch_folder()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def local_copy(path: Location) -> Iterator[Path]:
+    """`path` itself where it is local, else a download that is removed afterwards.
+
+    FileNotFoundError if there is no such file.
+    """
+    if isinstance(path, Path):
+        yield path
+        return
+    with scratch() as folder:
+        copy = folder / path.name
+        with storage_errors(path):
+            path.fs.get_file(path.path, str(copy))
+        yield copy
+
+
+# ---- Errors ----
+
+
+@contextmanager
+def storage_errors(path: Location) -> Iterator[None]:
+    """Around one call: errors of the disk or the store's client come out as StorageError."""
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError, NotADirectoryError, StorageError):
+        raise
+    except Exception as error:
+        if isinstance(path, Path):
+            if isinstance(error, OSError):
+                raise storage_error(path, error, "read") from error
+            raise
+        kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+        raise StorageError(
+            f"cannot reach {path}: {kind}{error}; check the network, and the address and "
+            "credentials in the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...), and "
+            "start again: finished work is kept"
+        ) from error
+
+
+def storage_error(path: Location, error: OSError, what: str = "write") -> StorageError:
+    """The error to show when `path` cannot be written (or `what`): name, cause, what to do."""
+    return StorageError(
+        f"cannot {what} {path}: {error.strerror or error}; "
+        "choose another folder with --out, or free space and permissions, and start again: "
+        "finished work is kept"
+    )

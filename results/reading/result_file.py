@@ -1,0 +1,79 @@
+"""Reading result.json: there and valid, as a whole, means that a run is finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from results.errors import StorageError, UserError
+from results.reading.location import Location, read_bytes
+from results.records import SCHEMA_VERSION, Result, RunKey, newer
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A valid result in short: 10,000 of them fit into memory.
+
+    Percent for accuracy; None for what older results do not tell. `time`: ISO 8601, with its zone.
+    """
+
+    key: RunKey
+    epoch: int
+    top1: float | None
+    device: str
+    workers: int
+    gpu_hours: float
+    time: str
+    host: str | None
+    attempts: int | None
+    clips_per_second: float | None
+
+    @classmethod
+    def of(cls, result: Result) -> Finished:
+        """What planning and status show of a result."""
+        selection, provenance = result.selection, result.provenance
+        return cls(
+            key=result.key,
+            epoch=selection.last_epoch,
+            top1=selection.best_value,
+            device=provenance.device,
+            workers=provenance.world_size,
+            gpu_hours=provenance.gpu_hours,
+            time=provenance.finished,
+            host=provenance.host,
+            attempts=provenance.attempts,
+            clips_per_second=provenance.clips_per_second,
+        )
+
+
+def read_result(path: Location) -> Result | None:
+    """The result at `path` if it is there and validates, else None: the run is not finished.
+
+    UserError for one that a newer version wrote: it must not be computed again over it.
+    """
+    data = read_bytes(path)
+    try:
+        return None if data is None else Result.model_validate_json(data)
+    except ValidationError as error:
+        version = newer(data or b"")
+        if version is None:
+            return None
+        raise UserError(
+            f"{path} has schema version {version}, and this version of tcclip knows "
+            f"{SCHEMA_VERSION}: update tcclip, or choose another folder with --out"
+        ) from error
+
+
+def finished(path: Location) -> Finished | None:
+    """The result at `path` in short; None if there is none, or none that validates."""
+    result = read_result(path)
+    return None if result is None else Finished.of(result)
+
+
+def readable(path: Location) -> Finished | None:
+    """As `finished`, but None too for a file that cannot be read: the run itself says why."""
+    try:
+        return finished(path)
+    except StorageError:
+        return None

@@ -1,0 +1,145 @@
+"""A run folder as everybody reads it: where its files are, and what state the run is in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from results.reading.holder import read_holder
+from results.reading.location import Location, folder_names, names, read_bytes
+from results.reading.result_file import finished, read_result
+from results.records import Failure, Result
+
+
+class State(StrEnum):
+    """What a run's folder says of it."""
+
+    PLANNED = "planned"
+    RUNNING = "running"
+    STALE = "stale"
+    PAUSED = "paused"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    FINISHED = "finished"
+
+
+#: States in which nothing is left to do: a search stopped the run early, or it has its result.
+ENDED = (State.STOPPED, State.FINISHED)
+#: How the files of best weights begin; their epoch follows.
+BEST = "best-"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run under `<out>/runs/<run_id>/`."""
+
+    path: Location
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    def name_of(self, file: Location) -> str:
+        """How one of its files is called in messages: relative to the output folder."""
+        return f"runs/{self.run_id}/{file.name}"
+
+    @property
+    def spec(self) -> Location:
+        return self.path / "spec.json"
+
+    @property
+    def metrics(self) -> Location:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log(self) -> Location:
+        return self.path / "run.log"
+
+    @cached_property
+    def result(self) -> Location:
+        return self.path / "result.json"
+
+    @property
+    def failure(self) -> Location:
+        return self.path / "failure.json"
+
+    @property
+    def stopped(self) -> Location:
+        return self.path / "stopped.json"
+
+    @property
+    def paused(self) -> Location:
+        """There since the run saved a checkpoint and ended, as it was asked to."""
+        return self.path / "paused.json"
+
+    @property
+    def pause(self) -> Location:
+        """There while the run is asked to save a checkpoint and end."""
+        return self.path / "pause"
+
+    def best_of(self, epoch: int) -> Location:
+        """The weights after `epoch`, kept while they are the best ones."""
+        return self.path / "checkpoints" / f"{BEST}{epoch:04d}.safetensors"
+
+    @property
+    def best(self) -> Location:
+        """The selected weights of a finished run. ValueError for another, or one never trained."""
+        result = self.read_result()
+        if result is None or result.selection.best_epoch == 0:
+            raise ValueError(
+                f"{self.run_id} has no selected weights: it has not trained to its end"
+            )
+        return self.best_of(result.selection.best_epoch)
+
+    @property
+    def last(self) -> Location:
+        return self.path / "checkpoints" / "last.pt"
+
+    def predictions(self, suite: str, split: str) -> Location:
+        return self.path / "predictions" / suite / f"{split}.parquet"
+
+    def read_result(self) -> Result | None:
+        """The result if it is there and validates, else None: the run is not finished."""
+        return read_result(self.result)
+
+    def read_failure(self) -> Failure | None:
+        """Why the last attempt stopped, if it did and the record is whole."""
+        data = read_bytes(self.failure)
+        try:
+            return None if data is None else Failure.model_validate_json(data)
+        except ValidationError:
+            return None
+
+    def state(self) -> State:
+        """What the files say; a result that is cut or does not validate is no result."""
+        if finished(self.result) is not None:
+            return State.FINISHED
+        return self.state_without_result()
+
+    def state_without_result(self) -> State:
+        """What the other files say of a run whose result is missing or damaged."""
+        present = names(self.path)
+        holder = read_holder(self.path, present)
+        if holder is not None and holder.seems_alive():
+            return State.RUNNING
+        if self.stopped.name in present:
+            return State.STOPPED
+        if self.paused.name in present:
+            return State.PAUSED
+        if self.failure.name in present:
+            failure = self.read_failure()
+            return State.STALE if failure is not None and failure.went_on else State.FAILED
+        begun = holder is not None or {self.metrics.name, self.result.name} & set(present)
+        return State.STALE if begun else State.PLANNED
+
+
+def run_folders(out: Location) -> list[RunFolder]:
+    """Every run folder under `out`, by name; FileNotFoundError if there is no output folder."""
+    found = [RunFolder(out / "runs" / name) for name in folder_names(out / "runs")]
+    if not found and not names(out) and not (isinstance(out, Path) and out.is_dir()):
+        raise FileNotFoundError(f"no such output folder: {out}")
+    return found
