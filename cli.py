@@ -209,9 +209,10 @@ def evaluate(
         make_grid,
         split_settings,
     )
+    from experiments.monitor.display import FORMATS
     from experiments.scheduler import commands
 
-    _one_of("--format", format, commands.FORMATS)
+    _one_of("--format", format, FORMATS)
     numbers, how = split_settings(settings or [])
     grid = make_grid(
         protocol,
@@ -276,10 +277,10 @@ def doctor(
 ) -> None:
     """Whether this machine is fit for sweeps: each check is ok, or says what to do."""
     from experiments import doctor as checks
-    from experiments.scheduler import commands
+    from experiments.monitor.display import FORMATS
     from experiments.tracking import default_uri
 
-    _one_of("--format", format, commands.FORMATS)
+    _one_of("--format", format, FORMATS)
     findings = checks.diagnose(
         lambda: _roots(data_root, annotations, dataset_file),
         _out_name(out, demo), default_uri, address,
@@ -361,13 +362,13 @@ def ui(
     ] = False,
 ) -> None:
     """Serve MLflow's UI on the runs, or rebuild its view of them with --sync."""
-    from experiments.scheduler import commands
+    from experiments.tracking import ui as ui_commands
 
     if sync:
-        copied, others = commands.sync(_out(out, demo))
+        copied, others = ui_commands.sync(_out(out, demo))
         print(f"{copied} runs are in MLflow" + (f"; {others} have not begun" if others else ""))
         return
-    raise typer.Exit(commands.serve_ui(_out(out, demo), host=host, port=port))
+    raise typer.Exit(ui_commands.serve_ui(_out(out, demo), host=host, port=port))
 
 
 @data.command("fetch")
@@ -392,9 +393,9 @@ def data_list(
 ) -> None:
     """Data sets, their splits and counts, and what of them is on this machine."""
     from experiments.datasets import commands as datacommands
-    from experiments.scheduler import commands
+    from experiments.monitor.display import FORMATS
 
-    _one_of("--format", format, commands.FORMATS)
+    _one_of("--format", format, FORMATS)
     datacommands.show_list(_roots(data_root, annotations, dataset_file), format)
 
 
@@ -416,9 +417,9 @@ def data_check(
     """Which videos are missing, unreadable, too short or listed twice. Exit 1 if any is needed."""
     from experiments.datasets import commands as datacommands
     from experiments.grid.request import comma_list
-    from experiments.scheduler import commands
+    from experiments.monitor.display import FORMATS
 
-    _one_of("--format", format, commands.FORMATS)
+    _one_of("--format", format, FORMATS)
     if decode != "all" and not decode.isdecimal():
         raise _usage(f"--decode {decode!r}; allowed: a number or all")
     raise typer.Exit(
@@ -474,6 +475,7 @@ def _run(
     from experiments.scheduler import commands
     from experiments.scheduler.loop import Policy
     from experiments.scheduler.summary import ending
+    from experiments.tracking import ui as ui_commands
 
     console = Console(stderr=True)
     policy = Policy(retries=retries, fail_fast=fail_fast)
@@ -484,9 +486,9 @@ def _run(
     if summary.exit_code > 1:
         raise typer.Exit(summary.exit_code)
     try:
-        with commands.keeping_report(out, specs, console) as (folder, links):
+        with ui_commands.keeping_report(out, specs, console) as (folder, links):
             _print_report(protocol, [_source(out)], demo, format, write=folder, links=links)
-        if (where := commands.where_to_look(out)) is not None:
+        if (where := ui_commands.where_to_look(out)) is not None:
             console.print(where, highlight=False, soft_wrap=True, markup=False)
     finally:  # whatever keeps the report from being made
         for line in lines:

@@ -20,8 +20,7 @@ from experiments.doctor.ports import port_finding
 from experiments.doctor.probes import line
 from experiments.doctor.report import Finding
 from experiments.errors import UserError
-from experiments.store.shell_command import sync_command
-from experiments.tracking.connection import hidden
+from experiments.tracking.connection import hidden, sync_command
 from experiments.tracking.sqlite_file import sqlite_file
 from results.reading.location import Location, location
 

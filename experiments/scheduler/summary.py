@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from experiments.errors import StorageError
 from experiments.scheduler.sweep import Summary
 from experiments.store.ledger import Ledger
-from experiments.store.shell_command import shown, without
-from results.reading.location import Location, exists
+from results.reading.location import Location, exists, location
 from results.reading.run_folder import RunFolder
+
+NAME = "tcclip"
 
 
 def ending(summary: Summary, out: Location, arguments: Sequence[str]) -> list[str]:
@@ -50,3 +55,26 @@ def _saved(folder: RunFolder) -> bool:
 def command(arguments: Sequence[str], out: Location) -> str:
     """The command line to go on with: the same, but what was run again is not deleted again."""
     return shown(without("--rerun", arguments), out)
+
+
+def shown(arguments: Sequence[str], out: Location | str) -> str:
+    """`tcclip ARGUMENTS --out OUT`, quoted for a shell; OUT absolute, instead of another one."""
+    kept = without("--out", arguments)
+    return shlex.join([_program(), *kept, "--out", str(location(out))])
+
+
+def without(option: str, arguments: Sequence[str]) -> list[str]:
+    """`arguments` but for `option` and its value."""
+    kept, skip = [], False
+    for one in arguments:
+        if not skip and one != option and not one.startswith(f"{option}="):
+            kept.append(one)
+        skip = one == option
+    return kept
+
+
+def _program() -> str:
+    """Where this program is, unless its name is enough."""
+    if shutil.which(NAME) is None and Path(sys.argv[0]).name == NAME:
+        return str(Path(sys.argv[0]).absolute())
+    return NAME

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 import ssl
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import TypeVar
+
+from results.reading.location import Location, location
 
 T = TypeVar("T")
 
@@ -71,3 +74,13 @@ def within(seconds: float, action: Callable[[], T]) -> T:
     if not results:
         raise TimeoutError(f"no answer within {seconds:g} s")
     return results[0]
+
+
+def ui_command(out: Location | str) -> str:
+    """What serves MLflow's UI on the runs in `out`, for a shell."""
+    return shlex.join(["tcclip", "ui", "--out", str(location(out))])
+
+
+def sync_command(out: Location | str) -> str:
+    """What brings MLflow's copy of the runs in `out` up to date, for a shell."""
+    return shlex.join(["tcclip", "ui", "--sync", "--out", str(location(out))])

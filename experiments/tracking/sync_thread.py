@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 from experiments.grid.spec import RunSpec
 from experiments.store.ledger import Ledger
-from experiments.store.shell_command import sync_command
-from experiments.tracking.connection import hidden
+from experiments.tracking.connection import hidden, sync_command
 from experiments.tracking.mirror import Mirror, StillCopying
 from experiments.tracking.sync_errors import Incomplete
 from experiments.worker.provenance import git_state

@@ -13,11 +13,11 @@ from experiments.scheduler import loop
 from experiments.scheduler.circuit_breaker import signature
 from experiments.scheduler.executor import AttemptError
 from experiments.scheduler.loop import Policy
-from experiments.scheduler.summary import command, ending
+from experiments.scheduler.summary import command, ending, shown
 from experiments.store.files import write_text
 from experiments.store.lease import Lease
 from experiments.store.ledger import Ledger
-from experiments.store.shell_command import shown, sync_command
+from experiments.tracking.connection import sync_command
 from results.reading.holder import lease_files
 from results.reading.run_folder import RunFolder, State
 from tcclip.config import Execution

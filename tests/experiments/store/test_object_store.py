@@ -20,13 +20,12 @@ import cli
 from experiments.datasets.paths import DataPaths
 from experiments.errors import CheckpointDamaged, StorageError, UserError
 from experiments.grid.spec import RunSpec
-from experiments.scheduler import commands
 from experiments.store import append_file as growing
 from experiments.store.attempt_records import record_failure
 from experiments.store.files import create_text, write_text
 from experiments.store.lease import held
 from experiments.store.ledger import Ledger, matching
-from experiments.tracking import Mirror, default_uri, mirror
+from experiments.tracking import Mirror, default_uri, mirror, ui
 from experiments.worker.checkpoints import RunCheckpoints
 from experiments.worker.job import Job
 from results.reading.holder import lease_files, read_holder
@@ -167,7 +166,7 @@ def test_mlflow_has_its_view_in_the_users_cache(
     out, spec = swept
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(UserError, match=rf"view of {out} .*\({tmp_path}.*tcclip ui --sync"):
-        commands.serve_ui(out, host="127.0.0.1", port=0)
+        ui.serve_ui(out, host="127.0.0.1", port=0)
     made = Mirror(Ledger(out), default_uri(out))
     made.sync([spec])
     (view,) = (tmp_path / "tcclip").iterdir()

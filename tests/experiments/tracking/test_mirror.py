@@ -18,11 +18,10 @@ from rich.console import Console
 
 from experiments.errors import UserError
 from experiments.grid.spec import RunSpec
-from experiments.scheduler import commands
 from experiments.store.attempt_records import record_failure
 from experiments.store.lease import held
 from experiments.store.ledger import Ledger
-from experiments.tracking import Incomplete, Mirror, default_uri
+from experiments.tracking import Incomplete, Mirror, default_uri, ui
 from experiments.tracking.connection import check_answers, hidden, within
 from experiments.tracking.sync_thread import Follower
 from tests.experiments.sweeping import small_specs
@@ -243,10 +242,10 @@ def test_killed_runs_do_not_stay_running_and_continued_ones_run_again(
     with held(folder.path):
         Mirror(ledger, uri).sync([spec])
         assert status() == "RUNNING"
-    assert commands.sync(out) == (1, 0)
+    assert ui.sync(out) == (1, 0)
     assert status() == "KILLED"
     folder.result.write_bytes(result)
-    assert commands.sync(out) == (1, 0)
+    assert ui.sync(out) == (1, 0)
     assert status() == "FINISHED"
 
 
@@ -302,7 +301,7 @@ def test_a_damaged_run_keeps_no_other_from_mlflow(
     Ledger(out).enter([other])
     Ledger(out).folder(other.run_id).metrics.write_text('{"kind": "step"}\n')
     with pytest.raises(UserError, match="all others are") as raised:
-        commands.sync(out)
+        ui.sync(out)
     assert all(name in str(raised.value) for name in ("a-damaged", "b-damaged", other.run_id))
     has_all(Mirror(Ledger(out), default_uri(out)), spec)
 
@@ -372,9 +371,9 @@ def test_a_server_that_never_answers_does_not_hold_up_the_end_of_a_sweep(
     with server(answer) as (uri, asked):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         begin = time.monotonic()
-        with commands._mirrored(Ledger(out), [spec], console):
+        with ui.mirrored(Ledger(out), [spec], console):
             pass
-        with commands.keeping_report(out, [spec], console) as (folder, links):
+        with ui.keeping_report(out, [spec], console) as (folder, links):
             assert folder.is_dir()
             assert links == {}
         took = time.monotonic() - begin
@@ -393,7 +392,7 @@ def test_syncing_with_a_tracker_that_is_down_says_so(
         port = listening.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:secret@127.0.0.1:{port}")
     with pytest.raises(UserError, match=r"cannot be written .*refused.*; see `tcclip doctor`") as e:
-        commands.sync(again[0])
+        ui.sync(again[0])
     assert "secret" not in str(e.value)
 
 

@@ -16,11 +16,10 @@ from mlflow.tracking._tracking_service import utils
 from experiments.errors import StorageError, UserError
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
-from experiments.scheduler import commands
 from experiments.store.attempt_records import record_failure
 from experiments.store.lease import held
 from experiments.store.ledger import Ledger
-from experiments.tracking import Mirror, default_uri
+from experiments.tracking import Mirror, default_uri, ui
 from experiments.tracking import sqlite_file as database
 from experiments.tracking.mlflow_runs import _tags
 from experiments.tracking.sqlite_file import sqlite_file, sqlite_uri
@@ -419,5 +418,5 @@ def test_a_relative_database_is_meant_from_here(
 def test_a_server_has_a_ui_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ann:se/cr@et@mlflow.example:8443")
     with pytest.raises(UserError, match=r"mlflow\.example:8443") as raised:
-        commands.serve_ui(tmp_path, host="127.0.0.1", port=5000)
+        ui.serve_ui(tmp_path, host="127.0.0.1", port=5000)
     assert "cr@et" not in str(raised.value) and "ann" not in str(raised.value)

@@ -13,12 +13,11 @@ from mlflow import MlflowClient
 
 from experiments.errors import StorageError, UserError
 from experiments.grid.spec import RunSpec
-from experiments.scheduler import commands
 from experiments.store import lease
 from experiments.store.attempt_records import record_failure
 from experiments.store.lease import held
 from experiments.store.ledger import Ledger
-from experiments.tracking import Incomplete, Mirror, StillCopying, default_uri
+from experiments.tracking import Incomplete, Mirror, StillCopying, default_uri, ui
 from experiments.tracking.sqlite_file import sqlite_uri
 from experiments.tracking.sync_thread import Follower
 from results.reading.run_folder import RunFolder
@@ -66,10 +65,10 @@ def test_a_finished_run_whose_spec_is_lost_is_named(
     path.unlink() if left is None else path.write_text(left)
     begin(out, OTHER)
     with pytest.raises(UserError, match=rf"spec.json of {spec.run_id}: {why}.*writes it anew"):
-        commands.sync(out)
+        ui.sync(out)
     assert len(children(Mirror(Ledger(out), default_uri(out)), OTHER)) == 1, "all others are there"
     Ledger(out).mend([spec])  # as a sweep does
-    assert commands.sync(out) == (2, 0)
+    assert ui.sync(out) == (2, 0)
 
 
 @pytest.fixture
@@ -153,7 +152,7 @@ def test_what_cannot_be_read_just_now_is_not_to_be_run_again(
 
     monkeypatch.setattr(RunFolder, "state", state)
     with pytest.raises(UserError, match="could not be read just now; try again") as raised:
-        commands.sync(out)
+        ui.sync(out)
     assert "--rerun" not in str(raised.value)
     has_all(Mirror(Ledger(out), default_uri(out)), spec)
 
@@ -194,7 +193,7 @@ def test_an_address_that_is_none_fails_no_sweep(
         pass
     assert "cannot be written" in said[0] and "se[cret" not in said[0]
     with pytest.raises(UserError, match="cannot be written"):
-        commands.sync(out)
+        ui.sync(out)
 
 
 def test_what_the_tracker_refuses_is_not_sent_in_every_pass(
