@@ -243,7 +243,7 @@ def storage_errors(path: Location) -> Iterator[None]:
     except Exception as error:
         if isinstance(path, Path):
             if isinstance(error, OSError):
-                raise storage_error(path, error, "read") from error
+                raise storage_error(path, error, "use") from error
             raise
         kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
         raise StorageError(
