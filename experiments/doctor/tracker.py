@@ -20,7 +20,7 @@ from experiments.doctor.ports import port_finding
 from experiments.doctor.probes import line
 from experiments.doctor.report import Finding
 from experiments.errors import UserError
-from experiments.tracking.connection import hidden, sync_command
+from experiments.tracking.connection import redact_url, sync_command
 from experiments.tracking.sqlite_file import sqlite_file
 from results.reading.location import Location, location
 
@@ -44,7 +44,7 @@ def tracking_store(uri: str, out: str) -> Finding:
         _ = parts.port
     except ValueError:  # its message would show a part of the password
         quote = "correct $MLFLOW_TRACKING_URI; in a password / @ : are written %2F %40 %3A"
-        return Finding("MLflow", False, f"{hidden(uri)} is no address", quote)
+        return Finding("MLflow", False, f"{redact_url(uri)} is no address", quote)
     if parts.scheme in ("http", "https"):
         return _server(uri, parts, out)
     if parts.scheme.startswith("sqlite"):
@@ -55,7 +55,7 @@ def tracking_store(uri: str, out: str) -> Finding:
     if parts.scheme in ("", "file"):
         use = "set $MLFLOW_TRACKING_URI to sqlite:////ABSOLUTE/PATH.db or a server's http://"
         return Finding(
-            "MLflow", False, f"{hidden(uri)}: MLflow no longer writes to plain folders", use
+            "MLflow", False, f"{redact_url(uri)}: MLflow no longer writes to plain folders", use
         )
     return Finding("MLflow", None, f"a store of kind {parts.scheme!r} is not checked")
 

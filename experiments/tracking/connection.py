@@ -26,7 +26,7 @@ def check_answers(uri: str) -> None:
     """
     if not uri.startswith(("http://", "https://")):
         return
-    address = hidden(uri).rstrip("/") + "/health"
+    address = redact_url(uri).rstrip("/") + "/health"
     try:
         with urllib.request.urlopen(address, timeout=ANSWER_SECONDS):
             return
@@ -46,7 +46,7 @@ _SECRET = r"(?i:password|passwd|pwd|token|secret|api_?key|access_?key|key)"
 _END = r"\s\"'<>"
 
 
-def hidden(text: str) -> str:
+def redact_url(text: str) -> str:
     """`text` without the names and passwords of the addresses in it.
 
     A password may hold an @ or a slash that should have been quoted: up to the last @ it goes.

@@ -22,7 +22,7 @@ from typing import Any
 
 from experiments.grid.spec import RunSpec
 from experiments.store.ledger import AT_ONCE, Ledger
-from experiments.tracking.connection import check_answers, hidden
+from experiments.tracking.connection import check_answers, redact_url
 from experiments.tracking.lock import NotOurTurn
 from experiments.tracking.mlflow_runs import (
     ERROR,
@@ -262,7 +262,7 @@ class Mirror:
 
     def links(self, specs: Sequence[RunSpec]) -> dict[str, str]:
         """run_id -> address of its page, in a server's UI or in the one of `tcclip ui`."""
-        base = hidden(self.uri if self.uri.startswith("http") else LOCAL_UI).rstrip("/")
+        base = redact_url(self.uri if self.uri.startswith("http") else LOCAL_UI).rstrip("/")
         wanted, found = {spec.run_id for spec in specs}, {}
         for run in self.copies.search(f"tags.`{RUN_ID}` != ''"):
             run_id, where = run.data.tags[RUN_ID], run.info

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from experiments.errors import StorageError
-from experiments.tracking.connection import hidden
+from experiments.tracking.connection import redact_url
 from experiments.tracking.lock import NotOurTurn
 
 #: So many of a kind are named.
@@ -60,7 +60,7 @@ class Trouble:
         except Exception as error:  # noqa: BLE001
             # A tracker may refuse in any way: too large a file, no right to a path.
             self.answers()
-            self.refused[run_id] = f"{type(error).__name__}: {hidden(str(error))}"
+            self.refused[run_id] = f"{type(error).__name__}: {redact_url(str(error))}"
 
     def check(self) -> None:
         """Incomplete if there was any."""

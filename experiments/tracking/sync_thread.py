@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from experiments.grid.spec import RunSpec
 from experiments.store.ledger import Ledger
-from experiments.tracking.connection import hidden, sync_command
+from experiments.tracking.connection import redact_url, sync_command
 from experiments.tracking.mirror import Mirror, StillCopying
 from experiments.tracking.sync_errors import Incomplete
 from experiments.worker.provenance import git_state
@@ -60,8 +60,8 @@ class Follower:
             self.gave_up = True
             self._say(
                 "late",
-                f"MLflow at {hidden(self.uri)} is not done after {time.monotonic() - begin:.0f} s; "
-                f"`{self._later}` copies the rest",
+                f"MLflow at {redact_url(self.uri)} is not done after "
+                f"{time.monotonic() - begin:.0f} s; `{self._later}` copies the rest",
             )
 
     def _run(self) -> None:
@@ -104,8 +104,8 @@ class Follower:
         self.gave_up = self._stop.is_set()
         self._say(
             "down",
-            f"MLflow at {hidden(self.uri)} cannot be written ({type(error).__name__}: "
-            f"{hidden(str(error))}); runs go on, and `{self._later}` will copy them later",
+            f"MLflow at {redact_url(self.uri)} cannot be written ({type(error).__name__}: "
+            f"{redact_url(str(error))}); runs go on, and `{self._later}` will copy them later",
         )
 
     @property

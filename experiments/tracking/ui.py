@@ -19,7 +19,7 @@ from experiments.errors import StorageError, UserError
 from experiments.grid.spec import RunSpec
 from experiments.monitor.commands import check_runs
 from experiments.store.ledger import Ledger
-from experiments.tracking.connection import hidden, sync_command, ui_command, within
+from experiments.tracking.connection import redact_url, sync_command, ui_command, within
 from results.reading.holder import PATIENCE
 from results.reading.location import Location, is_local, names
 
@@ -86,8 +86,8 @@ def sync(out: Location) -> tuple[int, int]:
     except Exception as error:
         # A tracker may be down in any way; the same command again copies what is left.
         raise UserError(
-            f"MLflow at {hidden(uri)} cannot be written ({type(error).__name__}: "
-            f"{hidden(str(error))}); see `tcclip doctor`, and try again: {sync_command(out)}"
+            f"MLflow at {redact_url(uri)} cannot be written ({type(error).__name__}: "
+            f"{redact_url(str(error))}); see `tcclip doctor`, and try again: {sync_command(out)}"
         ) from error
     if faults:
         listed = "\n".join(dict.fromkeys(faults))
@@ -117,7 +117,7 @@ def keeping_report(
             return within(END_SECONDS, action)
         except Exception as error:  # noqa: BLE001
             # The tracker may be down in any way; the report is printed all the same.
-            told = f"MLflow: {hidden(str(error))}"
+            told = f"MLflow: {redact_url(str(error))}"
             console.print(told, style="yellow", highlight=False, soft_wrap=True, markup=False)
             return otherwise
 
@@ -143,7 +143,7 @@ def where_to_look(out: Location) -> str | None:
     if uri in _given_up:
         return None
     if uri.startswith(_WEB):
-        return f"MLflow: {hidden(uri)}"
+        return f"MLflow: {redact_url(uri)}"
     return f"MLflow: {ui_command(out)}  ->  {LOCAL_UI}"
 
 
@@ -154,8 +154,8 @@ def serve_ui(out: Location, *, host: str, port: int) -> int:
     uri, folder = default_uri(out), home(out)
     if uri.startswith(_WEB):
         raise UserError(
-            f"the runs are in the MLflow server at {hidden(uri)}, which has its own UI: open that "
-            f"address (and `{sync_command(out)}` copies what it lacks)"
+            f"the runs are in the MLflow server at {redact_url(uri)}, which has its own UI: open "
+            f"that address (and `{sync_command(out)}` copies what it lacks)"
         )
     database = database_of(uri)
     if database is not None and not database.path.exists():

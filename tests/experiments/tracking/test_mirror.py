@@ -22,7 +22,7 @@ from experiments.store.attempt_records import record_failure
 from experiments.store.lease import held
 from experiments.store.ledger import Ledger
 from experiments.tracking import Incomplete, Mirror, default_uri, ui
-from experiments.tracking.connection import check_answers, hidden, within
+from experiments.tracking.connection import check_answers, redact_url, within
 from experiments.tracking.sync_thread import Follower
 from tests.experiments.sweeping import small_specs
 from tests.experiments.tracking.mirrored import children, has_all, stopped_short
@@ -400,7 +400,10 @@ def test_any_answer_is_an_answer() -> None:
     with server(lambda _: b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n") as (uri, _):
         check_answers(uri)
     check_answers("sqlite:////no/such/file.db")
-    assert hidden("at https://ann:pw@host/x?a=b@c, http://h") == "at https://host/x?a=b@c, http://h"
+    assert (
+        redact_url("at https://ann:pw@host/x?a=b@c, http://h")
+        == "at https://host/x?a=b@c, http://h"
+    )
 
 
 @pytest.mark.parametrize(
@@ -416,7 +419,7 @@ def test_any_answer_is_an_answer() -> None:
     ],
 )  # fmt: skip
 def test_passwords_in_addresses_are_not_shown(address: str, shown: str) -> None:
-    assert hidden(address) == shown
+    assert redact_url(address) == shown
 
 
 def test_waiting_has_an_end_and_errors_come_through() -> None:
