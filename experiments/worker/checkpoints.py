@@ -22,6 +22,7 @@ from experiments.store.append_file import UPLOAD_SECONDS, AppendFile
 from experiments.store.files import remove, upload, write_text, write_whole
 from experiments.store.lease import Lease
 from results.reading.location import exists, is_local, local_copy, names, scratch, storage_error
+from results.reading.metrics_log import read_records
 from results.reading.run_folder import BEST, RunFolder
 from tcclip.model import Model
 from tcclip.model.checkpoints import save_checkpoint
@@ -144,18 +145,13 @@ class RunCheckpoints:
                 remove(kept.parent / name)
 
     def _truncate(self, metrics: Path, step: int) -> None:
+        """Delete the records after `step`, and lines that a killed process left half-written."""
         if not metrics.exists():
             return
-        kept = []
-        for line in metrics.read_text(errors="replace").splitlines(keepends=True):
-            try:
-                written = json.loads(line)["step"] if line.endswith("\n") else None
-            except (ValueError, LookupError, TypeError):
-                written = None
-            if written is None:  # by a process that was killed, or was cut off while it wrote
-                log.info("dropped a half-written metrics line: %r", line[:80])
-            elif written <= step:
-                kept.append(line)
+        records, damaged = read_records(metrics.read_bytes())
+        if damaged:
+            log.info("deleted %d torn or damaged lines of %s", damaged, metrics.name)
+        kept = [json.dumps(record) + "\n" for record in records if record["step"] <= step]
         write_text(metrics, "".join(kept))
 
     def _check(self) -> None:

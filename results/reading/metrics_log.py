@@ -1,20 +1,26 @@
-"""The attempts at a run, as its metrics tell them: a "start" record begins each one."""
+"""Reading metrics.jsonl, one record a line: kinds "start", "memory", "step" and "epoch".
+
+Every attempt at a run begins with a "start" record. A line that is torn or damaged is skipped and
+counted, whoever reads the file.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 Record = dict[str, Any]
 
+_STEP = b'{"kind": "step"'  # how the line of a step begins
 
-def epoch_seconds(value: float | str) -> float:
-    """`value` as seconds since the epoch; ValueError for what is no time between year 1 and 9999.
 
-    So whoever shows it later can make a date of it.
+def epoch_seconds(value: float) -> float:
+    """`value` as seconds since the epoch; ValueError for a time outside the years 1 to 9999.
+
+    Such a time could not be shown as a date.
     """
     try:
         seconds = float(value)
@@ -24,15 +30,79 @@ def epoch_seconds(value: float | str) -> float:
     return seconds
 
 
+def read_records(metrics: bytes, all_steps: bool = True) -> tuple[list[Record], int]:
+    """The records of a metrics.jsonl, in its order, and how many lines are torn or damaged.
+
+    A record is a whole line, its newline included: a JSON object with `kind` (a text), `step` (an
+    integer) and `time` (epoch seconds). Without `all_steps`, only the last of consecutive steps is
+    parsed: much faster, since steps are most of the file.
+    """
+    records: list[Record] = []
+    damaged = 0
+    for line in reversed(metrics.splitlines(keepends=True)):
+        later = records[-1]["kind"] if records else None
+        if not all_steps and later == "step" and line.startswith(_STEP):
+            continue
+        record = _parse(line)
+        if record is None:
+            damaged += 1
+        else:
+            records.append(record)
+    return records[::-1], damaged
+
+
+def _parse(line: bytes) -> Record | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record: Record = json.loads(line)
+        epoch_seconds(record["time"])
+        kind, step, time = record["kind"], record["step"], record["time"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    readable = isinstance(kind, str) and isinstance(step, int) and isinstance(time, int | float)
+    return record if readable else None
+
+
+def first_time(metrics: bytes) -> float | None:
+    """When the first record was written, in epoch seconds; None while there is none.
+
+    The beginning of a file is enough.
+    """
+    for line in metrics.splitlines(keepends=True):
+        record = _parse(line)
+        if record is not None:
+            time: float = record["time"]
+            return time
+    return None
+
+
+def read_epochs(metrics: bytes) -> tuple[list[Record], int]:
+    """The records of epochs, and how many lines of the file are torn or damaged.
+
+    `loss`: mean of the epoch; `top1`: percent, where it was validated.
+    """
+    records, damaged = read_records(metrics, all_steps=False)
+    epochs = [one for one in records if one["kind"] == "epoch"]
+    usable = [one for one in epochs if _is_epoch(one)]
+    return usable, damaged + len(epochs) - len(usable)
+
+
+def _is_epoch(record: Record) -> bool:
+    loss, top1 = record.get("loss"), record.get("top1", 0.0)
+    numbers = isinstance(loss, int | float) and isinstance(top1, int | float | None)
+    return numbers and isinstance(record.get("epoch"), int)
+
+
 @dataclass(frozen=True)
 class Attempts:
     """All attempts at a run, and how far the last one is. Times in epoch seconds.
 
-    `count`: starts, but for those with a smaller batch since memory was short; of the last of those
-    is `reduced`. `gpu_hours`: from each start to the last record before the next, 0 on a CPU. What
-    an attempt did after its last checkpoint is cut off by the next one, and not in here;
-    `earlier_gpu_hours` are without the last attempt. None for what a file does not tell: older ones
-    have no host, device, workers or batch in their start records.
+    `count`: starts, except those with a smaller batch after an out-of-memory error; `reduced` is
+    the last record of such a reduction. `gpu_hours`: from each start to the last record before the
+    next one, 0 on a CPU; `earlier_gpu_hours`: without the last attempt. What an attempt did after
+    its last checkpoint is deleted by the next one, and not counted. None for what a file does not
+    tell: older start records lack host, device, workers and batch.
     """
 
     count: int
@@ -47,94 +117,33 @@ class Attempts:
 
 
 def read_attempts(metrics: bytes) -> Attempts | None:
-    """What a metrics.jsonl tells; None if nothing was begun. A half-written line is left out."""
-    whole = metrics[: metrics.rfind(b"\n") + 1]
-    starts = list(_records(whole, b"start"))
-    if not starts:
+    """What a metrics.jsonl says of the run's attempts; None if none has begun."""
+    records, _ = read_records(metrics, all_steps=False)
+    begins = [i for i, one in enumerate(records) if one["kind"] == "start"]
+    if not begins:
         return None
-    begin, start = starts[-1]
-    present = whole[begin:]
-    ats = [at for at, _ in starts[1:]] + [len(whole)]
-    ends = [_last_time(whole[:at], one["time"]) for at, (_, one) in zip(ats, starts, strict=True)]
-    found = list(_records(whole, b"epoch"))
-    epochs = [record for _, record in found]
-    records, smaller = [record for _, record in starts], list(_records(whole, b"memory"))
+    starts = [records[i] for i in begins]
+    ends = [records[i - 1]["time"] for i in begins[1:]] + [records[-1]["time"]]
+    reductions = [one for one in records if one["kind"] == "memory"]
     return Attempts(
-        count=max(1, len(starts) - len(smaller)),
-        gpu_hours=_gpu_hours(records, ends),
-        earlier_gpu_hours=_gpu_hours(records[:-1], ends[:-1]),
-        start=start,
-        step=_latest(whole, b"step"),
-        validated=next((one for one in reversed(epochs) if "top1" in one), None),
-        clips_per_second=_speed(start, present, [one for at, one in found if at > begin]),
+        count=max(1, len(starts) - len(reductions)),
+        gpu_hours=_gpu_hours(starts, ends),
+        earlier_gpu_hours=_gpu_hours(starts[:-1], ends[:-1]),
+        start=starts[-1],
+        step=_last(records, "step"),
+        validated=next((one for one in reversed(records) if _is_validated(one)), None),
+        clips_per_second=_speed(records[begins[-1] :]),
         latest=ends[-1],
-        reduced=smaller[-1][1] if smaller else None,
+        reduced=reductions[-1] if reductions else None,
     )
 
 
-def read_epochs(metrics: bytes) -> tuple[list[Record], int]:
-    """The records of epochs in a metrics.jsonl, and how many such lines cannot be read.
-
-    `loss`: mean of the epoch; `top1`: percent, where it was validated.
-    """
-    found, bad = [], 0
-    for line in metrics.splitlines():
-        # Steps are most of the file: only the lines of epochs are parsed.
-        if b'"epoch"' not in line or b'"kind": "step"' in line:
-            continue
-        try:
-            record = json.loads(line)
-            if record["kind"] == "epoch":
-                int(record["epoch"]), float(record["loss"]), float(record.get("top1") or 0.0)
-                found.append(record)
-        except (ValueError, KeyError, TypeError):
-            bad += 1
-    return found, bad
+def _last(records: Sequence[Record], kind: str) -> Record | None:
+    return next((one for one in reversed(records) if one["kind"] == kind), None)
 
 
-def _records(data: bytes, kind: bytes) -> Iterator[tuple[int, Record]]:
-    """Where each record of a kind begins, and the record. Searching is faster than parsing all."""
-    mark = b'{"kind": "%s"' % kind  # as the journal begins them
-    at = data.find(mark)
-    while at >= 0:
-        record = _parse(data, at)
-        if record is not None:
-            yield at, record
-        at = data.find(mark, at + 1)
-
-
-def _latest(data: bytes, kind: bytes) -> Record | None:
-    mark = b'{"kind": "%s"' % kind
-    at = data.rfind(mark)
-    while at >= 0:
-        record = _parse(data, at)
-        if record is not None:
-            return record
-        at = data.rfind(mark, 0, at)
-    return None
-
-
-def _last_time(data: bytes, otherwise: float) -> float:
-    """When the last of some whole lines was written."""
-    end = len(data)
-    while end > 0:
-        at = data.rfind(b"\n", 0, end - 1) + 1
-        record = _parse(data, at)
-        if record is not None:
-            return float(record["time"])
-        end = at
-    return otherwise
-
-
-def _parse(data: bytes, at: int) -> Record | None:
-    """The record in the line that begins at `at`; None for one that a full disk cut short, or
-    whose time or step is none."""
-    try:
-        record: Record = json.loads(data[at : data.find(b"\n", at)])
-        epoch_seconds(record["time"]), int(record["step"])
-    except (ValueError, LookupError, TypeError, OverflowError):
-        return None
-    return record
+def _is_validated(record: Record) -> bool:
+    return record["kind"] == "epoch" and "top1" in record
 
 
 def _gpu_hours(starts: list[Record], ends: list[float]) -> float | None:
@@ -147,14 +156,12 @@ def _gpu_hours(starts: list[Record], ends: list[float]) -> float | None:
     return hours
 
 
-def _speed(start: Record, present: bytes, epochs: list[Record]) -> float | None:
-    """Training clips a second of the attempt that `start` began; validation is not counted.
-
-    `present`: its lines, `epochs`: its epochs' records.
-    """
-    step = _latest(present, b"step")
+def _speed(attempt: Sequence[Record]) -> float | None:
+    """Training clips a second of the attempt with these records; validation is not counted."""
+    start, step = attempt[0], _last(attempt, "step")
     if step is None or "global_batch" not in start:
         return None
+    epochs = [one for one in attempt if one["kind"] == "epoch"]
     seconds = sum(epoch.get("train_seconds", 0.0) for epoch in epochs)
     # Of an epoch that is not over: from the validation before it, or from the start.
     if not epochs or epochs[-1]["step"] < step["step"]:

@@ -190,7 +190,7 @@ def test_who_loses_its_run_within_a_checkpoint_takes_nothing_from_its_successor(
 def test_a_torn_line_in_the_middle_ends_no_run(folder: RunFolder) -> None:
     with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
         journal.save_last(state(3, 0))
-        whole = [json.dumps({"kind": "step", "step": step}) for step in (1, 2, 3, 4)]
+        whole = [json.dumps({"kind": "step", "step": step, "time": 1.0}) for step in (1, 2, 3, 4)]
         torn = "\n".join([whole[0], whole[1][:9] + whole[1], whole[2], whole[3], whole[3][:4]])
         Path(folder.metrics).write_text(torn)
         journal.load_last()
