@@ -127,7 +127,7 @@ def sweep(
         split_settings,
     )
     from experiments.monitor import dry_run as dryrun
-    from experiments.monitor.display import FORMATS
+    from experiments.monitor.table import FORMATS
     from experiments.scheduler import commands
 
     _one_of("--format", format, FORMATS)
@@ -209,7 +209,7 @@ def evaluate(
         make_grid,
         split_settings,
     )
-    from experiments.monitor.display import FORMATS
+    from experiments.monitor.table import FORMATS
     from experiments.scheduler import commands
 
     _one_of("--format", format, FORMATS)
@@ -253,7 +253,8 @@ def status(
     from rich.console import Console
 
     from experiments.monitor import commands as statuscommands
-    from experiments.monitor.display import FORMATS, print_statuses
+    from experiments.monitor.status_table import print_statuses
+    from experiments.monitor.table import FORMATS
 
     _one_of("--format", format, FORMATS)
     folder, states = _out(out, demo), statuscommands.states_named(state)
@@ -277,7 +278,7 @@ def doctor(
 ) -> None:
     """Whether this machine is fit for sweeps: each check is ok, or says what to do."""
     from experiments import doctor as checks
-    from experiments.monitor.display import FORMATS
+    from experiments.monitor.table import FORMATS
     from experiments.tracking import default_uri
 
     _one_of("--format", format, FORMATS)
@@ -393,7 +394,7 @@ def data_list(
 ) -> None:
     """Data sets, their splits and counts, and what of them is on this machine."""
     from experiments.datasets import commands as datacommands
-    from experiments.monitor.display import FORMATS
+    from experiments.monitor.table import FORMATS
 
     _one_of("--format", format, FORMATS)
     datacommands.show_list(_roots(data_root, annotations, dataset_file), format)
@@ -417,7 +418,7 @@ def data_check(
     """Which videos are missing, unreadable, too short or listed twice. Exit 1 if any is needed."""
     from experiments.datasets import commands as datacommands
     from experiments.grid.request import comma_list
-    from experiments.monitor.display import FORMATS
+    from experiments.monitor.table import FORMATS
 
     _one_of("--format", format, FORMATS)
     if decode != "all" and not decode.isdecimal():

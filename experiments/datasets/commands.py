@@ -21,7 +21,7 @@ from experiments.datasets.fetch import fetch as fetch_files
 from experiments.datasets.paths import DataPaths
 from experiments.errors import MissingData, UserError
 from experiments.grid.plan import Grid, expand
-from experiments.monitor.display import print_rows
+from experiments.monitor.table import print_rows
 from experiments.store.files import write_text
 from protocols.datasets import Dataset
 

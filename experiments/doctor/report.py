@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from experiments.monitor.display import print_rows
+from experiments.monitor.table import print_rows
 
 
 @dataclass(frozen=True)

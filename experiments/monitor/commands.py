@@ -1,4 +1,4 @@
-"""What `tcclip status` does; imports no more than it needs, since it is asked often."""
+"""What `tcclip status` does. It is called often, so it imports neither torch nor Ray."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 
 from experiments.errors import UserError
 from experiments.monitor.display import Display
-from experiments.monitor.status import RunStatus, only, statuses
+from experiments.monitor.status import RunStatus, statuses
 from experiments.store.ledger import Ledger
 from protocols import PROTOCOLS
 from results.reading.location import Location, names
@@ -34,7 +34,7 @@ def status(
     """The runs under `out`, of a protocol and in one of `states` if these are given."""
     _check_protocol(protocol)
     check_runs(out)
-    return only(statuses(Ledger(out), protocol=protocol), states)
+    return statuses(Ledger(out), protocol=protocol, states=states)
 
 
 def states_named(text: str | None) -> frozenset[State] | None:
@@ -58,8 +58,5 @@ def watch_status(
     _check_protocol(protocol)
     if isinstance(out, Path) and not out.is_dir():
         raise UserError(f"{out} is not there; give the folder of a sweep with --out")
-    with (
-        suppress(KeyboardInterrupt),
-        Display(Ledger(out), None, console, protocol=protocol, states=states) as display,
-    ):
-        display.wait()
+    with suppress(KeyboardInterrupt):
+        Display(Ledger(out), None, console, protocol=protocol, states=states).run()

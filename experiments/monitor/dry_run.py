@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 
 from experiments.grid.spec import ListSpec, RunSpec
 from experiments.monitor.cost import ASSUMPTION, Cost, Kind, cost, kind, measured_hours
-from experiments.monitor.display import print_json, print_rows
-from experiments.monitor.table import count_states
+from experiments.monitor.status_table import count_states
+from experiments.monitor.table import print_json, print_rows
 from experiments.store.ledger import Ledger, matching
 from results.reading.location import Location
 from results.reading.run_folder import State

@@ -1,4 +1,4 @@
-"""What every run is doing, read from its files alone: also while a sweep runs elsewhere."""
+"""What every run is doing, read from its files alone, also while a sweep runs elsewhere."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from results.records import Failure
 class RunStatus:
     """One run as its files tell it; None for what they do not tell (yet).
 
-    Seconds for times, percent for accuracy, clips a second of training. `node`, `device`,
-    `workers`, `clips_per_second`: of the present attempt, or of the last one. `since`, in epoch
-    seconds: when the attempt at work began, the last sign of life of a stale run, the end of
-    another. `reduced`: the smaller batch it goes on with, since memory was short.
+    Seconds for times, percent for accuracy, training clips a second. `node`, `device`, `workers`,
+    `clips_per_second`: of the latest attempt. `since`, in epoch seconds: the start of a running
+    attempt, the last sign of life of a stale run, the end of another. `reduced`: the smaller batch
+    after an out of memory.
     """
 
     run_id: str
@@ -68,21 +68,21 @@ def run_status(folder: RunFolder) -> RunStatus:
     out of reach.
     """
     try:
-        return _read(folder)
+        return _read_status(folder)
     except (LookupError, TypeError, ArithmeticError, ValueError, AttributeError) as error:
         if isinstance(error, StorageError) and not is_local(folder.path):
             raise
-        why = f"{type(error).__name__}: {error}"
-        return RunStatus(folder.run_id, State.STALE, error=f"unreadable: {folder.path}: {why}")
+        cause = f"{type(error).__name__}: {error}"
+        return RunStatus(folder.run_id, State.STALE, error=f"unreadable: {folder.path}: {cause}")
 
 
-def _read(folder: RunFolder) -> RunStatus:
+def _read_status(folder: RunFolder) -> RunStatus:
     done = finished(folder.result)
     if done is not None:
         return _finished(folder.run_id, done)
     state = folder.state()
-    if state is State.FINISHED:  # since a moment
-        return _read(folder)
+    if state is State.FINISHED:  # it finished in the meantime
+        return _read_status(folder)
     if state is State.PLANNED:
         return RunStatus(folder.run_id, state)
     attempts = read_attempts(read_bytes(folder.metrics) or b"")
@@ -91,20 +91,21 @@ def _read(folder: RunFolder) -> RunStatus:
 
 
 def statuses(
-    ledger: Ledger, run_ids: Sequence[str] | None = None, protocol: str | None = None
+    ledger: Ledger,
+    run_ids: Sequence[str] | None = None,
+    protocol: str | None = None,
+    states: Collection[State] | None = None,
 ) -> list[RunStatus]:
-    """Status of the named runs, or of every run there is, or of a protocol's."""
+    """Status of the runs named, else of every run there is: of `protocol` and in one of `states`,
+    where these are given."""
     folders = ledger.folders() if run_ids is None else [ledger.folder(one) for one in run_ids]
     if protocol is not None:
         folders = [one for one in folders if one.run_id.partition("-")[0] == protocol]
     if is_local(ledger.out):
-        return [run_status(folder) for folder in folders]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(run_status, folders))
-
-
-def only(rows: Sequence[RunStatus], states: Collection[State] | None) -> list[RunStatus]:
-    """The rows in one of `states`; all without any."""
+        rows = [run_status(folder) for folder in folders]
+    else:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            rows = list(pool.map(run_status, folders))
     return [row for row in rows if not states or row.state in states]
 
 
@@ -150,9 +151,9 @@ def _unfinished(
         loss=step.get("loss"),
         clips_per_second=attempts.clips_per_second if attempts else None,
         top1=validated.get("top1"),
-        seconds_left=_left(start, step) if running else None,
+        seconds_left=_seconds_left(start, step) if running else None,
         gpu_hours=attempts.gpu_hours if attempts else None,
-        # One that fails before its training begins leaves no start record.
+        # An attempt that fails before its training begins leaves no start record.
         attempts=max(attempts.count if attempts else 0, failed) or None,
         since=_since(state, attempts, holder, failure),
         error=_error(folder, state, failure),
@@ -167,13 +168,14 @@ def _error(folder: RunFolder, state: State, failure: Failure | None) -> str | No
     if state is State.FAILED:
         return f"{folder.failure} is damaged; see {folder.log}"
     if state is State.STALE and stamp(folder.result) is not None:
-        return f"{folder.result} is damaged or cut short; the same sweep command makes it anew"
+        return f"{folder.result} is damaged or cut short; the same sweep command computes it again"
     return None
 
 
 def _reduced(attempts: Attempts | None) -> str | None:
-    made = attempts and attempts.reduced
-    return f"{made['setting']} {made['after']} instead of {made['before']}" if made else None
+    if attempts is None or attempts.reduced is None:
+        return None
+    return "{setting} {after} instead of {before}".format_map(attempts.reduced)
 
 
 def _since(
@@ -188,9 +190,9 @@ def _since(
     return max(signs, default=None)
 
 
-def _left(start: Record, step: Record) -> float | None:
-    """Seconds to the last step at the pace since this attempt started; None in the final tests."""
+def _seconds_left(start: Record, step: Record) -> float | None:
+    """Seconds to the last step at the speed of this attempt; None in the final tests."""
     if not start or not step or not start["step"] < step["step"] < start["total_steps"]:
         return None
-    pace = (step["step"] - start["step"]) / max(step["time"] - start["time"], 1e-6)
-    return float((start["total_steps"] - step["step"]) / pace)
+    steps_per_second = (step["step"] - start["step"]) / max(step["time"] - start["time"], 1e-6)
+    return float((start["total_steps"] - step["step"]) / steps_per_second)

@@ -12,8 +12,8 @@ from rich.console import Console
 from experiments.datasets.paths import DataPaths
 from experiments.errors import UserError, user_errors
 from experiments.grid.spec import RunSpec
-from experiments.monitor.display import FORMATS as FORMATS
 from experiments.monitor.display import Display
+from experiments.monitor.table import FORMATS as FORMATS
 from experiments.scheduler.executor import EXECUTORS, Executor, check_address, make_executor
 from experiments.scheduler.loop import Policy
 from experiments.scheduler.sweep import Summary

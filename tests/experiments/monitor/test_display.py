@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from experiments.monitor.display import Display, print_rows, print_statuses, status_line
+from experiments.monitor.display import Display, status_line
 from experiments.monitor.status import RunStatus
-from experiments.monitor.table import count_states, duration, status_lines
+from experiments.monitor.status_table import count_states, duration, print_statuses, status_text
+from experiments.monitor.table import print_rows
 from experiments.store.attempt_records import record_failure
 from experiments.store.ledger import Ledger
 from results.reading.run_folder import State
@@ -48,7 +49,7 @@ def rows() -> list[RunStatus]:
 
 
 def text(rows: list[RunStatus], width: int | None = None, height: int | None = None) -> list[str]:
-    return [line.text for line in status_lines(rows, width, height)]
+    return status_text(rows, width, height).plain.splitlines()
 
 
 def test_a_wide_table_has_every_column(rows: list[RunStatus]) -> None:

@@ -15,7 +15,7 @@ from experiments.grid.spec import RunSpec
 from experiments.monitor.commands import states_named, status, watch_status
 from experiments.monitor.dry_run import dry_run
 from experiments.monitor.status import RunStatus, run_status, statuses
-from experiments.monitor.table import note, status_lines
+from experiments.monitor.status_table import status_note, status_text
 from experiments.store.attempt_records import record_failure, record_pause, record_start
 from experiments.store.lease import held
 from experiments.store.ledger import Ledger
@@ -80,7 +80,7 @@ def test_a_run_in_its_final_tests_says_so(folder: RunFolder) -> None:
     write_metrics(folder, attempt(0, 40, begin=1000.0))
     with held(folder.path):
         status = run_status(folder)
-    assert (status.seconds_left, note(status)) == (None, "trained; in its final tests")
+    assert (status.seconds_left, status_note(status)) == (None, "trained; in its final tests")
 
 
 def test_attempts_are_summed_and_the_last_one_is_shown(folder: RunFolder) -> None:
@@ -292,7 +292,7 @@ def test_a_paused_run_is_not_a_stale_one_and_goes_on(folder: RunFolder) -> None:
     record_pause(folder, "paused after step 12")
     paused = run_status(folder)
     assert (paused.state, paused.error, paused.step) == (State.PAUSED, None, 12)
-    assert note(paused) == ""
+    assert status_note(paused) == ""
     record_start(folder)
     assert run_status(folder).state is State.STALE
 
@@ -335,7 +335,7 @@ def test_a_smaller_batch_is_shown_and_is_no_failed_attempt(folder: RunFolder) ->
     with held(folder.path):
         running = run_status(folder)
     assert running.attempts == 1
-    assert note(running) == "the memory was short: micro_batch 8 instead of 16"
+    assert status_note(running) == "ran out of memory, continues with micro_batch 8 instead of 16"
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_records_that_are_not_ours_are_one_rows_trouble(
     (Path(folder.path) / name).write_text(text)
     row = run_status(folder)
     assert row.state is not State.FINISHED
-    assert status_lines([row], 80)
+    assert status_text([row], 80)
 
 
 def test_a_folder_in_place_of_a_file_is_one_rows_trouble(folder: RunFolder) -> None:
