@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from experiments.datasets.commands import app as data
+from experiments.errors import UserError, user_errors
+from experiments.grid import options as option
+from experiments.grid.options import ExecutionOptions, GridOptions
+from experiments.worker.checkpoint_commands import app as checkpoint
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from experiments.datasets.paths import DataPaths
-    from experiments.grid.spec import RunSpec
+    from experiments.grid.request import RunPlan
+    from experiments.scheduler.sweep import Summary
     from results.reading.location import Location
+    from results.report.report import Report
 
 app = typer.Typer(
     help="Sweeps of TC-CLIP: protocols x data sets x seeds, trained, tracked and tabulated.",
@@ -23,243 +31,107 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-data = typer.Typer(help="Annotation lists and videos.", no_args_is_help=True)
-checkpoint = typer.Typer(help="Checkpoints, own and published.", no_args_is_help=True)
-app.add_typer(data, name="data")
-app.add_typer(checkpoint, name="checkpoint")
-
-DEFAULT_OUT = "tcclip-out"
-DEFAULT_DEMO_OUT = "tcclip-demo"
-
-Protocol = Annotated[
-    str, typer.Argument(help="zero_shot, few_shot, base_to_novel or fully_supervised.")
-]
-Demo = Annotated[bool, typer.Option("--demo", help="On moving shapes with the tiny model.")]
-Out = Annotated[
-    str | None,
-    typer.Option(
-        help=f"Output folder, or s3://BUCKET/FOLDER [{DEFAULT_OUT}; {DEFAULT_DEMO_OUT} with "
-        "--demo].",
-        envvar="TCCLIP_OUT",
-    ),
-]
-Outs = Annotated[
-    list[str] | None,
-    typer.Option("--out", help="A folder or s3://BUCKET/FOLDER; may be given several times."),
-]
-DataRoot = Annotated[Path | None, typer.Option(help="Folder with one folder of videos a data set.")]
-Annotations = Annotated[Path | None, typer.Option(help="Folder with datasets_splits/ and labels/.")]
-OwnData = Annotated[
-    list[Path] | None, typer.Option("--dataset-file", help="YAML of a data set of your own.")
-]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Any setting, e.g. train.lr=1e-5.")
-]
-Datasets = Annotated[str | None, typer.Option(help="Comma list; all by default.")]
-Shots = Annotated[str | None, typer.Option(help="few_shot: from 2,4,8,16.")]
-Splits = Annotated[str | None, typer.Option(help="base_to_novel: from 1,2,3.")]
-Seeds = Annotated[str | None, typer.Option(help="Comma list of integers.")]
-Workers = Annotated[int, typer.Option(min=1, help="GPUs, or CPU processes, a run.")]
-MicroBatch = Annotated[int | None, typer.Option(min=1, help="Videos at once on a worker.")]
-EvalBatch = Annotated[int | None, typer.Option(min=1, help="Test views at once on a worker.")]
-LoaderWorkers = Annotated[int | None, typer.Option(min=0, help="Decoding processes a worker.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-ExecutorName = Annotated[str, typer.Option("--executor", help="ray or local (this process).")]
-Address = Annotated[str | None, typer.Option(help="An existing Ray cluster.")]
-MaxConcurrent = Annotated[int | None, typer.Option(min=1, help="Runs at once, at most.")]
-Retries = Annotated[
-    int, typer.Option(min=0, help="Further attempts at a run that failed, where they may help.")
-]
-FailFast = Annotated[
-    bool, typer.Option("--fail-fast", help="End with the first run that failed for good.")
-]
-MaxUnreadable = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of videos that may be unreadable.")
-]
-Format = Annotated[str, typer.Option("--format", help="terminal, md, json; report: also others.")]
 
 
 @app.command()
 def sweep(
-    protocol: Annotated[str, typer.Argument(help="A protocol, or a grid file (YAML).")],
-    demo: Demo = False,
-    datasets: Datasets = None,
-    models: Annotated[str | None, typer.Option(help="From tc_clip,vifi_clip,clip.")] = None,
-    variants: Annotated[str | None, typer.Option(help="From base,llm,pretrained.")] = None,
-    shots: Shots = None,
-    splits: Splits = None,
-    seeds: Seeds = None,
-    settings: Settings = None,
-    search: Annotated[
-        list[str] | None,
-        typer.Option("--search", help="e.g. train.lr=loguniform(1e-7,1e-5); with Ray Tune's ASHA."),
-    ] = None,
-    num_samples: Annotated[int, typer.Option(min=1, help="Trials of a search.")] = 8,
-    init_checkpoint: Annotated[
-        Path | None, typer.Option(help="What pretrained runs start from, instead of a parent run.")
-    ] = None,
-    out: Out = None,
-    data_root: DataRoot = None,
-    annotations: Annotations = None,
-    dataset_file: OwnData = None,
-    workers_per_run: Workers = 1,
-    micro_batch: MicroBatch = None,
-    eval_batch: EvalBatch = None,
-    loader_workers: LoaderWorkers = None,
-    device: Device = "auto",
-    executor: ExecutorName = "ray",
-    address: Address = None,
-    max_concurrent: MaxConcurrent = None,
-    retries: Retries = 2,
-    fail_fast: FailFast = False,
-    max_unreadable: MaxUnreadable = 0.005,
-    rerun: Annotated[str | None, typer.Option(help="failed, all, or a run id pattern.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the grid, run nothing.")] = False,
-    format: Format = "terminal",
+    protocol: option.ProtocolOrFile,
+    demo: option.Demo = False,
+    datasets: option.Datasets = None,
+    models: option.Models = None,
+    variants: option.Variants = None,
+    shots: option.Shots = None,
+    splits: option.Splits = None,
+    seeds: option.Seeds = None,
+    settings: option.Settings = None,
+    search: option.Search = None,
+    num_samples: option.NumSamples = 8,
+    init_checkpoint: option.InitCheckpoint = None,
+    out: option.Out = None,
+    data_root: option.DataRoot = None,
+    annotations: option.Annotations = None,
+    dataset_file: option.DatasetFile = None,
+    workers_per_run: option.WorkersPerRun = 1,
+    micro_batch: option.MicroBatch = None,
+    eval_batch: option.EvalBatch = None,
+    loader_workers: option.LoaderWorkers = None,
+    device: option.Device = "auto",
+    executor: option.ExecutorName = "ray",
+    address: option.Address = None,
+    max_concurrent: option.MaxConcurrent = None,
+    retries: option.Retries = 2,
+    fail_fast: option.FailFast = False,
+    max_unreadable: option.MaxUnreadable = 0.005,
+    rerun: option.Rerun = None,
+    dry_run: option.DryRun = False,
+    format: option.Format = "terminal",
 ) -> None:
     """Run what is missing of a grid, then print its table. The same command again continues."""
-    from experiments.grid import plan
-    from experiments.grid.request import (
-        check_search,
-        comma_list,
-        make_execution,
-        make_grid,
-        split_settings,
-    )
-    from experiments.monitor import dry_run as dryrun
-    from experiments.monitor.table import FORMATS
-    from experiments.scheduler import commands
+    wanted, options = GridOptions.of(locals()), ExecutionOptions.of(locals())
+    from experiments.datasets.paths import DataPaths
+    from experiments.grid.request import plan_sweep
 
-    _one_of("--format", format, FORMATS)
-    numbers, how = split_settings(settings or [])
-    grid = make_grid(
-        protocol,
-        demo=demo,
-        datasets=comma_list("--datasets", datasets, str),
-        models=comma_list("--models", models, str),
-        variants=comma_list("--variants", variants, str),
-        shots=comma_list("--shots", shots, int),
-        splits=comma_list("--splits", splits, int),
-        seeds=comma_list("--seeds", seeds, int),
-        settings=numbers,
-        searches=search or [],
-        samples=num_samples,
-        checkpoint=init_checkpoint,
-    )
-    data_paths = _roots(data_root, annotations, dataset_file)
-    specs = plan.expand(grid, data_paths.datasets())
-    if search:
-        check_search(specs)
-    for text in plan.left_out(grid):
-        print(f"not in the grid: {text}", file=sys.stderr)
-    folder = _out(out, demo)
-    execution = make_execution(
-        how, workers=workers_per_run, micro_batch=micro_batch, eval_batch=eval_batch,
-        loader_workers=loader_workers, device=device, max_unreadable=max_unreadable,
-    )  # fmt: skip
-    commands.check(specs, execution, executor, address=None if dry_run else address)
-    if dry_run:
-        dryrun.print_plan(dryrun.dry_run(specs, folder, data_paths.list_length, rerun), format)
-        return
-    _run(
-        grid.protocol, specs, demo=demo, out=folder, data_paths=data_paths, execution=execution,
-        executor=executor, address=address, max_concurrent=max_concurrent, rerun=rerun,
-        retries=retries, fail_fast=fail_fast, files=grid.files, asha=bool(search),
-        format=format,
-    )  # fmt: skip
+    data_paths = DataPaths.find(data_root, annotations, dataset_file or ())
+    plan = plan_sweep(wanted, data_paths.datasets())
+    _run(plan, options, data_paths, dry_run=dry_run)
 
 
 @app.command()
 def evaluate(
-    protocol: Protocol,
-    checkpoint: Annotated[
-        str, typer.Option(help="Own or published: a path or hf://OWNER/REPO/FILE.")
-    ],
-    demo: Demo = False,
-    datasets: Datasets = None,
-    variants: Annotated[str | None, typer.Option(help="base or llm.")] = None,
-    shots: Shots = None,
-    splits: Splits = None,
-    settings: Settings = None,
-    ensemble: Annotated[
-        bool, typer.Option(help="Also ensembled with CLIP's weights, where the protocol does.")
-    ] = True,
-    out: Out = None,
-    data_root: DataRoot = None,
-    annotations: Annotations = None,
-    dataset_file: OwnData = None,
-    workers_per_run: Workers = 1,
-    eval_batch: EvalBatch = None,
-    loader_workers: LoaderWorkers = None,
-    device: Device = "auto",
-    executor: ExecutorName = "ray",
-    address: Address = None,
-    max_concurrent: MaxConcurrent = None,
-    retries: Retries = 2,
-    fail_fast: FailFast = False,
-    max_unreadable: MaxUnreadable = 0.005,
-    rerun: Annotated[str | None, typer.Option(help="failed, all, or a run id pattern.")] = None,
-    format: Format = "terminal",
+    protocol: option.Protocol,
+    checkpoint: option.Checkpoint,
+    demo: option.Demo = False,
+    datasets: option.Datasets = None,
+    variants: option.EvaluatedVariants = None,
+    shots: option.Shots = None,
+    splits: option.Splits = None,
+    settings: option.Settings = None,
+    ensemble: option.Ensemble = True,
+    out: option.Out = None,
+    data_root: option.DataRoot = None,
+    annotations: option.Annotations = None,
+    dataset_file: option.DatasetFile = None,
+    workers_per_run: option.WorkersPerRun = 1,
+    eval_batch: option.EvalBatch = None,
+    loader_workers: option.LoaderWorkers = None,
+    device: option.Device = "auto",
+    executor: option.ExecutorName = "ray",
+    address: option.Address = None,
+    max_concurrent: option.MaxConcurrent = None,
+    retries: option.Retries = 2,
+    fail_fast: option.FailFast = False,
+    max_unreadable: option.MaxUnreadable = 0.005,
+    rerun: option.Rerun = None,
+    format: option.Format = "terminal",
 ) -> None:
     """A protocol's final tests of a checkpoint; nothing is trained."""
-    from experiments.grid.request import (
-        comma_list,
-        evaluation,
-        make_execution,
-        make_grid,
-        split_settings,
-    )
-    from experiments.monitor.table import FORMATS
-    from experiments.scheduler import commands
+    wanted, options = GridOptions.of(locals()), ExecutionOptions.of(locals())
+    from experiments.datasets.paths import DataPaths
+    from experiments.grid.request import plan_evaluation
 
-    _one_of("--format", format, FORMATS)
-    numbers, how = split_settings(settings or [])
-    grid = make_grid(
-        protocol,
-        demo=demo,
-        datasets=comma_list("--datasets", datasets, str),
-        variants=comma_list("--variants", variants, str),
-        shots=comma_list("--shots", shots, int),
-        splits=comma_list("--splits", splits, int),
-        settings=numbers,
-    )
-    data_paths = _roots(data_root, annotations, dataset_file)
-    asked = evaluation(grid, checkpoint, ensembled=ensemble, datasets=data_paths.datasets())
-    if asked.note is not None:
-        print(f"not ensembled: {asked.note}", file=sys.stderr)
-    execution = make_execution(
-        how, workers=workers_per_run, eval_batch=eval_batch, loader_workers=loader_workers,
-        device=device, max_unreadable=max_unreadable,
-    )  # fmt: skip
-    commands.check(asked.specs, execution, executor, address)
-    _run(
-        grid.protocol, asked.specs, demo=demo, out=_out(out, demo), data_paths=data_paths,
-        execution=execution,
-        executor=executor, address=address, max_concurrent=max_concurrent, rerun=rerun,
-        retries=retries, fail_fast=fail_fast, files=asked.files, asha=False, format=format,
-    )  # fmt: skip
+    data_paths = DataPaths.find(data_root, annotations, dataset_file or ())
+    plan = plan_evaluation(wanted, checkpoint, ensembled=ensemble, datasets=data_paths.datasets())
+    _run(plan, options, data_paths)
 
 
 @app.command()
 def status(
-    out: Out = None,
-    demo: Demo = False,
+    out: option.Out = None,
+    demo: option.Demo = False,
     watch: Annotated[bool, typer.Option("--watch", help="Redraw until interrupted.")] = False,
     protocol: Annotated[str | None, typer.Option(help="Runs of this protocol only.")] = None,
     state: Annotated[str | None, typer.Option(help="Comma list, e.g. running,failed.")] = None,
-    format: Format = "terminal",
+    format: option.Format = "terminal",
 ) -> None:
     """What every run is doing, from the files alone."""
     from rich.console import Console
 
     from experiments.monitor import commands as statuscommands
     from experiments.monitor.status_table import print_statuses
-    from experiments.monitor.table import FORMATS
 
-    _one_of("--format", format, FORMATS)
     folder, states = _out(out, demo), statuscommands.states_named(state)
     if watch and format != "terminal":
-        raise _usage("--watch redraws a terminal; leave --format out")
+        raise UserError("--watch redraws a terminal; leave --format out")
     if watch:
         statuscommands.watch_status(folder, Console(), protocol, states)
         return
@@ -268,22 +140,21 @@ def status(
 
 @app.command()
 def doctor(
-    out: Out = None,
-    demo: Demo = False,
-    data_root: DataRoot = None,
-    annotations: Annotations = None,
-    dataset_file: OwnData = None,
-    address: Address = None,
-    format: Format = "terminal",
+    out: option.Out = None,
+    demo: option.Demo = False,
+    data_root: option.DataRoot = None,
+    annotations: option.Annotations = None,
+    dataset_file: option.DatasetFile = None,
+    address: option.Address = None,
+    format: option.Format = "terminal",
 ) -> None:
     """Whether this machine is fit for sweeps: each check is ok, or says what to do."""
     from experiments import doctor as checks
-    from experiments.monitor.table import FORMATS
+    from experiments.datasets.paths import DataPaths
     from experiments.tracking import default_uri
 
-    _one_of("--format", format, FORMATS)
     findings = checks.diagnose(
-        lambda: _roots(data_root, annotations, dataset_file),
+        lambda: DataPaths.find(data_root, annotations, dataset_file or ()),
         _out_name(out, demo), default_uri, address,
     )  # fmt: skip
     checks.show(findings, format)
@@ -292,40 +163,45 @@ def doctor(
 
 @app.command()
 def report(
-    protocol: Protocol,
-    demo: Demo = False,
-    out: Outs = None,
+    protocol: option.Protocol,
+    demo: option.Demo = False,
+    out: option.Outs = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Average incomplete groups too, marked.")
     ] = False,
-    checkpoint: Annotated[str, typer.Option(help="Epoch: best, last or both.")] = "best",
-    weights: Annotated[str, typer.Option(help="Weights: raw, ensembled or both.")] = "both",
+    checkpoint: Annotated[
+        Literal["best", "last", "both"], typer.Option(help="Epoch: best, last or both.")
+    ] = "best",
+    weights: Annotated[
+        Literal["raw", "ensembled", "both"],
+        typer.Option(help="Weights: raw, ensembled or both."),
+    ] = "both",
     seeds: Annotated[
         str | None, typer.Option(help="Seeds a complete row needs; those of its runs by default.")
     ] = None,
     write: Annotated[
         Path | None, typer.Option(help="Also write every format into this folder.")
     ] = None,
-    format: Format = "terminal",
+    format: Annotated[
+        Literal["terminal", "md", "json", "csv", "latex", "html"],
+        typer.Option(help="How to print."),
+    ] = "terminal",
 ) -> None:
     """Mean ± std of the finished runs, beside the published numbers."""
     from experiments.grid.request import comma_list
-    from results.tables.formats import FORMATS
+    from results.report.report import report as make_report
 
-    _one_of("--checkpoint", checkpoint, ("best", "last", "both"))
-    _one_of("--weights", weights, ("raw", "ensembled", "both"))
-    _one_of("--format", format, FORMATS)
-    _print_report(
-        protocol,
-        _outs(out, demo),
-        demo,
-        format,
-        write=write,
-        partial=partial,
-        checkpoint=checkpoint,
-        weights=weights,
-        seeds=comma_list("--seeds", seeds, int),
-    )
+    with user_errors():
+        made = make_report(
+            _outs(out, demo),
+            protocol,
+            demo=demo,
+            partial=partial,
+            checkpoint=checkpoint,
+            weights=weights,
+            seeds=comma_list("--seeds", seeds, int),
+        )
+    _print_report(made, format, write)
     if write is not None:
         print(f"written in every format to {write}", file=sys.stderr)
 
@@ -335,13 +211,12 @@ def compare(
     a: Annotated[str, typer.Argument(help="A model, model:variant, setting or output folder.")],
     b: Annotated[str, typer.Argument(help="What it is compared with.")],
     protocol: Annotated[str, typer.Option(help="The protocol both were run in.")],
-    demo: Demo = False,
-    out: Outs = None,
+    demo: option.Demo = False,
+    out: option.Outs = None,
     plot: Annotated[Path | None, typer.Option(help="Write a plot here (png, svg, pdf).")] = None,
-    format: Format = "terminal",
+    format: option.Format = "terminal",
 ) -> None:
     """Differences of two methods with paired bootstrap intervals over videos, and over seeds."""
-    from experiments.errors import user_errors
     from results.compare.compare import compare as make_comparison
     from results.compare.compare import render, save_plot
 
@@ -354,8 +229,8 @@ def compare(
 
 @app.command()
 def ui(
-    out: Out = None,
-    demo: Demo = False,
+    out: option.Out = None,
+    demo: option.Demo = False,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     sync: Annotated[
@@ -372,170 +247,85 @@ def ui(
     raise typer.Exit(ui_commands.serve_ui(_out(out, demo), host=host, port=port))
 
 
-@data.command("fetch")
-def data_fetch(
-    source: Annotated[
-        str | None, typer.Option("--from", help="Folder or URL; the published repository.")
-    ] = None,
-    to: Annotated[Path, typer.Option(help="Folder to fill.")] = Path("annotations"),
-) -> None:
-    """Bring the published annotation lists here and verify every file. Resumable."""
-    from experiments.datasets import commands as datacommands
-
-    raise typer.Exit(datacommands.fetch(source, to.absolute()))
-
-
-@data.command("list")
-def data_list(
-    data_root: DataRoot = None,
-    annotations: Annotations = None,
-    dataset_file: OwnData = None,
-    format: Format = "terminal",
-) -> None:
-    """Data sets, their splits and counts, and what of them is on this machine."""
-    from experiments.datasets import commands as datacommands
-    from experiments.monitor.table import FORMATS
-
-    _one_of("--format", format, FORMATS)
-    datacommands.show_list(_roots(data_root, annotations, dataset_file), format)
-
-
-@data.command("check")
-def data_check(
-    datasets: Datasets = None,
-    protocol: Annotated[
-        str | None, typer.Option(help="Check only what this protocol needs.")
-    ] = None,
-    decode: Annotated[
-        str, typer.Option(help="Videos to decode a data set: a number or all.")
-    ] = "0",
-    workers: Annotated[int, typer.Option(min=1, help="Decoding processes.")] = 2,
-    data_root: DataRoot = None,
-    annotations: Annotations = None,
-    dataset_file: OwnData = None,
-    format: Format = "terminal",
-) -> None:
-    """Which videos are missing, unreadable, too short or listed twice. Exit 1 if any is needed."""
-    from experiments.datasets import commands as datacommands
-    from experiments.grid.request import comma_list
-    from experiments.monitor.table import FORMATS
-
-    _one_of("--format", format, FORMATS)
-    if decode != "all" and not decode.isdecimal():
-        raise _usage(f"--decode {decode!r}; allowed: a number or all")
-    raise typer.Exit(
-        datacommands.check(
-            _roots(data_root, annotations, dataset_file),
-            names=comma_list("--datasets", datasets, str),
-            protocol=protocol,
-            decode="all" if decode == "all" else int(decode),
-            workers=workers,
-            format=format,
-        )
-    )
-
-
-@checkpoint.command("show")
-def checkpoint_show(path: Annotated[str, typer.Argument(help="A path or hf://...")]) -> None:
-    """What is in a checkpoint, as JSON; nothing in it is executed."""
-    from experiments.errors import user_errors
-    from tcclip.model.checkpoints import describe
-
-    with user_errors():
-        print(json.dumps(describe(path), indent=1))
-
-
-@checkpoint.command("convert")
-def checkpoint_convert(
-    source: Annotated[str, typer.Argument(help="A published checkpoint: a path or hf://...")],
-    destination: Annotated[Path, typer.Argument(help="Where to: NAME.safetensors.")],
-) -> None:
-    """Turn a published checkpoint into our own format."""
-    from experiments.errors import user_errors
-    from tcclip.model.checkpoints import convert
-
-    with user_errors():
-        convert(source, destination)
-        print(f"wrote {destination}")
+app.add_typer(data, name="data")
+app.add_typer(checkpoint, name="checkpoint")
 
 
 def _run(
-    protocol: str,
-    specs: Sequence[RunSpec],
-    *,
-    demo: bool,
-    out: Location,
-    format: str,
-    retries: int,
-    fail_fast: bool,
-    **options: Any,
+    plan: RunPlan, options: ExecutionOptions, data_paths: DataPaths, *, dry_run: bool = False
 ) -> None:
-    """Compute `specs`, print the protocol's table, say what is left, exit with the outcome."""
+    """Compute the runs of `plan` and exit with the outcome; or only show what would be done."""
     from rich.console import Console
 
+    from experiments.grid.request import make_execution
+    from experiments.monitor import dry_run as dry
     from experiments.scheduler import commands
     from experiments.scheduler.loop import Policy
+
+    for note in plan.notes:
+        print(note, file=sys.stderr)
+    out = _out(options.out, plan.grid.demo)
+    execution = make_execution(options)
+    address = None if dry_run else options.address
+    commands.check(plan.specs, execution, options.executor, address)
+    if dry_run:
+        rows = dry.dry_run(plan.specs, out, data_paths.list_length, options.rerun)
+        dry.print_plan(rows, options.format)
+        return
+    console = Console(stderr=True)
+    summary = commands.sweep(
+        plan.specs,
+        out=out,
+        data_paths=data_paths,
+        execution=execution,
+        executor=options.executor,
+        address=address,
+        max_concurrent=options.max_concurrent,
+        rerun=options.rerun,
+        console=console,
+        files=plan.grid.files,
+        asha=plan.searched,
+        policy=Policy(retries=options.retries, fail_fast=options.fail_fast),
+    )
+    _conclude(plan, summary, out, options.format, console)
+
+
+def _conclude(
+    plan: RunPlan, summary: Summary, out: Location, format: str, console: Console
+) -> None:
+    """Print the protocol's table and what is left to do, then exit; no table if interrupted."""
     from experiments.scheduler.summary import ending
     from experiments.tracking import ui as ui_commands
+    from results.report.report import report as make_report
 
-    console = Console(stderr=True)
-    policy = Policy(retries=retries, fail_fast=fail_fast)
-    summary = commands.sweep(specs, out=out, console=console, policy=policy, **options)
     lines = ending(summary, out, sys.argv[1:])
-    for line in lines if summary.exit_code > 1 else ():  # who stops a sweep wants no table
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    if summary.exit_code > 1:
-        raise typer.Exit(summary.exit_code)
+    style = "red" if summary.exit_code <= 1 else None
     try:
-        with ui_commands.keeping_report(out, specs, console) as (folder, links):
-            _print_report(protocol, [_source(out)], demo, format, write=folder, links=links)
-        if (where := ui_commands.where_to_look(out)) is not None:
-            console.print(where, highlight=False, soft_wrap=True, markup=False)
+        if summary.exit_code <= 1:
+            with ui_commands.keeping_report(out, plan.specs, console) as (folder, links):
+                with user_errors():
+                    made = make_report(
+                        [_source(out)], plan.grid.protocol, demo=plan.grid.demo, links=links
+                    )
+                _print_report(made, format, folder)
+            if (where := ui_commands.where_to_look(out)) is not None:
+                console.print(where, highlight=False, soft_wrap=True, markup=False)
     finally:  # whatever keeps the report from being made
         for line in lines:
-            console.print(line, style="red", highlight=False, soft_wrap=True, markup=False)
+            console.print(line, style=style, highlight=False, soft_wrap=True, markup=False)
     raise typer.Exit(summary.exit_code)
 
 
-def _print_report(
-    protocol: str,
-    folders: Sequence[Path | str],
-    demo: bool,
-    format: str,
-    *,
-    write: Path | None = None,
-    **choices: Any,
-) -> None:
-    """Write the protocol's report in every format into the folder `write`, and print it."""
-    from experiments.errors import user_errors
-    from results.report.report import report as make_report
-    from results.tables.formats import render
-    from results.tables.formats import write as write_all
+def _print_report(report: Report, format: str, folder: Path | None) -> None:
+    """Print a report in `format`, and write it in every format into `folder`."""
+    from results.tables.formats import render, write
 
-    with user_errors():
-        made = make_report(folders, protocol, demo=demo, **choices)
-        if write is not None:
-            write_all(made, write)
+    if folder is not None:
+        with user_errors():
+            write(report, folder)
     terminal = sys.stdout.isatty() and format == "terminal"
     width = shutil.get_terminal_size().columns if terminal else None
-    print(render(made, format, width=width, colour=terminal))
-
-
-def _roots(data_root: Path | None, annotations: Path | None, own: list[Path] | None) -> DataPaths:
-    from experiments.datasets.paths import DataPaths
-
-    return DataPaths.find(data_root, annotations, own or ())
-
-
-def _one_of(option: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise _usage(f"{option} {value!r}; allowed: {', '.join(allowed)}")
-
-
-def _usage(message: str) -> Exception:
-    from experiments.errors import UserError
-
-    return UserError(message)
+    print(render(report, format, width=width, colour=terminal))
 
 
 def _out(out: str | None, demo: bool) -> Location:
@@ -547,8 +337,8 @@ def _out(out: str | None, demo: bool) -> Location:
 
 def _out_name(out: str | None, demo: bool) -> str:
     if out == "":
-        raise _usage("--out '' is empty; give a folder, or leave it out")
-    return out or (DEFAULT_DEMO_OUT if demo else DEFAULT_OUT)
+        raise UserError("--out '' is empty; give a folder, or leave it out")
+    return out or (option.DEFAULT_DEMO_OUT if demo else option.DEFAULT_OUT)
 
 
 def _outs(outs: list[str] | None, demo: bool) -> list[Path | str]:
@@ -560,15 +350,14 @@ def _source(out: Location) -> Path | str:
     return out if isinstance(out, Path) else str(out)
 
 
-def main() -> Any:
+def main() -> int:
     """Entry point: errors of use are one message and exit code 2, never a traceback."""
-    from experiments.errors import UserError
-
     try:
-        return app()
+        app()
     except UserError as error:
         print(f"tcclip: {error}", file=sys.stderr)
         return 2
+    return 0
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ print("loaded", loaded, "exit", code, file=sys.stderr)
         (("sweep", "latin1.yaml"), "latin1.yaml is not YAML"),
         (("sweep", "empty.yaml"), "rows: Tuple should have at least 1 item"),
         (("sweep", "zero_shot", "--demo", "--device", "tpu"), "--device 'tpu': "),
-        (("sweep", "zero_shot", "--dry-run", "--format", "xml"), "allowed: terminal, md, json"),
+        (("sweep", "zero_shot", "--dry-run", "--format", "xml"), "'xml' is not one of"),
         (("sweep", "zero_shot", "--demo", "--rerun", "nothing*"), "matches none of"),
         (("sweep", "zero_shot", "--demo", "--dry-run", "--rerun", "nothing*"), "matches none of"),
         (("status", "--out", "nowhere"), "nowhere holds no runs"),

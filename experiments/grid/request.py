@@ -11,9 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 import protocols
 from experiments.errors import UserError, user_errors
-from experiments.grid import grid_file as gridfile
-from experiments.grid import overrides, plan
-from experiments.grid import search_space as search
+from experiments.grid import grid_file, overrides, plan, search_space
+from experiments.grid.options import ExecutionOptions, GridOptions
 from experiments.grid.plan import Grid
 from experiments.grid.spec import RunSpec
 from experiments.grid.weights_file import SETTING, Start, by_content, digest, starting
@@ -22,8 +21,32 @@ from tcclip.config import Execution, ModelConfig
 
 #: Seeds are below: what numpy, torch and random take alike.
 SEEDS = 2**32
+#: Options that are comma lists, and what is in them.
+AXES: dict[str, type[str] | type[int]] = {
+    "datasets": str,
+    "models": str,
+    "variants": str,
+    "shots": int,
+    "splits": int,
+    "seeds": int,
+}
+#: `--set` names that say how a run executes; all others change its numbers.
+EXECUTION = "execution."
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A grid, its runs, and notes for the user on what is not among them.
+
+    `searched`: the runs are the trials of a search.
+    """
+
+    grid: Grid
+    specs: list[RunSpec]
+    notes: list[str]
+    searched: bool = False
 
 
 def comma_list(option: str, text: str | None, kind: Callable[[str], T]) -> tuple[T, ...] | None:
@@ -50,43 +73,45 @@ def validated(model: type[M], values: dict[str, Any]) -> M:
         raise UserError(f"{option} {first['input']!r}: {first['msg']}") from error
 
 
-def make_grid(
-    protocol: str,
-    *,
-    demo: bool,
-    settings: Sequence[str],
-    searches: Sequence[str] = (),
-    samples: int = 1,
-    checkpoint: Path | None = None,
-    **axes: Any,
-) -> Grid:
-    """The grid of a protocol or grid file; options that are given win over the file's.
+def make_grid(options: GridOptions) -> Grid:
+    """The grid of a protocol or a grid file; options that were given win over the file's.
 
-    `checkpoint`: a file that takes the place of a pretrained run's parent. UserError for what
-    cannot be read.
+    A file of weights takes part by its content. UserError for what cannot be read.
     """
-    base = Grid(protocol, demo=demo)
-    if gridfile.is_grid_file(protocol):
-        base = gridfile.read(protocol, demo=demo)
-    given = {name: value for name, value in axes.items() if value is not None}
-    for seed in given.get("seeds", base.seeds) or ():
+    base = Grid(options.protocol, demo=options.demo)
+    if grid_file.is_grid_file(options.protocol):
+        base = grid_file.read(options.protocol, demo=options.demo)
+    lists = {
+        name: comma_list(f"--{name}", getattr(options, name), kind) for name, kind in AXES.items()
+    }
+    axes: dict[str, Any] = {name: values for name, values in lists.items() if values is not None}
+    for seed in axes.get("seeds", base.seeds) or ():
         if not 0 <= seed < SEEDS:
             raise UserError(f"--seeds {seed}; allowed: 0 to {SEEDS - 1}")
     files = dict(base.files)
-    changed = base.settings | by_content(overrides.parse(settings), files)
-    start = None
-    if checkpoint is not None:
-        start = digest(checkpoint)
-        files[start] = checkpoint.absolute()
-    grid = replace(base, **given, settings=changed, checkpoint=start, files=files)
-    if not searches:
-        return grid
-    if samples < 1:
-        raise UserError(f"--num-samples {samples}: at least 1 trial")
-    trials = search.trials([search.parse(one) for one in searches], samples)
-    drawn = [by_content(trial, files) for trial in trials]
-    rows = tuple(row | trial for row in grid.rows for trial in drawn)
-    return replace(grid, rows=rows, files=files)
+    changes = [one for one in options.settings or () if not one.startswith(EXECUTION)]
+    settings = base.settings | by_content(overrides.parse(changes), files)
+    checkpoint = None
+    if options.init_checkpoint is not None:
+        checkpoint = digest(options.init_checkpoint)
+        files[checkpoint] = options.init_checkpoint.absolute()
+    rows = base.rows
+    if options.search:
+        searches = [search_space.parse(one) for one in options.search]
+        trials = search_space.trials(searches, options.num_samples)
+        drawn = [by_content(trial, files) for trial in trials]
+        rows = tuple(row | trial for row in base.rows for trial in drawn)
+    return replace(base, **axes, settings=settings, rows=rows, checkpoint=checkpoint, files=files)
+
+
+def plan_sweep(options: GridOptions, datasets: Mapping[str, Dataset]) -> RunPlan:
+    """The runs of a sweep. `datasets`: all that are known, the user's own included."""
+    grid = make_grid(options)
+    specs = plan.expand(grid, datasets)
+    if options.search:
+        check_search(specs)
+    notes = [f"not in the grid: {text}" for text in plan.left_out(grid)]
+    return RunPlan(grid, specs, notes, searched=bool(options.search))
 
 
 def check_search(specs: Sequence[RunSpec]) -> None:
@@ -106,56 +131,47 @@ def check_search(specs: Sequence[RunSpec]) -> None:
         )
 
 
-def split_settings(settings: Sequence[str]) -> tuple[list[str], list[str]]:
-    """`--set` values that change numbers, and those of how a run executes (`execution.NAME`)."""
-    how = [one for one in settings if one.startswith("execution.")]
-    return [one for one in settings if one not in how], how
-
-
-def make_execution(settings: Sequence[str], **options: Any) -> Execution:
+def make_execution(options: ExecutionOptions) -> Execution:
     """How runs execute: the options that were given, then `--set execution.NAME=VALUE`."""
-    base = validated(Execution, {name: v for name, v in options.items() if v is not None})
-    changed = overrides.parse(settings)
-    overrides.check_names(changed, {"execution": base})
-    return overrides.apply(base, changed, "execution")
+    values = {
+        "workers": options.workers_per_run,
+        "micro_batch": options.micro_batch,
+        "eval_batch": options.eval_batch,
+        "loader_workers": options.loader_workers,
+        "device": options.device,
+        "max_unreadable": options.max_unreadable,
+    }
+    base = validated(Execution, {name: one for name, one in values.items() if one is not None})
+    changes = overrides.parse([one for one in options.settings or () if one.startswith(EXECUTION)])
+    overrides.check_names(changes, {"execution": base})
+    return overrides.apply(base, changes, "execution")
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """The runs that evaluate a checkpoint, and the files they need by their sha256.
-
-    `note`: why they are not ensembled although that was asked for; None if they are.
-    """
-
-    specs: list[RunSpec]
-    files: dict[str, Path]
-    note: str | None = None
-
-
-def evaluation(
-    grid: Grid, checkpoint: str, *, ensembled: bool, datasets: Mapping[str, Dataset]
-) -> Evaluation:
-    """What evaluating a checkpoint takes; one with an hf:// name is fetched first.
+def plan_evaluation(
+    options: GridOptions, checkpoint: str, *, ensembled: bool, datasets: Mapping[str, Dataset]
+) -> RunPlan:
+    """The runs that evaluate a checkpoint; one with an hf:// name is fetched first.
 
     The model is the one the checkpoint says it is; it is ensembled with the weights it started
     from alone. UserError for what cannot be read, and for other starting weights than its own.
     """
     from tcclip.model.checkpoints import describe, fetch
 
+    grid = make_grid(options)
     with user_errors():
         path = Path(fetch(checkpoint)).absolute()
         content = describe(checkpoint)
         model = ModelConfig.model_validate(content["model"])
         recorded = content["start"] and Start.model_validate(content["start"])
         protocol = protocols.get(grid.protocol, demo=grid.demo)
-    note = None
+    notes = []
     if ensembled and protocol.ensemble_weight is not None and model.name != "clip":
         asked = grid.settings.get(SETTING)
         start = starting(recorded, asked, protocol.train.clip_weights)
         if isinstance(start, Start):
             grid = replace(grid, settings=grid.settings | {SETTING: start.clip_weights})
         else:
-            ensembled, note = False, start
+            ensembled, notes = False, [f"not ensembled: {start}"]
     # With the seed it was trained with, its test views and random weights are drawn again.
     grid = replace(grid, seeds=None if recorded is None else (recorded.seed,))
     # CLIP's own weights are needed to ensemble with, and for what a checkpoint leaves out.
@@ -164,4 +180,4 @@ def evaluation(
     content_of = digest(path)
     grid = replace(grid, checkpoint=content_of, files={**grid.files, content_of: path})
     specs = plan.evaluations(grid, model, ensembled=ensembled, datasets=datasets)
-    return Evaluation(specs, dict(grid.files), note)
+    return RunPlan(grid, specs, notes)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments.datasets import check as datacheck
-from experiments.datasets import commands as datacommands
+from experiments.datasets import tables
 from experiments.datasets.check import Finding, Progress, check
 from experiments.datasets.label_check import check_labels
 from experiments.datasets.own_data import read_own
@@ -165,7 +165,7 @@ def test_the_command_names_llm_files_that_are_missing(
 ) -> None:
     data_paths = DataPaths(cache=tmp_path / "cache", annotations=tmp_path)
     options = {"decode": 0, "workers": 1, "format": "terminal"}
-    code = datacommands.check(data_paths, names=("ucf101",), protocol="few_shot", **options)
+    code = tables.check(data_paths, names=("ucf101",), protocol="few_shot", **options)
     assert code == 1
     assert "ucf101 all, needed for variant llm: " in capsys.readouterr().out
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from experiments.errors import UserError
-from experiments.grid import grid_file as gridfile
+from experiments.grid import grid_file
+from experiments.grid.options import GridOptions
 from experiments.grid.plan import expand
 from experiments.grid.request import make_grid
 from experiments.grid.search_space import parse, trials
@@ -37,18 +38,18 @@ def test_what_is_no_search_is_refused(text: str) -> None:
 
 
 def test_trials_are_runs_of_their_own() -> None:
-    grid = make_grid(
-        "zero_shot", demo=True, settings=[], samples=3,
-        searches=["train.lr=loguniform(1e-4,1e-2)"], models=("tc_clip",), seeds=(0,),
+    options = GridOptions(
+        "zero_shot", demo=True, models="tc_clip", seeds="0",
+        search=["train.lr=loguniform(1e-4,1e-2)"], num_samples=3,
     )  # fmt: skip
-    specs = expand(grid)
+    specs = expand(make_grid(options))
     assert len({spec.run_id for spec in specs}) == 3
     assert all(spec.key.overrides[0].startswith("train.lr=") for spec in specs)
 
 
-@pytest.mark.parametrize("file", sorted(gridfile.FOLDER.glob("*.yaml")), ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", sorted(grid_file.FOLDER.glob("*.yaml")), ids=lambda f: f.stem)
 def test_the_projects_grid_files_are_grids(file: Path) -> None:
-    specs = expand(make_grid(file.name, demo=False, settings=[]))
+    specs = expand(make_grid(GridOptions(file.name)))
     lines = file.read_text().splitlines()
     assert f"tcclip sweep {file.name}" in lines[1], "the command is in the header"
     assert len(specs) == sum(line.startswith("  - ") for line in lines)
@@ -57,11 +58,11 @@ def test_the_projects_grid_files_are_grids(file: Path) -> None:
 def test_options_win_over_the_file_and_its_mistakes_are_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("protocol: few_shot\nshots: [2]\nset: {train.lr: 1.0e-5}\n")
-    specs = expand(make_grid(str(path), demo=False, settings=["train.lr=2e-5"], shots=(4,)))
+    specs = expand(make_grid(GridOptions(str(path), settings=["train.lr=2e-5"], shots="4")))
     assert {spec.key.shots for spec in specs} == {4}
     assert {spec.train.lr for spec in specs} == {2e-5}
     path.write_text("protocol: few_shot\nshot: [2]\n")
     with pytest.raises(UserError, match=r"mine.yaml: shot: "):
-        make_grid(str(path), demo=False, settings=[])
+        make_grid(GridOptions(str(path)))
     with pytest.raises(UserError, match=r"no grid file 'no.yaml'; those of the project: aggreg"):
-        make_grid("no.yaml", demo=False, settings=[])
+        make_grid(GridOptions("no.yaml"))

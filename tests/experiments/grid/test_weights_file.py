@@ -10,6 +10,7 @@ import torch
 
 from experiments.datasets.paths import DataPaths
 from experiments.errors import UserError
+from experiments.grid.options import GridOptions
 from experiments.grid.plan import expand
 from experiments.grid.request import make_grid
 from experiments.grid.spec import RunSpec
@@ -30,7 +31,8 @@ def weights(tmp_path: Path) -> Path:
 
 
 def planned(*settings: str, seed: int = 0) -> tuple[RunSpec, dict[str, Path]]:
-    grid = make_grid("zero_shot", demo=True, models=("clip",), seeds=(seed,), settings=settings)
+    options = GridOptions("zero_shot", demo=True, models="clip", seeds=str(seed), settings=settings)
+    grid = make_grid(options)
     (spec,) = expand(grid)
     return spec, dict(grid.files)
 
@@ -71,7 +73,7 @@ def test_a_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(UserError, match=f"no file at {tmp_path / 'vit.pt'}; allowed: openai, ran"):
         planned("train.clip_weights=vit.pt")
     with pytest.raises(UserError, match="no file of weights at"):
-        make_grid("few_shot", demo=False, settings=(), checkpoint=Path("best.pth"))
+        make_grid(GridOptions("few_shot", init_checkpoint=Path("best.pth")))
 
 
 def test_grid_files_and_searches_may_name_files(weights: Path) -> None:
@@ -79,12 +81,12 @@ def test_grid_files_and_searches_may_name_files(weights: Path) -> None:
         "protocol: zero_shot\nmodels: [clip]\nseeds: [0]\n"
         "rows: [{train.clip_weights: random}, {train.clip_weights: clip.pt}]\n"
     )
-    grid = make_grid(str(weights.parent / "grid.yaml"), demo=True, settings=())
+    grid = make_grid(GridOptions(str(weights.parent / "grid.yaml"), demo=True))
     (content,) = grid.files
     assert grid.files[content] == weights
     assert [one.clip_content for one in expand(grid)] == [None, content]
     search = f"train.clip_weights=choice('random', {str(weights)!r})"
-    searched = make_grid("zero_shot", demo=True, settings=(), searches=[search], samples=8)
+    searched = make_grid(GridOptions("zero_shot", demo=True, search=[search], num_samples=8))
     assert searched.files == {content: weights}
     assert {row["train.clip_weights"] for row in searched.rows} == {"random", f"sha256:{content}"}
 

@@ -9,8 +9,9 @@ import pytest
 import protocols
 from experiments.datasets.paths import DataPaths
 from experiments.errors import UserError
+from experiments.grid.options import GridOptions
 from experiments.grid.plan import Grid, expand
-from experiments.grid.request import Evaluation, evaluation, make_grid
+from experiments.grid.request import RunPlan, plan_evaluation
 from experiments.scheduler.executor import LocalExecutor
 from experiments.scheduler.sweep import sweep
 from experiments.store.ledger import Ledger
@@ -33,9 +34,9 @@ def checkpoint(folder: Path, start: dict[str, str | int] | None) -> str:
     return str(path)
 
 
-def asked(path: str, *settings: str, ensembled: bool = True, demo: bool = True) -> Evaluation:
-    grid = make_grid("zero_shot", demo=demo, settings=settings)
-    return evaluation(grid, path, ensembled=ensembled, datasets=DATASETS)
+def planned(path: str, *settings: str, ensembled: bool = True, demo: bool = True) -> RunPlan:
+    options = GridOptions("zero_shot", demo=demo, settings=settings)
+    return plan_evaluation(options, path, ensembled=ensembled, datasets=DATASETS)
 
 
 @pytest.mark.parametrize("start", [OPENAI, RANDOM])
@@ -43,8 +44,8 @@ def asked(path: str, *settings: str, ensembled: bool = True, demo: bool = True) 
 def test_what_is_recorded_is_used_whatever_the_protocol_starts_from(
     tmp_path: Path, start: dict[str, str | int], demo: bool
 ) -> None:
-    made = asked(checkpoint(tmp_path, start), demo=demo)
-    assert made.note is None
+    made = planned(checkpoint(tmp_path, start), demo=demo)
+    assert not made.notes
     for spec in made.specs:
         assert spec.ensemble_weight is not None
         assert (spec.train.clip_weights, spec.key.seed) == (start["clip_weights"], 7)
@@ -53,32 +54,32 @@ def test_what_is_recorded_is_used_whatever_the_protocol_starts_from(
 def test_other_weights_than_the_recorded_ones_are_refused(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, RANDOM)
     with pytest.raises(UserError, match=r"started from random, and is .* --no-ensemble"):
-        asked(path, "train.clip_weights=openai")
-    (alone,) = asked(path, "train.clip_weights=openai", ensembled=False).specs
+        planned(path, "train.clip_weights=openai")
+    (alone,) = planned(path, "train.clip_weights=openai", ensembled=False).specs
     assert alone.ensemble_weight is None
 
 
 def test_recorded_weights_of_a_file_need_the_file(tmp_path: Path) -> None:
-    made = asked(checkpoint(tmp_path, FILE))
-    assert "give it with --set train.clip_weights=FILE" in str(made.note)
+    made = planned(checkpoint(tmp_path, FILE))
+    assert "give it with --set train.clip_weights=FILE" in str(made.notes)
     assert made.specs[0].ensemble_weight is None
     clip = tmp_path / "clip.pt"
     clip.write_bytes(b"any content")
     with pytest.raises(UserError, match="started from sha256:aaaa"):
-        asked(checkpoint(tmp_path, FILE), f"train.clip_weights={clip}")
+        planned(checkpoint(tmp_path, FILE), f"train.clip_weights={clip}")
 
 
 def test_a_checkpoint_that_says_nothing(tmp_path: Path) -> None:
     """As older and converted ones: OpenAI's weights are meant, random ones cannot be guessed."""
     path = checkpoint(tmp_path, None)
-    unknown = asked(path)
-    assert "does not say which random weights" in str(unknown.note)
+    unknown = planned(path)
+    assert "does not say which random weights" in str(unknown.notes)
     assert unknown.specs[0].ensemble_weight is None
     assert "not ensembled" in str(unknown.specs[0].key.origin)
-    published = asked(path, demo=False)
-    assert published.note is None and published.specs[0].train.clip_weights == "openai"
+    published = planned(path, demo=False)
+    assert not published.notes and published.specs[0].train.clip_weights == "openai"
     assert published.specs[0].ensemble_weight is not None
-    assert asked(path, "train.clip_weights=openai").specs[0].ensemble_weight is not None
+    assert planned(path, "train.clip_weights=openai").specs[0].ensemble_weight is not None
 
 
 def test_evaluating_a_runs_checkpoint_gives_the_runs_numbers(tmp_path: Path, cache: Path) -> None:
@@ -89,14 +90,14 @@ def test_evaluating_a_runs_checkpoint_gives_the_runs_numbers(tmp_path: Path, cac
     folder = Ledger(tmp_path).folder(spec.run_id)
     kept = json.loads(Path(folder.best.with_suffix(".json")).read_text())
     assert kept["start"] == {"clip_weights": "random", "seed": 1}
-    made = asked(str(folder.best))
+    made = planned(str(folder.best))
     summary = sweep(
         made.specs,
         out=tmp_path,
         data_paths=DataPaths(cache=cache),
         execution=EXECUTION,
         policy=ONCE,
-        files=made.files,
+        files=made.grid.files,
         make_executor=lambda: LocalExecutor(1),
         watch=lambda ledger: nullcontext(),
     )
