@@ -1,11 +1,10 @@
 """The published annotation set, downloaded or copied, and verified against the manifest.
 
-Stopped anywhere, the same call goes on: verified files are kept, a partial download continues.
+Files that are there and verified are kept, so a call that was stopped can be repeated.
 """
 
 from __future__ import annotations
 
-import shutil
 import time
 import urllib.error
 import urllib.parse
@@ -13,8 +12,9 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from experiments.errors import UserError
 from protocols.manifest import COMMIT, REPOSITORY, Entry, manifest
@@ -24,20 +24,17 @@ from tcclip.data.annotations import AnnotationError, read_class_names, read_list
 PUBLISHED = f"https://raw.githubusercontent.com/{REPOSITORY}/{COMMIT}"
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 60
-CHUNK_BYTES = 2**16
 #: Seconds before the second attempt; doubled for each further one.
 BACKOFF_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Progress:
-    """File `number` of `files` (from 1) is `path`, `done` bytes of it are there."""
+class FetchProgress:
+    """File `number` (from 1) of `files` is done; it is `path`."""
 
     path: str
     number: int
     files: int
-    done: int
-    bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -58,9 +55,9 @@ class _Unavailable(Exception):
 
 
 def verify(folder: Path, entries: Sequence[Entry] | None = None) -> list[Fault]:
-    """The files of `folder` that are missing or not as published, each named.
+    """The files of `folder` that are missing or not as published.
 
-    A file whose digest nobody knows must be a list or label file that can be read.
+    A file without a known digest must be a list or label file that can be read.
     """
     found = (_fault(folder, entry) for entry in entries or manifest())
     return [fault for fault in found if fault is not None]
@@ -89,10 +86,10 @@ def _fault(folder: Path, entry: Entry) -> Fault | None:
 def fetch(
     source: str | Path | None,
     to: Path,
-    progress: Callable[[Progress], None] = lambda step: None,
+    progress: Callable[[FetchProgress], None] = lambda step: None,
     entries: Sequence[Entry] | None = None,
 ) -> list[Fault]:
-    """Bring the published set into `to`; what is still wrong there afterwards.
+    """Bring the published set into `to`; returns what is still wrong there afterwards.
 
     `source`: a folder or a URL that has datasets_splits/ and labels/, None for the published
     repository. UserError if the folder is not there; StorageError if `to` cannot be written.
@@ -101,19 +98,14 @@ def fetch(
     wanted = tuple(entries or manifest())
     faults = []
     for number, entry in enumerate(wanted, start=1):
-        fault = _fault(to, entry)
-        if fault is not None:
-
-            def report(done: int, number: int = number, entry: Entry = entry) -> None:
-                progress(Progress(entry.path, number, len(wanted), done, entry.bytes))
-
-            fault = _bring(origin, to, entry, report)
-        progress(Progress(entry.path, number, len(wanted), entry.bytes or 0, entry.bytes))
-        faults += [fault] if fault else []
-    return faults
+        if _fault(to, entry) is not None:
+            faults.append(_fetch_file(origin, to, entry))
+        progress(FetchProgress(entry.path, number, len(wanted)))
+    return [fault for fault in faults if fault is not None]
 
 
 def _origin(source: str | Path | None) -> str | Path:
+    """The address, or the folder, to fetch from."""
     if source is None:
         return PUBLISHED
     if isinstance(source, str) and urllib.parse.urlsplit(source).scheme in ("http", "https"):
@@ -124,22 +116,15 @@ def _origin(source: str | Path | None) -> str | Path:
     return folder
 
 
-def _bring(
-    origin: str | Path, to: Path, entry: Entry, report: Callable[[int], None]
-) -> Fault | None:
-    """Fetch one file beside its place, verify it there, rename it."""
+def _fetch_file(origin: str | Path, to: Path, entry: Entry) -> Fault | None:
+    """Write one file beside its place, verify it there, rename it."""
     part = to / f"{entry.path}.part"
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(origin, Path):
-            _copy(origin / entry.path, part)
-        else:
-            _download(f"{origin}/{urllib.parse.quote(entry.path)}", part, entry.bytes, report)
-        aside = entry.model_copy(update={"path": f"{entry.path}.part"})
-        fault = _fault(to, aside)
+        part.write_bytes(_read(origin, entry.path))
+        fault = _fault(to, entry.model_copy(update={"path": f"{entry.path}.part"}))
         if fault is not None:
-            # Nothing that was wrong once may be continued from.
-            part.unlink(missing_ok=True)
+            part.unlink()
             return Fault(entry.path, fault.kind, f"{fault.detail}; not kept", fault.known)
         part.replace(to / entry.path)
     except _Unavailable as error:
@@ -149,50 +134,27 @@ def _bring(
     return None
 
 
-def _copy(source: Path, part: Path) -> None:
-    if not source.is_file():
-        raise _Unavailable(f"{source} is not there")
-    shutil.copyfile(source, part)
+def _read(origin: str | Path, path: str) -> bytes:
+    if isinstance(origin, str):
+        return _download(f"{origin}/{urllib.parse.quote(path)}")
+    if not (origin / path).is_file():
+        raise _Unavailable(f"{origin / path} is not there")
+    return (origin / path).read_bytes()
 
 
-def _download(url: str, part: Path, size: int | None, report: Callable[[int], None]) -> None:
-    """Fill `part` from `url`, going on from what it holds, with a few attempts."""
+def _download(url: str) -> bytes:
+    """The content of `url`; a broken connection or a busy server is tried again."""
     for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(BACKOFF_SECONDS * 2 ** (attempt - 1))
         try:
-            _continue(url, part, size, report)
-            return
+            with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+                return bytes(response.read())
         except urllib.error.HTTPError as error:
             error.close()
             if error.code < HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise _Unavailable(f"{url}: HTTP {error.code} {error.reason}") from error
             cause: Exception = error
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        except (OSError, HTTPException) as error:
             cause = error
-        if attempt < ATTEMPTS - 1:
-            time.sleep(BACKOFF_SECONDS * 2**attempt)
     raise _Unavailable(f"{url}: {cause} ({ATTEMPTS} attempts)") from cause
-
-
-def _continue(url: str, part: Path, size: int | None, report: Callable[[int], None]) -> None:
-    have = part.stat().st_size if part.exists() else 0
-    if size is not None and have >= size:
-        part.unlink()
-        have = 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-        # A server that knows no ranges sends the whole file again.
-        going_on = answer.status == HTTPStatus.PARTIAL_CONTENT
-        expected = answer.headers.get("Content-Length")
-        with part.open("ab" if going_on else "wb") as file:
-            received = _receive(answer, file, have if going_on else 0, report)
-    if expected is not None and received < int(expected):
-        raise ConnectionError(f"{received} of {expected} bytes came")
-
-
-def _receive(answer: IO[bytes], file: IO[bytes], start: int, report: Callable[[int], None]) -> int:
-    received = 0
-    while chunk := answer.read(CHUNK_BYTES):
-        file.write(chunk)
-        received += len(chunk)
-        report(start + received)
-    return received

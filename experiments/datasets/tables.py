@@ -16,7 +16,7 @@ import protocols
 from experiments.datasets.check import CHECKS, DatasetCheck, check_file
 from experiments.datasets.check import Progress as CheckProgress
 from experiments.datasets.check import check as check_dataset
-from experiments.datasets.fetch import Progress as FetchProgress
+from experiments.datasets.fetch import FetchProgress
 from experiments.datasets.fetch import fetch as fetch_files
 from experiments.datasets.paths import DataPaths
 from experiments.errors import MissingData, UserError

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from experiments.datasets import fetch as fetching
-from experiments.datasets.fetch import Fault, Progress, fetch, verify
+from experiments.datasets.fetch import Fault, FetchProgress, fetch, verify
 from experiments.errors import StorageError, UserError
 from protocols.datasets import DATASETS
 from protocols.manifest import Entry, manifest
@@ -33,15 +33,14 @@ ENTRIES = (_entry(LIST), _entry(LABELS), Entry(path=UNKNOWN))
 
 
 class _Server(ThreadingHTTPServer):
-    """Serves CONTENT. `cut`: bytes after which an answer breaks off; `busy`: answers of 503."""
+    """Serves CONTENT. `broken`: answers that stop half way; `busy`: answers of 503."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.content = dict(CONTENT)
-        self.cut: int | None = None
+        self.broken = 0
         self.busy = 0
-        self.ranges = True
-        self.asked: list[tuple[str, str | None]] = []
+        self.asked: list[str] = []
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -49,8 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.removeprefix("/set/").replace("%20", " ")
-        wanted = self.headers.get("Range")
-        self.server.asked.append((path, wanted))
+        self.server.asked.append(path)
         if self.server.busy:
             self.server.busy -= 1
             self.send_error(503)
@@ -59,14 +57,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         body = self.server.content[path]
-        partial_answer = wanted is not None and self.server.ranges
-        if partial_answer:
-            assert wanted is not None
-            body = body[int(wanted.removeprefix("bytes=").removesuffix("-")) :]
-        self.send_response(206 if partial_answer else 200)
+        self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: self.server.cut])
+        if self.server.broken:
+            self.server.broken -= 1
+            body = body[: len(body) // 2]
+        self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
         pass
@@ -96,7 +93,7 @@ def bring(server: _Server, tmp_path: Path) -> Callable[..., list[Fault]]:
 def test_from_an_address(
     bring: Callable[..., list[Fault]], server: _Server, tmp_path: Path
 ) -> None:
-    steps: list[Progress] = []
+    steps: list[FetchProgress] = []
     assert bring(progress=steps.append) == []
     assert verify(tmp_path / "to", ENTRIES) == []
     assert {p: (tmp_path / "to" / p).read_bytes() for p in CONTENT} == CONTENT
@@ -108,31 +105,13 @@ def test_from_an_address(
     assert server.asked == [], "what is there is not asked for again"
 
 
-def test_a_broken_transfer_goes_on(
+def test_a_busy_server_and_a_broken_transfer_are_tried_again(
     bring: Callable[..., list[Fault]], server: _Server, tmp_path: Path
 ) -> None:
-    server.cut = 40_000
+    server.busy, server.broken = 1, 2
     assert bring() == []
-    ranges = [wanted for path, wanted in server.asked if path == LIST]
-    assert ranges == [None, "bytes=40000-", "bytes=80000-", "bytes=120000-"][: len(ranges)]
-    assert len(ranges) > 2
+    assert server.asked == [LIST] * 4 + [LABELS, UNKNOWN]
     assert (tmp_path / "to" / LIST).read_bytes() == CONTENT[LIST]
-
-
-def test_a_server_without_ranges(
-    bring: Callable[..., list[Fault]], server: _Server, tmp_path: Path
-) -> None:
-    part = tmp_path / "to" / f"{LIST}.part"
-    part.parent.mkdir(parents=True)
-    part.write_bytes(b"the beginning of something")
-    server.ranges = False
-    assert bring() == []
-    assert (tmp_path / "to" / LIST).read_bytes() == CONTENT[LIST]
-
-
-def test_a_busy_server_is_asked_again(bring: Callable[..., list[Fault]], server: _Server) -> None:
-    server.busy = 3
-    assert bring() == []
 
 
 def test_what_cannot_be_had_is_named(bring: Callable[..., list[Fault]], server: _Server) -> None:
