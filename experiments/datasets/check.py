@@ -1,57 +1,35 @@
-"""Whether the data a protocol needs is there, and can be read (`tcclip data check`).
+"""Whether the data a protocol needs is there and can be read (`tcclip data check`).
 
-Existence is checked for every listed video. Decoding, of a sample or of all, is slow: it runs
-in parallel and its findings are kept in a file, so that a check that was stopped goes on.
+Existence is checked for every listed video; decoding, which is slow, for a sample or for all.
 """
 
 from __future__ import annotations
 
-import json
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Literal
 
-import numpy as np
 from pydantic import ValidationError
 
-from experiments.datasets.label_check import LabelCheck, check_labels
+from experiments.datasets.decode_check import DecodedFile, decode_files
 from experiments.datasets.paths import DataPaths
-from experiments.datasets.video_files import Locator
 from experiments.errors import MissingData, UserError
-from protocols.datasets import Dataset, Split
+from protocols.datasets import Dataset, LabelSet, Split
 from tcclip.config import FrozenModel
 from tcclip.data.annotations import AnnotationError, Item, read_class_names, read_list
-from tcclip.data.decode.decoder import Decoder
-from tcclip.data.decode.reader import UnreadableVideo
 from tcclip.data.draws import draws
 
 #: How many examples of each kind a record names.
-NAMED = 20
-#: Folder of the cache that keeps what checks found.
+EXAMPLES = 20
+#: Folder of the cache for the results of checks.
 CHECKS = "checks"
 #: What of a check goes into a run's provenance.
 COUNTS = ("listed", "found", "missing", "decoded", "undecodable", "damaged", "too_short", "leaked")
-#: Threads that ask whether files are there: waiting for a network disk, not computing.
+#: Threads that ask whether files are there: most of the time they wait for a network disk.
 STAT_THREADS = 16
-
-
-class Finding(FrozenModel):
-    """What decoding one file showed; valid while the file has this size and time of change.
-
-    `damaged`: packets that could not be decoded although the video could. `cause`: why not.
-    """
-
-    file: str
-    bytes: int
-    modified_ns: int
-    frames: int = 0
-    reader: str = ""
-    damaged: int = 0
-    cause: str | None = None
 
 
 class SplitCheck(FrozenModel):
@@ -66,6 +44,19 @@ class SplitCheck(FrozenModel):
     missing: int = 0
     repeated: int = 0
     problem: str | None = None
+
+
+class LabelCheck(FrozenModel):
+    """The LLM-rephrased names of one label set. `problem`: why they cannot be used at all.
+
+    `elsewhere`: classes whose LLM name is that of another id. They can be used: the published
+    HMDB-51 names are so, and are used as published.
+    """
+
+    labels: str
+    file: str
+    problem: str | None = None
+    elsewhere: tuple[str, ...] = ()
 
 
 class DatasetCheck(FrozenModel):
@@ -92,9 +83,9 @@ class DatasetCheck(FrozenModel):
 
     @property
     def complete(self) -> bool:
-        """Whether nothing stops a protocol: lists and names usable, videos there, none unreadable.
+        """Whether a protocol can run: lists and names usable, videos there, none unreadable.
 
-        Short videos are not in the way: their frames are repeated (SPEC 3).
+        It can with short videos: their frames are repeated (SPEC 3).
         """
         usable = all(split.problem is None for split in self.splits)
         named = all(labels.problem is None for labels in self.labels)
@@ -107,7 +98,7 @@ def check_file(data_paths: DataPaths, name: str) -> Path:
 
 
 def last_check(data_paths: DataPaths, name: str) -> dict[str, int] | None:
-    """The counts of the last check of data set `name`; None if there was none that can be read."""
+    """The counts of the last check of data set `name`; None without one that can be read."""
     try:
         check = DatasetCheck.model_validate_json(check_file(data_paths, name).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -115,8 +106,8 @@ def last_check(data_paths: DataPaths, name: str) -> dict[str, int] | None:
     return {count: getattr(check, count) for count in COUNTS}
 
 
-class Progress(FrozenModel):
-    """`done` of `total` videos of `dataset` have been through `stage`."""
+class CheckProgress(FrozenModel):
+    """`done` of `total` videos of `dataset` are through `stage`."""
 
     dataset: str
     stage: Literal["find", "decode"]
@@ -124,7 +115,7 @@ class Progress(FrozenModel):
     total: int
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[CheckProgress], None]
 
 
 def check(
@@ -140,30 +131,33 @@ def check(
     state: Path | None = None,
     progress: Report = lambda step: None,
 ) -> DatasetCheck:
-    """Check `dataset`, or only the `splits` named; missing folders are findings, not errors.
+    """Check `dataset`, or only the `splits` named; a missing folder is a result, not an error.
 
     `llm`: also the LLM-rephrased names of their classes.
-    `decode`: how many videos to decode, drawn the same way each time, or "all"; `workers` at once.
-    `frames`: shorter videos are too short. `state`: file that keeps what was decoded; what it
-    holds of an unchanged file is not done again.
+    `decode`: how many videos to decode, the same ones each time, or "all"; `workers` at once, with
+    `timeout` seconds for each. `frames`: shorter videos are too short. `state`: file that keeps
+    what was decoded; unchanged files in it are not decoded again.
     """
     chosen = [dataset.split(name) for name in splits] if splits else list(dataset.splits)
-    lists = {split.name: _read(dataset, split, data_paths) for split in chosen}
+    lists = {split.name: _read_list(dataset, split, data_paths) for split in chosen}
     paths = sorted({item.path for items, _ in lists.values() for item in items})
-    locate = _locator(dataset, data_paths)
-    files = _find(dataset.name, paths, locate, progress)
-    sample = _sample(dataset.name, sorted(files), decode)
-    findings = dict(
-        _decoded(
-            dataset.name, {path: files[path] for path in sample}, workers, timeout, state, progress
-        )
+    files = _find_videos(dataset, paths, data_paths, progress)
+    sample = {path: files[path] for path in _sample(dataset.name, sorted(files), decode)}
+
+    def on_decoded(done: int) -> None:
+        progress(CheckProgress(dataset=dataset.name, stage="decode", done=done, total=len(sample)))
+
+    decoded = decode_files(
+        sample, workers=workers, timeout=timeout, state=state, progress=on_decoded
     )
-    found = _summary(dataset, lists, paths, files, findings, frames)
-    used = {split.labels for split in chosen if llm}
-    return found.model_copy(update={"labels": check_labels(dataset, used, data_paths)})
+    label_sets = {split.labels for split in chosen if llm}
+    labels = check_labels(dataset, label_sets, data_paths)
+    return _summary(dataset, lists, paths, files, decoded, frames, labels)
 
 
-def _read(dataset: Dataset, split: Split, data_paths: DataPaths) -> tuple[list[Item], SplitCheck]:
+def _read_list(
+    dataset: Dataset, split: Split, data_paths: DataPaths
+) -> tuple[list[Item], SplitCheck]:
     try:
         folder = data_paths.annotation_folder(dataset)
         labels = dataset.labels(split.labels)
@@ -186,26 +180,21 @@ def _read(dataset: Dataset, split: Split, data_paths: DataPaths) -> tuple[list[I
     return items, check
 
 
-def _locator(dataset: Dataset, data_paths: DataPaths) -> Locator | None:
-    try:
-        return data_paths.locate(dataset)
-    except MissingData:
-        return None
-
-
-def _find(
-    name: str, paths: Sequence[str], locate: Locator | None, progress: Report
+def _find_videos(
+    dataset: Dataset, paths: Sequence[str], data_paths: DataPaths, progress: Report
 ) -> dict[str, Path]:
-    """Path in the list -> file, of the videos that are there."""
-    if locate is None:
+    """List entry -> file, of the videos that are there."""
+    if data_paths.find_videos(dataset) is None:
         return {}
+    locate = data_paths.locate(dataset)
     files: dict[str, Path] = {}
+    total = len(paths)
     with ThreadPoolExecutor(STAT_THREADS) as pool:
         for done, (path, file) in enumerate(zip(paths, pool.map(locate, paths), strict=True), 1):
             if file.is_file():
                 files[path] = file
-            if done % 1000 == 0 or done == len(paths):
-                progress(Progress(dataset=name, stage="find", done=done, total=len(paths)))
+            if done % 1000 == 0 or done == total:
+                progress(CheckProgress(dataset=dataset.name, stage="find", done=done, total=total))
     return files
 
 
@@ -218,109 +207,28 @@ def _sample(name: str, paths: Sequence[str], decode: int | Literal["all"]) -> li
     return [paths[int(place)] for place in order[:decode]]
 
 
-def _decoded(
-    name: str,
-    files: dict[str, Path],
-    workers: int,
-    timeout: float,
-    state: Path | None,
-    progress: Report,
-) -> Iterator[tuple[str, Finding]]:
-    """(path, finding) of each file, the known ones first."""
-    known = _known(state)
-    todo: dict[str, Path] = {}
-    for path, file in files.items():
-        finding = known.get(str(file))
-        if finding is not None and _is_current(finding, file):
-            yield path, finding
-        else:
-            todo[path] = file
-    done = len(files) - len(todo)
-    with _decoders(workers, timeout) as idle, ThreadPoolExecutor(workers) as pool:
-        futures = {pool.submit(_decode, file, idle): path for path, file in todo.items()}
-        for future in as_completed(futures):
-            finding = future.result()
-            _keep(state, finding)
-            done += 1
-            progress(Progress(dataset=name, stage="decode", done=done, total=len(files)))
-            yield futures[future], finding
-
-
-@contextmanager
-def _decoders(workers: int, timeout: float) -> Iterator[SimpleQueue[Decoder]]:
-    """A decoder a worker, each with a process of its own."""
-    decoders = [Decoder("pyav", timeout) for _ in range(workers)]
-    idle: SimpleQueue[Decoder] = SimpleQueue()
-    for decoder in decoders:
-        idle.put(decoder)
-    try:
-        yield idle
-    finally:
-        for decoder in decoders:
-            decoder.close()
-
-
-def _decode(file: Path, idle: SimpleQueue[Decoder]) -> Finding:
-    decoder = idle.get()
-    status = file.stat()
-    finding = Finding(file=str(file), bytes=status.st_size, modified_ns=status.st_mtime_ns)
-    try:
-        # The whole file is decoded, whatever is picked of it.
-        clip = decoder.read(file, lambda total: np.array([0, total - 1]))
-    except UnreadableVideo as error:
-        return finding.model_copy(update={"cause": error.cause})
-    finally:
-        idle.put(decoder)
-    seen = {"frames": clip.total_frames, "reader": clip.reader, "damaged": clip.damaged}
-    return finding.model_copy(update=seen)
-
-
-def _known(state: Path | None) -> dict[str, Finding]:
-    """What an earlier check found; a line cut short by its end is passed over."""
-    if state is None or not state.is_file():
-        return {}
-    findings = {}
-    for line in state.read_text().splitlines():
-        try:
-            finding = Finding.model_validate(json.loads(line))
-        except (json.JSONDecodeError, ValidationError):
-            continue
-        findings[finding.file] = finding
-    return findings
-
-
-def _is_current(finding: Finding, file: Path) -> bool:
-    status = file.stat()
-    return (finding.bytes, finding.modified_ns) == (status.st_size, status.st_mtime_ns)
-
-
-def _keep(state: Path | None, finding: Finding) -> None:
-    if state is not None:
-        state.parent.mkdir(parents=True, exist_ok=True)
-        with state.open("a") as file:
-            file.write(finding.model_dump_json() + "\n")
-
-
 def _summary(
     dataset: Dataset,
     lists: dict[str, tuple[list[Item], SplitCheck]],
     paths: Sequence[str],
     files: dict[str, Path],
-    findings: dict[str, Finding],
+    decoded: dict[str, DecodedFile],
     frames: int,
+    labels: tuple[LabelCheck, ...],
 ) -> DatasetCheck:
-    missing = [path for path in paths if path not in files]
-    broken = [f"{path} ({one.cause})" for path, one in findings.items() if one.cause is not None]
-    damaged = [path for path, one in findings.items() if one.damaged]
-    short = [path for path, one in findings.items() if one.cause is None and one.frames < frames]
-    leaked = sorted(_leaked({name: items for name, (items, _) in lists.items()}))
-    groups = {
-        "missing": missing, "undecodable": broken, "damaged": damaged, "too_short": short,
-        "leaked": leaked,
-    }  # fmt: skip
-    gone = set(missing)
+    missing = {path for path in paths if path not in files}
+    readable = {path: one for path, one in decoded.items() if one.cause is None}
+    examples = {
+        "missing": missing,
+        "undecodable": [
+            f"{p} ({one.cause})" for p, one in decoded.items() if one.cause is not None
+        ],
+        "damaged": [path for path, one in decoded.items() if one.damaged],
+        "too_short": [path for path, one in readable.items() if one.frames < frames],
+        "leaked": _leaked({name: items for name, (items, _) in lists.items()}),
+    }
     splits = tuple(
-        one.model_copy(update={"missing": sum(item.path in gone for item in items)})
+        one.model_copy(update={"missing": sum(item.path in missing for item in items)})
         for items, one in lists.values()
     )
     return DatasetCheck(
@@ -328,10 +236,11 @@ def _summary(
         splits=splits,
         listed=len(paths),
         found=len(files),
-        decoded=len(findings),
-        readers=dict(Counter(one.reader for one in findings.values() if one.cause is None)),
-        examples={kind: tuple(sorted(names)[:NAMED]) for kind, names in groups.items() if names},
-        **{kind: len(names) for kind, names in groups.items()},
+        decoded=len(decoded),
+        readers=dict(Counter(one.reader for one in readable.values())),
+        examples={kind: tuple(sorted(p)[:EXAMPLES]) for kind, p in examples.items() if p},
+        labels=labels,
+        **{kind: len(names) for kind, names in examples.items()},
     )
 
 
@@ -347,3 +256,48 @@ def _leaked(lists: dict[str, list[Item]]) -> set[str]:
     train = [name for name in lists if name.startswith(("train", "base_s"))]
     test = [name for name in lists if name in ("val", "val1", "base_val", "novel_val")]
     return videos(train) & videos(test)
+
+
+# ---- LLM-rephrased class names (variant llm) ----
+
+
+def check_labels(
+    dataset: Dataset, used: Iterable[str], data_paths: DataPaths
+) -> tuple[LabelCheck, ...]:
+    """The LLM-rephrased names of those label sets in `used` that have any."""
+    return tuple(
+        _check_llm_names(dataset, labels, labels.llm, data_paths)
+        for labels in dataset.label_sets
+        if labels.name in set(used) and labels.llm
+    )
+
+
+def _check_llm_names(
+    dataset: Dataset, labels: LabelSet, llm: str, data_paths: DataPaths
+) -> LabelCheck:
+    try:
+        folder = data_paths.annotation_folder(dataset)
+        rephrased = read_class_names(folder / llm, labels.classes)
+        own = read_class_names(folder / labels.file, labels.classes)
+    except FileNotFoundError as error:
+        problem = f"{error.filename} is not there; `tcclip data fetch` brings it"
+        return LabelCheck(labels=labels.name, file=llm, problem=problem)
+    except (AnnotationError, MissingData) as error:
+        return LabelCheck(labels=labels.name, file=llm, problem=str(error))
+    elsewhere = tuple(_names_of_other_ids(own, rephrased))
+    return LabelCheck(labels=labels.name, file=llm, elsewhere=elsewhere)
+
+
+def _names_of_other_ids(own: list[str], rephrased: list[str]) -> Iterable[str]:
+    """Where `rephrased` ("NAME: a sentence") has the name of another class."""
+    ids = {_letters(name): number for number, name in enumerate(own)}
+    for number, text in enumerate(rephrased):
+        name = text.partition(":")[0]
+        other = ids.get(_letters(name), number)
+        if other != number and _letters(own[number]) != _letters(name):
+            yield f"id {number} is {own[number]!r}, but {name!r} here, which is id {other}"
+
+
+def _letters(name: str) -> str:
+    """A name without what differs between files: case, spaces, punctuation."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())

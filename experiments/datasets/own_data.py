@@ -23,12 +23,12 @@ from protocols.datasets import DATASETS, Dataset, LabelSet, Split
 from tcclip.config import FrozenModel
 from tcclip.data.annotations import AnnotationError, read_class_names, read_list
 
-#: Data sets and splits give run ids and files their names.
+#: Names of data sets and splits become part of run ids and file names.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
 class OwnSplit(FrozenModel):
-    """One list of the file, and the label set its ids index."""
+    """A list, and the label set that its ids belong to."""
 
     annotations: str
     labels: str = "all"
@@ -54,7 +54,7 @@ class OwnData(FrozenModel):
 
 
 def read_own(path: Path) -> OwnData:
-    """The data set that `path` describes, its lists counted. UserError naming what is wrong."""
+    """The data set that `path` describes. UserError says what is wrong with the file."""
     content = _content(path)
     if content.name in DATASETS:
         raise UserError(f"{path}: the name {content.name!r} is taken; choose another")

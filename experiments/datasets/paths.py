@@ -1,7 +1,7 @@
 """Where annotation lists and videos are on this machine. Never part of a run's identity.
 
-Each folder comes from the first that names it: the command line, the environment
-(TCCLIP_DATA_ROOT, TCCLIP_ANNOTATIONS), the user's config file:
+A folder is taken from the command line, else from the environment (TCCLIP_DATA_ROOT,
+TCCLIP_ANNOTATIONS), else from the user's config file:
 
     data_root: /data/videos             # has one folder a data set: k400/, hmdb51/, ...
     annotations: /data/annotations      # has datasets_splits/ and labels/
@@ -29,19 +29,19 @@ from tcclip.config import FrozenModel
 
 
 def cache_folder() -> Path:
-    """Where things made once are kept: $TCCLIP_CACHE, else the user's cache folder."""
+    """Folder for what is made once: $TCCLIP_CACHE, else tcclip/ in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("TCCLIP_CACHE") or Path(base) / "tcclip").absolute()
 
 
 def config_file() -> Path:
-    """The user's config file: config.yaml in tcclip/ in the user's config folder."""
+    """tcclip/config.yaml in the user's config folder."""
     base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(base) / "tcclip" / "config.yaml"
 
 
 class UserConfig(FrozenModel):
-    """What the user's config file may say."""
+    """The settings that the user's config file may have."""
 
     data_root: Path | None = None
     annotations: Path | None = None
@@ -50,7 +50,7 @@ class UserConfig(FrozenModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The file's settings, or none if it is not there. UserError naming what is wrong."""
+        """The file's settings; none if it is not there. UserError says what is wrong with it."""
         if not path.is_file():
             return cls()
         try:
@@ -60,7 +60,7 @@ class UserConfig(FrozenModel):
 
 
 class DataPaths(FrozenModel):
-    """Folders, absolute: published annotations, data sets' videos, and the cache.
+    """Absolute folders: published annotations, data sets' videos, and the cache.
 
     `folders`: video folders of data sets that are not in `videos`. `own`: users' data sets.
     """
@@ -78,7 +78,7 @@ class DataPaths(FrozenModel):
         annotations: Path | None = None,
         own: Iterable[Path] = (),
     ) -> Self:
-        """The folders of this machine; options given here come before environment and file.
+        """The folders of this machine; the arguments come before environment and config file.
 
         `own`: YAML files of users' data sets. UserError for a file that cannot be used.
         """
@@ -89,8 +89,9 @@ class DataPaths(FrozenModel):
             return Path(os.path.normpath(file.absolute().parent / path.expanduser()))
 
         paths = [*own, *(absolute(path) for path in config.datasets)]
-        given = tuple(read_own(path) for path in dict.fromkeys(path.absolute() for path in paths))
-        for name, number in Counter(one.dataset.name for one in given).items():
+        files = dict.fromkeys(path.absolute() for path in paths)
+        own_data = tuple(read_own(path) for path in files)
+        for name, number in Counter(one.dataset.name for one in own_data).items():
             if number > 1:
                 raise UserError(f"{number} data sets of your own are called {name!r}; rename one")
         return cls(
@@ -98,28 +99,31 @@ class DataPaths(FrozenModel):
             videos=_first(data_root, "TCCLIP_DATA_ROOT", config.data_root, absolute),
             cache=cache_folder(),
             folders={name: absolute(path) for name, path in config.folders.items()},
-            own=given,
+            own=own_data,
         )
 
     def datasets(self) -> dict[str, Dataset]:
         """All data sets by name, users' own included."""
         return DATASETS | {one.dataset.name: one.dataset for one in self.own}
 
-    def annotation_folder(self, data: Dataset) -> Path:
-        """Folder that a data set's lists and label files are relative to; MissingData if unset."""
+    def find_annotations(self, data: Dataset) -> Path | None:
+        """Folder that a data set's lists and label files are relative to; None if nobody set it."""
         if data.embedded:
             return self._embedded(data)
         own = self._own(data)
-        if own is not None:
-            return own.annotations
-        if self.annotations is None:
+        return self.annotations if own is None else own.annotations
+
+    def annotation_folder(self, data: Dataset) -> Path:
+        """As `find_annotations`, but MissingData if nobody set it."""
+        folder = self.find_annotations(data)
+        if folder is None:
             raise MissingData(
                 f"{data.name}: no annotations folder; give --annotations or $TCCLIP_ANNOTATIONS"
             )
-        return self.annotations
+        return folder
 
-    def video_folder(self, data: Dataset) -> Path:
-        """Folder that the list entries of a data set are relative to; MissingData if unset."""
+    def find_videos(self, data: Dataset) -> Path | None:
+        """Folder that a data set's list entries are relative to; None if nobody set it."""
         if data.embedded:
             return self._embedded(data) / "videos"
         own = self._own(data)
@@ -127,12 +131,17 @@ class DataPaths(FrozenModel):
             return own.videos
         if data.name in self.folders:
             return self.folders[data.name]
-        if self.videos is None:
+        return None if self.videos is None else self.videos / data.name
+
+    def video_folder(self, data: Dataset) -> Path:
+        """As `find_videos`, but MissingData if nobody set it."""
+        folder = self.find_videos(data)
+        if folder is None:
             raise MissingData(f"{data.name}: no videos; give --data-root or $TCCLIP_DATA_ROOT")
-        return self.videos / data.name
+        return folder
 
     def list_length(self, one: ListSpec) -> int | None:
-        """How many videos a list has: as published, or counted; None if it is not at hand."""
+        """How many videos a list has, as published or counted; None if the file is not there."""
         if one.split.videos is not None or self.annotations is None:
             return one.split.videos
         path = self.annotations / one.split.annotations
@@ -142,7 +151,7 @@ class DataPaths(FrozenModel):
             return sum(bool(line.strip()) for line in file)
 
     def locate(self, data: Dataset) -> Locator:
-        """Finds the files of a data set's list entries, in whatever layout they are kept."""
+        """Finds the files of a data set's list entries, however its folder is organised."""
         return Locator(self.video_folder(data))
 
     def _own(self, data: Dataset) -> OwnData | None:

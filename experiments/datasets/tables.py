@@ -13,13 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import protocols
-from experiments.datasets.check import CHECKS, DatasetCheck, check_file
-from experiments.datasets.check import Progress as CheckProgress
+from experiments.datasets.check import CHECKS, CheckProgress, DatasetCheck, check_file
 from experiments.datasets.check import check as check_dataset
 from experiments.datasets.fetch import FetchProgress
 from experiments.datasets.fetch import fetch as fetch_files
 from experiments.datasets.paths import DataPaths
-from experiments.errors import MissingData, UserError
+from experiments.errors import UserError
 from experiments.grid.plan import Grid, expand
 from experiments.monitor.table import print_rows
 from experiments.store.files import write_text
@@ -71,18 +70,17 @@ def show_list(data_paths: DataPaths, format: str) -> None:
 def _place(data_paths: DataPaths, data: Dataset, name: str) -> str:
     if data.embedded:
         return "embedded"
-    try:
-        return "there" if (data_paths.annotation_folder(data) / name).is_file() else "missing"
-    except MissingData:
+    folder = data_paths.find_annotations(data)
+    if folder is None:
         return "no folder given"
+    return "there" if (folder / name).is_file() else "missing"
 
 
 def _videos(data_paths: DataPaths, data: Dataset) -> str:
     if data.embedded:
         return "embedded"
-    try:
-        folder = data_paths.video_folder(data)
-    except MissingData:
+    folder = data_paths.find_videos(data)
+    if folder is None:
         return "no folder given"
     return str(folder) if folder.is_dir() else f"missing: {folder}"
 

@@ -1,4 +1,4 @@
-"""Videos where people really have them: as listed, flat, or in class folders (SPEC 6)."""
+"""Finds listed videos however they are stored: as listed, flat, or in class folders (SPEC 6)."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-#: What a listed .mp4 or .webm may be kept as instead.
+#: Formats a listed video may be stored in.
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mkv", ".mov", ".m4v", ".flv", ".mpg", ".mpeg", ".3gp")
 
 
 @dataclass(frozen=True)
 class Locator:
-    """Finds a listed video under `folder`: exactly there, else anywhere below by its name.
+    """Finds a listed video under `folder`: at the listed path, else anywhere below by its name.
 
-    A video is looked for by its file name, then by its name without the ending, where only one
-    video is called so; one under replacement/ comes first (Kinetics' replaced files).
+    The file name is looked for first, then the name without its suffix. A name that several videos
+    have is not used, unless one of them is under replacement/ (Kinetics' replaced files).
     """
 
     folder: Path
 
     def __call__(self, path: str) -> Path:
-        """The file of a list's entry; where it is not there, the place it should be."""
+        """The file of a list entry; the listed path if there is none."""
         direct = self.folder / path
         if direct.is_file():
             return direct
@@ -34,31 +34,29 @@ class Locator:
 
 @lru_cache(maxsize=32)
 def _index(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """File name -> file and stem -> file, of all videos below `folder`. Read once a process."""
+    """File name -> file and stem -> file, of all videos below `folder`; read once a process."""
     files = [
-        Path(place) / name
-        for place, _, names in os.walk(folder)
+        Path(parent) / name
+        for parent, _, names in os.walk(folder)
         for name in names
         if name.lower().endswith(VIDEO_SUFFIXES)
     ]
-    return _unique(files, folder, lambda file: file.name), _unique(
-        files, folder, lambda file: file.stem
-    )
+    by_name = _unambiguous(files, folder, lambda file: file.name)
+    return by_name, _unambiguous(files, folder, lambda file: file.stem)
 
 
-def _unique(files: list[Path], folder: Path, key: Callable[[Path], str]) -> dict[str, Path]:
-    """Files by key, of those that can be told apart by it.
+def _unambiguous(files: list[Path], folder: Path, key: Callable[[Path], str]) -> dict[str, Path]:
+    """Files by key, where only one file has it, or only one under replacement/.
 
-    Two videos of one name in two class folders may be different videos: neither stands in for a
-    third. Kinetics' replacement/ is meant to hold the same names, and comes first.
+    Videos of the same name in two class folders may be different videos.
     """
     found: dict[str, list[Path]] = {}
     for file in files:
         found.setdefault(key(file), []).append(file)
     chosen = {}
-    for name, alike in found.items():
-        replaced = [f for f in alike if "replacement" in f.relative_to(folder).parts]
-        kept = replaced or alike
-        if len(kept) == 1:
-            chosen[name] = kept[0]
+    for name, same in found.items():
+        replacements = [f for f in same if "replacement" in f.relative_to(folder).parts]
+        candidates = replacements or same
+        if len(candidates) == 1:
+            chosen[name] = candidates[0]
     return chosen

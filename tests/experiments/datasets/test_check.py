@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.datasets import check as datacheck
-from experiments.datasets import tables
-from experiments.datasets.check import Finding, Progress, check
-from experiments.datasets.label_check import check_labels
+from experiments.datasets import decode_check, tables
+from experiments.datasets.check import CheckProgress, check, check_labels
+from experiments.datasets.decode_check import DecodedFile, append_decoded, read_decoded
 from experiments.datasets.own_data import read_own
 from experiments.datasets.paths import DataPaths
 from experiments.errors import UserError
@@ -60,11 +59,11 @@ def test_a_stopped_check_goes_on(
     first = check(*own, decode="all", state=state)
     with state.open("a") as file:
         file.write('{"file": "cut sho')
-    monkeypatch.setattr(datacheck, "_decode", None)
+    monkeypatch.setattr(decode_check, "_decode", None)
     assert check(*own, decode="all", state=state) == first
     monkeypatch.undo()
     (tmp_path / "videos" / "broken.mp4").write_bytes(b"another content")
-    steps: list[Progress] = []
+    steps: list[CheckProgress] = []
     check(*own, decode="all", state=state, progress=steps.append)
     assert [step.done for step in steps if step.stage == "decode"] == [2]
 
@@ -175,7 +174,7 @@ def test_a_negative_sample(own: tuple[Dataset, DataPaths]) -> None:
         check(*own, decode=-1)
 
 
-def test_findings_survive_being_written(tmp_path: Path) -> None:
-    finding = Finding(file="a b.mp4", bytes=3, modified_ns=2**60, cause="wörd")
-    datacheck._keep(tmp_path / "s.jsonl", finding)
-    assert datacheck._known(tmp_path / "s.jsonl") == {"a b.mp4": finding}
+def test_what_was_decoded_is_kept(tmp_path: Path) -> None:
+    decoded = DecodedFile(file="a b.mp4", bytes=3, modified_ns=2**60, cause="wörd")
+    append_decoded(tmp_path / "s.jsonl", decoded)
+    assert read_decoded(tmp_path / "s.jsonl") == {"a b.mp4": decoded}

@@ -1,0 +1,125 @@
+"""Decoding videos to see whether they can be read.
+
+It is slow, so it runs in parallel, and what was found is kept in a file: a check that was stopped
+continues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+from pydantic import ValidationError
+
+from tcclip.config import FrozenModel
+from tcclip.data.decode.decoder import Decoder
+from tcclip.data.decode.reader import UnreadableVideo
+
+
+class DecodedFile(FrozenModel):
+    """What decoding one file showed; valid while the file has this size and modification time.
+
+    `damaged`: packets that could not be decoded although the video could. `cause`: why the video
+    could not be read, None if it could.
+    """
+
+    file: str
+    bytes: int
+    modified_ns: int
+    frames: int = 0
+    reader: str = ""
+    damaged: int = 0
+    cause: str | None = None
+
+    def is_current(self) -> bool:
+        """Whether the file has not changed since."""
+        status = Path(self.file).stat()
+        return (self.bytes, self.modified_ns) == (status.st_size, status.st_mtime_ns)
+
+
+def decode_files(
+    files: Mapping[str, Path],
+    *,
+    workers: int,
+    timeout: float,
+    state: Path | None,
+    progress: Callable[[int], None],
+) -> dict[str, DecodedFile]:
+    """List entry -> what decoding its file showed, `workers` files at once.
+
+    `timeout`: seconds a file may take. `state`: file that keeps what was found; unchanged files in
+    it are not decoded again. `progress` is told how many files are done.
+    """
+    known = read_decoded(state)
+    decoded = {
+        path: known[str(file)]
+        for path, file in files.items()
+        if str(file) in known and known[str(file)].is_current()
+    }
+    with _decoders(workers, timeout) as idle, ThreadPoolExecutor(workers) as pool:
+        futures = {
+            pool.submit(_decode, file, idle): path
+            for path, file in files.items()
+            if path not in decoded
+        }
+        for future in as_completed(futures):
+            one = future.result()
+            append_decoded(state, one)
+            decoded[futures[future]] = one
+            progress(len(decoded))
+    return decoded
+
+
+@contextmanager
+def _decoders(workers: int, timeout: float) -> Iterator[SimpleQueue[Decoder]]:
+    """A decoder for each worker, each with a process of its own."""
+    decoders = [Decoder("pyav", timeout) for _ in range(workers)]
+    idle: SimpleQueue[Decoder] = SimpleQueue()
+    for decoder in decoders:
+        idle.put(decoder)
+    try:
+        yield idle
+    finally:
+        for decoder in decoders:
+            decoder.close()
+
+
+def _decode(file: Path, idle: SimpleQueue[Decoder]) -> DecodedFile:
+    decoder = idle.get()
+    status = file.stat()
+    decoded = DecodedFile(file=str(file), bytes=status.st_size, modified_ns=status.st_mtime_ns)
+    try:
+        # Whichever frames are picked, the whole file is decoded.
+        clip = decoder.read(file, lambda total: np.array([0, total - 1]))
+    except UnreadableVideo as error:
+        return decoded.model_copy(update={"cause": error.cause})
+    finally:
+        idle.put(decoder)
+    shown = {"frames": clip.total_frames, "reader": clip.reader, "damaged": clip.damaged}
+    return decoded.model_copy(update=shown)
+
+
+def read_decoded(state: Path | None) -> dict[str, DecodedFile]:
+    """File -> what an earlier check found; a line that was cut short is skipped."""
+    decoded: dict[str, DecodedFile] = {}
+    if state is None or not state.is_file():
+        return decoded
+    for line in state.read_text().splitlines():
+        try:
+            one = DecodedFile.model_validate_json(line)
+        except ValidationError:
+            continue
+        decoded[one.file] = one
+    return decoded
+
+
+def append_decoded(state: Path | None, decoded: DecodedFile) -> None:
+    """Keep what was found for the next check."""
+    if state is not None:
+        state.parent.mkdir(parents=True, exist_ok=True)
+        with state.open("a") as file:
+            file.write(decoded.model_dump_json() + "\n")
