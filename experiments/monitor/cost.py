@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from experiments.grid.spec import ListSpec, RunSpec
-from results.reading.result_file import Finished
+from results.reading.result_file import ResultSummary
 from results.records import RunKey
 from tcclip.config import Geometry, ModelConfig
 
@@ -70,7 +70,7 @@ def kind(key: RunKey) -> Kind:
     return tuple(value for name, value in key if name != "seed")
 
 
-def measured_hours(finished: Iterable[Finished]) -> dict[Kind, float]:
+def measured_hours(finished: Iterable[ResultSummary]) -> dict[Kind, float]:
     """Kind of run -> mean GPU-hours of the finished ones that were on a GPU."""
     hours: dict[Kind, list[float]] = {}
     for one in finished:

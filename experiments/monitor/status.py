@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from experiments.errors import StorageError
-from experiments.store.ledger import AT_ONCE, Ledger
+from experiments.store.ledger import Ledger
 from results.reading.holder import Holder, read_holder
 from results.reading.location import is_local, read_bytes, stamp
 from results.reading.metrics_log import Attempts, Record, read_attempts
-from results.reading.result_file import Finished, finished
+from results.reading.result_file import ResultSummary, read_summary
 from results.reading.run_folder import RunFolder, State
 from results.records import Failure
 
@@ -77,7 +76,7 @@ def run_status(folder: RunFolder) -> RunStatus:
 
 
 def _read_status(folder: RunFolder) -> RunStatus:
-    done = finished(folder.result)
+    done = read_summary(folder.result)
     if done is not None:
         return _finished(folder.run_id, done)
     state = folder.state()
@@ -101,15 +100,11 @@ def statuses(
     folders = ledger.folders() if run_ids is None else [ledger.folder(one) for one in run_ids]
     if protocol is not None:
         folders = [one for one in folders if one.run_id.partition("-")[0] == protocol]
-    if is_local(ledger.out):
-        rows = [run_status(folder) for folder in folders]
-    else:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            rows = list(pool.map(run_status, folders))
+    rows = ledger.for_each(run_status, folders)
     return [row for row in rows if not states or row.state in states]
 
 
-def _finished(run_id: str, done: Finished) -> RunStatus:
+def _finished(run_id: str, done: ResultSummary) -> RunStatus:
     return RunStatus(
         run_id=run_id,
         state=State.FINISHED,

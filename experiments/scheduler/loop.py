@@ -25,7 +25,7 @@ from experiments.scheduler.executor import AttemptError, Executor
 from experiments.scheduler.signals import AtOnce, Stop
 from experiments.store.attempt_records import record_failure
 from experiments.store.files import remove, write_text
-from experiments.store.lease import REMOTE_HEARTBEAT, Lease, Watch
+from experiments.store.lease import REMOTE_HEARTBEAT, Lease, Watch, claim
 from experiments.store.ledger import Ledger
 from experiments.store.run_log import note
 from experiments.worker.job import Job
@@ -185,7 +185,7 @@ class Loop:
     def _pause(self) -> None:
         """Ask the runs in progress to save and end; called by the thread of `stop`."""
         for run_id in list(self.running):
-            path = self.runs[run_id].folder.pause
+            path = self.runs[run_id].folder.pause_request
             # Under the lock: not a moment after its attempt ended, and the file was removed.
             with self._pausing, suppress(StorageError):  # then they are ended without
                 if run_id not in self._over and not exists(path):
@@ -234,11 +234,11 @@ class Loop:
         try:
             if self._ended_elsewhere(run):
                 return False
-            lease = Lease(run.folder.path, owner, self._watch.alive)
+            lease = claim(run.folder.path, owner, self._watch.alive)
             if self._ended_elsewhere(run):
                 lease.release()
                 return False
-            remove(run.folder.pause)
+            remove(run.folder.pause_request)
         except LeaseHeld:
             local = is_local(run.folder.path)
             run.later = time.monotonic() + (WAIT_SECONDS if local else REMOTE_HEARTBEAT)
@@ -362,8 +362,8 @@ class Loop:
         try:
             with self._pausing:
                 self._over.add(run.spec.run_id)
-                if lease.mine():
-                    remove(run.folder.pause)
+                if lease.is_held():
+                    remove(run.folder.pause_request)
         except StorageError as error:
             log.warning("%s: its file `pause` may be left: %s", run.spec.run_id, error)
         lease.release()

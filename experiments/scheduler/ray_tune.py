@@ -133,7 +133,7 @@ class _Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
         self._told: list[tuple[int, float]] = []
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._fit, args=(job, settings), daemon=True)
-        if not exists(self._folder.pause):  # the sweep is being stopped: begin nothing
+        if not exists(self._folder.pause_request):  # the sweep is being stopped: begin nothing
             self._thread.start()
 
     def _fit(self, job: str, settings: dict[str, Any]) -> None:

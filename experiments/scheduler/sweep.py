@@ -64,10 +64,10 @@ def sweep(
     ledger = Ledger(location(out))
     request = Request(data_paths, execution, files or {})
     states = ledger.states(specs)
-    ledger.mend(spec for spec in specs if states[spec.run_id] is State.FINISHED)
+    ledger.repair(spec for spec in specs if states[spec.run_id] is State.FINISHED)
     loop = Loop(ledger, specs, states, request, policy or Policy(), say)
     if loop.runs:
-        ledger.enter([spec for spec in specs if spec.run_id in loop.runs])
+        ledger.add([spec for spec in specs if spec.run_id in loop.runs])
         loop.run(make_executor, watch)
     # The files alone say what is finished, whatever was heard of it.
     states = ledger.states(specs)

@@ -1,13 +1,13 @@
-"""Who works on a run: lease files with owner and heartbeat, on any store.
+"""Leases: one process at a time works on a run, on a file system or in an object store.
 
-The holder is whoever wrote the lease file of the highest number, `lease-000001.json`. Creating
-one is exclusive, so of several processes one gets the run; nobody ever writes another's file. A
-sweep claims a run before it starts a worker, and the worker adopts the claim: same owner, its own
-process, whose heartbeats are the only ones from then on.
+The holder of a run is whoever wrote the lease file of the highest number, `lease-000001.json`.
+Creating one is exclusive, so of several processes one gets the run, and nobody writes another
+owner's file. A sweep claims a run before it starts a worker, and the worker adopts the claim: the
+owner stays the same, and from then on only the worker renews the lease.
 
-Dead or alive: seen from the same place (machine, boot and process namespace) a lease lives as long
-as its process does. Seen from elsewhere it is dead when its heartbeat was watched for `PATIENCE`
-seconds and did not change. No clock of another machine takes part in that decision.
+Seen from the same place (machine, boot and process namespace), a lease lives as long as its process
+does. Seen from elsewhere, it is dead when its heartbeat was watched for `PATIENCE` seconds and did
+not change: no clock of another machine takes part in that decision.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 
@@ -39,15 +39,15 @@ from results.reading.process_id import place, process_start
 
 log = logging.getLogger(__name__)
 
-#: Seconds between heartbeats; an object store is asked less often.
+#: Seconds between heartbeats, on a file system and in an object store.
 HEARTBEAT, REMOTE_HEARTBEAT = 5.0, 15.0
-#: So many heartbeats late, a holder was cut off or frozen: it looks before it goes on writing.
+#: After so many missed heartbeats a holder checks its lease before it writes on.
 BEATS_LATE = 3
 
 
 @dataclass
 class Watch:
-    """Watches heartbeats over time, to tell the dead from the living without trusting clocks."""
+    """Watches heartbeats over time, to tell dead holders from live ones without their clocks."""
 
     _seen: dict[tuple[str, int], tuple[int, float]] = field(default_factory=dict)
 
@@ -85,8 +85,8 @@ def stirs(folder: Location, holder: Holder) -> bool:
     return False
 
 
-def _owners(folder: Location) -> dict[str, Holder]:
-    """Owner -> lease, of every lease file there is; of several, usually the last one holds."""
+def _holders(folder: Location) -> dict[str, Holder]:
+    """Owner -> holder, of every lease file there is."""
     read = {path: read_bytes(path) for path in lease_files(folder)}
     found = [
         parse_holder(data, lease_number(path)) for path, data in read.items() if data is not None
@@ -99,127 +99,23 @@ def _by_this_process(holder: Holder) -> bool:
 
 
 class Lease:
-    """A held lease: renewed by a thread until released.
+    """A lease of this process, renewed by a thread until it is released or lost.
 
-    `owner`: in whose name. `alive` decides whether another holder may be replaced. LeaseHeld if a
-    live one has it or another was quicker. A worker adopts what its sweep claimed: `adopt`.
+    Made by `claim` or `adopt`.
     """
 
     def __init__(
-        self,
-        folder: Location,
-        owner: str | None = None,
-        alive: Callable[[Holder], bool] = Holder.seems_alive,
-    ) -> None:
-        before, holder = _owners(folder), read_holder(folder)
-        if holder is not None and alive(holder):
-            raise LeaseHeld(f"{folder.name} is held by {holder.host} pid {holder.pid}")
-        number = 1 if holder is None else holder.number + 1
-        self._begin(folder, owner or uuid.uuid4().hex, number, beat=0, adopted=False)
-        if not create_text(self._file, self._text()):
-            raise LeaseHeld(f"{folder.name}: another process took it a moment ago")
-        try:
-            self._stand_back(before)
-            for old in lease_files(folder):
-                if lease_number(old) < self.number:
-                    remove(old)
-        except StorageError:
-            # Nobody would renew or release it, and with this process it would live on.
-            with suppress(StorageError):
-                remove(self._file)
-            raise
-        self._thread.start()
-
-    @classmethod
-    def adopt(cls, folder: Location, owner: str) -> Lease:
-        """The lease that was claimed in the name of `owner`, for this process from now on.
-
-        LeaseLost if it is not there any more: whoever claimed it is gone or gave up waiting.
-        """
-        holder = read_holder(folder)
-        if holder is None or holder.owner != owner:
-            raise LeaseLost(f"{folder.name}: the attempt this process was started for is over")
-        lease = cls.__new__(cls)
-        lease._begin(folder, owner, holder.number, beat=holder.beat + 1, adopted=True)
-        write_text(lease._file, lease._text())
-        lease._thread.start()
-        return lease
-
-    def _begin(
-        self, folder: Location, owner: str, number: int, *, beat: int, adopted: bool
+        self, folder: Location, owner: str, number: int, *, beat: int = 0, adopted: bool = False
     ) -> None:
         self.folder, self.owner, self.number = folder, owner, number
+        self.file = folder / f"{PREFIX}{number:06d}.json"
         self._beat, self._adopted = beat, adopted
-        self._lost, self._seen = False, time.time()
+        self._lost, self._checked = False, time.time()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
 
-    def _stand_back(self, before: Mapping[str, Holder]) -> None:
-        """LeaseHeld if meanwhile another process took the run: with a higher number, or, if in
-        between all leases had been released, with a lower one."""
-        for owner, holder in _owners(self.folder).items():
-            if owner != self.owner and owner not in before:
-                remove(self._file)
-                raise LeaseHeld(f"{self.folder.name}: {holder.host} pid {holder.pid} was quicker")
-
-    def _mine(self) -> Holder | None:
-        """The holder if that is this owner; None if the lease is lost."""
-        holder = read_holder(self.folder)
-        self._lost = holder is None or holder.owner != self.owner
-        self._seen = time.time()
-        return None if self._lost else holder
-
-    def mine(self) -> bool:
-        """Whether the run is still this owner's, by the files."""
-        return self._mine() is not None
-
-    def check(self) -> None:
-        """Raise LeaseLost if another process took the run over."""
-        if not self.mine():
-            raise LeaseLost(f"{self.folder.name}: another process took this run over")
-
-    def guard(self) -> None:
-        """`check`, if there is reason to: cheap, for before every line that is written.
-
-        The files are asked when heartbeats came late, as after this process or its disk was frozen.
-        A store out of reach is no reason to stop: the next checkpoint meets it.
-        """
-        late = abs(time.time() - self._seen) > BEATS_LATE * heartbeat_seconds(self.folder)
-        if self._lost or late:
-            with suppress(StorageError):
-                self.check()
-
-    def stop(self) -> None:
-        """Renew no more; the lease stays, and with this process still alive it holds."""
-        self._stop.set()
-        self._thread.join()
-
-    def release(self) -> None:
-        """Stop renewing, and remove the lease if it is still this owner's, adopted or not."""
-        self.stop()
-        try:
-            if self.mine():
-                remove(self._file)
-        except StorageError as error:  # not to hide what ended the attempt
-            log.warning("%s: its lease stays until it is seen to be dead: %s", self.folder, error)
-
-    @property
-    def _file(self) -> Location:
-        return self.folder / f"{PREFIX}{self.number:06d}.json"
-
-    def _renew(self) -> None:
-        while not self._stop.wait(heartbeat_seconds(self.folder)):
-            # A full disk or a store out of reach may be there again at the next heartbeat.
-            with suppress(StorageError):
-                holder = self._mine()
-                # Of claimer and worker the worker beats, and has the last word.
-                claimed = holder is not None and (self._adopted or _by_this_process(holder))
-                if holder is None or not claimed:
-                    return
-                self._beat = max(self._beat, holder.beat) + 1
-                write_text(self._file, self._text())
-
-    def _text(self) -> str:
+    def content(self) -> str:
+        """What its file says, with a heartbeat of now."""
         pid = os.getpid()
         started = process_start(pid)
         assert started is not None
@@ -229,6 +125,112 @@ class Lease:
         )  # fmt: skip
         return json.dumps(asdict(holder))
 
+    def start(self) -> None:
+        """Begin to renew it."""
+        self._thread.start()
+
+    def is_held(self) -> bool:
+        """Whether the run is still this owner's, by the files."""
+        return self._read() is not None
+
+    def check(self) -> None:
+        """Raise LeaseLost if another process took the run over."""
+        if not self.is_held():
+            raise LeaseLost(f"{self.folder.name}: another process took this run over")
+
+    def check_if_late(self) -> None:
+        """`check` if heartbeats came late, as after this process or its disk was frozen.
+
+        Cheap enough to call before every line that is written. A store out of reach is not an
+        error here: the next checkpoint raises it.
+        """
+        late = abs(time.time() - self._checked) > BEATS_LATE * heartbeat_seconds(self.folder)
+        if self._lost or late:
+            with suppress(StorageError):
+                self.check()
+
+    def stop(self) -> None:
+        """Stop renewing it. The file stays, and holds the run as long as this process lives."""
+        self._stop.set()
+        self._thread.join()
+
+    def release(self) -> None:
+        """Stop renewing it, and remove its file if the run is still this owner's."""
+        self.stop()
+        try:
+            if self.is_held():
+                remove(self.file)
+        except StorageError as error:  # must not hide the error that ended the attempt
+            log.warning("%s: its lease file could not be removed: %s", self.folder, error)
+
+    def _read(self) -> Holder | None:
+        """The run's holder if that is this owner; None if the lease is lost."""
+        holder = read_holder(self.folder)
+        self._lost = holder is None or holder.owner != self.owner
+        self._checked = time.time()
+        return None if self._lost else holder
+
+    def _renew(self) -> None:
+        while not self._stop.wait(heartbeat_seconds(self.folder)):
+            # A full disk or a store out of reach may recover before the next heartbeat.
+            with suppress(StorageError):
+                holder = self._read()
+                if holder is None:
+                    return
+                if not self._adopted and not _by_this_process(holder):
+                    return  # a worker adopted it, and renews it from now on
+                self._beat = max(self._beat, holder.beat) + 1
+                write_text(self.file, self.content())
+
+
+def claim(
+    folder: Location,
+    owner: str | None = None,
+    alive: Callable[[Holder], bool] = Holder.seems_alive,
+) -> Lease:
+    """Take the run in `folder` in the name of `owner`, by default a new one.
+
+    `alive` decides whether a present holder may be replaced. LeaseHeld if a live one has the run,
+    or another process was quicker.
+    """
+    before, holder = _holders(folder), read_holder(folder)
+    if holder is not None and alive(holder):
+        raise LeaseHeld(f"{folder.name} is held by {holder.host} pid {holder.pid}")
+    number = 1 if holder is None else holder.number + 1
+    lease = Lease(folder, owner or uuid.uuid4().hex, number)
+    if not create_text(lease.file, lease.content()):
+        raise LeaseHeld(f"{folder.name}: another process took it a moment ago")
+    try:
+        # Another process may have made a higher number, or, if all leases were released in the
+        # meantime, a lower one.
+        for other in _holders(folder).values():
+            if other.owner != lease.owner and other.owner not in before:
+                raise LeaseHeld(f"{folder.name}: {other.host} pid {other.pid} was quicker")
+        for old in lease_files(folder):
+            if lease_number(old) < number:
+                remove(old)
+    except (LeaseHeld, StorageError):
+        # Left behind, it would count as held as long as this process lives.
+        with suppress(StorageError):
+            remove(lease.file)
+        raise
+    lease.start()
+    return lease
+
+
+def adopt(folder: Location, owner: str) -> Lease:
+    """The lease that was claimed in the name of `owner`, held by this process from now on.
+
+    LeaseLost if the run is not that owner's any more.
+    """
+    holder = read_holder(folder)
+    if holder is None or holder.owner != owner:
+        raise LeaseLost(f"{folder.name}: the attempt this process was started for is over")
+    lease = Lease(folder, owner, holder.number, beat=holder.beat + 1, adopted=True)
+    write_text(lease.file, lease.content())
+    lease.start()
+    return lease
+
 
 @contextmanager
 def held(
@@ -236,8 +238,8 @@ def held(
     owner: str | None = None,
     alive: Callable[[Holder], bool] = Holder.seems_alive,
 ) -> Iterator[Lease]:
-    """Hold the lease of the run in `folder`; see `Lease`."""
-    lease = Lease(folder, owner, alive)
+    """Hold the run in `folder` while the block runs; see `claim`."""
+    lease = claim(folder, owner, alive)
     try:
         yield lease
     finally:

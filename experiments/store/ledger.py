@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from experiments.errors import LeaseHeld, StorageError, UserError
 from experiments.grid.spec import RunSpec
 from experiments.store.cleanup import clear_abandoned
 from experiments.store.files import check_exclusive, remove, remove_all, write_text
-from experiments.store.lease import Lease, held, stirs
+from experiments.store.lease import claim, held, stirs
 from results.reading.holder import PREFIX, Holder, read_holder
 from results.reading.location import Location, folder_names, is_local, names, read_bytes
-from results.reading.result_file import Finished, finished, readable
+from results.reading.result_file import ResultSummary, read_result, read_summary
 from results.reading.run_folder import RunFolder, State
 
-#: Runs of a store that are asked about at once.
-AT_ONCE = 16
+#: Runs in an object store that are read at once.
+STORE_THREADS = 16
 #: Holders elsewhere that are watched at once, before their runs are deleted.
 WATCHED_AT_ONCE = 256
 
-
-def _readable_state(folder: RunFolder) -> State:
-    """One folder that cannot be read is one run's failure: who begins the run is told why."""
-    try:
-        return folder.state()
-    except StorageError:
-        return State.STALE
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -41,70 +36,79 @@ class Ledger:
 
     out: Location
 
-    @cached_property
+    @property
     def runs(self) -> Location:
         """The folder of the run folders."""
         return self.out / "runs"
 
-    @cached_property
-    def _known(self) -> dict[str, RunFolder]:
-        return {}  # thousands of paths take a while to put together
-
     def folder(self, run_id: str) -> RunFolder:
-        known = self._known.get(run_id)
-        if known is None:
-            known = self._known[run_id] = RunFolder(self.runs / run_id)
-        return known
+        """The folder of a run, which need not exist."""
+        return RunFolder(self.runs / run_id)
 
     def folders(self) -> list[RunFolder]:
         """Every run folder there is, by name."""
         return [self.folder(name) for name in folder_names(self.runs)]
 
-    def finished(self, folders: Sequence[RunFolder]) -> dict[str, Finished]:
-        """The finished ones of `folders`, in short, by run id. One that cannot be read is none."""
-        results = [folder.result for folder in folders]
-        if is_local(self.out):
-            found = [readable(path) for path in results]
-        else:
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                found = list(pool.map(finished, results))
+    def for_each(self, read: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """`read` of each item, in order; several at once where they are in an object store."""
+        with ThreadPoolExecutor(1 if is_local(self.out) else STORE_THREADS) as pool:
+            return list(pool.map(read, items))
+
+    def finished(self, folders: Sequence[RunFolder]) -> dict[str, ResultSummary]:
+        """Run id -> result, of the finished ones of `folders`.
+
+        A local result that cannot be read counts as missing. StorageError if a store is out of
+        reach.
+        """
+        found = self.for_each(self._summary, folders)
         pairs = zip(folders, found, strict=True)
         return {folder.run_id: one for folder, one in pairs if one is not None}
 
+    def _summary(self, folder: RunFolder) -> ResultSummary | None:
+        try:
+            return read_summary(folder.result)
+        except StorageError:
+            if not is_local(self.out):
+                raise
+            return None  # the run's own attempt says why
+
     def states(self, specs: Sequence[RunSpec]) -> dict[str, State]:
         """State of each run. StorageError if a store is out of reach."""
-        folders = [self.folder(spec.run_id) for spec in specs]
-        if is_local(self.out):
-            return {folder.run_id: _readable_state(folder) for folder in folders}
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            found = pool.map(RunFolder.state, folders)
-            return {folder.run_id: state for folder, state in zip(folders, found, strict=True)}
+        run_ids = [spec.run_id for spec in specs]
+        return dict(zip(run_ids, self.for_each(self._state, run_ids), strict=True))
 
-    def enter(self, specs: Sequence[RunSpec]) -> None:
+    def _state(self, run_id: str) -> State:
+        try:
+            return self.folder(run_id).state()
+        except StorageError:
+            if not is_local(self.out):
+                raise
+            return State.STALE  # the run's own attempt says why
+
+    def add(self, specs: Sequence[RunSpec]) -> None:
         """Write each run's spec.json; StorageError if the folder cannot be written."""
         check_exclusive(self.out)
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(self._enter, specs))
+        self.for_each(self._add, specs)
 
-    def _enter(self, spec: RunSpec) -> None:
+    def _add(self, spec: RunSpec) -> None:
         folder = self.folder(spec.run_id)
-        if not self._entered(folder):
+        if not self._has_spec(folder):
             data = {"run_id": spec.run_id, **spec.model_dump(mode="json")}
             write_text(folder.spec, json.dumps(data, indent=1))
             clear_abandoned(folder.path)
 
-    def _entered(self, folder: RunFolder) -> bool:
-        """Whether its spec is there: one that was cut short is not."""
+    def _has_spec(self, folder: RunFolder) -> bool:
+        """Whether its spec is there, and whole."""
         try:
             self.spec(folder.run_id)
-        except StorageError:  # not to be written either: who asks for it is told
+        except StorageError:  # cannot be written either: the run's own attempt says why
             return True
         except (FileNotFoundError, LookupError, TypeError, ValueError):
             return False
         return True
 
     def spec(self, run_id: str) -> RunSpec:
-        """The spec a run was entered with."""
+        """The spec a run was added with."""
         text = read_bytes(self.folder(run_id).spec)
         if text is None:
             raise FileNotFoundError(f"no {self.folder(run_id).spec}")
@@ -112,22 +116,23 @@ class Ledger:
         del data["run_id"]
         return RunSpec.model_validate(data)
 
-    def mend(self, specs: Iterable[RunSpec]) -> None:
-        """Put finished runs in order: remove what a process left that was killed right after the
-        result, and write a spec.json that is missing or was cut short.
+    def repair(self, specs: Iterable[RunSpec]) -> None:
+        """Tidy the folders of finished runs: remove what a process that was killed right after
+        the result left, and write a spec.json that is missing or cut short.
 
-        On a file system only: in a store the looking would take long, and it is in nobody's way.
+        Only on a file system: in a store it would take long, and these files do no harm.
         """
         for spec in specs if is_local(self.out) else ():
             with suppress(LeaseHeld, StorageError):
-                self._mend(spec)
+                self._repair(spec)
 
-    def _mend(self, spec: RunSpec) -> None:
+    def _repair(self, spec: RunSpec) -> None:
         folder = self.folder(spec.run_id)
-        self._enter(spec)
-        left = {folder.failure.name, folder.pause.name} & (present := set(names(folder.path)))
+        self._add(spec)
+        present = names(folder.path)
+        left = {folder.failure.name, folder.pause_request.name}.intersection(present)
         if left or any(name.startswith(PREFIX) for name in present):
-            with held(folder.path):
+            with held(folder.path):  # a dead process's lease goes with it
                 for name in left:
                     remove(folder.path / name)
 
@@ -161,10 +166,10 @@ class Ledger:
         if not names(folder.path):
             return True
         try:
-            lease = Lease(folder.path, alive=lambda holder: holder != dead)
+            lease = claim(folder.path, alive=lambda holder: holder != dead)
         except LeaseHeld as error:
             raise _at_work(str(error)) from error
-        if unfinished and finished(folder.result) is not None:
+        if unfinished and read_result(folder.result) is not None:
             lease.release()
             return False
         lease.stop()  # a heartbeat would bring the folder back

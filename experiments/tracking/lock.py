@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from experiments.errors import LeaseHeld, StorageError
-from experiments.store.lease import Lease, Watch
+from experiments.store.lease import Lease, Watch, claim
 from results.reading.location import Location
 
 #: After so many seconds the turn is offered to who waits for it, and for so many more.
@@ -42,7 +42,7 @@ class Turn:
         if self._lease is not None:
             return
         try:
-            self._lease = Lease(self._folder, alive=self._watch.alive)
+            self._lease = claim(self._folder, alive=self._watch.alive)
         except LeaseHeld as error:
             raise NotOurTurn(f"another process makes copies ({error})") from error
         except StorageError as error:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.grid.spec import RunSpec
-from experiments.store.ledger import AT_ONCE, Ledger
+from experiments.store.ledger import STORE_THREADS, Ledger
 from experiments.tracking.connection import check_answers, redact_url
 from experiments.tracking.lock import NotOurTurn
 from experiments.tracking.mlflow_runs import (
@@ -181,7 +181,7 @@ class Mirror:
         left: list[RunSpec] = []
         wanted = [spec for spec in specs if self._wanted(spec)]
         # A store is asked about many runs at once: most of a large grid may not have begun.
-        pool = ThreadPoolExecutor(1 if is_local(self.ledger.out) else AT_ONCE)
+        pool = ThreadPoolExecutor(1 if is_local(self.ledger.out) else STORE_THREADS)
         try:
             for spec, begun in [(spec, pool.submit(self._has_begun, spec)) for spec in wanted]:
                 try:

@@ -66,7 +66,7 @@ class RunCheckpoints:
             return
         self._check_stopped()
         if self.lease is not None:
-            self.lease.guard()
+            self.lease.check_if_late()
         try:
             with self._metrics.local.open("a") as file:
                 file.write(json.dumps({**record, "time": round(time.time(), 3)}) + "\n")
@@ -81,7 +81,7 @@ class RunCheckpoints:
 
     def interrupted(self) -> bool:
         """Whether the run's sweep, or a user, asked it to pause."""
-        return self._look("pause") and exists(self.folder.pause)
+        return self._look("pause") and exists(self.folder.pause_request)
 
     def _look(self, what: str) -> bool:
         """Whether to look for a file that asks something; a store is not asked at every step."""

@@ -18,7 +18,7 @@ from experiments.store.append_file import AppendFile
 from experiments.store.attempt_records import record_pause, record_start
 from experiments.store.cleanup import clear_attempts
 from experiments.store.files import remove, write_text
-from experiments.store.lease import Lease, held
+from experiments.store.lease import Lease, adopt, held
 from experiments.worker.checkpoints import RunCheckpoints
 from experiments.worker.data import RunData
 from experiments.worker.job import Job
@@ -81,7 +81,7 @@ def _held(job: Job) -> Iterator[Lease]:
         with held(job.folder.path) as lease:
             yield lease
         return
-    lease = Lease.adopt(job.folder.path, job.owner)
+    lease = adopt(job.folder.path, job.owner)
     try:
         yield lease
     finally:

@@ -1,4 +1,4 @@
-"""Reading result.json: there and valid, as a whole, means that a run is finished."""
+"""Reading result.json: a run is finished when the file is there and valid as a whole."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from results.errors import StorageError, UserError
+from results.errors import UserError
 from results.reading.location import Location, read_bytes
 from results.records import SCHEMA_VERSION, Result, RunKey, newer
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A valid result in short: 10,000 of them fit into memory.
+class ResultSummary:
+    """What planning and status show of a result, without its hundreds of measurements.
 
-    Percent for accuracy; None for what older results do not tell. `time`: ISO 8601, with its zone.
+    `top1`: percent; `time`: ISO 8601, with its zone. None for what older results do not tell.
     """
 
     key: RunKey
@@ -30,8 +30,8 @@ class Finished:
     clips_per_second: float | None
 
     @classmethod
-    def of(cls, result: Result) -> Finished:
-        """What planning and status show of a result."""
+    def of(cls, result: Result) -> ResultSummary:
+        """The summary of `result`."""
         selection, provenance = result.selection, result.provenance
         return cls(
             key=result.key,
@@ -65,15 +65,7 @@ def read_result(path: Location) -> Result | None:
         ) from error
 
 
-def finished(path: Location) -> Finished | None:
-    """The result at `path` in short; None if there is none, or none that validates."""
+def read_summary(path: Location) -> ResultSummary | None:
+    """As `read_result`, in short."""
     result = read_result(path)
-    return None if result is None else Finished.of(result)
-
-
-def readable(path: Location) -> Finished | None:
-    """As `finished`, but None too for a file that cannot be read: the run itself says why."""
-    try:
-        return finished(path)
-    except StorageError:
-        return None
+    return None if result is None else ResultSummary.of(result)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from results.reading.holder import read_holder
 from results.reading.location import Location, folder_names, names, read_bytes
-from results.reading.result_file import finished, read_result
+from results.reading.result_file import read_result
 from results.records import Failure, Result
 
 
@@ -59,7 +58,7 @@ class RunFolder:
     def log(self) -> Location:
         return self.path / "run.log"
 
-    @cached_property
+    @property
     def result(self) -> Location:
         return self.path / "result.json"
 
@@ -77,7 +76,7 @@ class RunFolder:
         return self.path / "paused.json"
 
     @property
-    def pause(self) -> Location:
+    def pause_request(self) -> Location:
         """There while the run is asked to save a checkpoint and end."""
         return self.path / "pause"
 
@@ -116,7 +115,7 @@ class RunFolder:
 
     def state(self) -> State:
         """What the files say; a result that is cut or does not validate is no result."""
-        if finished(self.result) is not None:
+        if self.read_result() is not None:
             return State.FINISHED
         return self.state_without_result()
 

@@ -15,7 +15,7 @@ from experiments.scheduler.executor import AttemptError
 from experiments.scheduler.loop import Policy
 from experiments.scheduler.summary import command, ending, shown
 from experiments.store.files import write_text
-from experiments.store.lease import Lease
+from experiments.store.lease import claim
 from experiments.store.ledger import Ledger
 from experiments.tracking.connection import sync_command
 from results.reading.holder import lease_files
@@ -194,7 +194,7 @@ def test_fail_fast_pauses_what_runs_and_starts_nothing_more(tmp_path: Path) -> N
         def ended(self, timeout: float) -> dict[str, AttemptError | None]:
             time.sleep(timeout)
             for job in self.jobs:
-                if name(job.spec) == "tc_clip1" or job.folder.pause.exists():
+                if name(job.spec) == "tc_clip1" or job.folder.pause_request.exists():
                     self.jobs.remove(job)
                     paused = AttemptError("Paused", "Paused: paused after step 3", "")
                     return {job.spec.run_id: WRONG if name(job.spec) == "tc_clip1" else paused}
@@ -209,7 +209,7 @@ def test_fail_fast_pauses_what_runs_and_starts_nothing_more(tmp_path: Path) -> N
     }  # fmt: skip
     assert summary.halt == f"--fail-fast: {specs[1].run_id} failed"
     folder = Ledger(tmp_path).folder(specs[0].run_id)
-    assert not folder.pause.exists()
+    assert not folder.pause_request.exists()
     assert not folder.failure.exists()
     assert not lease_files(folder.path)
 
@@ -239,8 +239,8 @@ def test_children_start_after_their_parent_and_fail_with_it(tmp_path: Path) -> N
 def test_a_run_somebody_else_is_at_is_waited_for(tmp_path: Path) -> None:
     (spec,) = grid(1)
     folder = Ledger(tmp_path).folder(spec.run_id)
-    Ledger(tmp_path).enter([spec])
-    theirs = Lease(folder.path)
+    Ledger(tmp_path).add([spec])
+    theirs = claim(folder.path)
     threading.Timer(0.3, theirs.release).start()
     executor = Scripted()
     summary = run([spec], tmp_path, executor)

@@ -85,7 +85,7 @@ def test_signals_end_a_sweep_cleanly_and_the_command_goes_on(
         assert "--rerun" not in last
         assert folder.state() is State.PAUSED, "not running, and to be gone on with"
         assert not lease_files(folder.path)
-        assert not folder.pause.exists()
+        assert not folder.pause_request.exists()
         assert not folder.failure.exists()
         done = steps(out, spec)[-1]
         assert f"paused after step {done}" in folder.log.read_text()

@@ -75,7 +75,7 @@ def test_a_killed_sweeps_spec_goes_when_the_next_one_writes_it(tmp_path: Path) -
     folder = ledger.folder(spec.run_id)
     die_writing(folder.spec)
     assert len(hidden(folder.path)) == 1
-    ledger.enter([spec])
+    ledger.add([spec])
     assert ledger.spec(spec.run_id) == spec
     assert hidden(folder.path) == []
 

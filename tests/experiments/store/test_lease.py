@@ -14,7 +14,7 @@ import pytest
 from experiments.errors import LeaseHeld, LeaseLost
 from experiments.store import lease as leases
 from experiments.store.files import write_text
-from experiments.store.lease import Lease, Watch, held
+from experiments.store.lease import Lease, Watch, adopt, claim, held
 from results.reading import process_id as processes
 from results.reading.holder import Holder, lease_files, read_holder
 from tests.places import ROOT
@@ -25,12 +25,11 @@ ELSEWHERE = Holder("o", 1, "node7", "another place", 1, 0.0, beat=3, heartbeat=0
 def run_and_kill(code: str) -> None:
     """Run `code` in a process that then dies by SIGKILL."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    whole = (
-        f"import os\nfrom pathlib import Path\nfrom experiments.store.lease import Lease\n{code}"
+    imports = (
+        "import os\nfrom pathlib import Path\nfrom experiments.store.lease import adopt, claim"
     )
-    subprocess.run(
-        [sys.executable, "-c", f"{whole}\nos.kill(os.getpid(), 9)"], env=environment, check=False
-    )
+    code = f"{imports}\n{code}\nos.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=False)
 
 
 def elsewhere(folder: Path, beat: int, heartbeat: float) -> Holder:
@@ -46,7 +45,7 @@ def test_a_live_lease_is_respected(tmp_path: Path) -> None:
 
 
 def test_the_lease_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
-    run_and_kill(f"Lease(Path({str(tmp_path)!r}))")
+    run_and_kill(f"claim(Path({str(tmp_path)!r}))")
     holder = read_holder(tmp_path)
     assert holder is not None
     assert holder.here
@@ -57,13 +56,13 @@ def test_the_lease_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
 
 
 def test_a_claim_is_adopted_by_the_worker_and_ended_by_the_claimer(tmp_path: Path) -> None:
-    claim = Lease(tmp_path, "attempt 1")
-    run_and_kill(f"Lease.adopt(Path({str(tmp_path)!r}), 'attempt 1')")
+    claimed = claim(tmp_path, "attempt 1")
+    run_and_kill(f"adopt(Path({str(tmp_path)!r}), 'attempt 1')")
     holder = read_holder(tmp_path)
     assert holder is not None
     assert holder.pid != os.getpid()
     assert (holder.owner, holder.number, holder.beat) == ("attempt 1", 1, 1)
-    claim.release()
+    claimed.release()
     assert not list(tmp_path.iterdir()), "who claimed it knows that the attempt is over"
 
 
@@ -73,7 +72,7 @@ def test_another_owner_adopts_nothing(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_was_replaced_is_told_and_removes_nothing(tmp_path: Path) -> None:
-    lease = Lease(tmp_path, "slow")
+    lease = claim(tmp_path, "slow")
     with held(tmp_path, "new", alive=lambda holder: False):
         with pytest.raises(LeaseLost):
             lease.check()
@@ -84,10 +83,10 @@ def test_a_worker_that_was_replaced_is_told_and_removes_nothing(tmp_path: Path) 
 
 def test_who_comes_too_late_adopts_nothing(tmp_path: Path) -> None:
     with pytest.raises(LeaseLost, match="the attempt this process was started for is over"):
-        Lease.adopt(tmp_path, "attempt 1")
+        adopt(tmp_path, "attempt 1")
     elsewhere(tmp_path, 3, time.time() - 7200)  # its successor, by a clock that is two hours behind
     with pytest.raises(LeaseLost):
-        Lease.adopt(tmp_path, "attempt 1")
+        adopt(tmp_path, "attempt 1")
     assert [path.name for path in lease_files(tmp_path)] == ["lease-000001.json"]
 
 
@@ -95,12 +94,12 @@ def test_of_claimer_and_worker_the_worker_has_the_last_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT", 0.02)
-    claim = Lease(tmp_path, "attempt 1")
+    claimed = claim(tmp_path, "attempt 1")
     claims = (tmp_path / "lease-000001.json").read_text()
-    worker = Lease.adopt(tmp_path, "attempt 1")
+    worker = adopt(tmp_path, "attempt 1")
     monkeypatch.setattr(leases, "_by_this_process", lambda holder: False)  # two processes
-    claim._thread.join(10)
-    assert not claim._thread.is_alive(), "it saw that the worker is at it"
+    claimed._thread.join(10)
+    assert not claimed._thread.is_alive(), "it saw that the worker is at it"
     # What the claimer had begun to write when it looked, a moment before the worker came.
     write_text(tmp_path / "lease-000001.json", claims)
     deadline = time.monotonic() + 30
@@ -108,7 +107,7 @@ def test_of_claimer_and_worker_the_worker_has_the_last_word(
         assert time.monotonic() < deadline, "the worker does not beat any more"
         time.sleep(0.01)
     worker.stop()
-    claim.release()
+    claimed.release()
     assert not list(tmp_path.iterdir())
 
 
@@ -122,7 +121,7 @@ def test_a_number_that_was_used_before_takes_nothing_from_the_living(
         # Meanwhile another process replaced the dead one and ended, and a third one began.
         (tmp_path / "lease-000001.json").unlink()
         monkeypatch.setattr(leases, "create_text", real)
-        third.append(Lease(tmp_path, "third"))
+        third.append(claim(tmp_path, "third"))
         return real(path, text)
 
     third: list[Lease] = []
@@ -149,13 +148,13 @@ def test_a_lease_left_below_a_dead_one_is_in_nobodys_way(tmp_path: Path) -> None
 def test_who_was_frozen_looks_before_it_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lease = Lease(tmp_path, "frozen")
+    lease = claim(tmp_path, "frozen")
     with held(tmp_path, "new", alive=lambda holder: False):
-        lease.guard()  # no reason to look: a line may be written until the next heartbeat
+        lease.check_if_late()  # no reason to look: a line may be written until the next heartbeat
         later = time.time() + 100
         monkeypatch.setattr(leases.time, "time", lambda: later)
         with pytest.raises(LeaseLost):
-            lease.guard()
+            lease.check_if_late()
     lease.release()
 
 
@@ -242,7 +241,7 @@ def _grab(folder: str, all_here: "multiprocessing.synchronize.Barrier") -> None:
     all_here.wait()
     code = 0
     try:
-        Lease(Path(folder))
+        claim(Path(folder))
     except LeaseHeld:
         code = 1
     all_here.wait()  # the winner lives until everybody has tried
@@ -251,7 +250,7 @@ def _grab(folder: str, all_here: "multiprocessing.synchronize.Barrier") -> None:
 
 def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    run_and_kill(f"Lease(Path({str(tmp_path)!r}))")  # there is a dead one to be replaced, too
+    run_and_kill(f"claim(Path({str(tmp_path)!r}))")  # there is a dead one to be replaced, too
     barrier = context.Barrier(6)
     processes = [context.Process(target=_grab, args=(str(tmp_path), barrier)) for _ in range(6)]
     for process in processes:

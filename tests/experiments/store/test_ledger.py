@@ -30,7 +30,7 @@ def test_states_follow_the_files(tmp_path: Path, spec: RunSpec) -> None:
     ledger = Ledger(tmp_path)
     folder = ledger.folder(spec.run_id)
     assert folder.state() is State.PLANNED
-    ledger.enter([spec])
+    ledger.add([spec])
     assert folder.state() is State.PLANNED
     with held(folder.path):
         assert folder.state() is State.RUNNING
@@ -47,7 +47,7 @@ def test_states_follow_the_files(tmp_path: Path, spec: RunSpec) -> None:
 
 def test_a_spec_reads_back_as_the_same_run(tmp_path: Path, spec: RunSpec) -> None:
     ledger = Ledger(tmp_path)
-    ledger.enter([spec])
+    ledger.add([spec])
     assert ledger.spec(spec.run_id) == spec
     assert ledger.spec(spec.run_id).run_id == spec.run_id
 
@@ -74,7 +74,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
 def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path, spec: RunSpec) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(StorageError, match="choose another folder with --out"):
-        Ledger(tmp_path).enter([spec])
+        Ledger(tmp_path).add([spec])
 
 
 @pytest.mark.parametrize("beats", [True, False])
@@ -84,7 +84,7 @@ def test_a_run_elsewhere_is_watched_before_it_is_deleted(
     monkeypatch.setattr(leases, "HEARTBEAT", 0.02)
     monkeypatch.setattr(leases, "PATIENCE", 0.2)
     ledger = Ledger(tmp_path)
-    ledger.enter([spec])
+    ledger.add([spec])
     path = ledger.folder(spec.run_id).path
     # Its clock is two hours behind: at one look it seems dead.
     holder = {"owner": "o", "number": 1, "host": "node7", "place": "p", "pid": 1, "started": 0.0}
@@ -112,7 +112,7 @@ def test_a_run_elsewhere_is_watched_before_it_is_deleted(
 
 def test_a_running_run_is_not_deleted(tmp_path: Path, spec: RunSpec) -> None:
     ledger = Ledger(tmp_path)
-    ledger.enter([spec])
+    ledger.add([spec])
     with (
         held(ledger.folder(spec.run_id).path),
         pytest.raises(StorageError, match=r"is held by .*stop it before a rerun"),
@@ -125,7 +125,7 @@ def test_a_running_run_is_not_deleted(tmp_path: Path, spec: RunSpec) -> None:
 def test_of_several_runs_none_is_deleted_while_one_is_at_work(tmp_path: Path) -> None:
     specs = expand(Grid("zero_shot", demo=True, seeds=(0, 1, 2)))
     ledger = Ledger(tmp_path)
-    ledger.enter(specs)
+    ledger.add(specs)
     with (
         held(ledger.folder(specs[2].run_id).path),
         pytest.raises(StorageError, match=f"{specs[2].run_id} is held by"),
@@ -143,7 +143,7 @@ def test_a_deletion_cut_short_leaves_no_finished_run_and_nothing_to_go_on_from(
     tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
     ledger = Ledger(tmp_path)
-    ledger.enter([spec])
+    ledger.add([spec])
     folder = ledger.folder(spec.run_id)
     Path(folder.result).write_text(make_result(spec).model_dump_json())
     for path in (folder.metrics, folder.last, folder.best_of(1)):
@@ -175,7 +175,7 @@ def test_a_deletion_cut_short_leaves_no_finished_run_and_nothing_to_go_on_from(
 
 def test_a_result_of_a_newer_version_is_not_made_again(tmp_path: Path, spec: RunSpec) -> None:
     ledger = Ledger(tmp_path)
-    ledger.enter([spec])
+    ledger.add([spec])
     newer = {**make_result(spec).model_dump(mode="json"), "schema_version": 2, "more": 1}
     Path(ledger.folder(spec.run_id).result).write_text(json.dumps(newer))
     for ask in (lambda: ledger.states([spec]), ledger.folder(spec.run_id).read_result):
@@ -185,15 +185,15 @@ def test_a_result_of_a_newer_version_is_not_made_again(tmp_path: Path, spec: Run
 
 def test_what_a_kill_after_the_result_leaves_is_cleared(tmp_path: Path, spec: RunSpec) -> None:
     ledger = Ledger(tmp_path)
-    ledger.enter([spec])
+    ledger.add([spec])
     folder = ledger.folder(spec.run_id)
     Path(folder.result).write_text(make_result(spec).model_dump_json())
     record_failure(folder, "Boom", "boom", "trace")
-    write_text(folder.pause, "")
+    write_text(folder.pause_request, "")
     with held(folder.path):
-        ledger.mend([spec])
+        ledger.repair([spec])
         assert exists(folder.failure), "whoever holds it is about to do that"
-    ledger.mend([spec])
+    ledger.repair([spec])
     assert names(folder.path) == ["result.json", "spec.json"]
 
 
@@ -203,12 +203,12 @@ def test_a_spec_that_was_cut_short_or_lost_is_written_anew(
 ) -> None:
     ledger = Ledger(tmp_path)
     path = Path(ledger.folder(spec.run_id).spec)
-    for write in (lambda: ledger.enter([spec]), lambda: ledger.mend([spec])):
-        ledger.enter([spec])
+    for write in (lambda: ledger.add([spec]), lambda: ledger.repair([spec])):
+        ledger.add([spec])
         whole = path.read_bytes()
         path.unlink() if left is None else path.write_text(left)
         write()
         assert path.read_bytes() == whole
     stamp = path.stat()
-    ledger.enter([spec])
+    ledger.add([spec])
     assert path.stat() == stamp, "a whole one is left as it is"

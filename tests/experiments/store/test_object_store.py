@@ -203,7 +203,7 @@ def test_metrics_that_did_not_change_are_not_read_again(
 def test_a_run_is_forgotten_unless_somebody_is_at_it(bucket: Bucket) -> None:
     out, (spec,) = bucket(), small_specs()
     ledger = Ledger(out)
-    ledger.enter([spec])
+    ledger.add([spec])
     folder = ledger.folder(spec.run_id)
     with held(folder.path):
         assert folder.state() is State.RUNNING
@@ -220,13 +220,13 @@ GRAB = """
 import os, sys
 from experiments.errors import LeaseHeld
 from experiments.store.files import location
-from experiments.store.lease import Lease
+from experiments.store.lease import claim
 
 out = location(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    Lease(out)
+    claim(out)
     print("mine", flush=True)
 except LeaseHeld as error:
     print("held", flush=True)
@@ -286,14 +286,14 @@ def test_an_answer_that_got_lost_is_no_lost_race(
 
 def test_a_store_that_overwrites_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     out = location(f"memory://{uuid.uuid4().hex}/out")
-    Ledger(out).enter([])
+    Ledger(out).add([])
     assert isinstance(out, UPath)
     real = type(out.fs).pipe_file
     monkeypatch.setattr(
         type(out.fs), "pipe_file", lambda self, path, value, mode: real(self, path, value)
     )
     with pytest.raises(StorageError, match="this store overwrites where it should create"):
-        Ledger(out).enter([])
+        Ledger(out).add([])
     assert not names(out), "the trial leaves nothing"
 
 

@@ -298,7 +298,7 @@ def test_a_damaged_run_keeps_no_other_from_mlflow(
         (out / "runs" / name).mkdir()
         (out / "runs" / name / file).write_text(text)
     (other,) = small_specs(train__lr=1e-4)
-    Ledger(out).enter([other])
+    Ledger(out).add([other])
     Ledger(out).folder(other.run_id).metrics.write_text('{"kind": "step"}\n')
     with pytest.raises(UserError, match="all others are") as raised:
         ui.sync(out)
@@ -308,7 +308,7 @@ def test_a_damaged_run_keeps_no_other_from_mlflow(
 
 def test_a_wiped_tracker_is_filled_again(again: tuple[Path, RunSpec]) -> None:
     out, spec = again
-    Ledger(out).enter(small_specs(train__lr=1e-4))
+    Ledger(out).add(small_specs(train__lr=1e-4))
     command = [str(Path(sys.executable).with_name("tcclip")), "ui", "--sync", "--out", str(out)]
     for wiped in (True, False):
         done = subprocess.run(command, check=True, capture_output=True, text=True)

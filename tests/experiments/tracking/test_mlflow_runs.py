@@ -257,7 +257,7 @@ def test_a_run_that_is_begun_again_does_not_go_on_in_the_old_copy(
     first = Mirror(Ledger(out), default_uri(out))
     first.sync([spec])
     Ledger(out).forget([spec.run_id])
-    Ledger(out).enter([spec])
+    Ledger(out).add([spec])
     short = "".join(lines.splitlines(keepends=True)[:15]).replace('"time": 1', '"time": 2')
     folder.metrics.write_text(short)  # type: ignore[union-attr]
     mirror = first if same_process else Mirror(Ledger(out), default_uri(out))
@@ -297,7 +297,7 @@ def test_an_experiment_that_was_deleted_comes_back(again: tuple[Path, RunSpec]) 
     experiment = mirror.client.get_experiment_by_name("zero_shot (demo)")
     mirror.client.delete_experiment(experiment.experiment_id)
     (other,) = small_specs(train__lr=1e-4)
-    Ledger(out).enter([other])
+    Ledger(out).add([other])
     record_failure(Ledger(out).folder(other.run_id), "Boom", "Boom", "trace")
     mirror.sync([other])
     has_all(mirror, spec)
@@ -356,7 +356,7 @@ def test_processes_that_begin_at_once_make_one_whole_database(tmp_path: Path) ->
         "out, (spec,) = Path(sys.argv[1]), small_specs()\n"
         "mirror = Mirror(Ledger(out), default_uri(out))\n"
         "from experiments.store.attempt_records import record_failure\n"
-        "Ledger(out).enter([spec])\n"
+        "Ledger(out).add([spec])\n"
         "record_failure(Ledger(out).folder(spec.run_id), 'Boom', 'Boom', '')\n"
         "mirror.sync([spec], wait=30)\n"
     )

@@ -35,7 +35,7 @@ def line(kind: str, step: int, time: Any, **more: float) -> str:
 
 def begin(out: Path, spec: RunSpec, steps: int = 5, at: float = 1000.0) -> RunFolder:
     """A run folder with its first steps."""
-    Ledger(out).enter([spec])
+    Ledger(out).add([spec])
     folder = Ledger(out).folder(spec.run_id)
     rows = [
         line("step", step, at + step, loss=1.0, lr=0.1, lr_fast=0.1) for step in range(1, steps + 1)
@@ -67,7 +67,7 @@ def test_a_finished_run_whose_spec_is_lost_is_named(
     with pytest.raises(UserError, match=rf"spec.json of {spec.run_id}: {why}.*writes it anew"):
         ui.sync(out)
     assert len(children(Mirror(Ledger(out), default_uri(out)), OTHER)) == 1, "all others are there"
-    Ledger(out).mend([spec])  # as a sweep does
+    Ledger(out).repair([spec])  # as a sweep does
     assert ui.sync(out) == (2, 0)
 
 
@@ -377,7 +377,7 @@ def test_a_finished_run_that_was_told_to_be_running_is_settled(
 
 def test_a_folder_and_a_link_to_it_have_one_copy(tmp_path: Path) -> None:
     out, link = tmp_path / "out", tmp_path / "link"
-    Ledger(out).enter([OTHER])
+    Ledger(out).add([OTHER])
     record_failure(Ledger(out).folder(OTHER.run_id), "Boom", "Boom", "trace")
     link.symlink_to(out)
     for folder in (out, link, out):

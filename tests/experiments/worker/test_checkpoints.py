@@ -11,7 +11,7 @@ import torch
 
 from experiments.errors import CheckpointDamaged, LeaseLost
 from experiments.store import lease as leases
-from experiments.store.lease import Lease, held
+from experiments.store.lease import claim, held
 from experiments.store.ledger import Ledger
 from experiments.worker import checkpoints as journals
 from experiments.worker.checkpoints import RunCheckpoints
@@ -131,7 +131,7 @@ def lines(folder: RunFolder) -> list[int]:
 def test_who_lost_its_run_writes_no_more_lines(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frozen = Lease(folder.path, "frozen")
+    frozen = claim(folder.path, "frozen")
     with RunCheckpoints(folder, frozen) as journal:
         journal.log({"kind": "step", "step": 1})
         with held(folder.path, "new", alive=lambda holder: False) as lease:
@@ -151,7 +151,7 @@ def test_who_lost_its_run_writes_no_more_lines(
 def test_who_loses_its_run_within_a_checkpoint_takes_nothing_from_its_successor(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    frozen = Lease(folder.path, "frozen")
+    frozen = claim(folder.path, "frozen")
     with RunCheckpoints(folder, frozen) as journal:
         journal.save_best(model(1), 1)
         journal.save_last(state(10, 1))
