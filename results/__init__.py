@@ -1,1 +1,14 @@
-"""From finished runs to tables: records, collection, statistics, the published numbers."""
+"""From finished runs to tables.
+
+In: run folders. Out: reports beside the published numbers, comparisons of two methods.
+`experiments` imports `reading`, `records` and `errors` alone; the command line calls
+`report.report`, `tables.formats` and `compare.compare`. Read from the bottom up:
+
+records, errors     what a run leaves behind; the errors of reading it
+reading             run folders, and the long table: a row a number
+statistics          mean, std and n of every cell; bootstrap
+published           the papers' numbers
+report              rows, columns, footnotes
+plots, tables       its figures; every format it is printed in
+compare             two methods, with confidence intervals
+"""

@@ -1,4 +1,4 @@
-"""Is one better than the other? Differences with paired bootstrap confidence intervals.
+"""Differences of two methods with paired bootstrap confidence intervals.
 
 `compare` is what `tcclip compare A B` calls; `render` prints its answer, `save_plot` draws it.
 """
@@ -12,22 +12,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
+
 import protocols
-from results.compare.sides import Scores, paired, parse_side
-from results.statistics.bootstrap import Resampled, Scored, interval, resample
+from results.compare.selection import SelectedRuns, paired, parse_selection
+from results.plots import figures
+from results.statistics.bootstrap import Resampled, interval, resample
 from results.statistics.columns import HARMONIC, Column, columns
 from results.statistics.mean_std import SEEDS_DDOF, Estimate, estimate, harmonic_mean
-from results.tables.text_grid import NOTHING, count, signed
+from results.tables.text_table import NOTHING, count, signed
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 FORMATS = ("terminal", "md", "json")
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
-#: A line break in Markdown.
-_BREAK = "  \n"
 #: Complaints that an error repeats.
 _REASONS = 3
 #: Characters a line of the terminal's caption.
@@ -36,10 +37,10 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class Difference:
-    """One column: both sides and a - b in percent, with intervals from the bootstrap.
+    """One column: both methods and a - b in percent, with intervals from the bootstrap.
 
     `over_videos`: videos drawn, the seeds there are averaged. `over_seeds`: seeds drawn too; None
-    with a single seed on a side. `per_seed`: of the differences of the seeds both sides have.
+    where one method has a single seed. `per_seed`: of the differences of the seeds both have.
     """
 
     dataset: str
@@ -57,15 +58,20 @@ class Difference:
         return self.a - self.b
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """The widest there is."""
+        return self.over_seeds or self.over_videos
+
+    @property
     def clear(self) -> bool:
-        """Whether the widest interval there is does not hold 0."""
-        low, high = self.over_seeds or self.over_videos
+        """Whether the widest interval does not hold 0."""
+        low, high = self.interval
         return low > 0 or high < 0
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison of two sides under one protocol. `complaints`: what was left out, and why."""
+    """Method A against method B in one protocol. `complaints`: what was left out, and why."""
 
     protocol: str
     a: str
@@ -77,12 +83,13 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _Resamples:
-    """A column's sides, their resamples, and each seed's percent right."""
+class _Compared:
+    """A column's numbers of both methods, in percent: means, by seed, and by resample."""
 
-    a: Scored
-    b: Scored
+    means: tuple[float, float]
+    by_seed: tuple[dict[int, float], dict[int, float]]
     drawn: Resampled
+    videos: int
 
 
 def compare(
@@ -93,142 +100,118 @@ def compare(
     outs: Sequence[Path | str],
     demo: bool = False,
     resamples: int = RESAMPLES,
-    confidence: float = CONFIDENCE,
-    seed: int = 0,
 ) -> Comparison:
-    """Compare side `a` with side `b` (see `sides.parse_side`), column by column of `protocol`,
-    users' own data sets in the runs of either side included.
+    """Compare selection `a` with `b` (see `parse_selection`), column by column of `protocol`,
+    users' own data sets in the runs of either included.
 
-    `outs` are the folders of a side that names none. The same `seed` gives the same intervals.
-    ValueError for an unknown protocol or side, for nothing to compare, and for a confidence
-    outside (0, 1); FileNotFoundError for a missing folder.
+    `outs` are the folders of a selection that names none. The same runs give the same intervals.
+    ValueError for an unknown protocol or part of a selection and for nothing to compare;
+    FileNotFoundError for a missing folder.
     """
-    import numpy as np
-    import pandas as pd
-
-    if not 0 < confidence < 1 or resamples < 1:
-        raise ValueError(
-            f"confidence {confidence} and resamples {resamples}: allowed are a confidence "
-            "between 0 and 1 and at least one resample"
-        )
     definition = protocols.get(protocol, demo=demo)
-    sides = [Scores(parse_side(text, definition, outs), definition) for text in (a, b)]
+    both = [SelectedRuns(parse_selection(text, definition, outs), definition) for text in (a, b)]
     complaints: list[str] = []
-    drawn: dict[tuple[str, str], _Resamples] = {}
+    compared: dict[tuple[str, str], _Compared] = {}
     differences: list[Difference] = []
-    generator = np.random.Generator(np.random.PCG64(seed))
-    for column in columns(definition, pd.concat([side.measured for side in sides])):
+    generator = np.random.Generator(np.random.PCG64(0))
+    for column in columns(definition, pd.concat([runs.measured for runs in both])):
         if column.part == HARMONIC:
-            halves = [drawn.get((column.dataset, half)) for half in ("base", "novel")]
-            differences += _harmonic(column, halves, confidence)
+            halves = [compared.get((column.dataset, half)) for half in ("base", "novel")]
+            one = _harmonic(*halves)
         else:
-            one = _resamples(column, sides, complaints, resamples, generator)
-            if one is not None:
-                drawn[column.key] = one
-                differences.append(_difference(column, one, confidence))
-    titles = [side.side.title for side in sides]
+            one = _compared(column, both, complaints, resamples, generator)
+        if one is not None:
+            compared[column.key] = one
+            differences.append(_difference(column, one))
+    complaints = list(dict.fromkeys(complaints))
+    titles = [runs.selection.title for runs in both]
     if not differences:
-        reasons = "; ".join(list(dict.fromkeys(complaints))[:_REASONS])
+        reasons = "; ".join(complaints[:_REASONS])
         raise ValueError(f"nothing to compare of {titles[0]} and {titles[1]}: {reasons}")
+    outs_of = [", ".join(runs.selection.outs) for runs in both]
+    if outs_of[0] != outs_of[1]:
+        titles = [f"{title} ({own})" for title, own in zip(titles, outs_of, strict=True)]
     return Comparison(
-        protocol, *_names(sides, titles), tuple(differences), tuple(dict.fromkeys(complaints)),
-        resamples, confidence,
-    )  # fmt: skip
+        protocol, titles[0], titles[1], tuple(differences), tuple(complaints), resamples, CONFIDENCE
+    )
 
 
-def _names(sides: Sequence[Scores], titles: Sequence[str]) -> tuple[str, str]:
-    """The sides' names; with their folders where those differ."""
-    outs = [side.side.outs for side in sides]
-    if outs[0] == outs[1]:
-        return titles[0], titles[1]
-    return tuple(f"{t} ({', '.join(o)})" for t, o in zip(titles, outs, strict=True))  # type: ignore[return-value]
-
-
-def _resamples(
+def _compared(
     column: Column,
-    sides: Sequence[Scores],
+    both: Sequence[SelectedRuns],
     complaints: list[str],
     resamples: int,
     generator: np.random.Generator,
-) -> _Resamples | None:
-    found = [side.of(column, complaints) for side in sides]
+) -> _Compared | None:
+    outcomes = [runs.outcomes(column, complaints) for runs in both]
     place = f"{column.title} {column.part_title}"
-    for side, scores in zip(sides, found, strict=True):
-        if not scores:
-            complaints.append(f"{place}: no complete model of {side.side.name}")
-    if not all(found):
+    for runs, found in zip(both, outcomes, strict=True):
+        if found.empty:
+            complaints.append(f"{place}: no complete model of {runs.selection.name}")
+    if any(found.empty for found in outcomes):
         return None
-    a, b, left_out = paired(found[0], found[1], column.units)
+    a, b, left_out = paired(outcomes[0], outcomes[1], column.units)
     if left_out:
         complaints.append(f"{place}: {count(left_out, 'video')} not scored by every model left out")
     if not a.there.any(axis=1).all():
-        complaints.append(f"{place}: a split has no video that both sides scored")
+        complaints.append(f"{place}: a split has no video that both scored")
         return None
-    return _Resamples(a, b, resample(a, b, resamples=resamples, generator=generator))
+    means = a.means(), b.means()
+    return _Compared(
+        means=(float(means[0].mean()), float(means[1].mean())),
+        by_seed=(
+            dict(zip(a.seeds, means[0].tolist(), strict=True)),
+            dict(zip(b.seeds, means[1].tolist(), strict=True)),
+        ),
+        drawn=resample(a, b, resamples=resamples, generator=generator),
+        videos=len(a.there[0]),
+    )
 
 
-def _difference(column: Column, one: _Resamples, confidence: float) -> Difference:
-    a, b = one.a.means(), one.b.means()
-    return _made(column, one, a, b, one.drawn, confidence, one.a.there.shape[1])
+def _harmonic(base: _Compared | None, novel: _Compared | None) -> _Compared | None:
+    """The harmonic mean of the means, in every resample; base and novel videos drawn apart.
 
-
-def _harmonic(
-    column: Column, halves: Sequence[_Resamples | None], confidence: float
-) -> list[Difference]:
-    """The harmonic mean of the means, in every resample; base and novel videos drawn apart."""
-    base, novel = halves
-    if base is None or novel is None or base.a.seeds != novel.a.seeds:
-        return []
-    if base.b.seeds != novel.b.seeds:
-        return []
-    a, b = _hm(base.a.means(), novel.a.means()), _hm(base.b.means(), novel.b.means())
-    fixed = _pair(base.drawn.fixed, novel.drawn.fixed)
+    None where base and novel have different seeds.
+    """
+    if base is None or novel is None:
+        return None
+    if [list(one) for one in base.by_seed] != [list(one) for one in novel.by_seed]:
+        return None
     seeds = None
     if base.drawn.seeds is not None and novel.drawn.seeds is not None:
-        seeds = _pair(base.drawn.seeds, novel.drawn.seeds)
-    videos = base.a.there.shape[1] + novel.a.there.shape[1]
-    made = _made(column, base, a, b, Resampled(fixed, seeds), confidence, videos)
-    # Of the means over the seeds, as the report has it; the list above is seed by seed.
-    means = [
-        harmonic_mean(float(x.means().mean()), float(y.means().mean()))
-        for x, y in ((base.a, novel.a), (base.b, novel.b))
-    ]
-    return [Difference(**(vars(made) | {"a": means[0], "b": means[1]}))]
+        seeds = _harmonic_means(base.drawn.seeds, novel.drawn.seeds)
+    a, b = (
+        {seed: harmonic_mean(value, of_novel[seed]) for seed, value in of_base.items()}
+        for of_base, of_novel in zip(base.by_seed, novel.by_seed, strict=True)
+    )
+    return _Compared(
+        means=(
+            harmonic_mean(base.means[0], novel.means[0]),
+            harmonic_mean(base.means[1], novel.means[1]),
+        ),
+        by_seed=(a, b),
+        drawn=Resampled(_harmonic_means(base.drawn.fixed, novel.drawn.fixed), seeds),
+        videos=base.videos + novel.videos,
+    )
 
 
-_Pair = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
+def _harmonic_means(base: NDArray[np.float64], novel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Element by element."""
+    return np.vectorize(harmonic_mean, otypes=[np.float64])(base, novel)  # type: ignore[no-any-return]
 
 
-def _pair(base: _Pair, novel: _Pair) -> _Pair:
-    return _hm(base[0], novel[0]), _hm(base[1], novel[1])
-
-
-def _hm(base: NDArray[np.float64], novel: NDArray[np.float64]) -> NDArray[np.float64]:
-    import numpy as np
-
-    return np.array([harmonic_mean(x, y) for x, y in zip(base, novel, strict=True)], np.float64)
-
-
-def _made(
-    column: Column,
-    one: _Resamples,
-    a: NDArray[np.float64],
-    b: NDArray[np.float64],
-    drawn: Resampled,
-    confidence: float,
-    videos: int,
-) -> Difference:
-    of_a, of_b = dict(zip(one.a.seeds, a, strict=True)), dict(zip(one.b.seeds, b, strict=True))
-    both = [float(of_a[s] - of_b[s]) for s in of_a if s in of_b]
-    drawn_seeds = None
-    if drawn.seeds is not None:
-        drawn_seeds = interval(drawn.seeds[0] - drawn.seeds[1], confidence)
+def _difference(column: Column, one: _Compared) -> Difference:
+    a, b = one.by_seed
+    per_seed = [a[seed] - b[seed] for seed in a if seed in b]
+    over_seeds = None
+    if one.drawn.seeds is not None:
+        over_seeds = interval(one.drawn.seeds[0] - one.drawn.seeds[1], CONFIDENCE)
     return Difference(
-        dataset=column.title, part=column.part_title, a=float(a.mean()), b=float(b.mean()),
-        over_videos=interval(drawn.fixed[0] - drawn.fixed[1], confidence),
-        over_seeds=drawn_seeds,
-        per_seed=estimate(both, axis="seeds", ddof=SEEDS_DDOF) if both else None,
-        videos=videos, seeds=(len(one.a.seeds), len(one.b.seeds)),
+        dataset=column.title, part=column.part_title, a=one.means[0], b=one.means[1],
+        over_videos=interval(one.drawn.fixed[0] - one.drawn.fixed[1], CONFIDENCE),
+        over_seeds=over_seeds,
+        per_seed=estimate(per_seed, axis="seeds", ddof=SEEDS_DDOF) if per_seed else None,
+        videos=one.videos, seeds=(len(a), len(b)),
     )  # fmt: skip
 
 
@@ -251,7 +234,8 @@ def render(comparison: Comparison, format: str) -> str:
         *comparison.complaints,
     ]  # fmt: skip
     if format == "md":
-        return f"{table}\n\n{_BREAK.join(caption)}\n"
+        line_break = "  \n"
+        return f"{table}\n\n{line_break.join(caption)}\n"
     lines = [part for text in caption for part in textwrap.wrap(text, _WIDTH)]
     return "\n".join([table, "", *lines]) + "\n"
 
@@ -296,17 +280,13 @@ def _data(comparison: Comparison) -> dict[str, object]:
 
 def save_plot(comparison: Comparison, path: Path | str) -> None:
     """Draw the differences and their widest intervals to a .svg or .png file."""
-    from results.plots import figures as plots
-
     names = [f"{one.dataset} {one.part}" for one in comparison.differences]
-    intervals = [
-        (one.difference, *(one.over_seeds or one.over_videos)) for one in comparison.differences
-    ]
-    figure = plots.differences(names, intervals, f"{comparison.a}\nminus {comparison.b}")
+    intervals = [(one.difference, *one.interval) for one in comparison.differences]
+    figure = figures.differences(names, intervals, f"{comparison.a}\nminus {comparison.b}")
     path = Path(path)
     if path.suffix == ".svg":
-        path.write_text(plots.to_svg(figure))
+        path.write_text(figures.to_svg(figure))
     elif path.suffix == ".png":
-        plots.save_png(figure, path)
+        figures.save_png(figure, path)
     else:
         raise ValueError(f"{path}: a plot is saved as .svg or .png")

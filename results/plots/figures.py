@@ -1,15 +1,18 @@
-"""The report's plots as SVG texts. matplotlib is imported only when one is made."""
+"""The plots. matplotlib is imported only when one is made."""
 
 from __future__ import annotations
 
 import io
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from results.plots.curves import Curve, by_method
+from results.plots.curves import Curve
 from results.reading.predictions import Confusion
-from results.report.report import Report, method_title
+from results.report.report import Report
+from results.statistics.methods import Method
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,12 +24,12 @@ _DASHES = ("-", "--", ":", "-.")
 _NAMED_CLASSES = 60
 
 
-def _new(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:
-    """A figure of `rows` x `columns` axes; width and height in inches."""
+def _subplots(columns: int, width: float, height: float) -> tuple[Figure, Any]:
+    """A figure of `columns` axes side by side; width and height in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
 def to_svg(figure: Figure) -> str:
@@ -46,23 +49,27 @@ def to_svg(figure: Figure) -> str:
     )
 
 
-def save_png(figure: Figure, path: Any) -> None:
+def save_png(figure: Figure, path: Path) -> None:
     """The figure as a PNG file at 150 dots an inch."""
     figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
 
 
-def learning(curves: Sequence[Curve], trained_on: str) -> Figure:
+def learning(curves: Sequence[Curve]) -> Figure:
     """Training loss and validation top-1 by epoch; a line a method and point, band over seeds."""
-    groups = [(k, v) for k, v in by_method(curves).items() if k[0] == trained_on]
-    methods = list(dict.fromkeys(key[1] for key, _ in groups))
-    points = list(dict.fromkeys(key[2] for key, _ in groups))
-    figure, ((left, right),) = _new(1, 2, 9.0, 3.2)
-    for (_, method, point), several in groups:
+    unordered: dict[tuple[Method, str], list[Curve]] = defaultdict(list)
+    for curve in curves:
+        unordered[curve.method, curve.point_title].append(curve)
+    # Points by length first: K=2 before K=16.
+    groups = sorted(unordered.items(), key=lambda group: (group[0][0], len(group[0][1]), group[0]))
+    methods = list(dict.fromkeys(method for (method, _), _ in groups))
+    points = list(dict.fromkeys(point for (_, point), _ in groups))
+    figure, (left, right) = _subplots(2, 9.0, 3.2)
+    for (method, point), several in groups:
         style = {
             "color": COLOURS[methods.index(method) % len(COLOURS)],
             "linestyle": _DASHES[points.index(point) % len(_DASHES)],
         }
-        label = f"{method_title(method)} {point}".strip()
+        label = f"{method.title} {point}".strip()
         _band(left, [curve.loss for curve in several], label, style)
         _band(right, [curve.top1 for curve in several], label, style)
     left.set(xlabel="epoch", ylabel="training loss")
@@ -100,8 +107,8 @@ def _legend(figure: Figure, axes: Any) -> None:
 def few_shot(report: Report) -> Figure:
     """Top-1 over shots, a panel a data set: ours solid with std over seeds, published dashed."""
     datasets = list(dict.fromkeys((c.dataset, c.title) for c in report.columns))
-    figure, axes = _new(1, len(datasets), 3.0 * len(datasets) + 0.6, 3.4)
-    for panel, (dataset, title) in zip(axes[0], datasets, strict=True):
+    figure, panels = _subplots(len(datasets), 3.0 * len(datasets) + 0.6, 3.4)
+    for panel, (dataset, title) in zip(panels, datasets, strict=True):
         for number, row in enumerate(report.rows):
             colour = COLOURS[number % len(COLOURS)]
             cells = [
@@ -128,8 +135,8 @@ def few_shot(report: Report) -> Figure:
         panel.set_xticks(shots, [str(k) for k in shots])
         panel.set(title=title, xlabel="shots a class")
         panel.grid(alpha=0.25)
-    axes[0][0].set_ylabel("top-1 (%)")
-    _legend(figure, axes[0][0])
+    panels[0].set_ylabel("top-1 (%)")
+    _legend(figure, panels[0])
     return figure
 
 
@@ -142,7 +149,7 @@ def per_class(named: Mapping[str, Confusion]) -> Figure:
     order = np.argsort(np.nan_to_num(accuracies[main], nan=-1.0), kind="stable")
     names = named[main].names
     few = len(names) <= _NAMED_CLASSES
-    figure, ((axes,),) = _new(1, 1, 6.5, max(2.5, 0.17 * len(names) + 1.2) if few else 5.0)
+    figure, (axes,) = _subplots(1, 6.5, max(2.5, 0.17 * len(names) + 1.2) if few else 5.0)
     places = np.arange(len(names))
     for number, (title, accuracy) in enumerate(accuracies.items()):
         colour = COLOURS[number % len(COLOURS)]
@@ -163,7 +170,7 @@ def confusion(title: str, one: Confusion) -> Figure:
     import numpy as np
 
     shares = 100.0 * one.counts / np.maximum(one.totals[:, None], 1)
-    figure, ((axes,),) = _new(1, 1, 5.2, 4.4)
+    figure, (axes,) = _subplots(1, 5.2, 4.4)
     image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=100, interpolation="nearest")
     axes.set(xlabel="predicted class", ylabel="true class", title=title)
     if len(one.names) <= _NAMED_CLASSES // 2:
@@ -177,7 +184,7 @@ def differences(
     names: Sequence[str], intervals: Sequence[tuple[float, float, float]], title: str
 ) -> Figure:
     """Differences with their confidence intervals: (difference, low, high), percentage points."""
-    figure, ((axes,),) = _new(1, 1, 6.5, 0.45 * len(names) + 1.6)
+    figure, (axes,) = _subplots(1, 6.5, 0.45 * len(names) + 1.6)
     places = list(range(len(names)))[::-1]
     for place, (middle, low, high) in zip(places, intervals, strict=True):
         clear = low > 0 or high < 0

@@ -1,99 +1,63 @@
-"""Which kept scores a report's page shows: by evaluated split, a method's models pooled."""
+"""Which kept scores a report's page shows: by test split, a method's models pooled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from results.reading.location import location
-from results.reading.predictions import Confusion, confusion, read
-from results.reading.run_folder import RunFolder
-from results.report.report import Report, method_title
-from results.statistics.aggregate import METHOD_COLUMNS, Method
-from results.statistics.columns import HARMONIC
+from results.reading.predictions import Confusion, confusion
+from results.report.report import Report
+from results.statistics.columns import HARMONIC, Column
+from results.statistics.methods import Method
 
 
 @dataclass(frozen=True)
 class SplitScores:
-    """One split of one suite: a confusion a method, over all its seeds (and base splits)."""
+    """One split of one suite: method title -> confusion over all its seeds (and base splits)."""
 
     title: str
     methods: Mapping[str, Confusion]
 
 
-def split_scores(report: Report, shown: Sequence[Method]) -> tuple[list[SplitScores], list[str]]:
-    """(scores, complaints) of the best epoch; ensembled weights where the protocol has them.
+def split_scores(report: Report, methods: Sequence[Method]) -> tuple[list[SplitScores], list[str]]:
+    """(scores, complaints) of `methods` at the best epoch.
 
-    Of the methods `shown`, in their order.
-
-    Few-shot: of the models with the most shots. A complaint names a file that is not readable.
+    Ensembled weights where the protocol has them; few-shot: of the models with the most shots. A
+    complaint names a file that is not readable.
     """
     complaints: list[str] = []
-    found = []
-    for (suite, split, trained_on, shots), title in _splits(report).items():
-        methods: dict[str, Confusion] = {}
-        for method, runs in _runs(report, shown, trained_on, shots).items():
-            one = _pooled(report, method, runs, suite, split, complaints)
-            if one is not None:
-                methods[method_title(method)] = one
-        if methods:
-            found.append(SplitScores(title, methods))
-    return found, complaints
-
-
-def _splits(report: Report) -> dict[tuple[str, str, str, int | None], str]:
-    """(suite, split, trained on, shots) -> title, of every split the table's numbers come from."""
-    most = max((column.shots or 0 for column in report.columns), default=0) or None
-    found: dict[tuple[str, str, str, int | None], str] = {}
-    suites = {
-        (suite.name, trained_on): suite
-        for trained_on in dict.fromkeys(column.trained_on for column in report.columns)
-        for suite in (report.protocol.point_suite(s, trained_on) for s in report.protocol.suites)
-    }
+    most_shots = max((column.shots or 0 for column in report.columns), default=0) or None
+    found: dict[tuple[str, str, str], SplitScores] = {}
     for column in report.columns:
-        if column.part == HARMONIC or column.shots != most:
+        if column.part == HARMONIC or column.shots != most_shots:
             continue
-        for split in suites[column.suite, column.trained_on].splits:
-            words = f"{column.title}, {split}" + (f", K={most}" if most else "")
-            found[column.suite, split, column.trained_on, most] = words
-    return found
-
-
-def _runs(
-    report: Report, shown: Sequence[Method], trained_on: str, shots: int | None
-) -> dict[Method, list[tuple[str, str]]]:
-    """Method -> (output folder, run_id) of its models."""
-    table = report.collected.table.drop_duplicates("run_id")
-    picked = table[table["trained_on"].astype("object") == trained_on]
-    if shots is not None:
-        picked = picked[picked["shots"] == shots]
-    runs: dict[Method, list[tuple[str, str]]] = {method: [] for method in shown}
-    names = (*METHOD_COLUMNS, "out", "run_id")
-    for row in zip(*(picked[name].tolist() for name in names), strict=True):
-        if (method := Method(*row[:5])) in runs:
-            runs[method].append((row[5], row[6]))
-    return runs
+        for split in column.splits:
+            key = (column.suite, split, column.trained_on)
+            if key in found:  # by another metric's column
+                continue
+            pooled = {m.title: _pooled(report, m, column, split, complaints) for m in methods}
+            shots = f", K={most_shots}" if most_shots else ""
+            found[key] = SplitScores(
+                f"{column.title}, {split}{shots}",
+                {title: one for title, one in pooled.items() if one is not None},
+            )
+    return [scores for scores in found.values() if scores.methods], complaints
 
 
 def _pooled(
-    report: Report,
-    method: Method,
-    runs: list[tuple[str, str]],
-    suite: str,
-    split: str,
-    complaints: list[str],
+    report: Report, method: Method, column: Column, split: str, complaints: list[str]
 ) -> Confusion | None:
+    """Over the method's models; None if none of them kept scores of this split."""
     ensembled = report.protocol.ensemble_weight is not None and method.model != "clip"
-    several = []
-    for out, run_id in runs:
-        try:
-            one = read(
-                RunFolder(location(out) / "runs" / run_id), suite, split,
-                weights="ensembled" if ensembled else "raw", checkpoint="best",
-            )  # fmt: skip
-        except ValueError as error:
-            complaints.append(str(error))
-            continue
-        if one is not None:
-            several.append(one)
+    kept = [
+        run.scores(
+            column.suite, split, weights="ensembled" if ensembled else "raw", checkpoint="best",
+            complaints=complaints,
+        )
+        for run in report.finished
+        if run.method == method
+        and run.point.trained_on == column.trained_on
+        and run.point.shots == column.shots
+    ]  # fmt: skip
+    several = [one for one in kept if one is not None]
     return confusion(several) if several else None

@@ -10,8 +10,8 @@ import yaml
 from pydantic import Field, model_validator
 
 from results.records import Record
-from results.statistics.aggregate import Method
 from results.statistics.columns import Column
+from results.statistics.methods import Method
 
 FILE = Path(__file__).with_name("numbers.yaml")
 
@@ -50,17 +50,9 @@ class PublishedNumber(Record):
 
 @cache
 def published() -> tuple[PublishedNumber, ...]:
-    """Every published figure; ValidationError or ValueError if the data file is not right."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    entries = yaml.load(FILE.read_text(), Loader=loader)
-    numbers = tuple(number for entry in entries for number in _expand(entry))
-    seen: set[tuple[object, ...]] = set()
-    for one in numbers:
-        key = (one.protocol, one.method, one.variant, one.ensembled, one.dataset, one.part)
-        if key in seen:
-            raise ValueError(f"{FILE.name} has two numbers for {key}")
-        seen.add(key)
-    return numbers
+    """Every published figure, in the file's order."""
+    entries = yaml.safe_load(FILE.read_text())
+    return tuple(number for entry in entries for number in _expand(entry))
 
 
 def _expand(entry: dict[str, Any]) -> list[PublishedNumber]:
@@ -80,26 +72,23 @@ def _expand(entry: dict[str, Any]) -> list[PublishedNumber]:
     return found
 
 
-def counterpart(
+def number_beside(
     protocol: str, method: Method, column: Column, weights: str, checkpoint: str
 ) -> PublishedNumber | None:
-    """The published figure one of ours stands beside: same weights, best epoch, plain settings."""
+    """The published figure one of ours is compared with: same weights, best epoch, plain settings.
+
+    None if there is none.
+    """
     if method.overrides or checkpoint != "best":
         return None
-    ensembled = weights == "ensembled"
-    return _by_model().get((protocol, method.model, method.variant, ensembled, *column.key))
+    wanted = (protocol, method.model, method.variant, weights == "ensembled", *column.key)
+    for one in published():
+        if (one.protocol, one.model, one.variant, one.ensembled, one.dataset, one.part) == wanted:
+            return one
+    return None
 
 
-@cache
-def _by_model() -> dict[tuple[str, str, str, bool | None, str, str], PublishedNumber]:
-    return {
-        (one.protocol, one.model, one.variant, one.ensembled, one.dataset, one.part): one
-        for one in published()
-        if one.model is not None
-    }
-
-
-def peers(protocol: str) -> dict[tuple[str, str, bool | None], list[PublishedNumber]]:
+def published_rows(protocol: str) -> dict[tuple[str, str, bool | None], list[PublishedNumber]]:
     """The published rows of `protocol` in the file's order, by (method, variant, ensembled)."""
     rows: dict[tuple[str, str, bool | None], list[PublishedNumber]] = {}
     for one in published():

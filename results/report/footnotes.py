@@ -1,68 +1,110 @@
-"""Footnotes: what about a run's provenance could explain a different number."""
+"""Footnotes: what is missing, and what in a run's provenance could explain a different number."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import Any
 
 from protocols.protocol import Protocol
+from results.statistics.aggregate import Aggregated
+from results.statistics.columns import Column
+from results.statistics.expected import ExpectedRuns
+from results.statistics.methods import Method
+from results.statistics.runs import FinishedRun, Point
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+#: Characters that are printed of a commit or sha256.
 _SHORT = 12
+#: Causes a footnote spells out before it counts the rest.
+_SPELLED_OUT = 4
 
 
 @dataclass(frozen=True)
-class Remark:
-    """What sets a run apart. `dataset`: the one whose numbers it touches; None: all of them."""
+class Caveat:
+    """What sets a run apart. `dataset`: the one whose numbers it affects; None: all of them."""
 
     text: str
     dataset: str | None = None
 
 
-def remarks(table: pd.DataFrame, protocol: Protocol) -> dict[str, tuple[Remark, ...]]:
-    """What sets runs apart, by run_id; runs like the others are not in it.
+class Footnotes:
+    """The footnotes of a table, numbered in the order in which its cells need them.
 
-    A list or starting weights with several sha256 over the runs: those who differ from the most
-    common one are remarked upon (from the first seen, where two are equally common).
+    `general`: what holds for the whole table, said once below it.
     """
-    names = [
-        "run_id", "seed", "global_batch", "overrides", "git_commit", "git_dirty",
-        "videos_missing", "videos_unreadable", "videos_expected", "clips_replaced", "digests",
-    ]  # fmt: skip
-    runs = table.drop_duplicates("run_id")
-    rows = [
-        dict(zip(names, row, strict=True))
-        for row in zip(*(runs[n].tolist() for n in names), strict=True)
-    ]
-    digests = [json.loads(row["digests"]) for row in rows]
-    usual = _usual(digests)
-    found: dict[str, tuple[Remark, ...]] = {}
-    for row, own in zip(rows, digests, strict=True):
-        remark = (*map(Remark, _run_remarks(row, protocol)), *_other_files(own, usual))
-        if remark:
-            found[row["run_id"]] = remark
-    return found
+
+    def __init__(self, expected: ExpectedRuns) -> None:
+        self._expected = expected
+        self._numbers: dict[str, int] = {}
+        #: (method, trained on, shots) -> caveat -> the runs it is about.
+        self._caveats: dict[tuple[Method, str, int | None], dict[Caveat, list[Point]]]
+        self._caveats = defaultdict(lambda: defaultdict(list))
+        runs = expected.finished
+        by_run = caveats(runs, expected.protocol)
+        counts = Counter(caveat for own in by_run.values() for caveat in own)
+        of_all = [caveat for caveat, n in counts.items() if n == len(runs) > 1]
+        self.general = [*_code_versions(runs), *(f"All runs: {one.text}" for one in of_all)]
+        for run in runs:
+            cells = self._caveats[run.method, run.point.trained_on, run.point.shots]
+            for caveat in by_run[run.run_id]:
+                if caveat not in of_all:
+                    cells[caveat].append(run.point)
+
+    def of_cell(
+        self, method: Method, column: Column, ours: Aggregated, more: Iterable[str] = ()
+    ) -> tuple[int, ...]:
+        """The footnotes of a cell, as indices into `texts`, beginning with `more`."""
+        texts = list(more)
+        if ours.missing:
+            effect = "averaged without" if ours.partial else "incomplete, no average"
+            texts.append(f"{method.title}: {effect}: {_first_few(ours.missing)}")
+        others = self._expected.seeds_only_others_have(method, column.trained_on)
+        if others:
+            texts.append(f"{method.title}: no run with {_seeds(others)}, which other rows have")
+        own = self._caveats.get((method, column.trained_on, column.shots), {})
+        for caveat, points in own.items():
+            if caveat.dataset in (None, column.dataset, column.trained_on):
+                texts.append(f"{method.title}: {caveat.text} ({_places(points)})")
+        return tuple(self._numbers.setdefault(text, len(self._numbers)) for text in texts)
+
+    def texts(self) -> tuple[str, ...]:
+        return tuple(self._numbers)
 
 
-def _usual(digests: list[Mapping[str, str]]) -> dict[str, str]:
+def caveats(runs: Sequence[FinishedRun], protocol: Protocol) -> dict[str, list[Caveat]]:
+    """What sets each run apart, by run_id.
+
+    Where a list or starting weights have several sha256 over the runs, those that differ from the
+    most common one are named (from the first seen, where two are equally common).
+    """
+    digests = {run.run_id: json.loads(run.details["digests"]) for run in runs}
+    usual = _usual_digests(digests.values())
+    return {
+        run.run_id: [
+            *map(Caveat, _deviations(run.details, protocol)),
+            *_other_files(digests[run.run_id], usual),
+        ]
+        for run in runs
+    }
+
+
+def _usual_digests(digests: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """The most common sha256 of every file that has more than one."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for one in digests:
         for name, digest in one.items():
-            # What a run starts from differs by model and, if drawn, by seed: that is no oddity.
+            # Starting weights differ by model and, if drawn, by seed: that is as it should be.
             if not name.startswith("initial "):
                 counts[name][digest] += 1
     return {name: n.most_common(1)[0][0] for name, n in counts.items() if len(n) > 1}
 
 
-def _other_files(own: Mapping[str, str], usual: Mapping[str, str]) -> list[Remark]:
+def _other_files(own: Mapping[str, str], usual: Mapping[str, str]) -> list[Caveat]:
     return [
-        Remark(
+        Caveat(
             f"another {name} than the other runs "
             f"(sha256 {own[name][:_SHORT]}, theirs {digest[:_SHORT]})",
             # Lists are named `<data set>/<path>`; starting weights have no data set.
@@ -73,28 +115,44 @@ def _other_files(own: Mapping[str, str], usual: Mapping[str, str]) -> list[Remar
     ]
 
 
-def _run_remarks(row: Mapping[str, Any], protocol: Protocol) -> list[str]:
-    found = []
-    batch = protocol.train.global_batch
-    if row["global_batch"] != batch:
-        found.append(f"global batch {row['global_batch']}, the protocol's is {batch}")
-    if row["videos_missing"]:
-        found.append(f"{row['videos_missing']} of {row['videos_expected']} videos missing")
-    if row["videos_unreadable"]:
-        found.append(
-            f"{row['videos_unreadable']} of {row['videos_expected']} videos unreadable, "
-            "counted as wrong"
-        )
-    if row["clips_replaced"]:
-        found.append(f"{row['clips_replaced']} training clips replaced, unreadable")
-    if row["git_dirty"]:
-        found.append("code with uncommitted changes")
-    return found
+def _deviations(details: Mapping[str, Any], protocol: Protocol) -> list[str]:
+    """How a run differs from a clean one of its protocol."""
+    batch, usual_batch = details["global_batch"], protocol.train.global_batch
+    missing, unreadable = details["videos_missing"], details["videos_unreadable"]
+    of_videos = f"of {details['videos_expected']} videos"
+    replaced = details["clips_replaced"]
+    texts = {
+        f"global batch {batch}, the protocol's is {usual_batch}": batch != usual_batch,
+        f"{missing} {of_videos} missing": missing,
+        f"{unreadable} {of_videos} unreadable, counted as wrong": unreadable,
+        f"{replaced} training clips replaced, unreadable": replaced,
+        "code with uncommitted changes": details["git_dirty"],
+    }
+    return [text for text, applies in texts.items() if applies]
 
 
-def code_versions(table: pd.DataFrame) -> str | None:
-    """A remark if the runs were computed with several commits, else None."""
-    commits = sorted(str(c)[:_SHORT] for c in table["git_commit"].dropna().unique())
-    return (
-        f"Computed with {len(commits)} commits: {', '.join(commits)}" if len(commits) > 1 else None
-    )
+def _code_versions(runs: Iterable[FinishedRun]) -> list[str]:
+    """A text if the runs were computed with several commits."""
+    commits = {run.details["git_commit"] for run in runs} - {None}
+    names = ", ".join(sorted(commit[:_SHORT] for commit in commits))
+    return [f"Computed with {len(commits)} commits: {names}"] if len(commits) > 1 else []
+
+
+def _places(points: Iterable[Point]) -> str:
+    """`seeds 0, 1`, or `seed 0 of base split 2; seeds 0, 1 of base split 3`."""
+    in_order = sorted(points, key=lambda point: (point.base_split or 0, point.seed))
+    texts = []
+    for split, several in groupby(in_order, key=lambda point: point.base_split):
+        of_split = "" if split is None else f" of base split {split}"
+        texts.append(_seeds([point.seed for point in several]) + of_split)
+    return _first_few(texts)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def _first_few(texts: Sequence[str]) -> str:
+    shown = "; ".join(texts[:_SPELLED_OUT])
+    rest = len(texts) - _SPELLED_OUT
+    return f"{shown}; and {rest} more" if rest > 0 else shown

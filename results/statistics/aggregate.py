@@ -8,29 +8,18 @@ mean, and gives the mean and the sample std of those.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from protocols.protocol import Protocol
-from results.reading.collect import Collected, Unfinished
-from results.records import RunKey
-from results.statistics.columns import AXES, HARMONIC, Column, columns
+from results.statistics.columns import AXES, HARMONIC, Column
+from results.statistics.expected import ExpectedRuns
 from results.statistics.mean_std import SEEDS_DDOF, Estimate, estimate, harmonic_mean
+from results.statistics.methods import Method
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True, order=True)
-class Method:
-    """What a row of the table stands for: a model under a variant and settings."""
-
-    model: str
-    variant: str
-    overrides: str = ""
-    origin: str = "trained"
-    protocol_version: int = 1
 
 
 @dataclass(frozen=True)
@@ -58,35 +47,70 @@ class Aggregated:
     partial: bool = False
 
 
-METHOD_COLUMNS = ("model", "variant", "overrides", "origin", "protocol_version")
 #: seed -> unit -> percent
 _Values = dict[int, dict[str, float]]
 
 
 def aggregate(
-    collected: Collected,
-    protocol: Protocol,
-    *,
-    partial: bool = False,
-    seeds: Sequence[int] | None = None,
+    table: pd.DataFrame, expected: ExpectedRuns, *, partial: bool = False
 ) -> dict[CellKey, Aggregated]:
     """Every cell for which there is at least one number or one run of the grid.
 
-    `seeds` are those the grid should have; None takes the seeds of the runs there are, finished
-    or not, method by method. An incomplete cell has no average unless `partial`.
+    `table` is the long table. An incomplete cell has no average unless `partial`.
     """
-    expected = Expected(collected, protocol, seeds)
-    by_key = {column.key: column for column in columns(protocol, collected.table)}
+    values = _values(table, expected)
+    columns = {column.key: column for column in expected.columns}
     cells: dict[CellKey, Aggregated] = {}
-    values = _values(collected.table, protocol)
-    for key in dict.fromkeys((*values, *expected.cells(values))):
-        column = by_key[key.column]
-        missing = expected.missing(key.method, column, values.get(key, {}))
-        cells[key] = _cell(values.get(key, {}), column, protocol, missing, partial)
-    for column in by_key.values():
+    for key in dict.fromkeys((*values, *_expected_cells(values, expected))):
+        column, numbers = columns[key.column], values.get(key, {})
+        missing = expected.missing(key.method, column, numbers)
+        cells[key] = _cell(numbers, column, expected.protocol, missing, partial)
+    for column in expected.columns:
         if column.part == HARMONIC:
             cells |= _harmonic_cells(cells, column, partial)
     return cells
+
+
+def _values(table: pd.DataFrame, expected: ExpectedRuns) -> dict[CellKey, _Values]:
+    """The table's numbers by cell, seed and unit of the paper's statistic.
+
+    Other suites, views and metrics than the published table's stay in the long table only.
+    """
+    runs = {run.run_id: run for run in expected.finished}
+    over_base_splits = expected.protocol.statistic.axis == "base_splits"
+    values: dict[CellKey, _Values] = defaultdict(dict)
+    for column in expected.columns:
+        names = ["run_id", "weights", "checkpoint", "split", "value"]
+        numbers = table.loc[_is_of(column, table), names]
+        for run_id, weights, checkpoint, split, value in numbers.itertuples(index=False, name=None):
+            run = runs[run_id]
+            unit = f"s{run.point.base_split}" if over_base_splits else split
+            key = CellKey(run.method, weights, checkpoint, column.key)
+            values[key].setdefault(run.point.seed, {})[unit] = value
+    return values
+
+
+def _is_of(column: Column, table: pd.DataFrame) -> pd.Series[bool]:
+    found = table["suite"] == column.suite
+    for name in ("dataset", "metric", "views", "trained_on"):
+        found &= table[name] == getattr(column, name)
+    if column.shots is not None:
+        found &= (table["shots"] == column.shots).fillna(False)
+    return found
+
+
+def _expected_cells(values: Collection[CellKey], expected: ExpectedRuns) -> Iterator[CellKey]:
+    """Cells of the grid, also those whose runs gave no number yet."""
+    kinds: dict[Method, set[tuple[str, str]]] = defaultdict(set)
+    for key in values:
+        kinds[key.method].add((key.weights, key.checkpoint))
+    both = ("raw", "ensembled") if expected.protocol.ensemble_weight is not None else ("raw",)
+    planned = {(weights, checkpoint) for weights in both for checkpoint in ("best", "last")}
+    for method in expected.methods:
+        for weights, checkpoint in kinds.get(method, planned):
+            for column in expected.columns:
+                if expected.includes(method, column):
+                    yield CellKey(method, weights, checkpoint, column.key)
 
 
 def _cell(
@@ -94,90 +118,38 @@ def _cell(
 ) -> Aggregated:
     axis, ddof = AXES[protocol.statistic.axis], protocol.statistic.ddof
     # A seed counts when its model has every unit, or with `partial` any of them.
-    known = {
-        seed: [units[u] for u in column.units if u in units]
-        for seed, units in sorted(values.items())
-    }
-    least = 1 if partial else len(column.units)
-    per_seed = {
-        seed: estimate(numbers, axis=axis, ddof=ddof)
-        for seed, numbers in known.items()
-        if len(numbers) >= least
-    }
-    if not per_seed or (missing and not partial):
-        return Aggregated(None, None, per_seed, missing)
-    return Aggregated(
-        _mean_of(per_seed.values()), _over_seeds(per_seed.values()), per_seed, missing,
-        partial=bool(missing),
-    )  # fmt: skip
+    needed = 1 if partial else len(column.units)
+    per_seed = {}
+    for seed, by_unit in sorted(values.items()):
+        numbers = [by_unit[unit] for unit in column.units if unit in by_unit]
+        if len(numbers) >= needed:
+            per_seed[seed] = estimate(numbers, axis=axis, ddof=ddof)
+    paper = _mean_of(list(per_seed.values())) if per_seed else None
+    return _aggregated(paper, per_seed, missing, partial)
 
 
-def _mean_of(models: Iterable[Estimate]) -> Estimate:
+def _mean_of(models: Sequence[Estimate]) -> Estimate:
     """The paper's statistic of several models: means averaged, stds averaged where defined."""
-    models = list(models)
     stds = [model.std for model in models if model.std is not None]
-    return Estimate(
+    return replace(
+        models[0],
         mean=sum(model.mean for model in models) / len(models),
         std=sum(stds) / len(stds) if stds else None,
         n=min(model.n for model in models),
-        ddof=models[0].ddof,
-        axis=models[0].axis,
     )
 
 
-def _over_seeds(models: Iterable[Estimate]) -> Estimate:
-    return estimate([model.mean for model in models], axis="seeds", ddof=SEEDS_DDOF)
-
-
-def _values(table: pd.DataFrame, protocol: Protocol) -> dict[CellKey, _Values]:
-    """The table's numbers by cell, seed and unit of the paper's statistic."""
-    methods, number_of = _methods(table)
-    values: dict[CellKey, _Values] = defaultdict(dict)
-    for column, numbers in select(table, protocol):
-        cells: dict[tuple[int, str, str], _Values] = {}
-        names = ("run_id", "weights", "checkpoint", "seed", "unit", "value")
-        rows = zip(*(numbers[name].tolist() for name in names), strict=True)
-        for run_id, weights, checkpoint, seed, unit, value in rows:
-            place = number_of[run_id], weights, checkpoint
-            if place not in cells:
-                key = CellKey(methods[place[0]], weights, checkpoint, column.key)
-                cells[place] = values[key]
-            cells[place].setdefault(seed, {})[unit] = value
-    return values
-
-
-def _methods(table: pd.DataFrame) -> tuple[list[Method], dict[str, int]]:
-    """The methods there are, and run_id -> its method's place among them.
-
-    Places instead of methods: hashing a method for every number would take most of the time.
-    """
-    runs = table.drop_duplicates("run_id")
-    places: dict[Method, int] = {}
-    of_run: dict[str, int] = {}
-    rows = zip(*(runs[name].tolist() for name in ("run_id", *METHOD_COLUMNS)), strict=True)
-    for run_id, *fields in rows:
-        of_run[run_id] = places.setdefault(Method(*fields), len(places))
-    return list(places), of_run
-
-
-def select(table: pd.DataFrame, protocol: Protocol) -> Iterator[tuple[Column, pd.DataFrame]]:
-    """Each column's numbers, the averaged `unit` (split or base split) named beside them.
-
-    Other suites, views and metrics than the published table's stay in the long table only.
-    """
-    for column in columns(protocol, table):
-        if column.part == HARMONIC:
-            continue
-        wanted = table["suite"] == column.suite
-        for name in ("dataset", "metric", "views", "trained_on"):
-            wanted &= table[name] == getattr(column, name)
-        if column.shots is not None:
-            wanted &= (table["shots"] == column.shots).fillna(False)
-        numbers = table[wanted]
-        if protocol.statistic.axis == "base_splits":
-            yield column, numbers.assign(unit="s" + numbers["base_split"].astype("string"))
-        else:
-            yield column, numbers.assign(unit=numbers["split"])
+def _aggregated(
+    paper: Estimate | None,
+    per_seed: Mapping[int, Estimate],
+    missing: tuple[str, ...],
+    partial: bool,
+) -> Aggregated:
+    if paper is None or not per_seed or (missing and not partial):
+        return Aggregated(None, None, per_seed, missing)
+    means = [model.mean for model in per_seed.values()]
+    seeds = estimate(means, axis="seeds", ddof=SEEDS_DDOF)
+    return Aggregated(paper, seeds, per_seed, missing, partial=bool(missing))
 
 
 def _harmonic_cells(
@@ -185,135 +157,26 @@ def _harmonic_cells(
 ) -> dict[CellKey, Aggregated]:
     found = {}
     for key, base in cells.items():
-        if key.column != (column.dataset, "base"):
-            continue
-        novel = cells.get(
-            CellKey(key.method, key.weights, key.checkpoint, (column.dataset, "novel"))
-        )
-        if novel is not None:
-            mine = CellKey(key.method, key.weights, key.checkpoint, column.key)
-            found[mine] = _harmonic(base, novel, partial)
+        novel = cells.get(replace(key, column=(column.dataset, "novel")))
+        if key.column == (column.dataset, "base") and novel is not None:
+            found[replace(key, column=column.key)] = _harmonic(base, novel, partial)
     return found
 
 
 def _harmonic(base: Aggregated, novel: Aggregated, partial: bool) -> Aggregated:
     """Harmonic mean of the means; over seeds: of each seed's own harmonic mean."""
     per_seed = {
-        seed: _harmonic_of(one, novel.per_seed[seed])
-        for seed, one in base.per_seed.items()
+        seed: _harmonic_of(base.per_seed[seed], novel.per_seed[seed])
+        for seed in base.per_seed
         if seed in novel.per_seed
     }
+    paper = None
+    if base.paper is not None and novel.paper is not None:
+        paper = _harmonic_of(base.paper, novel.paper)
     missing = tuple(dict.fromkeys((*base.missing, *novel.missing)))
-    if base.paper is None or novel.paper is None or not per_seed or (missing and not partial):
-        return Aggregated(None, None, per_seed, missing)
-    return Aggregated(
-        _harmonic_of(base.paper, novel.paper), _over_seeds(per_seed.values()), per_seed, missing,
-        partial=bool(missing),
-    )  # fmt: skip
+    return _aggregated(paper, per_seed, missing, partial)
 
 
 def _harmonic_of(base: Estimate, novel: Estimate) -> Estimate:
     mean = harmonic_mean(base.mean, novel.mean)
     return Estimate(mean, None, min(base.n, novel.n), base.ddof, base.axis)
-
-
-_Point = tuple[str, int | None, int | None, int]
-
-
-class Expected:
-    """Which runs the grid expects of each method, and why one of them gave no numbers."""
-
-    def __init__(
-        self, collected: Collected, protocol: Protocol, seeds: Sequence[int] | None
-    ) -> None:
-        self.protocol = protocol
-        self.asked = tuple(seeds) if seeds is not None else None
-        self._columns = [c for c in columns(protocol, collected.table) if c.part != HARMONIC]
-        self._unfinished: dict[tuple[Method, _Point], Unfinished] = {}
-        self._finished: set[tuple[Method, _Point]] = set(_finished(collected.table))
-        for one in collected.unfinished:
-            if one.key is not None:
-                self._unfinished[method_of(one.key), _point(one.key)] = one
-        self._seeds: dict[tuple[Method, str], set[int]] = defaultdict(set)
-        self._shots: dict[tuple[Method, str], set[int | None]] = defaultdict(set)
-        self._all_seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
-        for method, (trained_on, shots, _, seed) in (*self._unfinished, *self._finished):
-            self._seeds[method, trained_on].add(seed)
-            self._shots[method, trained_on].add(shots)
-            self._all_seeds[method.overrides, trained_on].add(seed)
-
-    def seeds(self, method: Method, trained_on: str) -> tuple[int, ...]:
-        """The seeds a cell needs."""
-        if self.asked is not None:
-            return self.asked
-        return tuple(sorted(self._seeds[method, trained_on]))
-
-    def other_seeds(self, method: Method, trained_on: str) -> tuple[int, ...]:
-        """Seeds that methods under the same settings have on the same data and this one has not."""
-        others = self._all_seeds[method.overrides, trained_on]
-        return tuple(sorted(others - self._seeds[method, trained_on]))
-
-    def cells(self, values: Mapping[CellKey, _Values]) -> list[CellKey]:
-        """Cells of the grid, also those whose runs gave no number yet."""
-        kinds: dict[Method, set[tuple[str, str]]] = defaultdict(set)
-        for key in values:
-            kinds[key.method].add((key.weights, key.checkpoint))
-        both = ("raw", "ensembled") if self.protocol.ensemble_weight is not None else ("raw",)
-        planned = {(weights, checkpoint) for weights in both for checkpoint in ("best", "last")}
-        found = []
-        for method in {method for method, _ in self._seeds}:
-            for weights, checkpoint in sorted(kinds.get(method, planned)):
-                for column in self._columns:
-                    if self.covers(method, column):
-                        found.append(CellKey(method, weights, checkpoint, column.key))
-        return found
-
-    def covers(self, method: Method, column: Column) -> bool:
-        """Whether the grid has any run for this cell."""
-        key = method, column.trained_on
-        return key in self._shots and column.shots in self._shots[key]
-
-    def missing(self, method: Method, column: Column, values: _Values) -> tuple[str, ...]:
-        """What the cell lacks and why, one text a run or split."""
-        found: list[str] = []
-        for seed in self.seeds(method, column.trained_on):
-            for unit in column.units:
-                if unit not in values.get(seed, {}):
-                    found.append(self._why(method, column, seed, unit))
-        return tuple(dict.fromkeys(found))
-
-    def _why(self, method: Method, column: Column, seed: int, unit: str) -> str:
-        over_runs = self.protocol.statistic.axis == "base_splits"
-        base_split = int(unit[1:]) if over_runs else None
-        point = (column.trained_on, column.shots, base_split, seed)
-        place = f"seed {seed}" + (f", base split {base_split}" if over_runs else "")
-        if column.shots is not None:
-            place += f", {column.shots} shots"
-        if (method, point) in self._unfinished:
-            return f"{place}: {self._unfinished[method, point]}"
-        if (method, point) in self._finished:
-            return f"{place}: no number for split {unit} ({column.suite}, views {column.views})"
-        return f"{place}: no such run"
-
-
-def method_of(key: RunKey) -> Method:
-    """The row a run belongs to."""
-    return Method(
-        key.model, key.variant, ", ".join(key.overrides), key.origin, key.protocol_version
-    )
-
-
-def _point(key: RunKey) -> _Point:
-    return key.dataset, key.shots, key.base_split, key.seed
-
-
-def _finished(table: pd.DataFrame) -> list[tuple[Method, _Point]]:
-    import pandas as pd
-
-    names = [*METHOD_COLUMNS, "trained_on", "shots", "base_split", "seed"]
-    runs = table.drop_duplicates("run_id")
-    found = []
-    for row in zip(*(runs[name].tolist() for name in names), strict=True):
-        shots, base_split = (None if pd.isna(value) else value for value in row[6:8])
-        found.append((Method(*row[:5]), (row[5], shots, base_split, row[8])))
-    return found

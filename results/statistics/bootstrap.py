@@ -1,13 +1,12 @@
 """Paired bootstrap over videos, and over seeds where there are several.
 
 A video is drawn with all its occurrences: it may be in several splits' lists, and it is scored by
-every seed's model of both sides. So both sides see the same draws, and splits that share videos
-do not count as independent.
+every seed's model of both methods. So both see the same draws, and splits that share videos do
+not count as independent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,9 +20,9 @@ _CHUNK = 128
 
 @dataclass(frozen=True)
 class Scored:
-    """One side's outcomes in one column: `right` (seeds, units, videos), 1 where classified right.
+    """One method's outcomes in a column: `right` (seeds, units, videos), 1 where classified right.
 
-    `there` (units, videos): whether the video is in the unit's list; the same on both sides.
+    `there` (units, videos): whether the video is in the unit's list; the same for both methods.
     """
 
     seeds: tuple[int, ...]
@@ -38,76 +37,61 @@ class Scored:
 
 @dataclass(frozen=True)
 class Resampled:
-    """Percent right of both sides by resample, (resamples,) each, over the same drawn videos.
+    """(2, resamples): percent right of both methods by resample, over the same drawn videos.
 
-    `fixed`: averaged over the seeds there are. `seeds`: seeds drawn too; None with a single one
-    on either side.
+    `fixed`: averaged over the seeds there are. `seeds`: seeds drawn too; None where one method
+    has a single seed.
     """
 
-    fixed: tuple[NDArray[np.float64], NDArray[np.float64]]
-    seeds: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+    fixed: NDArray[np.float64]
+    seeds: NDArray[np.float64] | None
 
 
 def resample(a: Scored, b: Scored, *, resamples: int, generator: np.random.Generator) -> Resampled:
     """Draw videos (and seeds) with replacement `resamples` times.
 
-    Sides with the same seeds are paired by seed as well; others draw theirs independently.
+    Methods with the same seeds are paired by seed as well; others draw theirs independently.
     """
     import numpy as np
 
-    by_seed = [
-        np.concatenate(parts) for parts in zip(*_chunks(a, b, resamples, generator), strict=True)
-    ]
-    fixed = (by_seed[0].mean(axis=1), by_seed[1].mean(axis=1))
-    if min(len(a.seeds), len(b.seeds)) < 2:
-        return Resampled(fixed, None)
-    weights_a = _seed_weights(len(a.seeds), resamples, generator)
-    paired = a.seeds == b.seeds
-    weights_b = weights_a if paired else _seed_weights(len(b.seeds), resamples, generator)
-    drawn = ((by_seed[0] * weights_a).sum(axis=1), (by_seed[1] * weights_b).sum(axis=1))
-    return Resampled(fixed, drawn)
-
-
-def _chunks(
-    a: Scored, b: Scored, resamples: int, generator: np.random.Generator
-) -> Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """(resamples, seeds) percent right of each side, a chunk of resamples at a time."""
     videos = a.there.shape[1]
-    found = []
+    chunks = []
     for start in range(0, resamples, _CHUNK):
         counts = _draw(videos, min(_CHUNK, resamples - start), generator)
         totals = counts @ a.there.T
-        found.append((_percent(a, counts, totals), _percent(b, counts, totals)))
-    return found
+        chunks.append((_percent(a, counts, totals), _percent(b, counts, totals)))
+    of_a, of_b = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+    fixed = np.stack([of_a.mean(axis=1), of_b.mean(axis=1)])
+    if min(len(a.seeds), len(b.seeds)) < 2:
+        return Resampled(fixed, None)
+    weights_a = _draw(len(a.seeds), resamples, generator) / len(a.seeds)
+    weights_b = weights_a
+    if a.seeds != b.seeds:
+        weights_b = _draw(len(b.seeds), resamples, generator) / len(b.seeds)
+    seeds = np.stack([(of_a * weights_a).sum(axis=1), (of_b * weights_b).sum(axis=1)])
+    return Resampled(fixed, seeds)
 
 
-def _draw(videos: int, resamples: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """(resamples, videos): how often each video is drawn in `videos` draws."""
+def _draw(items: int, resamples: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """(resamples, items): how often each item is drawn in `items` draws."""
     import numpy as np
 
-    drawn = generator.integers(0, videos, (resamples, videos))
-    drawn += videos * np.arange(resamples)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=resamples * videos)
-    return counts.reshape(resamples, videos).astype(np.float64)
+    drawn = generator.integers(0, items, (resamples, items))
+    drawn += items * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=resamples * items)
+    return counts.reshape(resamples, items).astype(np.float64)
 
 
 def _percent(
-    side: Scored, counts: NDArray[np.float64], totals: NDArray[np.float64]
+    scored: Scored, counts: NDArray[np.float64], totals: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """(resamples, seeds): mean over units of the percent right among the drawn videos."""
     import numpy as np
 
     # A unit of which no video was drawn (only with a handful of videos) counts as 0 of 1.
     totals = np.maximum(totals, 1.0)
-    shares = [(counts @ right.T / totals).mean(axis=1) for right in side.right]
+    shares = [(counts @ right.T / totals).mean(axis=1) for right in scored.right]
     return 100.0 * np.stack(shares, axis=1)
-
-
-def _seed_weights(
-    seeds: int, resamples: int, generator: np.random.Generator
-) -> NDArray[np.float64]:
-    """(resamples, seeds): the share of each seed among as many drawn ones."""
-    return _draw(seeds, resamples, generator) / seeds
 
 
 def interval(differences: NDArray[np.float64], confidence: float) -> tuple[float, float]:

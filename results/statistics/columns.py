@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from protocols.datasets import DATASETS
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HARMONIC = "HM"
-PART_TITLES = {"top1": "top-1", "top5": "top-5"}
 AXES: dict[str, Axis] = {
     "splits": "splits",
     "base_splits": "base splits",
     "none": "single run",
 }
+_PART_TITLES = {"top1": "top-1", "top5": "top-5"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Column:
     """One column of a published table, identified by (`dataset`, `part`).
 
     `part`: a metric ("top1"), shots ("K=2"), half of the classes ("base", "novel") or "HM".
-    `units`: what the paper's statistic averages over, by name. `chance` in percent.
+    `units`: what the paper's statistic averages over: test splits of one model, or base splits
+    ("s1"), a model each. `splits`: the suite's test splits. `chance` in percent.
     """
 
     dataset: str
@@ -39,6 +40,7 @@ class Column:
     trained_on: str
     units: tuple[str, ...]
     chance: float
+    splits: tuple[str, ...]
     shots: int | None = None
 
     @property
@@ -47,84 +49,67 @@ class Column:
 
     @property
     def part_title(self) -> str:
-        """`part` as it is printed; empty where the data set has one column only."""
-        return PART_TITLES.get(self.part, self.part)
+        """`part` as it is printed."""
+        return _PART_TITLES.get(self.part, self.part)
+
+    def base_split(self, unit: str) -> int | None:
+        """The base split that `unit` stands for; None where it is a test split."""
+        return None if unit in self.splits else int(unit[1:])
+
+    def test_split(self, unit: str) -> str:
+        """The test split that a unit's number comes from; models of base splits share one."""
+        return unit if unit in self.splits else self.splits[0]
 
 
-#: Class counts of users' own data sets, as their runs measured them: data set -> split -> classes.
-OwnClasses = Mapping[str, Mapping[str, int]]
+#: Class counts of users' own data sets, as their runs measured them: (data set, split) -> classes.
+OwnClasses = Mapping[tuple[str, str], int]
 
 
-def columns(protocol: Protocol, table: pd.DataFrame | None = None) -> tuple[Column, ...]:
+def columns(protocol: Protocol, table: pd.DataFrame) -> tuple[Column, ...]:
     """The columns of `protocol`'s table in the paper's order, then those of users' own data sets
     in the long `table` of measured numbers."""
     found: list[Column] = []
-    own = {} if table is None else _own_classes(table)
-    for trained_on in (*protocol.datasets, *own):
+    own = _own_classes(table)
+    for trained_on in (*protocol.datasets, *dict.fromkeys(dataset for dataset, _ in own)):
         suites = [protocol.point_suite(suite, trained_on) for suite in protocol.suites]
-        halves = {suite.name for suite in suites} == {"base", "novel"}
         for suite in suites:
-            for metric in protocol.statistic.metrics:
-                found += _suite_columns(protocol, trained_on, suite, metric, halves, own)
-        if halves:
-            found.append(_harmonic(found[-2], found[-1]))
+            found += _suite_columns(protocol, trained_on, suite, own)
+        if {suite.name for suite in suites} == {"base", "novel"}:
+            base, novel = found[-2:]
+            chance = harmonic_mean(base.chance, novel.chance)
+            found.append(replace(base, part=HARMONIC, suite=HARMONIC, chance=chance))
     return tuple(found)
 
 
 def _own_classes(table: pd.DataFrame) -> OwnClasses:
-    names = table["dataset"].astype("object")
-    if names.isin(list(DATASETS)).all():
-        return {}
-    own = table[~names.isin(list(DATASETS))].drop_duplicates(["dataset", "split"])
-    found: dict[str, dict[str, int]] = {}
-    rows = zip(*(own[name].tolist() for name in ("dataset", "split", "classes")), strict=True)
-    for name, split, classes in rows:
-        found.setdefault(name, {})[split] = classes
-    return found
-
-
-def _title_and_classes(suite: Suite, own: OwnClasses) -> tuple[str, int]:
-    data = DATASETS.get(suite.dataset)
-    if data is None:
-        return suite.dataset, own[suite.dataset][suite.splits[0]]
-    return data.title, data.labels(data.split(suite.splits[0]).labels).classes
+    own = table[~table["dataset"].isin(list(DATASETS))].drop_duplicates(["dataset", "split"])
+    rows = own[["dataset", "split", "classes"]].itertuples(index=False, name=None)
+    return {(dataset, split): classes for dataset, split, classes in rows}
 
 
 def _suite_columns(
-    protocol: Protocol,
-    trained_on: str,
-    suite: Suite,
-    metric: str,
-    halves: bool,
-    own: OwnClasses,
+    protocol: Protocol, trained_on: str, suite: Suite, own: OwnClasses
 ) -> list[Column]:
-    title, classes = _title_and_classes(suite, own)
-    over_runs = protocol.statistic.axis == "base_splits"
-    units = tuple(f"s{value}" for value in protocol.axis_values) if over_runs else suite.splits
-    shots = protocol.axis_values if protocol.axis == "shots" else (None,)
-    return [
-        Column(
-            dataset=suite.dataset,
-            title=title,
-            part=suite.name if halves else metric if k is None else f"K={k}",
-            metric=metric,
-            suite=suite.name,
-            views=suite.views.label,
-            trained_on=trained_on,
-            units=units,
-            chance=chance_level(classes, 5 if metric == "top5" else 1),
-            shots=k,
-        )
-        for k in shots
-    ]
-
-
-def _harmonic(base: Column, novel: Column) -> Column:
-    return Column(
-        dataset=base.dataset, title=base.title, part=HARMONIC, metric=base.metric, suite=HARMONIC,
-        views=base.views, trained_on=base.trained_on, units=base.units,
-        chance=harmonic_mean(base.chance, novel.chance),
-    )  # fmt: skip
+    data = DATASETS.get(suite.dataset)
+    title = suite.dataset if data is None else data.title
+    if data is None:
+        classes = own[suite.dataset, suite.splits[0]]
+    else:
+        classes = data.labels(data.split(suite.splits[0]).labels).classes
+    units = suite.splits
+    if protocol.statistic.axis == "base_splits":
+        units = tuple(f"s{value}" for value in protocol.axis_values)
+    found = []
+    for metric in protocol.statistic.metrics:
+        for shots in protocol.axis_values if protocol.axis == "shots" else (None,):
+            part = metric if shots is None else f"K={shots}"
+            column = Column(
+                suite.dataset, title, suite.name if suite.name in ("base", "novel") else part,
+                metric, suite.name, suite.views.label, trained_on, units,
+                chance_level(classes, 5 if metric == "top5" else 1), suite.splits, shots,
+            )  # fmt: skip
+            found.append(column)
+    return found
 
 
 def has_llm_names(column: Column) -> bool:
@@ -133,7 +118,7 @@ def has_llm_names(column: Column) -> bool:
     return data is not None and any(labels.llm is not None for labels in data.label_sets)
 
 
-def statistic_words(protocol: Protocol, units: int) -> str:
+def statistic_title(protocol: Protocol, column: Column) -> str:
     """The paper's statistic as a column heading: `over 3 splits`, `single run`."""
     axis = AXES[protocol.statistic.axis]
-    return axis if axis == "single run" else f"over {units} {axis}"
+    return axis if axis == "single run" else f"over {len(column.units)} {axis}"

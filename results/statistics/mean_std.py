@@ -15,7 +15,7 @@ SEEDS_DDOF = 1
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its spread, in percent, over `n` values along `axis`.
+    """A mean and its std, in percent, over `n` values along `axis`.
 
     `std` is None where it is not defined: a single value, a harmonic mean, a single run.
     """
@@ -27,7 +27,7 @@ class Estimate:
     axis: Axis
 
 
-def spread(values: Sequence[float], ddof: int) -> float | None:
+def std(values: Sequence[float], ddof: int) -> float | None:
     """The std of `values` with divisor n - ddof; None for fewer than two values, never 0 or nan."""
     n = len(values)
     if n < 2 or n <= ddof:
@@ -41,7 +41,7 @@ def estimate(values: Sequence[float], *, axis: Axis, ddof: int) -> Estimate:
     if not values:
         raise ValueError(f"no values to average over {axis}")
     mean = math.fsum(values) / len(values)
-    return Estimate(mean, spread(values, ddof), len(values), ddof, axis)
+    return Estimate(mean, std(values, ddof), len(values), ddof, axis)
 
 
 def harmonic_mean(a: float, b: float) -> float:

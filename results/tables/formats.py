@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 from results.report.report import Report
+from results.tables import html, json_csv, latex, markdown, terminal
 
-#: Format -> (module, function, file ending). Modules are imported when their format is asked for.
-_WRITERS = {
-    "md": ("markdown", "render", "md"),
-    "json": ("json_csv", "to_json", "json"),
-    "csv": ("json_csv", "to_csv", "csv"),
-    "latex": ("latex", "render", "tex"),
-    "html": ("html", "render", "html"),
+#: Format -> (what writes it, file ending).
+_WRITERS: dict[str, tuple[Callable[[Report], str], str]] = {
+    "md": (markdown.render, "md"),
+    "json": (json_csv.to_json, "json"),
+    "csv": (json_csv.to_csv, "csv"),
+    "latex": (latex.render, "tex"),
+    "html": (html.render, "html"),
 }
 FORMATS = ("terminal", *_WRITERS)
 #: Characters a line of the terminal's table in a file.
@@ -27,13 +27,10 @@ def render(report: Report, format: str, *, width: int | None = None, colour: boo
     `width` (characters a line) and `colour` are the terminal's: its table is split to fit.
     """
     if format == "terminal":
-        from results.tables import terminal
-
         return terminal.render(report, width=width or _FILE_WIDTH, colour=colour)
     if format not in _WRITERS:
         raise ValueError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
-    module, function, _ = _WRITERS[format]
-    writer: Callable[[Report], str] = getattr(import_module(f"results.tables.{module}"), function)
+    writer, _ = _WRITERS[format]
     return writer(report)
 
 
@@ -46,7 +43,7 @@ def write(report: Report, folder: Path | str) -> list[Path]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     stem = report.protocol.name + ("-demo" if report.protocol.demo else "")
-    endings = {"terminal": "txt"} | {name: ending for name, (_, _, ending) in _WRITERS.items()}
+    endings = {"terminal": "txt"} | {name: ending for name, (_, ending) in _WRITERS.items()}
     paths = []
     for format, ending in endings.items():
         path = folder / f"{stem}.{ending}"

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
+from results.plots import figures
 from results.plots.curves import learning_curves
 from results.plots.scores import SplitScores, split_scores
-from results.report.report import Report, pictured
-from results.tables.text_grid import Grid, Line, Text, caption, count, grid, panels
+from results.report.report import Report
+from results.statistics.methods import Method
+from results.statistics.runs import FinishedRun
+from results.tables.caption import caption
+from results.tables.text_table import OVER_SEEDS, Line, Text, TextTable, count, text_tables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Pairs of classes listed under a confusion matrix.
 MOST_MISTAKES = 12
 #: Methods in the curves and class plots: more cannot be told apart, and cost seconds each.
 MOST_METHODS = 6
-#: Number columns beyond which a table is split by data set.
-MAX_COLUMNS = 8
 
 _STYLE = """
 :root { color-scheme: light; --line: #d9dde3; --dim: #5c6673; }
@@ -61,16 +67,19 @@ summary { cursor: pointer; font-weight: 600; }
 def render(report: Report) -> str:
     """The page. Plots are drawn here, so this takes seconds where the other formats do not."""
     title = escape(report.protocol.title)
-    curves, complaints = _curves(report)
-    classes, more = _classes(report)
-    methods = {row.method for row in report.rows if row.method is not None}
-    if (curves or classes) and len(methods) > MOST_METHODS:
-        words = f"Curves and classes: {MOST_METHODS} of {len(methods)} methods, plain ones first."
-        curves.insert(0, f'<p class="dim">{words}</p>')
+    methods = _plotted_methods(report)
+    curves, unread_metrics = _curves(report, methods)
+    classes, unread_scores = _classes(report, methods)
+    note = ""
+    if (curves or classes) and len(report.methods) > MOST_METHODS:
+        of_all = f"{MOST_METHODS} of {len(report.methods)} methods, plain ones first"
+        note = f'<p class="dim">Curves and classes: {of_all}.</p>'
+    tables = [_table(table) for table in text_tables(report)] or ["<p>No finished run.</p>"]
+    below = '<p class="caption">' + "<br>".join(map(escape, caption(report))) + "</p>"
     body = [
-        f"<h1>{title}</h1>", _status(report), "<h2>Results</h2>", *_tables(report),
-        _caption(report), _notes(report), _problems(report, [*complaints, *more]),
-        *_few_shot(report), *curves, *classes, *_runs(report),
+        f"<h1>{title}</h1>", _status(report), "<h2>Results</h2>", *tables, below, _notes(report),
+        _problems(report, [*unread_metrics, *unread_scores]), *_few_shot(report), note, *curves,
+        *classes, *_runs(report),
     ]  # fmt: skip
     return "\n".join(
         [
@@ -83,27 +92,28 @@ def render(report: Report) -> str:
     )
 
 
+def _plotted_methods(report: Report) -> list[Method]:
+    """The methods that plots show, those with plain settings first if there are too many."""
+    plain_first = sorted(report.methods, key=lambda method: method.overrides != "")
+    chosen = plain_first[:MOST_METHODS]
+    return [method for method in report.methods if method in chosen]
+
+
 def _status(report: Report) -> str:
     word = "complete" if report.complete else "incomplete"
-    words = [count(report.runs, "finished run")]
+    words = [count(len(report.finished), "finished run")]
     words += [f"{len(report.unfinished)} not finished"] if report.unfinished else []
     words += [count(len(report.problems), "file") + " not used"] if report.problems else []
     return f'<p><span class="status {word}">{word}</span> {", ".join(words)}</p>'
 
 
-def _tables(report: Report) -> list[str]:
-    whole = 2 * len(report.columns) <= MAX_COLUMNS
-    grids = [grid(report)] if whole else [grid(report, panel) for panel in panels(report)]
-    return [_table(one) for one in grids if one.lines] or ["<p>No finished run.</p>"]
-
-
-def _table(one: Grid) -> str:
-    above = '<th class="label"></th>' * len(one.labels)
-    below = "".join(f'<th class="label">{escape(label)}</th>' for label in one.labels)
-    for heading in one.headings:
+def _table(table: TextTable) -> str:
+    above = '<th class="label"></th>' * len(table.labels)
+    below = "".join(f'<th class="label">{escape(label)}</th>' for label in table.labels)
+    for heading in table.headings:
         above += f'<th class="group" colspan="2">{escape(heading.title)}</th>'
-        below += f"<th>{escape(heading.paper)}</th><th>{escape(heading.seeds)}</th>"
-    rows = "\n".join(map(_row, one.lines))
+        below += f"<th>{escape(heading.paper)}</th><th>{OVER_SEEDS}</th>"
+    rows = "\n".join(map(_row, table.lines))
     head = f"<thead><tr>{above}</tr><tr>{below}</tr></thead>"
     return f'<div class="wide"><table>{head}\n<tbody>\n{rows}\n</tbody></table></div>'
 
@@ -120,10 +130,6 @@ def _cell(text: Text) -> str:
     return f'<td class="{text.kind}">{escape(text.text)}{mark}</td>'
 
 
-def _caption(report: Report) -> str:
-    return '<p class="caption">' + "<br>".join(map(escape, caption(report))) + "</p>"
-
-
 def _notes(report: Report) -> str:
     items = "".join(
         f'<li id="note{number}">{escape(note)}</li>'
@@ -133,11 +139,11 @@ def _notes(report: Report) -> str:
 
 
 def _problems(report: Report, complaints: Sequence[str]) -> str:
-    items = [f"<code>{escape(str(one))}</code>" for one in report.problems]
-    items += [f"<code>{escape(text)}</code>" for text in complaints]
-    if not items:
+    texts = [*map(str, report.problems), *complaints]
+    if not texts:
         return ""
-    return '<h2>Files not used as they are</h2><ul class="problem">' + _list(items) + "</ul>"
+    items = _list(f"<code>{escape(text)}</code>" for text in texts)
+    return f'<h2>Files not used as they are</h2><ul class="problem">{items}</ul>'
 
 
 def _list(items: Iterable[str]) -> str:
@@ -147,93 +153,75 @@ def _list(items: Iterable[str]) -> str:
 def _few_shot(report: Report) -> list[str]:
     if report.protocol.axis != "shots" or not report.rows:
         return []
-    from results.plots import figures as plots
-
-    return ["<h2>Over shots</h2>", _figure(plots.to_svg(plots.few_shot(report)))]
+    return ["<h2>Over shots</h2>", _figure(figures.few_shot(report))]
 
 
-def _curves(report: Report) -> tuple[list[str], list[str]]:
-    curves, complaints = learning_curves(report.collected, pictured(report, MOST_METHODS))
+def _curves(report: Report, methods: Sequence[Method]) -> tuple[list[str], list[str]]:
+    """(parts of the page, files that could not be read)."""
+    curves, complaints = learning_curves(report.finished, methods)
     if not curves:
         return [], complaints
-    from results.plots import figures as plots
-
     parts = ["<h2>Learning curves</h2>"]
-    for trained_on in dict.fromkeys(curve.trained_on for curve in curves):
-        parts.append(f"<h3>Trained on {escape(trained_on)}</h3>")
-        parts.append(_figure(plots.to_svg(plots.learning(curves, trained_on))))
+    for trained_on in dict.fromkeys(curve.point.trained_on for curve in curves):
+        own = [curve for curve in curves if curve.point.trained_on == trained_on]
+        parts += [f"<h3>Trained on {escape(trained_on)}</h3>", _figure(figures.learning(own))]
     return parts, complaints
 
 
-def _classes(report: Report) -> tuple[list[str], list[str]]:
-    scores, complaints = split_scores(report, pictured(report, MOST_METHODS))
+def _classes(report: Report, methods: Sequence[Method]) -> tuple[list[str], list[str]]:
+    """(parts of the page, files that could not be read)."""
+    scores, complaints = split_scores(report, methods)
     parts = ["<h2>Classes</h2>", '<p class="dim">Best epoch, seeds pooled.</p>'] if scores else []
     parts += [_split(one, opened=number == 0) for number, one in enumerate(scores)]
     return parts, complaints
 
 
 def _split(one: SplitScores, *, opened: bool) -> str:
-    from results.plots import figures as plots
-
-    parts = ["<h3>Accuracy by class</h3>", _figure(plots.to_svg(plots.per_class(one.methods)))]
+    parts = ["<h3>Accuracy by class</h3>", _figure(figures.per_class(one.methods))]
     parts.append("<h3>Confusion</h3>")
     for title, confusion in one.methods.items():
-        mistakes = [
+        mistakes = _list(
             f"{escape(true)} taken for {escape(predicted)}: {videos} of {total}"
             for true, predicted, videos, total in confusion.mistakes(MOST_MISTAKES)
-        ]
-        figure = _figure(plots.to_svg(plots.confusion(title, confusion)))
-        parts.append(f'<div class="pair">{figure}<ol class="notes">{_list(mistakes)}</ol></div>')
+        )
+        figure = _figure(figures.confusion(title, confusion))
+        parts.append(f'<div class="pair">{figure}<ol class="notes">{mistakes}</ol></div>')
     state = " open" if opened else ""
     return f"<details{state}><summary>{escape(one.title)}</summary>{''.join(parts)}</details>"
 
 
-def _figure(svg: str) -> str:
-    return f"<figure>{svg}</figure>"
+def _figure(figure: Figure) -> str:
+    return f"<figure>{figures.to_svg(figure)}</figure>"
+
+
+_RUN_HEADS = ("run", "state", "seed", "best epoch", "hours", "GPU-hours", "device", "commit")
 
 
 def _runs(report: Report) -> list[str]:
-    heads = ("run", "state", "seed", "best epoch", "hours", "GPU-hours", "device", "commit")
-    rows = [_finished(report, row) for row in _run_rows(report)]
+    """The list of runs, finished ones first."""
+    rows = []
+    for run in sorted(report.finished, key=lambda run: run.run_id):
+        rows.append(_run(report, run.run_id, "finished", run.point.seed, *_run_details(run)))
     for one in report.unfinished:
-        cells = [
-            _run_name(report, one.run_id),
-            escape(str(one)),
-            str(one.key.seed if one.key else ""),
-        ]
-        rows.append(_cells([*cells, *[""] * (len(heads) - len(cells))]))
+        rows.append(_run(report, one.run_id, str(one), one.key.seed if one.key else ""))
     if not rows:
         return []
-    head = "".join(f'<th class="label">{head}</th>' for head in heads)
+    head = "".join(f'<th class="label">{head}</th>' for head in _RUN_HEADS)
     table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return ["<h2>Runs</h2>", f'<div class="wide"><table>{table}</table></div>']
 
 
-_RUN_COLUMNS = (
-    "run_id", "seed", "best_epoch", "wall_seconds", "gpu_hours", "device", "git_commit",
-)  # fmt: skip
+def _run_details(run: FinishedRun) -> tuple[str, ...]:
+    """Best epoch, hours, GPU-hours, device and commit."""
+    told = run.details
+    hours = f"{told['wall_seconds'] / 3600:.2f}", f"{told['gpu_hours']:.2f}"
+    return str(told["best_epoch"]), *hours, told["device"], (told["git_commit"] or "")[:10]
 
 
-def _run_rows(report: Report) -> list[tuple[object, ...]]:
-    runs = report.collected.table.drop_duplicates("run_id")
-    rows = zip(*(runs[name].tolist() for name in _RUN_COLUMNS), strict=True)
-    return sorted(rows, key=lambda row: str(row[0]))
-
-
-def _finished(report: Report, row: tuple[object, ...]) -> str:
-    run_id, seed, best, seconds, gpu_hours, device, commit = row
-    assert isinstance(seconds, float) and isinstance(gpu_hours, float)
-    commit = commit[:10] if isinstance(commit, str) else ""
-    cells = [_run_name(report, str(run_id)), "finished", str(seed), str(best)]
-    cells += [f"{seconds / 3600:.2f}", f"{gpu_hours:.2f}", escape(str(device)), commit]
-    return _cells(cells)
-
-
-def _run_name(report: Report, run_id: str) -> str:
+def _run(report: Report, run_id: str, *texts: object) -> str:
     name = f"<code>{escape(run_id)}</code>"
     link = report.links.get(run_id)
-    return f'<a href="{escape(link)}">{name}</a>' if link else name
-
-
-def _cells(cells: Iterable[str]) -> str:
+    cells = [f'<a href="{escape(link)}">{name}</a>' if link else name]
+    cells += [escape(str(text)) for text in texts]
+    cells += [""] * (len(_RUN_HEADS) - len(cells))
     return "<tr>" + "".join(f'<td class="label">{cell}</td>' for cell in cells) + "</tr>"

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from results.report.report import Report
-from results.tables.text_grid import Grid, Line, Text, caption, count, grid, panels
-
-#: Number columns beyond which the table is split by data set.
-MAX_COLUMNS = 8
-PACKAGES = ("booktabs", "graphicx")
+from results.tables.caption import caption
+from results.tables.text_table import OVER_SEEDS, Text, TextTable, count, text_tables
 
 _DOCUMENT = r"""\documentclass{article}
 \usepackage[a4paper,margin=2cm]{geometry}
-%s
+\usepackage{booktabs}
+\usepackage{graphicx}
 \pagestyle{empty}
 \begin{document}
 %% ---- paste from here; needs \usepackage{booktabs} and \usepackage{graphicx}
-%s%% ---- to here
+%s
+%% ---- to here
 \end{document}
 """
 #: A tabular wider than the text is scaled down to it, others are left alone.
@@ -30,73 +29,57 @@ _SPECIAL = {
 
 
 def render(report: Report) -> str:
-    """A whole document around `table`."""
-    packages = "\n".join(rf"\usepackage{{{name}}}" for name in PACKAGES)
-    return _DOCUMENT % (packages, table(report))
+    """A whole document: a float, or one a data set, then what the numbers are."""
+    tables = text_tables(report)
+    lines = [] if tables else [r"No finished run.\par"]
+    for table in tables:
+        lines += _float(report, table, alone=len(tables) == 1)
+    return _DOCUMENT % "\n".join([*lines, *_below(report)])
 
 
-def table(report: Report) -> str:
-    """The table floats alone, for a paper's own document: one, or one a data set."""
-    grids = _grids(report)
-    floats = [_float(report, grid, alone=len(grids) == 1) for grid in grids]
-    text = [line for lines in floats for line in lines] or [r"No finished run.\par"]
-    return "\n".join([*text, *_small_print(report)]) + "\n"
-
-
-def _float(report: Report, one: Grid, *, alone: bool) -> list[str]:
-    title = report.protocol.title + ("" if alone else f": {one.headings[0].dataset}")
+def _float(report: Report, table: TextTable, *, alone: bool) -> list[str]:
+    title = report.protocol.title + ("" if alone else f": {table.headings[0].dataset}")
     return [
         r"\begin{table}[htbp]", r"\centering\small\setlength{\tabcolsep}{4pt}",
-        rf"\caption{{{escape(title)}.}}", r"\smallskip", _FIT, *_tabular(one), "}",
+        rf"\caption{{{escape(title)}.}}", r"\smallskip", _FIT, *_tabular(table), "}",
         r"\end{table}",
     ]  # fmt: skip
 
 
-def _grids(report: Report) -> list[Grid]:
-    if 2 * len(report.columns) <= MAX_COLUMNS:
-        parts = [grid(report)]
-    else:
-        parts = [grid(report, panel) for panel in panels(report)]
-    return [one for one in parts if one.lines]
-
-
-def _tabular(one: Grid) -> list[str]:
-    labels, headings = len(one.labels), one.headings
-    above = ["" for _ in one.labels]
-    rules = []
-    for number, heading in enumerate(headings):
+def _tabular(table: TextTable) -> list[str]:
+    above, below = [""] * len(table.labels), list(map(escape, table.labels))
+    rules = ""
+    for heading in table.headings:
+        first = len(below) + 1
+        rules += rf"\cmidrule(lr){{{first}-{first + 1}}}"
         above.append(rf"\multicolumn{{2}}{{c}}{{{escape(heading.title)}}}")
-        first = labels + 2 * number + 1
-        rules.append(rf"\cmidrule(lr){{{first}-{first + 1}}}")
-    below = list(map(escape, one.labels))
-    for heading in headings:
-        below += [escape(heading.paper), escape(heading.seeds)]
-    lines = [rf"\begin{{tabular}}{{{'l' * labels}{'rr' * len(headings)}}}", r"\toprule"]
-    lines += [" & ".join(above) + r" \\", "".join(rules), " & ".join(below) + r" \\"]
-    for number, line in enumerate(one.lines):
+        below += [escape(heading.paper), OVER_SEEDS]
+    alignment = "l" * len(table.labels) + "rr" * len(table.headings)
+    lines = [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", _row(above), rules, _row(below)]
+    for number, line in enumerate(table.lines):
         if line.first:
             lines.append(r"\addlinespace" if number else r"\midrule")
-        lines.append(_row(line))
+        lines.append(_row([*map(escape, line.shown_labels), *map(_text, line.texts)]))
     return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
-def _row(line: Line) -> str:
-    cells = [*map(escape, line.shown_labels), *map(_text, line.texts)]
+def _row(cells: list[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
 def _text(text: Text) -> str:
-    marks = ",".join(map(str, text.notes))
-    return escape(text.text) + (rf"\textsuperscript{{{marks}}}" if marks else "")
+    return escape(text.text) + (_superscript(*text.notes) if text.notes else "")
 
 
-def _small_print(report: Report) -> list[str]:
+def _superscript(*numbers: int) -> str:
+    return rf"\textsuperscript{{{','.join(map(str, numbers))}}}"
+
+
+def _below(report: Report) -> list[str]:
     """What the numbers are, footnotes, and as comments what is missing."""
-    texts = list(map(escape, caption(report)))
-    texts += [
-        rf"\textsuperscript{{{number}}} {escape(note)}"
-        for number, note in enumerate(report.notes, start=1)
-    ]
+    texts = [escape(text) for text in caption(report)]
+    notes = enumerate(report.notes, start=1)
+    texts += [f"{_superscript(number)} {escape(note)}" for number, note in notes]
     comments = [f"% not used as it is: {_ascii(str(one))}" for one in report.problems]
     comments += [f"% not finished: {one.run_id}: {_ascii(str(one))}" for one in report.unfinished]
     if report.problems:

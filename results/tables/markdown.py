@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from results.report.report import Report
-from results.tables.text_grid import Grid, Line, caption, grid, panels
-
-#: Number columns beyond which a table is split by data set.
-MAX_COLUMNS = 8
+from results.tables.caption import caption
+from results.tables.text_table import OVER_SEEDS, TextTable, text_tables
 
 
 def render(report: Report) -> str:
     """Title, tables, caption, footnotes, what could not be used and what is not done."""
     parts = [f"## {report.protocol.title}"]
-    parts += _tables(report) or ["No finished run."]
+    parts += [_table(table) for table in text_tables(report)] or ["No finished run."]
     parts.append("  \n".join(caption(report)))
     if report.notes:
         parts.append("\n".join(f"{i}. {_escape(n)}" for i, n in enumerate(report.notes, start=1)))
@@ -24,27 +22,16 @@ def render(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _tables(report: Report) -> list[str]:
-    if 2 * len(report.columns) <= MAX_COLUMNS:
-        return _table(grid(report))
-    return [text for panel in panels(report) for text in _table(grid(report, panel))]
-
-
-def _table(one: Grid) -> list[str]:
-    if not one.lines:
-        return []
-    heads = list(one.labels)
-    for heading in one.headings:
-        heads += [f"{heading.title}, {heading.paper}", f"{heading.title}, {heading.seeds}"]
-    rows = ["| " + " | ".join(heads) + " |"]
-    rows.append("|" + ":---|" * len(one.labels) + "---:|" * (2 * len(one.headings)))
-    rows += [_row(line) for line in one.lines]
-    return ["\n".join(rows)]
-
-
-def _row(line: Line) -> str:
-    cells = [*map(_escape, line.shown_labels), *(text.marked for text in line.texts)]
-    return "| " + " | ".join(cells) + " |"
+def _table(table: TextTable) -> str:
+    titles = list(table.labels)
+    for heading in table.headings:
+        titles += [f"{heading.title}, {heading.paper}", f"{heading.title}, {OVER_SEEDS}"]
+    rule = "|" + ":---|" * len(table.labels) + "---:|" * (2 * len(table.headings))
+    lines = ["| " + " | ".join(titles) + " |", rule]
+    for line in table.lines:
+        cells = [*map(_escape, line.shown_labels), *(text.marked for text in line.texts)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def _list(title: str, lines: list[str]) -> str:

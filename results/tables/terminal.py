@@ -1,4 +1,4 @@
-"""A report on a terminal: rich tables, split to the width there is."""
+"""A report for the terminal: as wide as it is, in colour or without, marks in words besides."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from rich.text import Text as Styled
 
 from results.report.report import Report
 from results.statistics.columns import Column
-from results.tables.text_grid import Grid, Text, caption, count, grid, panels, superscript
+from results.tables.caption import caption
+from results.tables.text_table import (
+    OVER_SEEDS,
+    Text,
+    TextTable,
+    columns_by_dataset,
+    count,
+    superscript,
+    text_table,
+)
 
 STYLES = {
     "within": "green", "above": "cyan", "below": "red", "missing": "yellow", "partial": "yellow",
@@ -26,9 +35,9 @@ _SHORTEST_NAME = 16
 def render(report: Report, *, width: int, colour: bool) -> str:
     """The report in at most `width` characters a line, unless a single column needs more."""
     lines = [Styled(report.protocol.title, style="bold")]
-    for one in (grid(report, part) for part in _split(report, width)):
-        if one.lines:
-            lines += [*_table(one, width), Styled()]
+    for table in _tables(report, width):
+        if table.lines:
+            lines += [*_table(table, width), Styled()]
     lines += [] if report.rows else [Styled("No finished run.")]
     lines += [part for text in caption(report) for part in _wrapped(text, width, style="dim")]
     for number, note in enumerate(report.notes, start=1):
@@ -63,61 +72,51 @@ def _printed(lines: Sequence[Styled], colour: bool) -> str:
     return file.getvalue()
 
 
-def _split(report: Report, width: int) -> list[list[Column]]:
-    """Consecutive columns for each table: all if they fit, else by data set, else one by one."""
-    everything = list(report.columns)
-    if _needed(grid(report, everything)) <= width:
-        return [everything]
+def _tables(report: Report, width: int) -> list[TextTable]:
+    """One table if it fits, else one a data set, or as few as its columns fit into."""
+    whole = text_table(report, report.columns)
+    if _width(whole) <= width:
+        return [whole]
     parts: list[list[Column]] = []
-    for panel in panels(report):
-        if _needed(grid(report, panel)) <= width:
-            parts.append(panel)
-        else:
-            parts += _fill(report, panel, width)
-    return parts
+    for columns in columns_by_dataset(report):
+        parts.append([])
+        for column in columns:
+            if parts[-1] and _width(text_table(report, [*parts[-1], column])) > width:
+                parts.append([])
+            parts[-1].append(column)
+    return [text_table(report, part) for part in parts]
 
 
-def _fill(report: Report, panel: Sequence[Column], width: int) -> list[list[Column]]:
-    parts: list[list[Column]] = [[]]
-    for column in panel:
-        if parts[-1] and _needed(grid(report, [*parts[-1], column])) > width:
-            parts.append([])
-        parts[-1].append(column)
-    return parts
+def _column_widths(table: TextTable) -> list[int]:
+    above, below = _headings(table)
+    rows = [above, below]
+    rows += [[*line.labels, *(text.marked for text in line.texts)] for line in table.lines]
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
-def _columns(one: Grid) -> list[list[str]]:
-    """Every column's texts, headings first."""
-    columns = [[title] for title in one.labels]
-    for heading in one.headings:
-        columns += [[heading.title, heading.paper], [heading.seeds]]
-    for line in one.lines:
-        texts = (*line.labels, *(text.marked for text in line.texts))
-        for column, text in zip(columns, texts, strict=True):
-            column.append(text)
-    return columns
+def _headings(table: TextTable) -> tuple[list[str], list[str]]:
+    """The two lines of column titles."""
+    above, below = [""] * len(table.labels), list(table.labels)
+    for heading in table.headings:
+        above += [heading.title, ""]
+        below += [heading.paper, OVER_SEEDS]
+    return above, below
 
 
-def _widths(one: Grid) -> list[int]:
-    return [max(map(len, column)) for column in _columns(one)]
+def _width(table: TextTable) -> int:
+    widths = _column_widths(table)
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
-def _needed(one: Grid) -> int:
-    return sum(_widths(one)) + _GAP * (len(one.labels) + 2 * len(one.headings) - 1)
-
-
-def _table(one: Grid, width: int) -> list[Styled]:
+def _table(table: TextTable, width: int) -> list[Styled]:
     """The table's lines. Model names too long for `width` are wrapped."""
-    widths = _widths(one)
-    widths[0] = min(widths[0], max(_SHORTEST_NAME, width - (_needed(one) - widths[0])))
-    none = [""] * len(one.labels)
-    above = [text for heading in one.headings for text in (heading.title, "")]
-    below = [text for heading in one.headings for text in (heading.paper, heading.seeds)]
+    widths, labels = _column_widths(table), len(table.labels)
+    widths[0] = min(widths[0], max(_SHORTEST_NAME, width - (_width(table) - widths[0])))
     lines = [
-        _line(none, [Text(text) for text in above], widths, style="bold"),
-        _line(one.labels, [Text(text) for text in below], widths, style="bold"),
+        _line(texts[:labels], [Text(text) for text in texts[labels:]], widths, style="bold")
+        for texts in _headings(table)
     ]
-    for line in one.lines:
+    for line in table.lines:
         first, *others = textwrap.wrap(line.shown_labels[0], widths[0]) or [""]
         lines.append(_line([first, *line.shown_labels[1:]], line.texts, widths))
         lines += [Styled("  " + more) for more in others]
@@ -129,6 +128,6 @@ def _line(
 ) -> Styled:
     gap = " " * _GAP
     line = Styled(gap.join(map(str.ljust, labels, widths)), style=style)
-    for text, room in zip(texts, widths[len(labels) :], strict=True):
-        line.append(gap + text.marked.rjust(room), style=STYLES.get(text.kind, ""))
+    for text, width in zip(texts, widths[len(labels) :], strict=True):
+        line.append(gap + text.marked.rjust(width), style=STYLES.get(text.kind, ""))
     return line

@@ -55,7 +55,7 @@ def measure(out: Path, name: str) -> tuple[float, float, int]:
     for format in ("terminal", "md", "json", "csv"):
         render(shown, format)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return time.perf_counter() - begin, peak, shown.runs
+    return time.perf_counter() - begin, peak, len(shown.finished)
 
 
 def main() -> None:

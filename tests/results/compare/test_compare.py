@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import protocols
 from results.compare.compare import Comparison, compare, render, save_plot
-from results.compare.sides import parse_side
+from results.compare.selection import parse_selection
 from results.records import Measurement
 from results.statistics.bootstrap import Scored, interval, resample
 from tests.results import builder, records
@@ -93,8 +93,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def compared(out: Path, a: str, b: str, **options: object) -> Comparison:
-    return compare(a, b, "zero_shot", outs=[out], demo=True, resamples=500, **options)  # type: ignore[arg-type]
+def compared(out: Path, a: str, b: str) -> Comparison:
+    return compare(a, b, "zero_shot", outs=[out], demo=True, resamples=500)
 
 
 def test_swapping_the_sides_swaps_the_signs(out: Path) -> None:
@@ -245,16 +245,16 @@ def test_unreadable_videos_count_as_wrong(tmp_path: Path) -> None:
 
 
 def test_sides_are_parsed_in_any_order(tmp_path: Path) -> None:
-    side = parse_side(f"llm:{tmp_path}:vifi_clip:last:raw", ZERO_SHOT, ["runs"])
+    side = parse_selection(f"llm:{tmp_path}:vifi_clip:last:raw", ZERO_SHOT, ["runs"])
     assert (side.model, side.variant, side.weights, side.checkpoint) == (
         "vifi_clip", "llm", "raw", "last",
     )  # fmt: skip
     assert side.outs == (str(tmp_path),)
-    plain = parse_side("tc_clip", ZERO_SHOT, ["runs"])
+    plain = parse_selection("tc_clip", ZERO_SHOT, ["runs"])
     assert (plain.weights, plain.outs) == ("ensembled", ("runs",))
-    remote = parse_side("s3://bucket/out:clip", ZERO_SHOT, [])
+    remote = parse_selection("s3://bucket/out:clip", ZERO_SHOT, [])
     assert (remote.outs, remote.weights) == (("s3://bucket/out",), "raw")
-    settings = parse_side("train.lr=1e-5,model.prompt_layers=[6, 12]", ZERO_SHOT, [])
+    settings = parse_selection("train.lr=1e-5,model.prompt_layers=[6, 12]", ZERO_SHOT, [])
     assert settings.overrides == "model.prompt_layers=[6, 12], train.lr=1e-5"
 
 
@@ -269,11 +269,6 @@ def test_sides_are_parsed_in_any_order(tmp_path: Path) -> None:
 def test_refusals_name_the_side(out: Path, a: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compared(out, a, "vifi_clip")
-
-
-def test_a_confidence_outside_its_range_is_refused(out: Path) -> None:
-    with pytest.raises(ValueError, match="confidence 95"):
-        compared(out, "tc_clip", "clip", confidence=95)
 
 
 def test_a_side_without_settings_takes_the_only_ones_there_are(tmp_path: Path) -> None:

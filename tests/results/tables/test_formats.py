@@ -17,7 +17,7 @@ import protocols
 from results.report.report import report
 from results.tables.formats import render, write
 from results.tables.latex import escape
-from results.tables.text_grid import signed
+from results.tables.text_table import signed
 from tests.results import builder, records
 
 

@@ -1,0 +1,92 @@
+"""Which runs a complete table needs, and why one of them gave no number."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+
+from protocols.protocol import Protocol
+from results.reading.collect import Collected, Unfinished
+from results.statistics.columns import HARMONIC, Column, columns
+from results.statistics.methods import Method
+from results.statistics.runs import Point, finished_runs
+
+
+class ExpectedRuns:
+    """The grid's runs, method by method: finished, unfinished or not there at all.
+
+    `seeds` are those every method needs; None takes the seeds of the method's own runs, finished
+    or not.
+    """
+
+    def __init__(
+        self, collected: Collected, protocol: Protocol, seeds: Sequence[int] | None = None
+    ) -> None:
+        self.protocol = protocol
+        self.columns = columns(protocol, collected.table)
+        self.finished = finished_runs(collected.table)
+        self._required_seeds = seeds
+        #: Every run there is; None if it is finished.
+        self._runs: dict[tuple[Method, Point], Unfinished | None] = {
+            (run.method, run.point): None for run in self.finished
+        }
+        for one in collected.unfinished:
+            if one.key is not None:
+                self._runs[Method.of(one.key), Point.of(one.key)] = one
+        self._seeds: dict[tuple[Method, str], set[int]] = defaultdict(set)
+        self._shots: dict[tuple[Method, str], set[int | None]] = defaultdict(set)
+        self._seeds_of_all: dict[tuple[str, str], set[int]] = defaultdict(set)
+        for method, point in self._runs:
+            self._seeds[method, point.trained_on].add(point.seed)
+            self._shots[method, point.trained_on].add(point.shots)
+            self._seeds_of_all[method.overrides, point.trained_on].add(point.seed)
+
+    @property
+    def methods(self) -> set[Method]:
+        """The methods with any run, finished or not."""
+        return {method for method, _ in self._runs}
+
+    def includes(self, method: Method, column: Column) -> bool:
+        """Whether there is any run for this cell, finished or not; an HM cell has none."""
+        shots = self._shots.get((method, column.trained_on), ())
+        return column.part != HARMONIC and column.shots in shots
+
+    def seeds_only_others_have(self, method: Method, trained_on: str) -> list[int]:
+        """Seeds that other methods with these settings have on the same data.
+
+        None of them where the report names the seeds it needs.
+        """
+        if self._required_seeds is not None:
+            return []
+        others = self._seeds_of_all[method.overrides, trained_on]
+        return sorted(others - self._seeds[method, trained_on])
+
+    def missing(
+        self, method: Method, column: Column, values: Mapping[int, Collection[str]]
+    ) -> tuple[str, ...]:
+        """What a cell lacks and why, one text a run or split; `values`: seed -> units there are."""
+        seeds = self._required_seeds
+        if seeds is None:
+            seeds = sorted(self._seeds[method, column.trained_on])
+        texts = [
+            self._reason(method, column, seed, unit)
+            for seed in seeds
+            for unit in column.units
+            if unit not in values.get(seed, ())
+        ]
+        return tuple(dict.fromkeys(texts))
+
+    def _reason(self, method: Method, column: Column, seed: int, unit: str) -> str:
+        base_split = column.base_split(unit)
+        place = f"seed {seed}"
+        if base_split is not None:
+            place += f", base split {base_split}"
+        if column.shots is not None:
+            place += f", {column.shots} shots"
+        run = method, Point(column.trained_on, column.shots, base_split, seed)
+        if run not in self._runs:
+            return f"{place}: no such run"
+        unfinished = self._runs[run]
+        if unfinished is not None:
+            return f"{place}: {unfinished}"
+        return f"{place}: no number for split {unit} ({column.suite}, views {column.views})"
