@@ -18,7 +18,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from experiments.errors import MissingData, UserError
-from experiments.grid.yaml_file import read_yaml
+from experiments.grid.grid_file import read_yaml
 from protocols.datasets import DATASETS, Dataset, LabelSet, Split
 from tcclip.config import FrozenModel
 from tcclip.data.annotations import AnnotationError, read_class_names, read_list

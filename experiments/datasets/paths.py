@@ -22,8 +22,8 @@ from pydantic import Field, ValidationError
 from experiments.datasets.own_data import OwnData, read_own
 from experiments.datasets.video_files import Locator
 from experiments.errors import MissingData, UserError
+from experiments.grid.grid_file import read_yaml
 from experiments.grid.spec import ListSpec
-from experiments.grid.yaml_file import read_yaml
 from protocols.datasets import DATASETS, Dataset
 from tcclip.config import FrozenModel
 

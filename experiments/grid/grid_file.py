@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import Field, ValidationError
 
 from experiments.errors import UserError
 from experiments.grid.plan import Grid
-from experiments.grid.weights_file import by_content
-from experiments.grid.yaml_file import read_yaml
+from experiments.grid.weights_file import replace_path
 from tcclip.config import FrozenModel
 
 #: The grid files that come with the project.
@@ -61,7 +61,20 @@ def read(name: str, *, demo: bool) -> Grid:
     files: dict[str, Path] = {}
     return Grid(
         protocol=file.protocol, demo=demo, **axes, variants=file.variants, seeds=file.seeds,
-        settings=by_content(file.set, files, path.parent),
-        rows=tuple(by_content(row, files, path.parent) for row in file.rows),
+        settings=replace_path(file.set, files, path.parent),
+        rows=tuple(replace_path(row, files, path.parent) for row in file.rows),
         files=files,
     )  # fmt: skip
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. UserError if it is missing, is not YAML or is no mapping."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not there") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected `name: value` lines, got {type(content).__name__}")
+    return content

@@ -1,4 +1,4 @@
-"""The command line's options that several commands share, and the groups that two of them take.
+"""The options that several commands share, and the groups that `sweep` and `evaluate` take.
 
 Only Typer is imported here: `tcclip --help` reads this file.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,140 +16,18 @@ import typer
 DEFAULT_OUT = "tcclip-out"
 DEFAULT_DEMO_OUT = "tcclip-demo"
 
-# Panels of the help; what is in none of them comes first.
-_GRID = "Grid"
-_DATA = "Data"
-_EXECUTION = "Execution"
-_FAILURES = "Failures"
+# Options with a panel of their own in the help; all others come before them.
+_grid_option = partial(typer.Option, rich_help_panel="Grid")
+_data_option = partial(typer.Option, rich_help_panel="Data")
+_execution_option = partial(typer.Option, rich_help_panel="Execution")
+_failure_option = partial(typer.Option, rich_help_panel="Failures")
 
-
-# ---- Which runs ----
+# ---- For all commands ----
 
 Protocol = Annotated[
     str, typer.Argument(help="zero_shot, few_shot, base_to_novel or fully_supervised.")
 ]
-ProtocolOrFile = Annotated[str, typer.Argument(help="A protocol, or a grid file (YAML).")]
 Demo = Annotated[bool, typer.Option("--demo", help="On moving shapes with the tiny model.")]
-Datasets = Annotated[
-    str | None, typer.Option(help="Comma list; all by default.", rich_help_panel=_GRID)
-]
-Models = Annotated[
-    str | None, typer.Option(help="From tc_clip,vifi_clip,clip.", rich_help_panel=_GRID)
-]
-Variants = Annotated[
-    str | None, typer.Option(help="From base,llm,pretrained.", rich_help_panel=_GRID)
-]
-EvaluatedVariants = Annotated[str | None, typer.Option(help="base or llm.", rich_help_panel=_GRID)]
-Shots = Annotated[str | None, typer.Option(help="few_shot: from 2,4,8,16.", rich_help_panel=_GRID)]
-Splits = Annotated[
-    str | None, typer.Option(help="base_to_novel: from 1,2,3.", rich_help_panel=_GRID)
-]
-Seeds = Annotated[str | None, typer.Option(help="Comma list of integers.", rich_help_panel=_GRID)]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Any setting, e.g. train.lr=1e-5.", rich_help_panel=_GRID),
-]
-Search = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--search",
-        help="e.g. train.lr=loguniform(1e-7,1e-5); with Ray Tune's ASHA.",
-        rich_help_panel=_GRID,
-    ),
-]
-NumSamples = Annotated[int, typer.Option(min=1, help="Trials of a search.", rich_help_panel=_GRID)]
-InitCheckpoint = Annotated[
-    Path | None,
-    typer.Option(
-        help="What pretrained runs start from, instead of a parent run.", rich_help_panel=_GRID
-    ),
-]
-Checkpoint = Annotated[
-    str,
-    typer.Option(help="Own or published: a path or hf://OWNER/REPO/FILE.", rich_help_panel=_GRID),
-]
-Ensemble = Annotated[
-    bool,
-    typer.Option(
-        help="Also ensembled with CLIP's weights, where the protocol does.", rich_help_panel=_GRID
-    ),
-]
-
-# ---- Their data ----
-
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(help="Folder with one folder of videos a data set.", rich_help_panel=_DATA),
-]
-Annotations = Annotated[
-    Path | None,
-    typer.Option(help="Folder with datasets_splits/ and labels/.", rich_help_panel=_DATA),
-]
-DatasetFile = Annotated[
-    list[Path] | None,
-    typer.Option("--dataset-file", help="YAML of a data set of your own.", rich_help_panel=_DATA),
-]
-
-# ---- Where and how fast they execute ----
-
-WorkersPerRun = Annotated[
-    int, typer.Option(min=1, help="GPUs, or CPU processes, a run.", rich_help_panel=_EXECUTION)
-]
-MicroBatch = Annotated[
-    int | None,
-    typer.Option(min=1, help="Videos at once on a worker.", rich_help_panel=_EXECUTION),
-]
-EvalBatch = Annotated[
-    int | None,
-    typer.Option(min=1, help="Test views at once on a worker.", rich_help_panel=_EXECUTION),
-]
-LoaderWorkers = Annotated[
-    int | None,
-    typer.Option(min=0, help="Decoding processes a worker.", rich_help_panel=_EXECUTION),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=_EXECUTION)]
-ExecutorName = Annotated[
-    str,
-    typer.Option("--executor", help="ray or local (this process).", rich_help_panel=_EXECUTION),
-]
-Address = Annotated[
-    str | None, typer.Option(help="An existing Ray cluster.", rich_help_panel=_EXECUTION)
-]
-MaxConcurrent = Annotated[
-    int | None, typer.Option(min=1, help="Runs at once, at most.", rich_help_panel=_EXECUTION)
-]
-
-# ---- What failures lead to ----
-
-Retries = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        help="Further attempts at a run that failed, where they may help.",
-        rich_help_panel=_FAILURES,
-    ),
-]
-FailFast = Annotated[
-    bool,
-    typer.Option(
-        "--fail-fast",
-        help="End with the first run that failed for good.",
-        rich_help_panel=_FAILURES,
-    ),
-]
-MaxUnreadable = Annotated[
-    float,
-    typer.Option(
-        min=0, max=1, help="Share of videos that may be unreadable.", rich_help_panel=_FAILURES
-    ),
-]
-Rerun = Annotated[
-    str | None,
-    typer.Option(help="failed, all, or a run id pattern.", rich_help_panel=_FAILURES),
-]
-
-# ---- What is written and shown ----
-
 Out = Annotated[
     str | None,
     typer.Option(
@@ -159,23 +38,76 @@ Out = Annotated[
 ]
 Outs = Annotated[
     list[str] | None,
-    typer.Option(
-        "--out",
-        help="A folder or s3://BUCKET/FOLDER; may be given several times.",
-    ),
-]
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Show the grid, run nothing."),
+    typer.Option("--out", help="A folder or s3://BUCKET/FOLDER; may be given several times."),
 ]
 Format = Annotated[Literal["terminal", "md", "json"], typer.Option(help="How to print.")]
+
+# ---- Which runs ----
+
+ProtocolOrFile = Annotated[str, typer.Argument(help="A protocol, or a grid file (YAML).")]
+Datasets = Annotated[str | None, _grid_option(help="Comma list; all by default.")]
+Models = Annotated[str | None, _grid_option(help="From tc_clip,vifi_clip,clip.")]
+Variants = Annotated[str | None, _grid_option(help="From base,llm,pretrained.")]
+EvaluatedVariants = Annotated[str | None, _grid_option(help="base or llm.")]
+Shots = Annotated[str | None, _grid_option(help="few_shot: from 2,4,8,16.")]
+Splits = Annotated[str | None, _grid_option(help="base_to_novel: from 1,2,3.")]
+Seeds = Annotated[str | None, _grid_option(help="Comma list of integers.")]
+Settings = Annotated[
+    list[str] | None, _grid_option("--set", help="Any setting, e.g. train.lr=1e-5.")
+]
+Search = Annotated[
+    list[str] | None,
+    _grid_option(help="e.g. train.lr=loguniform(1e-7,1e-5); with Ray Tune's ASHA."),
+]
+NumSamples = Annotated[int, _grid_option(min=1, help="Trials of a search.")]
+InitCheckpoint = Annotated[
+    Path | None, _grid_option(help="What pretrained runs start from, instead of a parent run.")
+]
+Checkpoint = Annotated[str, _grid_option(help="Own or published: a path or hf://OWNER/REPO/FILE.")]
+Ensemble = Annotated[
+    bool, _grid_option(help="Also ensembled with CLIP's weights, where the protocol does.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the grid, run nothing.")]
+
+# ---- Their data ----
+
+DataRoot = Annotated[Path | None, _data_option(help="Folder with one folder of videos a data set.")]
+Annotations = Annotated[Path | None, _data_option(help="Folder with datasets_splits/ and labels/.")]
+DatasetFile = Annotated[list[Path] | None, _data_option(help="YAML of a data set of your own.")]
+
+# ---- Where and how fast they execute ----
+
+WorkersPerRun = Annotated[int, _execution_option(min=1, help="GPUs, or CPU processes, a run.")]
+MicroBatch = Annotated[int | None, _execution_option(min=1, help="Videos at once on a worker.")]
+EvalBatch = Annotated[int | None, _execution_option(min=1, help="Test views at once on a worker.")]
+LoaderWorkers = Annotated[int | None, _execution_option(min=0, help="Decoding processes a worker.")]
+Device = Annotated[str, _execution_option(help="auto, cpu or cuda.")]
+ExecutorName = Annotated[str, _execution_option(help="ray or local (this process).")]
+Address = Annotated[str | None, _execution_option(help="An existing Ray cluster.")]
+MaxConcurrent = Annotated[int | None, _execution_option(min=1, help="Runs at once, at most.")]
+
+# ---- What failures lead to ----
+
+Retries = Annotated[
+    int,
+    _failure_option(min=0, help="Further attempts at a run that failed, where they may help."),
+]
+FailFast = Annotated[
+    bool, _failure_option("--fail-fast", help="End with the first run that failed for good.")
+]
+MaxUnreadable = Annotated[
+    float, _failure_option(min=0, max=1, help="Share of videos that may be unreadable.")
+]
+Rerun = Annotated[str | None, _failure_option(help="failed, all, or a run id pattern.")]
 
 
 @dataclass(frozen=True)
 class _Options:
+    """Some of a command's options."""
+
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Self:
-        """The group's options among a command's `arguments`, its `locals()`, by their names."""
+        """Those among the arguments of a command, which passes its `locals()`."""
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in arguments.items() if name in names})
 

@@ -64,8 +64,10 @@ def _put(data: dict[str, Any], path: str, value: Any, name: str) -> None:
     data[leaf] = value
 
 
-def differences(before: Mapping[str, BaseModel], after: Mapping[str, BaseModel]) -> tuple[str, ...]:
-    """The settings that differ, as sorted `name=value`: the same however they were asked for."""
+def changed_settings(
+    before: Mapping[str, BaseModel], after: Mapping[str, BaseModel]
+) -> tuple[str, ...]:
+    """The settings that differ, as `name=value` with their new values, sorted."""
     old, new = (
         dict(flat({root: model.model_dump(mode="json") for root, model in roots.items()}))
         for roots in (before, after)

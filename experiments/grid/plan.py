@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import protocols
 from experiments.errors import UserError
@@ -16,16 +16,12 @@ from experiments.grid.weights_file import SCHEME
 from protocols.datasets import DATASETS, Dataset
 from protocols.protocol import Protocol, Suite
 from results.records import RunKey
-from tcclip.checks import resolve as buildable
+from tcclip.checks import resolve as check_model
 from tcclip.config import AugmentConfig, FrozenModel, ModelConfig, TrainConfig
 
 MODELS = ("tc_clip", "vifi_clip", "clip")
 #: Text length of LLM-rephrased class names (SPEC 5): CLIP's whole context.
 LLM_TEXT_LENGTH = 77
-
-
-#: A run's settings, and which of them differ from the protocol's.
-_Configured = tuple[ModelConfig, TrainConfig, AugmentConfig, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -51,8 +47,18 @@ class Grid:
     files: Mapping[str, Path] = field(default_factory=dict)
 
 
+class _Point(NamedTuple):
+    """A point of the grid. `value`: its shots or base split, None for protocols without."""
+
+    dataset: str
+    model: str
+    variant: str
+    value: int | None
+    seed: int
+
+
 def expand(grid: Grid, datasets: Mapping[str, Dataset] = DATASETS) -> list[RunSpec]:
-    """The runs of `grid`, each once, in the order data set, model, variant, point, row, seed.
+    """The runs of `grid`, each once, in the order data set, model, variant, value, row, seed.
 
     A run that starts from another's weights comes after it, and brings it along. `datasets`: all
     that are known, a user's own included; these may be trained on if they have a protocol's lists.
@@ -62,38 +68,31 @@ def expand(grid: Grid, datasets: Mapping[str, Dataset] = DATASETS) -> list[RunSp
         protocol = protocols.get(grid.protocol, demo=grid.demo)
     except ValueError as error:
         raise UserError(str(error)) from error
-    own = tuple(name for name in datasets if name not in DATASETS and not protocol.demo)
-    names = chosen(
-        "data set", grid.datasets, protocol.datasets + own, protocol, default=protocol.datasets
-    )
-    models = chosen("model", grid.models, MODELS, protocol, default=protocol.models)
-    variants = chosen("variant", grid.variants, protocol.variants, protocol)
     specs: dict[str, RunSpec] = {}
     seeds = grid.seeds or protocol.seeds
-    resolver = _Resolver(protocol, datasets)
-    for name, model, variant, point, row in itertools.product(
-        names, models, variants, _points(grid, protocol), range(len(grid.rows))
+    for name, model, variant, value, row, seed in itertools.product(
+        *_axes(grid, protocol, datasets), grid.rows, seeds
     ):
         if _undefined(protocol, name, model, variant):
             continue
-        settings = grid.settings | grid.rows[row]
-        one = resolver.resolve(name, model, variant, point, seeds[0], settings, row)
-        parent = None
+        point, settings = _Point(name, model, variant, value, seed), grid.settings | row
+        spec = _resolve(protocol, datasets, point, settings)
         if variant == "pretrained" and grid.checkpoint is not None:
-            one = _started_from(one, grid.checkpoint)
+            spec = _start_from_file(spec, grid.checkpoint)
         elif variant == "pretrained":
-            parent = resolver.parent(model, seeds[0], settings, row)
-        for spec in _seeded(one, parent, seeds):
-            specs.setdefault(spec.run_id, spec)
+            parent = _parent(protocol, datasets, point, settings)
+            specs.setdefault(parent.run_id, parent)
+            spec = spec.model_copy(update={"parent": parent.run_id})
+        specs.setdefault(spec.run_id, spec)
     if not specs:
-        raise UserError(f"nothing to run: {'; '.join(left_out(grid))}")
+        raise UserError(f"nothing to run: {'; '.join(undefined_points(grid))}")
     if grid.checkpoint is not None and not any(spec.checkpoint for spec in specs.values()):
         raise UserError("--init-checkpoint is for --variants pretrained, which was not asked for")
     return list(specs.values())
 
 
-def left_out(grid: Grid) -> list[str]:
-    """Points of the grid that are no runs, each with the reason: shown, not dropped in silence."""
+def undefined_points(grid: Grid) -> list[str]:
+    """Points of the grid that are no runs, each with the reason, to be shown to the user."""
     protocol = protocols.get(grid.protocol, demo=grid.demo)
     return [
         f"{name}, {model}, {variant}: {reason}"
@@ -113,7 +112,7 @@ def _undefined(protocol: Protocol, dataset_name: str, model: str, variant: str) 
     return None
 
 
-def evaluations(
+def expand_evaluation(
     grid: Grid,
     model: ModelConfig,
     *,
@@ -127,40 +126,27 @@ def evaluations(
     protocol = protocols.get(grid.protocol, demo=grid.demo)
     # It draws the views, and the weights that a checkpoint started from at random.
     seeds = grid.seeds or protocol.seeds[:1]
-    grid = replace(grid, models=(model.name,), seeds=seeds)
-    axis = "--shots" if protocol.axis == "shots" else "--splits"
-    if len(_points(grid, protocol)) > 1:
+    if len(_values(grid, protocol)) > 1:
+        axis = "--shots" if protocol.axis == "shots" else "--splits"
         raise UserError(
             f"a checkpoint was trained at one point of {grid.protocol}: say which with {axis}"
         )
     # The name is the grid's model, the text length the class names' (LLM names are longer).
     kept = model.model_dump(mode="json", exclude={"name", "text_length"})
-    given = {f"model.{name}": value for name, value in kept.items()}
+    settings = {f"model.{name}": value for name, value in kept.items()} | grid.settings
     assert grid.checkpoint is not None
-    bare = replace(grid, checkpoint=None, settings=given | grid.settings)
-    return [_only_evaluated(spec, grid.checkpoint, ensembled) for spec in expand(bare, datasets)]
+    trained = replace(grid, models=(model.name,), seeds=seeds, checkpoint=None, settings=settings)
+    return [_only_evaluate(one, grid.checkpoint, ensembled) for one in expand(trained, datasets)]
 
 
-def _seeded(spec: RunSpec, parent: RunSpec | None, seeds: Sequence[int]) -> Iterator[RunSpec]:
-    """`spec` with every seed, each after its parent: nothing else depends on the seed."""
-    for seed in seeds:
-        update: dict[str, Any] = {"key": spec.key.model_copy(update={"seed": seed})}
-        if parent is not None:
-            key = parent.key.model_copy(update={"seed": seed})
-            begun = parent.model_copy(update={"key": key})
-            update["parent"] = begun.run_id
-            yield begun
-        yield spec.model_copy(update=update)
-
-
-def _started_from(spec: RunSpec, checkpoint: str) -> RunSpec:
+def _start_from_file(spec: RunSpec, checkpoint: str) -> RunSpec:
     """A pretrained run that starts from a file instead of a parent run."""
     changed = (*spec.key.overrides, f"init_checkpoint={checkpoint[:10]}")
     key = spec.key.model_copy(update={"overrides": changed})
-    return spec.model_copy(update={"key": key, "parent": None, "checkpoint": checkpoint})
+    return spec.model_copy(update={"key": key, "checkpoint": checkpoint})
 
 
-def _only_evaluated(spec: RunSpec, checkpoint: str, ensembled: bool) -> RunSpec:
+def _only_evaluate(spec: RunSpec, checkpoint: str, ensembled: bool) -> RunSpec:
     origin = f"checkpoint {checkpoint[:10]}{'' if ensembled else ', not ensembled'}"
     return spec.model_copy(
         update={
@@ -174,24 +160,38 @@ def _only_evaluated(spec: RunSpec, checkpoint: str, ensembled: bool) -> RunSpec:
     )
 
 
-def chosen(
-    what: str,
-    asked: Sequence[str] | None,
-    allowed: Sequence[str],
-    protocol: Protocol,
-    default: Sequence[str] | None = None,
+# ---- Axes of the grid ----
+
+
+def _axes(
+    grid: Grid, protocol: Protocol, datasets: Mapping[str, Dataset]
+) -> tuple[Sequence[str], Sequence[str], Sequence[str], Sequence[int | None]]:
+    """Data sets, models, variants and values to run. UserError for one that is not known."""
+    own = tuple(name for name in datasets if name not in DATASETS and not protocol.demo)
+    trainable = protocol.datasets + own
+    return (
+        _checked("data set", grid.datasets or protocol.datasets, trainable, protocol),
+        _checked("model", grid.models or protocol.models, MODELS, protocol),
+        _checked("variant", grid.variants, protocol.variants, protocol),
+        _values(grid, protocol),
+    )
+
+
+def _checked(
+    axis: str, names: Sequence[str], allowed: Sequence[str], protocol: Protocol
 ) -> tuple[str, ...]:
-    """`asked`, checked against `allowed`; without it `default`, or all that is allowed."""
-    for name in asked or ():
+    """`names`, each once. UserError for one that is not allowed."""
+    for name in names:
         if name not in allowed:
             raise UserError(
-                f"{protocol.name} has no {what} {name!r}{' in its demo' if protocol.demo else ''}; "
+                f"{protocol.name} has no {axis} {name!r}{' in its demo' if protocol.demo else ''}; "
                 f"allowed: {', '.join(allowed)}"
             )
-    return tuple(dict.fromkeys(asked or default or allowed))
+    return tuple(dict.fromkeys(names))
 
 
-def _points(grid: Grid, protocol: Protocol) -> tuple[int | None, ...]:
+def _values(grid: Grid, protocol: Protocol) -> tuple[int | None, ...]:
+    """The shots or base splits to run; only None for a protocol that has neither."""
     asked = {"shots": grid.shots, "base_split": grid.splits}
     for axis, values in asked.items():
         if values is not None and axis != protocol.axis:
@@ -209,98 +209,68 @@ def _points(grid: Grid, protocol: Protocol) -> tuple[int | None, ...]:
     return tuple(dict.fromkeys(values))
 
 
-@dataclass(frozen=True)
-class _Resolver:
-    """Points of a protocol's grid with every hyper-parameter in place.
+# ---- One point with every hyper-parameter in place ----
 
-    What several points have in common is made once: settings a row, lists a data set.
-    """
 
-    protocol: Protocol
-    datasets: Mapping[str, Dataset]
-    _settings: dict[Any, _Configured] = field(default_factory=dict)
-    _suites: dict[Any, tuple[ListSpec, ...]] = field(default_factory=dict)
-    _parents: dict[Any, RunSpec] = field(default_factory=dict)
-
-    def resolve(
-        self,
-        dataset_name: str,
-        model: str,
-        variant: str,
-        point: int | None,
-        seed: int,
-        settings: dict[str, Any],
-        row: int,
-    ) -> RunSpec:
-        """One point of the grid, a pretrained one without its parent. `row`: of `settings`."""
-        protocol, data = self.protocol, self.datasets[dataset_name]
-        try:
-            train_split = protocol.point_split(data, point)
-            labels = data.labels(train_split.labels)
-            lists = self._lists(dataset_name, variant == "llm")
-        except ValueError as error:
-            raise UserError(f"{protocol.name} cannot be run on {dataset_name}: {error}") from error
+def _resolve(
+    protocol: Protocol, datasets: Mapping[str, Dataset], point: _Point, settings: dict[str, Any]
+) -> RunSpec:
+    """The run of a point, a pretrained one still without its parent."""
+    data, value = datasets[point.dataset], point.value
+    try:
+        train_split = protocol.point_split(data, value)
+        labels = data.labels(train_split.labels)
         # SSv2 has no LLM names: its LLM row repeats the base row, so it is the same run (SPEC 5).
-        llm = variant == "llm" and labels.llm is not None
-        variant = "base" if variant == "llm" and not llm else variant
-        model_config, train, augment, changed = self._configured(model, llm, settings, row)
-        key = RunKey(
+        llm = point.variant == "llm" and labels.llm is not None
+        validation = _lists([protocol.validation], protocol, datasets, point)
+        suites = _lists(protocol.suites, protocol, datasets, point)
+    except ValueError as error:
+        raise UserError(f"{protocol.name} cannot be run on {point.dataset}: {error}") from error
+    model, train, augment, changed = _resolve_settings(protocol, point.model, llm, settings)
+    sampling = augment.view_sampling
+    return RunSpec(
+        key=RunKey(
             protocol=protocol.name,
             protocol_version=protocol.version,
-            dataset=dataset_name,
-            model=model,
-            variant=variant,
-            shots=point if protocol.axis == "shots" else None,
-            base_split=point if protocol.axis == "base_split" else None,
-            seed=seed,
+            dataset=point.dataset,
+            model=point.model,
+            variant="base" if point.variant == "llm" and not llm else point.variant,
+            shots=value if protocol.axis == "shots" else None,
+            base_split=value if protocol.axis == "base_split" else None,
+            seed=point.seed,
             demo=protocol.demo,
             overrides=changed,
-        )
-        sampled = _sampled(lists, augment)
-        return RunSpec(
-            key=key,
-            model=model_config,
-            train=train,
-            augment=augment,
-            train_list=ListSpec(
-                suite="train", dataset=dataset_name, split=train_split, labels=labels, llm=llm
-            ),
-            flip=data.flip,
-            validation=sampled[: len(protocol.validation.splits)],
-            suites=sampled[len(protocol.validation.splits) :],
-            ensemble_weight=None if model == "clip" else protocol.ensemble_weight,
-            selection=protocol.selection if model != "clip" else "untrained",
-        )
-
-    def parent(self, model: str, seed: int, settings: dict[str, Any], row: int) -> RunSpec:
-        """The zero-shot base run of the same model and seed (SPEC 5, variant P).
-
-        It takes the model's settings, which must fit its children's; training settings are its own.
-        """
-        if (model, row) not in self._parents:
-            zero_shot = protocols.get("zero_shot", demo=self.protocol.demo)
-            shared = {name: one for name, one in settings.items() if name.startswith("model.")}
-            resolver, name = _Resolver(zero_shot, self.datasets), zero_shot.datasets[0]
-            parent = resolver.resolve(name, model, "base", None, seed, shared, 0)
-            self._parents[model, row] = parent
-        return self._parents[model, row]
-
-    def _configured(self, model: str, llm: bool, settings: dict[str, Any], row: int) -> _Configured:
-        if (model, llm, row) not in self._settings:
-            made = _configured(self.protocol, model, llm, settings)
-            self._settings[model, llm, row] = made
-        return self._settings[model, llm, row]
-
-    def _lists(self, dataset_name: str, llm: bool) -> tuple[ListSpec, ...]:
-        """The lists of the validation, then those of the suites."""
-        if (dataset_name, llm) not in self._suites:
-            suites = (self.protocol.validation, *self.protocol.suites)
-            made = _lists(suites, self.protocol, self.datasets, dataset_name, llm)
-            self._suites[dataset_name, llm] = made
-        return self._suites[dataset_name, llm]
+        ),
+        model=model,
+        train=train,
+        augment=augment,
+        train_list=ListSpec(
+            suite="train", dataset=point.dataset, split=train_split, labels=labels, llm=llm
+        ),
+        flip=data.flip,
+        validation=tuple(one.with_sampling(sampling) for one in validation),
+        suites=tuple(one.with_sampling(sampling) for one in suites),
+        ensemble_weight=None if point.model == "clip" else protocol.ensemble_weight,
+        selection=protocol.selection if point.model != "clip" else "untrained",
+    )
 
 
-def _configured(protocol: Protocol, model: str, llm: bool, settings: dict[str, Any]) -> _Configured:
+def _parent(
+    protocol: Protocol, datasets: Mapping[str, Dataset], point: _Point, settings: dict[str, Any]
+) -> RunSpec:
+    """The zero-shot base run of the same model and seed (SPEC 5, variant P).
+
+    It takes the model's settings, which must fit its children's; training settings are its own.
+    """
+    zero_shot = protocols.get("zero_shot", demo=protocol.demo)
+    start = _Point(zero_shot.datasets[0], point.model, "base", None, point.seed)
+    shared = {name: value for name, value in settings.items() if name.startswith("model.")}
+    return _resolve(zero_shot, datasets, start, shared)
+
+
+def _resolve_settings(
+    protocol: Protocol, model: str, llm: bool, settings: dict[str, Any]
+) -> tuple[ModelConfig, TrainConfig, AugmentConfig, tuple[str, ...]]:
     """The protocol's settings of `model` with the user's, and which of them differ."""
     config = ModelConfig.model_validate({"name": model, **protocol.model})
     if llm:
@@ -318,12 +288,12 @@ def _configured(protocol: Protocol, model: str, llm: bool, settings: dict[str, A
     train = overrides.apply(protocol.train, settings, "train").model_copy(update=untrained)
     augment = overrides.apply(protocol.augment, settings, "augment")
     try:
-        buildable(config)
+        check_model(config)
     except ValueError as error:
         raise UserError(f"{model} cannot be built: {error}") from error
     after = {"model": config, "train": train, "augment": augment}
-    differences = overrides.differences(before, after)
-    return config, train, augment, tuple(map(_short, differences))
+    changed = overrides.changed_settings(before, after)
+    return config, train, augment, tuple(map(_short, changed))
 
 
 def _short(override: str) -> str:
@@ -332,25 +302,12 @@ def _short(override: str) -> str:
     return f"{name}={SCHEME}{content[:10]}" if content else override
 
 
-def _sampled(lists: Iterable[ListSpec], augment: AugmentConfig) -> tuple[ListSpec, ...]:
-    """`lists` with their temporal views placed as `augment.view_sampling` says."""
-    return tuple(
-        one.model_copy(
-            update={"views": one.views.model_copy(update={"sampling": augment.view_sampling})}
-        )
-        for one in lists
-    )
-
-
 def _lists(
-    suites: Iterable[Suite],
-    protocol: Protocol,
-    datasets: Mapping[str, Dataset],
-    dataset_name: str,
-    llm: bool,
-) -> tuple[ListSpec, ...]:
+    suites: Iterable[Suite], protocol: Protocol, datasets: Mapping[str, Dataset], point: _Point
+) -> list[ListSpec]:
+    """The lists that a model trained at `point` is evaluated on."""
     lists = []
-    for suite in (protocol.point_suite(suite, dataset_name) for suite in suites):
+    for suite in (protocol.point_suite(suite, point.dataset) for suite in suites):
         data = datasets[suite.dataset]
         for name in suite.splits:
             split = data.split(name)
@@ -361,8 +318,8 @@ def _lists(
                     dataset=suite.dataset,
                     split=split,
                     labels=labels,
-                    llm=llm and labels.llm is not None,
+                    llm=point.variant == "llm" and labels.llm is not None,
                     views=suite.views,
                 )
             )
-    return tuple(lists)
+    return lists

@@ -1,4 +1,4 @@
-"""What a command line asks for, as a grid: options, grid files, searches, checkpoints."""
+"""From a command's options to its runs and how they execute. UserError for what cannot be done."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 import protocols
 from experiments.errors import UserError, user_errors
@@ -15,12 +15,18 @@ from experiments.grid import grid_file, overrides, plan, search_space
 from experiments.grid.options import ExecutionOptions, GridOptions
 from experiments.grid.plan import Grid
 from experiments.grid.spec import RunSpec
-from experiments.grid.weights_file import SETTING, Start, by_content, digest, starting
+from experiments.grid.weights_file import (
+    CLIP_WEIGHTS,
+    StartWeights,
+    digest,
+    replace_path,
+    weights_to_ensemble,
+)
 from protocols.datasets import Dataset
 from tcclip.config import Execution, ModelConfig
 
-#: Seeds are below: what numpy, torch and random take alike.
-SEEDS = 2**32
+#: Seeds are below this: what NumPy, PyTorch and random all take.
+MAX_SEED = 2**32
 #: Options that are comma lists, and what is in them.
 AXES: dict[str, type[str] | type[int]] = {
     "datasets": str,
@@ -32,13 +38,12 @@ AXES: dict[str, type[str] | type[int]] = {
 }
 #: `--set` names that say how a run executes; all others change its numbers.
 EXECUTION = "execution."
-M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A grid, its runs, and notes for the user on what is not among them.
+    """A grid and its runs. `notes`: what the user may miss among them, and why it is not there.
 
     `searched`: the runs are the trials of a search.
     """
@@ -47,6 +52,87 @@ class RunPlan:
     specs: list[RunSpec]
     notes: list[str]
     searched: bool = False
+
+
+def plan_sweep(options: GridOptions, datasets: Mapping[str, Dataset]) -> RunPlan:
+    """The runs of a sweep. `datasets`: all that are known, the user's own included."""
+    grid = make_grid(options)
+    specs = plan.expand(grid, datasets)
+    if options.search:
+        check_search(specs)
+    notes = [f"not in the grid: {text}" for text in plan.undefined_points(grid)]
+    return RunPlan(grid, specs, notes, searched=bool(options.search))
+
+
+def plan_evaluation(
+    options: GridOptions, checkpoint: str, *, ensembled: bool, datasets: Mapping[str, Dataset]
+) -> RunPlan:
+    """The runs that evaluate a checkpoint; one with an hf:// name is fetched first.
+
+    The model is the one that the checkpoint names. It is ensembled with no weights but those it
+    started from.
+    """
+    from tcclip.model.checkpoints import describe, fetch
+
+    grid, notes = make_grid(options), []
+    with user_errors():
+        path = Path(fetch(checkpoint)).absolute()
+        content = describe(checkpoint)
+        model = ModelConfig.model_validate(content["model"])
+        recorded = content["start"] and StartWeights.model_validate(content["start"])
+        protocol = protocols.get(grid.protocol, demo=grid.demo)
+    settings = grid.settings
+    if ensembled and protocol.ensemble_weight is not None and model.name != "clip":
+        start = weights_to_ensemble(
+            recorded, settings.get(CLIP_WEIGHTS), protocol.train.clip_weights
+        )
+        if isinstance(start, StartWeights):
+            settings = settings | {CLIP_WEIGHTS: start.clip_weights}
+        else:
+            ensembled, notes = False, [f"not ensembled: {start}"]
+    # CLIP's own weights are needed to ensemble with, and for what a checkpoint leaves out.
+    if not ensembled and content["token_embedding"]:
+        settings = {CLIP_WEIGHTS: "random"} | settings
+    checkpoint_digest = digest(path)
+    grid = replace(
+        grid,
+        settings=settings,
+        # With the seed it was trained with, its test views and random weights are drawn again.
+        seeds=None if recorded is None else (recorded.seed,),
+        checkpoint=checkpoint_digest,
+        files={**grid.files, checkpoint_digest: path},
+    )
+    specs = plan.expand_evaluation(grid, model, ensembled=ensembled, datasets=datasets)
+    return RunPlan(grid, specs, notes)
+
+
+def make_grid(options: GridOptions) -> Grid:
+    """The grid of a protocol or a grid file; options that were given win over the file's."""
+    grid = Grid(options.protocol, demo=options.demo)
+    if grid_file.is_grid_file(options.protocol):
+        grid = grid_file.read(options.protocol, demo=options.demo)
+    lists = {
+        name: comma_list(f"--{name}", getattr(options, name), kind) for name, kind in AXES.items()
+    }
+    axes: dict[str, Any] = {name: values for name, values in lists.items() if values is not None}
+    grid = replace(grid, **axes)
+    for seed in grid.seeds or ():
+        if not 0 <= seed < MAX_SEED:
+            raise UserError(f"--seeds {seed}; allowed: 0 to {MAX_SEED - 1}")
+    files = dict(grid.files)
+    changes = [one for one in options.settings or () if not one.startswith(EXECUTION)]
+    settings = grid.settings | replace_path(overrides.parse(changes), files)
+    checkpoint = None
+    if options.init_checkpoint is not None:
+        checkpoint = digest(options.init_checkpoint)
+        files[checkpoint] = options.init_checkpoint.absolute()
+    rows = grid.rows
+    if options.search:
+        searches = [search_space.parse(one) for one in options.search]
+        drawn = search_space.trials(searches, options.num_samples)
+        trials = [replace_path(trial, files) for trial in drawn]
+        rows = tuple(row | trial for row in rows for trial in trials)
+    return replace(grid, settings=settings, rows=rows, checkpoint=checkpoint, files=files)
 
 
 def comma_list(option: str, text: str | None, kind: Callable[[str], T]) -> tuple[T, ...] | None:
@@ -61,57 +147,6 @@ def comma_list(option: str, text: str | None, kind: Callable[[str], T]) -> tuple
     if not values:
         raise UserError(f"{option} {text!r} is empty; leave the option out for all")
     return values
-
-
-def validated(model: type[M], values: dict[str, Any]) -> M:
-    """`model` made of options' values; UserError naming the option that does not fit."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
-        raise UserError(f"{option} {first['input']!r}: {first['msg']}") from error
-
-
-def make_grid(options: GridOptions) -> Grid:
-    """The grid of a protocol or a grid file; options that were given win over the file's.
-
-    A file of weights takes part by its content. UserError for what cannot be read.
-    """
-    base = Grid(options.protocol, demo=options.demo)
-    if grid_file.is_grid_file(options.protocol):
-        base = grid_file.read(options.protocol, demo=options.demo)
-    lists = {
-        name: comma_list(f"--{name}", getattr(options, name), kind) for name, kind in AXES.items()
-    }
-    axes: dict[str, Any] = {name: values for name, values in lists.items() if values is not None}
-    for seed in axes.get("seeds", base.seeds) or ():
-        if not 0 <= seed < SEEDS:
-            raise UserError(f"--seeds {seed}; allowed: 0 to {SEEDS - 1}")
-    files = dict(base.files)
-    changes = [one for one in options.settings or () if not one.startswith(EXECUTION)]
-    settings = base.settings | by_content(overrides.parse(changes), files)
-    checkpoint = None
-    if options.init_checkpoint is not None:
-        checkpoint = digest(options.init_checkpoint)
-        files[checkpoint] = options.init_checkpoint.absolute()
-    rows = base.rows
-    if options.search:
-        searches = [search_space.parse(one) for one in options.search]
-        trials = search_space.trials(searches, options.num_samples)
-        drawn = [by_content(trial, files) for trial in trials]
-        rows = tuple(row | trial for row in base.rows for trial in drawn)
-    return replace(base, **axes, settings=settings, rows=rows, checkpoint=checkpoint, files=files)
-
-
-def plan_sweep(options: GridOptions, datasets: Mapping[str, Dataset]) -> RunPlan:
-    """The runs of a sweep. `datasets`: all that are known, the user's own included."""
-    grid = make_grid(options)
-    specs = plan.expand(grid, datasets)
-    if options.search:
-        check_search(specs)
-    notes = [f"not in the grid: {text}" for text in plan.left_out(grid)]
-    return RunPlan(grid, specs, notes, searched=bool(options.search))
 
 
 def check_search(specs: Sequence[RunSpec]) -> None:
@@ -141,43 +176,15 @@ def make_execution(options: ExecutionOptions) -> Execution:
         "device": options.device,
         "max_unreadable": options.max_unreadable,
     }
-    base = validated(Execution, {name: one for name, one in values.items() if one is not None})
-    changes = overrides.parse([one for one in options.settings or () if one.startswith(EXECUTION)])
-    overrides.check_names(changes, {"execution": base})
-    return overrides.apply(base, changes, "execution")
-
-
-def plan_evaluation(
-    options: GridOptions, checkpoint: str, *, ensembled: bool, datasets: Mapping[str, Dataset]
-) -> RunPlan:
-    """The runs that evaluate a checkpoint; one with an hf:// name is fetched first.
-
-    The model is the one the checkpoint says it is; it is ensembled with the weights it started
-    from alone. UserError for what cannot be read, and for other starting weights than its own.
-    """
-    from tcclip.model.checkpoints import describe, fetch
-
-    grid = make_grid(options)
-    with user_errors():
-        path = Path(fetch(checkpoint)).absolute()
-        content = describe(checkpoint)
-        model = ModelConfig.model_validate(content["model"])
-        recorded = content["start"] and Start.model_validate(content["start"])
-        protocol = protocols.get(grid.protocol, demo=grid.demo)
-    notes = []
-    if ensembled and protocol.ensemble_weight is not None and model.name != "clip":
-        asked = grid.settings.get(SETTING)
-        start = starting(recorded, asked, protocol.train.clip_weights)
-        if isinstance(start, Start):
-            grid = replace(grid, settings=grid.settings | {SETTING: start.clip_weights})
-        else:
-            ensembled, notes = False, [f"not ensembled: {start}"]
-    # With the seed it was trained with, its test views and random weights are drawn again.
-    grid = replace(grid, seeds=None if recorded is None else (recorded.seed,))
-    # CLIP's own weights are needed to ensemble with, and for what a checkpoint leaves out.
-    if not ensembled and content["token_embedding"]:
-        grid = replace(grid, settings={"train.clip_weights": "random"} | grid.settings)
-    content_of = digest(path)
-    grid = replace(grid, checkpoint=content_of, files={**grid.files, content_of: path})
-    specs = plan.evaluations(grid, model, ensembled=ensembled, datasets=datasets)
-    return RunPlan(grid, specs, notes)
+    try:
+        execution = Execution.model_validate(
+            {name: value for name, value in values.items() if value is not None}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise UserError(f"{option} {first['input']!r}: {first['msg']}") from error
+    changes = [one for one in options.settings or () if one.startswith(EXECUTION)]
+    settings = overrides.parse(changes)
+    overrides.check_names(settings, {"execution": execution})
+    return overrides.apply(execution, settings, "execution")

@@ -1,7 +1,7 @@
 """`--search train.lr=loguniform(1e-7,1e-5)`: trials of a search as rows of a grid.
 
-The trials are drawn here, from a fixed generator, so that the same command is the same trials
-and goes on where it stopped; Ray Tune's ASHA decides which of them are worth finishing.
+The trials are drawn here, from a fixed seed, so that the same command gives the same trials and
+continues them; Ray Tune's ASHA decides which of them are worth finishing.
 """
 
 from __future__ import annotations
@@ -23,31 +23,18 @@ _CALL = re.compile(r"(\w+)\((.*)\)")
 _DIGITS = 3
 
 
-def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return _rounded(rng.uniform(low, high))
-
-
-def _loguniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return _rounded(math.exp(rng.uniform(math.log(low), math.log(high))))
-
-
-def _randint(rng: np.random.Generator, low: int, high: int) -> int:
-    return int(rng.integers(low, high + 1))
-
-
-def _choice(rng: np.random.Generator, *values: Any) -> Any:
-    return values[int(rng.integers(len(values)))]
-
-
 def _rounded(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")
 
 
+#: How each distribution draws a value, from a NumPy generator and its arguments.
 _DISTRIBUTIONS: dict[str, Callable[..., Any]] = {
-    "uniform": _uniform,
-    "loguniform": _loguniform,
-    "randint": _randint,
-    "choice": _choice,
+    "uniform": lambda rng, low, high: _rounded(rng.uniform(low, high)),
+    "loguniform": lambda rng, low, high: _rounded(
+        math.exp(rng.uniform(math.log(low), math.log(high)))
+    ),
+    "randint": lambda rng, low, high: int(rng.integers(low, high + 1)),
+    "choice": lambda rng, *values: values[int(rng.integers(len(values)))],
 }
 
 
@@ -80,27 +67,21 @@ def parse(text: str) -> Search:
         arguments = ast.literal_eval(f"({match[2]},)")
     except (ValueError, SyntaxError) as error:
         raise UserError(f"--search {text!r}: {match[2]!r} are not plain values") from error
-    search = Search(name.strip(), match[1], arguments)
-    _check(search, text)
-    return search
+    if match[1] != "choice" and not _is_range(arguments, match[1]):
+        raise UserError(f"--search {text!r}: {match[1]} needs two numbers, LOW < HIGH")
+    return Search(name.strip(), match[1], arguments)
 
 
-def _check(search: Search, text: str) -> None:
-    if search.distribution == "choice":
-        return
-    good = len(search.arguments) == 2 and all(
-        isinstance(value, int | float) for value in search.arguments
-    )
-    if good:
-        low, high = search.arguments
-        good = low < high and (search.distribution != "loguniform" or low > 0)
-    if not good:
-        raise UserError(f"--search {text!r}: {search.distribution} needs two numbers, LOW < HIGH")
+def _is_range(arguments: tuple[Any, ...], distribution: str) -> bool:
+    if len(arguments) != 2 or not all(isinstance(one, int | float) for one in arguments):
+        return False
+    low, high = arguments
+    return low < high and (distribution != "loguniform" or low > 0)
 
 
 def trials(searches: Sequence[Search], samples: int, seed: int = 0) -> tuple[dict[str, Any], ...]:
-    """`samples` rows of settings. More samples keep the ones there were and add to them."""
-    import numpy as np  # planning without a search does not wait for it
+    """`samples` rows of settings; more samples add rows and change none."""
+    import numpy as np  # takes a while to import, and only searches need it
 
     rows = []
     for number in range(samples):

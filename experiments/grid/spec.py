@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Mapping
 from functools import cached_property
@@ -13,9 +12,6 @@ from experiments.grid.weights_file import SCHEME
 from protocols.datasets import LabelSet, Split
 from results.records import RunKey
 from tcclip.config import AugmentConfig, FrozenModel, ModelConfig, TrainConfig, Views
-
-#: Fields in which the runs of one point of the grid differ, in order: what is equal is named once.
-VARIED = ("key", "parent")
 
 
 class ListSpec(FrozenModel):
@@ -35,6 +31,11 @@ class ListSpec(FrozenModel):
     def label_file(self) -> str:
         """The label file in force, relative to the annotations folder."""
         return self.labels.llm if self.llm and self.labels.llm else self.labels.file
+
+    def with_sampling(self, sampling: str) -> ListSpec:
+        """This list with its temporal views placed as `augment.view_sampling` says."""
+        views = self.views.model_copy(update={"sampling": sampling})
+        return self.model_copy(update={"views": views})
 
 
 class RunSpec(FrozenModel):
@@ -64,24 +65,12 @@ class RunSpec(FrozenModel):
         value = self.train.clip_weights
         return value.removeprefix(SCHEME) if value.startswith(SCHEME) else None
 
-    @cached_property
-    def _shared(self) -> tuple[str, ...]:
-        """Canonical JSON of what the runs of a point share: before, between and after `VARIED`."""
-        data = self.model_dump(mode="json", exclude=set(VARIED))
-        parts = (
-            {name: value for name, value in data.items() if before < name < after}
-            for before, after in itertools.pairwise(("", *VARIED, "~"))
-        )
-        return tuple(_canonical(part)[1:-1] for part in parts)
-
-    @cached_property
+    @property
     def identity(self) -> str:
         """sha256 of everything that changes the numbers, as canonical JSON."""
         # `overrides` only says which settings differ; the settings themselves are all here.
-        key = _canonical(self.key.model_dump(mode="json", exclude={"overrides"}))
-        before, between, after = self._shared
-        parent = json.dumps(self.parent)
-        text = f'{{{before},"key":{key},{between},"parent":{parent},{after}}}'
+        data = self.model_dump(mode="json", exclude={"key": {"overrides"}})
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
@@ -94,14 +83,7 @@ class RunSpec(FrozenModel):
         return "-".join([*parts, self.identity[:10]])
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A changed copy, as pydantic's; what was computed of this one is not taken along."""
-        same = set(update or ()) <= set(VARIED)
-        _ = same and self._shared  # made once, taken along
+        """A changed copy, as pydantic's but without the cached `run_id`."""
         copied = super().model_copy(update=update, deep=deep)
-        for name in ("identity", "run_id") if same else ("identity", "run_id", "_shared"):
-            copied.__dict__.pop(name, None)
+        copied.__dict__.pop("run_id", None)
         return copied
-
-
-def _canonical(data: object) -> str:
-    return json.dumps(data, sort_keys=True, separators=(",", ":"))

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, PlainSerializer, PlainValidator
 
 from experiments.datasets.paths import DataPaths
-from experiments.grid import weights_file as given
+from experiments.grid import weights_file
 from experiments.grid.spec import RunSpec
 from experiments.store.ledger import Ledger
 from experiments.worker.out_of_memory import Reduction
@@ -45,7 +45,7 @@ class Job(FrozenModel):
     def check_files(self) -> None:
         """MissingData unless the files of weights the run needs are here, as they were planned."""
         needed = (self.spec.checkpoint, self.spec.clip_content)
-        given.check((one for one in needed if one is not None), self.files)
+        weights_file.check_files((one for one in needed if one is not None), self.files)
 
     @property
     def initial_weights(self) -> Location | None:

@@ -7,7 +7,7 @@ import pytest
 
 import protocols
 from experiments.errors import UserError
-from experiments.grid.plan import Grid, evaluations, expand
+from experiments.grid.plan import Grid, expand, expand_evaluation
 from experiments.grid.request import check_search
 from experiments.monitor.cost import cost
 from tcclip.config import Execution, ModelConfig
@@ -163,14 +163,14 @@ def test_views_can_be_placed_evenly() -> None:
 def test_checkpoints_are_evaluated_as_what_they_are() -> None:
     model = ModelConfig(name="vifi_clip", text_length=30)
     grid = Grid("zero_shot", variants=("llm",), checkpoint="a" * 64)
-    (raw,), (both,) = (evaluations(grid, model, ensembled=e) for e in (False, True))
+    (raw,), (both,) = (expand_evaluation(grid, model, ensembled=e) for e in (False, True))
     assert raw.run_id != both.run_id
     assert raw.key != both.key
     assert both.key.origin == "checkpoint aaaaaaaaaa"
     assert both.model.text_length == 77, "LLM names need it, whatever the checkpoint was made with"
     assert both.train.epochs == 0
     with pytest.raises(UserError, match="say which with --shots"):
-        evaluations(Grid("few_shot", checkpoint="a" * 64), model, ensembled=False)
+        expand_evaluation(Grid("few_shot", checkpoint="a" * 64), model, ensembled=False)
 
 
 def test_searches_compare_like_with_like() -> None:
