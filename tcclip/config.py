@@ -1,4 +1,4 @@
-"""FrozenModel of model, training, augmentation and evaluation, as frozen pydantic models.
+"""Settings of model, training, augmentation and evaluation, as frozen pydantic models.
 
 No torch here: planning, `--help`, `status` and `report` read these without loading it.
 A default stands in exactly one place: here when it belongs to the method (SPEC 2 and 3),
@@ -123,6 +123,87 @@ class ModelConfig(FrozenModel):
             )
         return GEOMETRIES[self.backbone]
 
+    @property
+    def prompts_video(self) -> bool:
+        """Does the text depend on the video (VP)? Only tc_clip's does."""
+        return self.name == "tc_clip" and self.video_prompting
+
+    @property
+    def uses_context(self) -> bool:
+        """Does the vision tower make context tokens (TC)?"""
+        return self.frame_attention == "context"
+
+    @property
+    def seeds_per_frame(self) -> int:
+        """int(P * alpha), SPEC 2.1 step 3."""
+        return int(self.sizes.patches * self.seed_ratio)
+
+    def resolved(self) -> ModelConfig:
+        """These settings with what the name implies. ValueError for what cannot be built.
+
+        vifi_clip and clip are frame by frame and without prompting, whatever the defaults say.
+        """
+        config = self
+        if self.name != "tc_clip":
+            if self.frame_attention not in ("none", "context"):
+                raise ValueError(
+                    f"{self.name} is frame by frame, got frame_attention "
+                    f"{self.frame_attention!r}; for this ablation use "
+                    "name='tc_clip', video_prompting=False"
+                )
+            config = self.model_copy(update={"frame_attention": "none", "video_prompting": False})
+        positions = config.sizes.context_length
+        if config.text_length > positions:
+            raise ValueError(
+                f"text_length {config.text_length} is more than the {positions} positions "
+                "of the text tower; lower it"
+            )
+        config.check_frames(config.num_frames)
+        if config.prompts_video:
+            config._check_prompting()
+        return config
+
+    def check_frames(self, frames: int) -> None:
+        """Can the model take videos of so many frames? ValueError if not."""
+        if frames < 1:
+            raise ValueError("the video has no frames")
+        if self.positional_embedding == "joint" and frames != self.num_frames:
+            raise ValueError(
+                f"the video has {frames} frames, but joint positional embeddings are made for "
+                f"num_frames={self.num_frames}; sample as many, or use positional_embedding='space'"
+            )
+        if not self.uses_context:
+            return
+        patches, seeds = self.sizes.patches, self.seeds_per_frame
+        if seeds < 1:
+            raise ValueError(
+                f"seed_ratio {self.seed_ratio} leaves no seed of {patches} patches a frame; "
+                f"raise it to at least {1 / patches:.3g}"
+            )
+        if self.aggregation != "none" and seeds * frames < self.context_tokens:
+            raise ValueError(
+                f"{frames} frames of {seeds} seeds make {seeds * frames} seed tokens, fewer than "
+                f"context_tokens={self.context_tokens}; lower context_tokens, or raise seed_ratio "
+                "or num_frames"
+            )
+
+    def _check_prompting(self) -> None:
+        sizes, layers = self.sizes, self.prompt_layers
+        allowed = min(sizes.text_layers, sizes.vision_layers)
+        fits = all(1 <= layer <= allowed for layer in layers)
+        if not layers or not fits or len(set(layers)) != len(layers):
+            raise ValueError(
+                f"prompt_layers {layers} must be different layers from 1 to {allowed} "
+                f"(the text tower has {sizes.text_layers}, the vision tower "
+                f"{sizes.vision_layers}); to prompt none, set video_prompting=False"
+            )
+        if sizes.text_width != sizes.embed_dim:
+            raise ValueError(
+                f"video prompting needs text_width ({sizes.text_width}) equal to embed_dim "
+                f"({sizes.embed_dim}), because prompts attend to context tokens of the joint "
+                "embedding; change the geometry or set video_prompting=False"
+            )
+
 
 class AugmentConfig(FrozenModel):
     """Pixels of a training clip and of a test view (SPEC 3). Sizes in pixels, probabilities 0-1."""
@@ -198,9 +279,9 @@ class Views(FrozenModel):
 
 
 class Execution(FrozenModel):
-    """Where and how fast a run computes; nothing here may change its numbers beyond rounding.
+    """Where and how fast a run computes; nothing here changes its numbers beyond rounding.
 
-    Kept out of the run's identity: `micro_batch` videos at once on each of `workers` ranks.
+    Not part of the run id: `micro_batch` videos at once on each of `workers` ranks.
     """
 
     workers: int = Field(default=1, gt=0)
@@ -215,10 +296,10 @@ class Execution(FrozenModel):
     max_unreadable: float = Field(default=0.005, ge=0, le=1)
     checkpoint_minutes: float = Field(default=20.0, gt=0)
 
-    def chunk(self, train: TrainConfig) -> int:
-        """Videos a loader chunk: micro-batch x workers x accumulation must be the global batch.
+    def chunk_size(self, train: TrainConfig) -> int:
+        """Videos a loader loads at once: whole mixing groups, at least a micro-batch.
 
-        A chunk holds whole mixing groups; a smaller micro-batch is cut from it after mixing.
+        A smaller micro-batch is split off after mixing.
         ValueError if the protocol's global batch cannot be made.
         """
         group = train.mix.group

@@ -1,5 +1,5 @@
 """Evaluation in one pass (SPEC 4, 5): each video is decoded once for a view mode, encoded once
-per weight set, and scored against every class list that wants it.
+for each weight set, and scored against the class list of every split that holds it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tcclip.accuracy import correct
+from tcclip.accuracy import top_k_correct
 from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item
 from tcclip.data.loader import EvalBatch, EvalLoader
@@ -34,11 +34,11 @@ class EvalList:
 
 @dataclass
 class Scores:
-    """Scores of one list under one weight set, a row a video in the list's order.
+    """Scores of one list under one weight set, one row for each video in the list's order.
 
     `values` (videos, classes) float32: sum over views of softmax(logits), so a row sums to the
     number of views; zeros where the video was not `readable`. `causes`: path -> why not;
-    `readers`: path -> the way it was read.
+    `readers`: path -> the method that read it.
     """
 
     values: NDArray[np.float32]
@@ -47,8 +47,10 @@ class Scores:
     readers: dict[str, str] = field(default_factory=dict)
 
     def top(self, k: int, labels: Sequence[int]) -> float:
-        """Percent of all videos whose label is among the k best (see `ranking.correct`)."""
-        return float(100.0 * correct(self.values, np.asarray(labels), self.readable, k).mean())
+        """Percent of all videos whose label is among the k best (see `tcclip.accuracy`)."""
+        return float(
+            100.0 * top_k_correct(self.values, np.asarray(labels), self.readable, k).mean()
+        )
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,19 @@ class Evaluator:
         for model, _ in was_training:
             model.eval()
         with torch.inference_mode():
-            for group in grouped(lists):
-                local = self._pass(models, lists, group)
-                for part in self.ranks.gather(local):
-                    part.fill(results, lists)
+            for group in group_lists(lists):
+                own = self._score_group(models, lists, group)
+                for part in self.ranks.gather(own):
+                    part.copy_into(results, lists)
         for model, training in was_training:
             model.train(training)
         return results
 
-    def _pass(self, models: Mapping[str, Model], lists: Sequence[EvalList], group: Group) -> _Part:
+    def _score_group(
+        self, models: Mapping[str, Model], lists: Sequence[EvalList], group: ListGroup
+    ) -> _RankScores:
         """This rank's share of the videos of one group."""
-        part = _Part()
+        part = _RankScores()
         with self.autocast():
             classes = {
                 (key, names): model.encode_classes(list(names))
@@ -97,27 +101,27 @@ class Evaluator:
                 for names in dict.fromkeys(lists[number].class_names for number in group.members)
             }
         for batch in self.loader(group.dataset, group.items, group.views):
-            part.causes.update({group.items[i].path: why for i, why in batch.unreadable.items()})
-            part.readers.update({group.items[i].path: how for i, how in batch.readers.items()})
+            part.causes |= {group.items[i].path: why for i, why in batch.unreadable.items()}
+            part.readers |= {group.items[i].path: how for i, how in batch.readers.items()}
             if not len(batch.indices):
                 continue
             video = self._views(batch)
-            places = [group.places[int(i)] for i in batch.indices]
+            targets = [group.rows[int(i)] for i in batch.indices]
             for key, model in models.items():
                 with self.autocast():
                     features = model.encode_video(video.to(next(model.parameters()).dtype))
                 for number in group.members:
-                    rows = [r for r, place in enumerate(places) if number in place]
-                    if not rows:
+                    listed = [b for b, rows in enumerate(targets) if number in rows]
+                    if not listed:
                         continue
                     names = lists[number].class_names
                     views = batch.video.shape[1]
-                    picked = torch.tensor([r * views + v for r in rows for v in range(views)])
+                    picked = torch.tensor([b * views + v for b in listed for v in range(views)])
                     with self.autocast():
                         logits = model.score(features[picked.to(video.device)], classes[key, names])
                     summed = logits.float().softmax(-1).unflatten(0, (-1, views)).sum(1)
-                    for row, values in zip(rows, summed.cpu().numpy(), strict=True):
-                        part.add(key, number, places[row][number], values)
+                    for b, values in zip(listed, summed.cpu().numpy(), strict=True):
+                        part.scores.append((key, number, targets[b][number], values))
         return part
 
     def _views(self, batch: EvalBatch) -> torch.Tensor:
@@ -128,59 +132,52 @@ class Evaluator:
 
 
 @dataclass(frozen=True)
-class Group:
+class ListGroup:
     """The lists that share a data set and view mode, and the union of their videos.
 
-    `places[i]`: for video i of `items`, the rows it fills in each member list.
+    `rows[i]`: for video i of `items`, its rows in each member list that holds it.
     """
 
     dataset: str
     views: Views
     members: tuple[int, ...]
     items: tuple[Item, ...]
-    places: tuple[dict[int, tuple[int, ...]], ...]
+    rows: tuple[dict[int, list[int]], ...]
 
 
-def grouped(lists: Sequence[EvalList]) -> list[Group]:
-    """The fewest passes over videos that serve `lists`: a video listed twice is in one once."""
+def group_lists(lists: Sequence[EvalList]) -> list[ListGroup]:
+    """The fewest passes over videos that serve `lists`: each group holds a video once."""
     members: dict[tuple[str, Views], list[int]] = {}
     for number, one in enumerate(lists):
         members.setdefault((one.dataset, one.views), []).append(number)
     groups = []
     for (dataset, views), numbers in members.items():
         items: dict[str, Item] = {}
-        places: dict[str, dict[int, list[int]]] = {}
+        rows: dict[str, dict[int, list[int]]] = {}
         for number in numbers:
             for row, item in enumerate(lists[number].items):
                 items.setdefault(item.path, item)
-                places.setdefault(item.path, {}).setdefault(number, []).append(row)
-        frozen = tuple(
-            {number: tuple(rows) for number, rows in places[path].items()} for path in items
+                rows.setdefault(item.path, {}).setdefault(number, []).append(row)
+        groups.append(
+            ListGroup(dataset, views, tuple(numbers), tuple(items.values()), tuple(rows.values()))
         )
-        groups.append(Group(dataset, views, tuple(numbers), tuple(items.values()), frozen))
     return groups
 
 
 @dataclass
-class _Part:
-    """One rank's scores, before they are put together."""
+class _RankScores:
+    """What one rank scored. `scores`: (model's key, list, rows of the list, values (classes,))."""
 
-    rows: list[tuple[str, int, tuple[int, ...], NDArray[np.float32]]] = field(default_factory=list)
+    scores: list[tuple[str, int, list[int], NDArray[np.float32]]] = field(default_factory=list)
     causes: dict[str, str] = field(default_factory=dict)
     readers: dict[str, str] = field(default_factory=dict)
 
-    def add(
-        self, key: str, number: int, rows: tuple[int, ...], values: NDArray[np.float32]
-    ) -> None:
-        self.rows.append((key, number, rows, values))
-
-    def fill(self, results: dict[tuple[str, int], Scores], lists: Sequence[EvalList]) -> None:
-        for key, number, rows, values in self.rows:
+    def copy_into(self, results: dict[tuple[str, int], Scores], lists: Sequence[EvalList]) -> None:
+        for key, number, rows, values in self.scores:
             scores = results[key, number]
-            for row in rows:
-                assert not scores.readable[row], "a video was scored twice"
-                scores.values[row] = values
-                scores.readable[row] = True
+            assert not scores.readable[rows].any(), "a video was scored twice"
+            scores.values[rows] = values
+            scores.readable[rows] = True
         for (_, number), scores in results.items():
             paths = {item.path for item in lists[number].items}
             scores.causes |= {p: why for p, why in self.causes.items() if p in paths}

@@ -1,7 +1,7 @@
 """Training: from batches to selected weights (SPEC 4).
 
 The numbers depend on the protocol alone: a step's gradient is the mean over `global_batch`
-videos however they are spread over ranks and micro-batches, every random draw is a function of
+videos however they are split over ranks and micro-batches, every random draw is a function of
 (seed, epoch, video), and a resumed run repeats exactly what was lost.
 """
 
@@ -33,11 +33,11 @@ class NonFiniteLoss(FloatingPointError):
 
 
 class RanksDiffer(RuntimeError):
-    """The workers of a run would go on from different states; raised before a step is made."""
+    """The ranks of a run loaded different training states; raised before a step is made."""
 
 
 class Paused(RuntimeError):
-    """Training was asked to pause, and did after its state was saved: it can go on from there."""
+    """Training was asked to pause, and did after its state was saved: it can be resumed."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,19 @@ class Validation:
 
 
 @dataclass(frozen=True)
-class Fit:
-    """What training selected. Epochs count from 1; 0 means nothing was trained."""
+class TrainingResult:
+    """The selected epoch. Epochs count from 1; 0 means nothing was trained."""
 
     best_epoch: int
     best_value: float | None
     last_epoch: int
     last_value: float | None
-    #: Training clips that stood in for an unreadable video, over all epochs.
+    #: Training clips that took the place of an unreadable video, over all epochs.
     replaced: int = 0
 
 
-class Journal(Protocol):
-    """Where a training run is written down; only the first rank writes, every rank loads."""
+class TrainingRecorder(Protocol):
+    """Keeps the metrics and states of a run; only the first rank writes, every rank loads."""
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one metrics record."""
@@ -74,15 +74,15 @@ class Journal(Protocol):
         """Keep the whole training state, replacing the one before."""
 
     def load_last(self) -> dict[str, Any] | None:
-        """The training state to go on from, tensors on the CPU; None at the start."""
+        """The training state to resume from, tensors on the CPU; None at the start."""
 
     def interrupted(self) -> bool:
-        """Whether somebody wants training to pause; the first rank asks after every step."""
+        """Whether training was asked to pause; the first rank calls this after every step."""
 
 
 @dataclass
 class Progress:
-    """What changes as training goes on, beside weights and optimiser."""
+    """What changes during training, beside weights and optimiser. Saved with the training state."""
 
     step: int = 0
     epoch_loss: float = 0.0
@@ -92,11 +92,23 @@ class Progress:
     last_value: float | None = None
 
 
+@dataclass
+class _Session:
+    """What one call of `Trainer.fit` works with. `saved_at`: monotonic time of the last save."""
+
+    wrapped: nn.Module
+    optimizer: torch.optim.AdamW
+    scaler: torch.amp.GradScaler
+    schedule: Schedule
+    progress: Progress
+    saved_at: float
+
+
 @dataclass(frozen=True)
 class Trainer:
-    """One run's training. `validate` scores the model as it stands and is called on every rank.
+    """One run's training. `validate` scores the present model and is called on every rank.
 
-    `notes`: records to write into the journal where training starts or goes on.
+    `start_records`: metrics records to log where training starts or resumes.
     """
 
     model: Model
@@ -108,81 +120,73 @@ class Trainer:
     seed: int
     videos: int
     validate: Callable[[Model], Validation]
-    journal: Journal
-    notes: Sequence[Mapping[str, Any]] = ()
+    recorder: TrainingRecorder
+    start_records: Sequence[Mapping[str, Any]] = ()
 
-    def fit(self) -> Fit:
+    def fit(self) -> TrainingResult:
         """Train from the last saved state, or from the start, to the last epoch.
 
         Raises NonFiniteLoss naming the step; ValueError if no whole batch fits in an epoch;
-        Paused if the journal was interrupted; RanksDiffer if the ranks loaded different states.
+        Paused if the recorder was interrupted; RanksDiffer if the ranks loaded different states.
         """
         config, schedule = self.config, Schedule(self.config, self.videos)
         if config.epochs == 0:
-            self._note(0)
-            return Fit(0, None, 0, None)
+            self._log_start_records(0)
+            return TrainingResult(0, None, 0, None)
         if schedule.steps_per_epoch == 0:
             raise ValueError(
                 f"{self.videos} training videos do not fill one global batch of "
                 f"{config.global_batch}; lower it with --set train.global_batch=..."
             )
-        optimizer = build_optimizer(self.model, self.model.fast_parameter_names(), config)
+        optimizer = build_optimizer(self.model, self.model.prompt_parameter_names(), config)
         scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=config.precision == "fp16")
         progress = self._restore(optimizer, scaler)
-        wrapped = self._wrap()
+        session = _Session(
+            self._wrap(), optimizer, scaler, schedule, progress, saved_at=time.monotonic()
+        )
         self._log_start(progress.step, schedule)
-        saved = time.monotonic()
         for epoch in range(progress.step // schedule.steps_per_epoch, config.epochs):
-            within = progress.step - epoch * schedule.steps_per_epoch
-            began, chunks = time.monotonic(), []
-            self.model.train()
-            for batch in self.loader.epoch(epoch, start_step=within):
-                chunks.append(batch)
-                if len(chunks) < self._chunks_per_step:
-                    continue
-                set_rates(optimizer, schedule, progress.step)
-                self._step(wrapped, optimizer, scaler, chunks, epoch, progress)
-                chunks = []
-                # The first rank alone writes, so its clock alone decides; the others need not know.
-                # Not after an epoch's last step: its validation still belongs to it.
-                within = progress.step % schedule.steps_per_epoch
-                pause = within > 0 and self._interrupted()
-                late = time.monotonic() - saved > 60 * self.execution.checkpoint_minutes
-                if within and (pause or late):
-                    self._save(optimizer, scaler, progress)
-                    saved = time.monotonic()
-                if pause:
-                    raise Paused(f"paused after step {progress.step}")
+            began = time.monotonic()
+            self._train_epoch(session, epoch)
             self._end_epoch(epoch, schedule, progress, time.monotonic() - began)
-            self._save(optimizer, scaler, progress)
-            saved = time.monotonic()
+            self._save(session)
             if self._interrupted():
                 raise Paused(f"paused after step {progress.step}")
-        return Fit(
+        return TrainingResult(
             progress.best_epoch, progress.best_value, config.epochs, progress.last_value,
             progress.replaced,
         )  # fmt: skip
 
-    def _log_start(self, step: int, schedule: Schedule) -> None:
-        if self.ranks.first:
-            total = self.config.epochs * schedule.steps_per_epoch
-            start = {"kind": "start", "step": step, "epochs": self.config.epochs}
-            where = {"host": socket.gethostname(), "device": device_name(self.ranks.device)}
-            how = {"workers": self.ranks.world, "global_batch": self.config.global_batch}
-            self.journal.log({**start, "total_steps": total, **where, **how})
-        self._note(step)
-
-    def _note(self, step: int) -> None:
-        for note in self.notes if self.ranks.first else ():
-            self.journal.log({**note, "step": step})
+    def _train_epoch(self, session: _Session, epoch: int) -> None:
+        """The steps of `epoch` that are still to be made."""
+        progress, steps_per_epoch = session.progress, session.schedule.steps_per_epoch
+        chunks: list[Batch] = []
+        self.model.train()
+        start_step = progress.step - epoch * steps_per_epoch
+        for batch in self.loader.epoch(epoch, start_step=start_step):
+            chunks.append(batch)
+            if len(chunks) < self._chunks_per_step:
+                continue
+            set_rates(session.optimizer, session.schedule, progress.step)
+            self._step(session, chunks, epoch)
+            chunks = []
+            if progress.step % steps_per_epoch == 0:
+                continue  # the state is saved after the epoch's validation
+            pause = self._interrupted()
+            # Only the first rank writes, so its clock alone decides.
+            late = time.monotonic() - session.saved_at > 60 * self.execution.checkpoint_minutes
+            if pause or late:
+                self._save(session)
+            if pause:
+                raise Paused(f"paused after step {progress.step}")
 
     def _interrupted(self) -> bool:
-        """The first rank alone looks: where it ends, the whole run does."""
-        return self.ranks.first and self.journal.interrupted()
+        """Only the first rank asks: when it ends, the whole run ends."""
+        return self.ranks.first and self.recorder.interrupted()
 
     @property
     def _chunks_per_step(self) -> int:
-        return self.config.global_batch // (self.ranks.world * self.loader.load_batch)
+        return self.config.global_batch // (self.ranks.world * self.loader.chunk_size)
 
     def _wrap(self) -> nn.Module:
         model: nn.Module = self.model
@@ -193,65 +197,53 @@ class Trainer:
         ids = [self.ranks.device] if self.ranks.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=ids)
 
-    def _step(
-        self,
-        wrapped: nn.Module,
-        optimizer: torch.optim.AdamW,
-        scaler: torch.amp.GradScaler,
-        chunks: list[Batch],
-        epoch: int,
-        progress: Progress,
-    ) -> None:
+    # ---- One step ----
+
+    def _step(self, session: _Session, chunks: list[Batch], epoch: int) -> None:
         """One optimiser step over this rank's chunks of the global batch."""
-        optimizer.zero_grad(set_to_none=True)
-        share = self.config.global_batch // self.ranks.world
-        total = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
-        replaced = torch.zeros((), dtype=torch.int64, device=self.ranks.device)
-        for number, batch in enumerate(chunks):
-            replaced += batch.replaced
-            video, targets = self._mixed(batch, epoch, progress.step)
-            parts = list(
-                zip(
-                    video.split(self.execution.micro_batch),
-                    targets.split(self.execution.micro_batch),
-                    strict=True,
-                )
-            )
-            for part, (clip, target) in enumerate(parts):
-                last = number == len(chunks) - 1 and part == len(parts) - 1
-                with self._synchronise(wrapped, last):
-                    with self.autocast():
-                        logits = wrapped(clip).logits
-                    loss = soft_target_loss(logits, target) / share
-                    scaler.scale(loss).backward()
-                total += loss.detach().double()
-        mean = float(self.ranks.sum(total)) / self.ranks.world
-        if not math.isfinite(mean):
+        progress, scaler = session.progress, session.scaler
+        session.optimizer.zero_grad(set_to_none=True)
+        loss = float(self.ranks.sum(self._backward(session, chunks, epoch))) / self.ranks.world
+        if not math.isfinite(loss):
             raise NonFiniteLoss(
-                f"loss {mean} at optimiser step {progress.step} (epoch {epoch + 1}); "
-                "weights were not touched. Try a lower --set train.lr=... or train.precision=fp32"
+                f"loss {loss} at optimiser step {progress.step} (epoch {epoch + 1}); "
+                "weights were not changed. Try a lower --set train.lr=... or train.precision=fp32"
             )
-        scaler.step(optimizer)
+        scaler.step(session.optimizer)
         scaler.update()
         progress.step += 1
-        progress.epoch_loss += mean
+        progress.epoch_loss += loss
+        replaced = torch.tensor(sum(batch.replaced for batch in chunks), device=self.ranks.device)
         progress.replaced += int(self.ranks.sum(replaced))
-        self._log_step(optimizer, epoch, progress, mean)
-
-    def _log_step(
-        self, optimizer: torch.optim.AdamW, epoch: int, progress: Progress, loss: float
-    ) -> None:
         if self.ranks.first:
-            rates = [group["lr"] for group in optimizer.param_groups]
+            rates = [group["lr"] for group in session.optimizer.param_groups]
             record = {"kind": "step", "epoch": epoch + 1, "step": progress.step, "loss": loss}
-            self.journal.log({**record, "lr": rates[0], "lr_fast": rates[-1]})
+            self.recorder.log({**record, "lr": rates[0], "lr_fast": rates[-1]})
 
-    def _mixed(self, batch: Batch, epoch: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _backward(self, session: _Session, chunks: list[Batch], epoch: int) -> torch.Tensor:
+        """Accumulate gradients over `chunks`; this rank's mean loss, float64."""
+        share = self.config.global_batch // self.ranks.world
+        micro_batch = self.execution.micro_batch
+        total = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
+        for number, batch in enumerate(chunks, start=1):
+            video, targets = self._mix(batch, epoch, session.progress.step)
+            parts = list(zip(video.split(micro_batch), targets.split(micro_batch), strict=True))
+            for part, (clip, target) in enumerate(parts, start=1):
+                last = number == len(chunks) and part == len(parts)
+                with self._synchronise(session.wrapped, last):
+                    with autocast(self.config, self.ranks.device):
+                        logits = session.wrapped(clip).logits
+                    loss = soft_target_loss(logits, target) / share
+                    session.scaler.scale(loss).backward()
+                total += loss.detach().double()
+        return total
+
+    def _mix(self, batch: Batch, epoch: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The batch's videos and soft targets, normalised and mixed, on the device."""
         device = self.ranks.device
         video = normalise(batch.video.to(device, non_blocking=True), self.augment)
-        video = video.to(next(self.model.parameters()).dtype)
         return mix(
-            video,
+            video.to(next(self.model.parameters()).dtype),
             batch.labels.to(device),
             batch.indices,
             n_classes=len(self.model.class_names),
@@ -267,13 +259,25 @@ class Trainer:
             return wrapped.no_sync()
         return nullcontext()
 
-    def autocast(self) -> torch.autocast:
-        """The mixed precision the run asks for; none in float32."""
-        return autocast(self.config, self.ranks.device)
+    # ---- What is recorded ----
+
+    def _log_start(self, step: int, schedule: Schedule) -> None:
+        if self.ranks.first:
+            total = self.config.epochs * schedule.steps_per_epoch
+            start = {"kind": "start", "step": step, "epochs": self.config.epochs}
+            where = {"host": socket.gethostname(), "device": device_name(self.ranks.device)}
+            how = {"workers": self.ranks.world, "global_batch": self.config.global_batch}
+            self.recorder.log({**start, "total_steps": total, **where, **how})
+        self._log_start_records(step)
+
+    def _log_start_records(self, step: int) -> None:
+        for record in self.start_records if self.ranks.first else ():
+            self.recorder.log({**record, "step": step})
 
     def _end_epoch(
         self, epoch: int, schedule: Schedule, progress: Progress, seconds: float
     ) -> None:
+        """Validate where it is due, keep the best model, log the epoch."""
         config = self.config
         record: dict[str, Any] = {
             "kind": "epoch",
@@ -290,37 +294,36 @@ class Trainer:
             if progress.best_value is None or scores.top1 > progress.best_value:
                 progress.best_value, progress.best_epoch = scores.top1, epoch + 1
                 if self.ranks.first:
-                    self.journal.save_best(self.model, epoch + 1)
+                    self.recorder.save_best(self.model, epoch + 1)
         if self.ranks.first:
-            self.journal.log({**record, "train_seconds": round(seconds, 3)})
+            self.recorder.log({**record, "train_seconds": round(seconds, 3)})
 
-    def _save(
-        self, optimizer: torch.optim.AdamW, scaler: torch.amp.GradScaler, progress: Progress
-    ) -> None:
-        if not self.ranks.first:
-            return
-        state = {"model": self.model.state_dict(), "progress": vars(progress).copy()}
-        if not self._done(progress):  # a finished run needs no optimiser, twice its weights' size
-            state |= {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
-        self.journal.save_last(state)
+    def _save(self, session: _Session) -> None:
+        if self.ranks.first:
+            state = {"model": self.model.state_dict(), "progress": vars(session.progress).copy()}
+            if not self._finished(session.progress):  # the optimiser is twice the weights' size
+                state["optimizer"] = session.optimizer.state_dict()
+                state["scaler"] = session.scaler.state_dict()
+            self.recorder.save_last(state)
+        session.saved_at = time.monotonic()
 
-    def _done(self, progress: Progress) -> bool:
+    def _finished(self, progress: Progress) -> bool:
         schedule = Schedule(self.config, self.videos)
         return progress.step == self.config.epochs * schedule.steps_per_epoch
 
     def _restore(self, optimizer: torch.optim.AdamW, scaler: torch.amp.GradScaler) -> Progress:
-        state = self.journal.load_last()
+        state = self.recorder.load_last()
         steps = self.ranks.gather(0 if state is None else int(state["progress"]["step"]))
         if len(set(steps)) > 1:
             raise RanksDiffer(
-                f"the workers would go on from different steps, {steps} in their order: they do "
+                f"the workers would resume from different steps, {steps} in rank order: they do "
                 "not see the same checkpoint. The output folder must be the same on every node"
             )
         if state is None:
             return Progress()
         self.model.load_state_dict(state["model"])
         progress = Progress(**state["progress"])
-        if not self._done(progress):
+        if not self._finished(progress):
             optimizer.load_state_dict(state["optimizer"])
             scaler.load_state_dict(state["scaler"])
         return progress
@@ -340,14 +343,11 @@ def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, enabled=False)
     if config.precision == "fp16" and device.type != "cuda":
         raise ValueError("train.precision=fp16 needs a CUDA device; use bf16 or fp32 on a CPU")
-    if (
-        config.precision == "bf16"
-        and device.type == "cuda"
-        and not torch.cuda.is_bf16_supported(including_emulation=False)
-    ):
+    if config.precision == "fp16":
+        return torch.autocast(device.type, dtype=torch.float16)
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ValueError("this GPU has no bf16; use --set train.precision=fp16")
-    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float16
-    return torch.autocast(device.type, dtype=dtype)
+    return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def soft_target_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

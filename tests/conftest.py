@@ -18,14 +18,14 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 def cache(request: pytest.FixtureRequest) -> Path:
     """A cache folder with the embedded videos, made once in pytest's own cache folder."""
     folder: Path = request.config.cache.mkdir("videos")
-    moving_shapes.make(folder / "moving_shapes")
+    moving_shapes.ensure_built(folder / "moving_shapes")
     return folder
 
 
 @pytest.fixture(scope="session")
 def shapes(request: pytest.FixtureRequest) -> Path:
     """The embedded data set, made once in pytest's own cache folder."""
-    return moving_shapes.make(request.config.cache.mkdir("videos") / "moving_shapes")
+    return moving_shapes.ensure_built(request.config.cache.mkdir("videos") / "moving_shapes")
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from experiments.errors import MissingData, UserError
 from protocols.datasets import Dataset, LabelSet, Split
 from tcclip.config import FrozenModel
 from tcclip.data.annotations import AnnotationError, Item, read_class_names, read_list
-from tcclip.data.draws import draws
+from tcclip.data.seeding import seeded_rng
 
 #: How many examples of each kind a record names.
 EXAMPLES = 20
@@ -203,7 +203,7 @@ def _sample(name: str, paths: Sequence[str], decode: int | Literal["all"]) -> li
         return list(paths)
     if decode < 0:
         raise UserError(f"--decode {decode}; give a number of videos, or `all`")
-    order = draws("data check", name).permutation(len(paths))
+    order = seeded_rng("data check", name).permutation(len(paths))
     return [paths[int(place)] for place in order[:decode]]
 
 

@@ -161,7 +161,7 @@ class DataPaths(FrozenModel):
         """The embedded data set's folder, made now if it is not there yet."""
         from tcclip.data import moving_shapes
 
-        return moving_shapes.make(self.cache / data.name)
+        return moving_shapes.ensure_built(self.cache / data.name)
 
 
 def _first(

@@ -16,7 +16,6 @@ from experiments.grid.weights_file import SCHEME
 from protocols.datasets import DATASETS, Dataset
 from protocols.protocol import Protocol, Suite
 from results.records import RunKey
-from tcclip.checks import resolve as check_model
 from tcclip.config import AugmentConfig, FrozenModel, ModelConfig, TrainConfig
 
 MODELS = ("tc_clip", "vifi_clip", "clip")
@@ -288,7 +287,7 @@ def _resolve_settings(
     train = overrides.apply(protocol.train, settings, "train").model_copy(update=untrained)
     augment = overrides.apply(protocol.augment, settings, "augment")
     try:
-        check_model(config)
+        config.resolved()
     except ValueError as error:
         raise UserError(f"{model} cannot be built: {error}") from error
     after = {"model": config, "train": train, "augment": augment}

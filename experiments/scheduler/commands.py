@@ -145,6 +145,6 @@ def check(
     with user_errors():
         for spec in specs:
             if spec.train.epochs:
-                execution.chunk(spec.train)
+                execution.chunk_size(spec.train)
     if executor == "ray" and address is not None:
         check_address(address)

@@ -1,4 +1,4 @@
-"""The run folder as the training loop's journal: metrics, checkpoints, and going on from them."""
+"""The run folder as the training loop's recorder: metrics, checkpoints, and going on from them."""
 
 from __future__ import annotations
 

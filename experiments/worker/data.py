@@ -81,7 +81,7 @@ class RunData:
             clips,
             global_batch=spec.train.global_batch,
             group=spec.train.mix.group,
-            load_batch=execution.chunk(spec.train),
+            chunk_size=execution.chunk_size(spec.train),
             workers=execution.loader_workers,
             seed=spec.key.seed,
             rank=self.ranks.rank,

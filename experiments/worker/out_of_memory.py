@@ -68,7 +68,7 @@ def _smaller_train(spec: RunSpec, execution: Execution) -> int | None:
     """At most half the micro-batch, and one that makes the same global batch."""
     for size in range(execution.micro_batch // 2, 0, -1):
         try:
-            execution.model_copy(update={"micro_batch": size}).chunk(spec.train)
+            execution.model_copy(update={"micro_batch": size}).chunk_size(spec.train)
         except ValueError:
             continue
         return size

@@ -36,7 +36,7 @@ from tcclip.data.annotations import sha256_of
 from tcclip.distributed import Ranks
 from tcclip.evaluate import EvalList, Scores
 from tcclip.model import Model
-from tcclip.train import Fit
+from tcclip.train import TrainingResult
 
 METRICS: tuple[tuple[Literal["top1", "top5"], int], ...] = (("top1", 1), ("top5", 5))
 
@@ -88,7 +88,7 @@ def _table(one: EvalList, key: Weights, scores: Scores) -> pa.Table:
 def make_result(
     job: Job,
     data: RunData,
-    fit: Fit,
+    fit: TrainingResult,
     weights: Sequence[Weights],
     scores: Mapping[tuple[str, int], Scores],
     ranks: Ranks,
@@ -142,7 +142,7 @@ def _measure(one: EvalList, key: Weights, scores: Scores) -> Iterator[Measuremen
 def _provenance(
     job: Job,
     data: RunData,
-    fit: Fit,
+    fit: TrainingResult,
     scores: Mapping[tuple[str, int], Scores],
     ranks: Ranks,
     start: Mapping[str, torch.Tensor],

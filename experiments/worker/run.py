@@ -29,7 +29,7 @@ from tcclip.distributed import Ranks, current_ranks
 from tcclip.evaluate import Evaluator
 from tcclip.model import Model, build_model
 from tcclip.model.checkpoints import ensembled_state, load_checkpoint
-from tcclip.train import Fit, Paused, Trainer, Validation, autocast
+from tcclip.train import Paused, Trainer, TrainingResult, Validation, autocast
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
 
 def _train(
     job: Job, data: RunData, model: Model, evaluator: Evaluator, ranks: Ranks, lease: Lease | None
-) -> Fit:
+) -> TrainingResult:
     spec = job.spec
 
     def validate(current: Model) -> Validation:
@@ -154,7 +154,7 @@ def _train(
         "clip_weights": spec.train.clip_weights,
         "seed": spec.key.seed,
     }
-    with RunCheckpoints(job.folder, lease, start) as journal:
+    with RunCheckpoints(job.folder, lease, start) as recorder:
         trainer = Trainer(
             model=model,
             loader=data.train_loader(),
@@ -165,14 +165,14 @@ def _train(
             seed=spec.key.seed,
             videos=len(data.train.items),
             validate=validate,
-            journal=journal,
-            notes=_notes(job),
+            recorder=recorder,
+            start_records=_start_records(job),
         )
         with memory_for("micro_batch", job.execution.micro_batch):
             return trainer.fit()
 
 
-def _notes(job: Job) -> list[dict[str, object]]:
+def _start_records(job: Job) -> list[dict[str, object]]:
     """What this attempt does otherwise than the one before, for the run's metrics."""
     if job.reduction is None:
         return []
@@ -186,7 +186,7 @@ def _load(model: Model, path: Location) -> None:
 
 
 def _weight_sets(
-    job: Job, model: Model, start: dict[str, torch.Tensor], fit: Fit
+    job: Job, model: Model, start: dict[str, torch.Tensor], fit: TrainingResult
 ) -> dict[Weights, Model]:
     """The models to evaluate: best and last epoch, raw and ensembled with the starting weights."""
     models = {Weights("last", "raw"): model}

@@ -40,10 +40,10 @@ class Predictions:
         return np.where(self.readable, best, -1)
 
     def correct(self, k: int = 1) -> NDArray[np.bool_]:
-        """Whether the label is among the `k` best of each video (see `ranking.correct`)."""
-        from tcclip.accuracy import correct
+        """Whether the label is among the `k` best of each video (see `tcclip.accuracy`)."""
+        from tcclip.accuracy import top_k_correct
 
-        return correct(self.scores, self.labels, self.readable, k)
+        return top_k_correct(self.scores, self.labels, self.readable, k)
 
     def name(self, label: int) -> str:
         """A class as it is printed."""

@@ -23,7 +23,7 @@ class Item:
 
 
 def read_list(path: Path, classes: int | None = None) -> list[Item]:
-    """The videos of an annotation list, in its order; empty lines are passed over.
+    """The videos of an annotation list, in its order; empty lines are skipped.
 
     A line is `relative/path label`; the path may hold spaces. `classes`: how many classes the
     label ids index, if they are to be checked. Raises AnnotationError naming file and line.
@@ -97,7 +97,7 @@ def _csv_pairs(path: Path) -> Iterable[tuple[str, str, str]]:
             continue
         if len(row) < 2:
             raise AnnotationError(f"{path}:{number}: {','.join(row)!r} is not `id,name`")
-        # A name with a comma that nobody quoted comes in several fields.
+        # An unquoted comma in a name splits it into several fields.
         yield f"{path}:{number}", row[0].strip(), ",".join(row[1:])
 
 

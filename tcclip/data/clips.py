@@ -1,7 +1,7 @@
 """The videos of a list as torch data sets: training clips, and all views of a test video.
 
-Every random draw is a function of (seed, epoch, video), where a video is its path in the list
-and, if that comes several times, which of them it is. Nothing depends on workers or ranks.
+Every random draw is a function of (seed, epoch, video), where the video is named by its path in
+the list, with a count if the path is listed again. Nothing depends on workers or ranks.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item
 from tcclip.data.decode.decoder import Decoder
 from tcclip.data.decode.reader import UnreadableVideo
-from tcclip.data.draws import draws
 from tcclip.data.sampling import train_indices, view_indices
+from tcclip.data.seeding import seeded_rng
 from tcclip.data.transforms import EvalTransform, TrainTransform
 
 #: Where videos are: their folder, or a function from a list's path to a file.
-Locate = Path | Callable[[str], Path]
-#: Another video is tried this often before a training set counts as unreadable.
-REPLACEMENTS = 20
+VideoSource = Path | Callable[[str], Path]
+#: So many other videos are tried in place of an unreadable one.
+MAX_REPLACEMENTS = 20
 
 
-def identities(items: Sequence[Item]) -> list[str]:
-    """A name for each item: its path, with a count where the path was there before."""
+def unique_names(items: Sequence[Item]) -> list[str]:
+    """A name for each item: its path, with a count where the path was listed before."""
     counts: dict[str, int] = {}
     names = []
     for item in items:
@@ -38,13 +38,13 @@ def identities(items: Sequence[Item]) -> list[str]:
     return names
 
 
-def _file(locate: Locate, path: str) -> Path:
+def _file(locate: VideoSource, path: str) -> Path:
     return locate / path if isinstance(locate, Path) else locate(path)
 
 
 @dataclass(frozen=True)
 class TrainKey:
-    """What a loader asks for: item `index`, at `position` of epoch `epoch`'s global order."""
+    """What a loader requests: item `index`, at `position` of epoch `epoch`'s global order."""
 
     epoch: int
     position: int
@@ -53,22 +53,22 @@ class TrainKey:
 
 @dataclass(frozen=True)
 class TrainClip:
-    """video (T, 3, S, S) uint8. `replaced`: why another video stands in, None if none does."""
+    """video (T, 3, S, S) uint8. `unreadable`: why another video takes the place of this one."""
 
     video: torch.Tensor
     label: int
     position: int
     path: str
-    replaced: str | None
+    unreadable: str | None
 
 
 class TrainClips(Dataset[TrainClip]):
-    """Augmented clips of a training list, one a video and epoch."""
+    """Augmented clips of a training list, one for each video and epoch."""
 
     def __init__(
         self,
         items: Sequence[Item],
-        locate: Locate,
+        locate: VideoSource,
         *,
         num_frames: int,
         augment: AugmentConfig,
@@ -78,7 +78,7 @@ class TrainClips(Dataset[TrainClip]):
     ) -> None:
         """`flip`: whether a mirrored clip keeps its class. `timeout`: seconds a reader may take."""
         self.items = tuple(items)
-        self.names = identities(items)
+        self.names = unique_names(items)
         self.locate, self.num_frames, self.seed = locate, num_frames, seed
         self.transform = TrainTransform(augment, flip)
         self.decoder = Decoder(augment.reader, timeout)
@@ -91,8 +91,8 @@ class TrainClips(Dataset[TrainClip]):
         (seed, epoch, video); raises UnreadableVideo if these cannot be read either.
         """
         index, cause = key.index, None
-        others = draws("replacement", self.seed, key.epoch, self.names[key.index])
-        for _ in range(REPLACEMENTS):
+        others = seeded_rng("replacement", self.seed, key.epoch, self.names[key.index])
+        for _ in range(MAX_REPLACEMENTS):
             try:
                 video = self._clip(index, key.epoch)
             except UnreadableVideo as error:
@@ -103,25 +103,25 @@ class TrainClips(Dataset[TrainClip]):
                 path = self.items[key.index].path
                 return TrainClip(video, self.items[index].label, key.position, path, cause)
         raise UnreadableVideo(
-            last.path, f"{last.cause}; {REPLACEMENTS} videos in a row could not be read"
+            last.path, f"{last.cause}; {MAX_REPLACEMENTS} videos in a row could not be read"
         )
 
     def _clip(self, index: int, epoch: int) -> torch.Tensor:
         name = self.names[index]
 
         def choose(total: int) -> list[int]:
-            rng = draws("frames", self.seed, epoch, name)
+            rng = seeded_rng("frames", self.seed, epoch, name)
             return [int(index) for index in train_indices(total, self.num_frames, rng)]
 
         clip = self.decoder.read(_file(self.locate, self.items[index].path), choose)
-        return self.transform(clip.frames, draws("pixels", self.seed, epoch, name))
+        return self.transform(clip.frames, seeded_rng("pixels", self.seed, epoch, name))
 
 
 @dataclass(frozen=True)
 class EvalClip:
     """video (views, T, 3, S, S) uint8, temporal views outermost; None and a cause if unreadable.
 
-    `reader`: the way it was read.
+    `reader`: the method that read it.
     """
 
     index: int
@@ -137,7 +137,7 @@ class EvalClips(Dataset[EvalClip]):
     def __init__(
         self,
         items: Sequence[Item],
-        locate: Locate,
+        locate: VideoSource,
         *,
         num_frames: int,
         augment: AugmentConfig,
@@ -147,7 +147,7 @@ class EvalClips(Dataset[EvalClip]):
     ) -> None:
         """`seed` draws the temporal views where `views` asks for that (SPEC 3)."""
         self.items = tuple(items)
-        self.names = identities(items)
+        self.names = unique_names(items)
         self.locate, self.num_frames = locate, num_frames
         self.views, self.seed = views, seed
         self.transform = EvalTransform(augment, views.crops)
@@ -163,7 +163,7 @@ class EvalClips(Dataset[EvalClip]):
         return (self.views.clips * crops, self.num_frames, 3, size, size)
 
     def __getitem__(self, index: int) -> EvalClip:
-        """Video `index` of the list; an unreadable one says why instead of raising."""
+        """Video `index` of the list; an unreadable one carries its cause instead of raising."""
         item = self.items[index]
         try:
             clip = self.decoder.read(

@@ -1,4 +1,4 @@
-"""Colour jitter with torchvision's meaning (SPEC 3): four changes in a random order."""
+"""Colour jitter as torchvision defines it (SPEC 3): four changes in a random order."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def _change(video: torch.Tensor, augment: AugmentConfig, rng: np.random.Generato
 def shift_hue(video: torch.Tensor, turn: float) -> torch.Tensor:
     """(..., 3, H, W) uint8 with its hue shifted by `turn` of the colour circle, -0.5 to 0.5.
 
-    What torchvision's adjust_hue gives, within one grey level, in a third of its time: that was
-    more than all the rest of the data path together, decoding of small videos included.
+    As torchvision's adjust_hue, within one grey level, in a third of its time: that was more than
+    the rest of the data path together, decoding of small videos included.
     """
     red, green, blue = video.float().unbind(-3)
-    top = torch.maximum(torch.maximum(red, green), blue)
+    high = torch.maximum(torch.maximum(red, green), blue)
     low = torch.minimum(torch.minimum(red, green), blue)
-    chroma = top - low
-    is_red, is_green = top == red, top == green
-    # Where on the circle, in sixths: 0 red, 2 green, 4 blue.
+    chroma = high - low
+    is_red, is_green = high == red, high == green
+    # The angle in sixths of the circle: 0 red, 2 green, 4 blue.
     hue = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
     hue /= chroma.clamp(min=1.0)
     hue += torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0)) + 6.0 * turn

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from tcclip.data.clips import EvalClip, EvalClips, TrainClip, TrainClips, TrainKey
-from tcclip.data.draws import draws
+from tcclip.data.seeding import seeded_rng
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class Batch:
     """Training clips: video (b, T, 3, S, S) uint8, labels (b,), indices (b,) in the global order.
 
-    `replaced`: how many are another video in place of an unreadable one; `causes`: path -> why.
+    `replaced`: how many took the place of an unreadable one; `causes`: its path -> why.
     """
 
     video: torch.Tensor
@@ -42,7 +42,7 @@ class EvalBatch:
     """Test videos: video (b, v, T, 3, S, S) uint8, labels (b,), indices (b,) in the list.
 
     `unreadable`: index -> cause, of videos that are in none of the tensors. b may be 0.
-    `readers`: index -> the way a video was read.
+    `readers`: index -> the method that read it.
     """
 
     video: torch.Tensor
@@ -58,24 +58,24 @@ class EvalBatch:
 
 def global_order(videos: int, seed: int, epoch: int) -> list[int]:
     """The epoch's permutation of range(videos): a function of (seed, epoch)."""
-    order: list[int] = draws("order", seed, epoch).permutation(videos).tolist()
+    order: list[int] = seeded_rng("order", seed, epoch).permutation(videos).tolist()
     return order
 
 
-class _Steps(Sampler[list[TrainKey]]):
+class _ChunkSampler(Sampler[list[TrainKey]]):
     """One rank's chunks of the epoch that is set, step by step.
 
-    It must not know its loader: in a cycle, torch's workers are not told that they are let go,
-    and each is waited for in vain for five seconds.
+    It must not hold its loader: in a reference cycle torch does not stop its workers when the
+    loader is dropped, and waits five seconds for each.
     """
 
     def __init__(
-        self, videos: int, seed: int, global_batch: int, load_batch: int, rank: int, world: int
+        self, videos: int, seed: int, global_batch: int, chunk_size: int, rank: int, world: int
     ) -> None:
         self.epoch, self.start = 0, 0
         self.steps = videos // global_batch
         self._videos, self._seed = videos, seed
-        self._global_batch, self._load_batch = global_batch, load_batch
+        self._global_batch, self._load_batch = global_batch, chunk_size
         self._share = global_batch // world
         self._offset = rank * self._share
 
@@ -92,8 +92,8 @@ class TrainLoader:
     """This rank's part of every global batch.
 
     Step s takes positions s*G to (s+1)*G of the epoch's order; the last incomplete batch is
-    dropped. A rank takes a run of whole mixing groups, so the ranks' chunks put together in rank
-    order are the one-rank order.
+    dropped. A rank takes neighbouring whole mixing groups, so the ranks' chunks in rank order are
+    the order of a single rank.
     """
 
     def __init__(
@@ -102,25 +102,25 @@ class TrainLoader:
         *,
         global_batch: int,
         group: int,
-        load_batch: int,
+        chunk_size: int,
         workers: int,
         seed: int,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        """`load_batch` videos a chunk, whole groups of `group`; `workers` decoding processes.
+        """`chunk_size` videos a chunk, whole groups of `group`; `workers` decoding processes.
 
-        Raises ValueError if the global batch cannot be made of such chunks.
+        ValueError if the global batch cannot be made of such chunks.
         """
-        if load_batch % group or global_batch % (world * load_batch):
+        if chunk_size % group or global_batch % (world * chunk_size):
             raise ValueError(
-                f"a global batch of {global_batch} is not made of chunks of {load_batch} videos "
-                f"on {world} ranks in groups of {group}: {load_batch} must be a multiple of "
-                f"{group}, and {global_batch} of {world} x {load_batch}"
+                f"a global batch of {global_batch} is not made of chunks of {chunk_size} videos "
+                f"on {world} ranks in groups of {group}: {chunk_size} must be a multiple of "
+                f"{group}, and {global_batch} of {world} x {chunk_size}"
             )
-        self.load_batch = load_batch
-        self._named: set[str] = set()
-        self._steps = _Steps(len(clips), seed, global_batch, load_batch, rank, world)
+        self.chunk_size = chunk_size
+        self._warned: set[str] = set()
+        self._steps = _ChunkSampler(len(clips), seed, global_batch, chunk_size, rank, world)
         self._loader: DataLoader[Any] = DataLoader(
             clips,
             batch_sampler=self._steps,
@@ -129,31 +129,26 @@ class TrainLoader:
             persistent_workers=workers > 0,
         )
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps an epoch."""
-        return self._steps.steps
-
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """Chunks of each step of `epoch` from `start_step` on: G / (world * load_batch) a step."""
+        """Chunks of each step of `epoch` from `start_step` on: G / (world * chunk_size) a step."""
         self._steps.epoch, self._steps.start = epoch, start_step
         for batch in self._loader:
-            self._name_replaced(batch)
+            self._warn_once(batch)
             yield batch
 
-    def _name_replaced(self, batch: Batch) -> None:
-        """Each unreadable video once: it is drawn in every epoch."""
+    def _warn_once(self, batch: Batch) -> None:
+        """Name each unreadable video once: it is requested in every epoch."""
         for path, cause in batch.causes.items():
-            if path not in self._named:
-                log.warning("another training video stands in for %s: %s", path, cause)
-            self._named.add(path)
+            if path not in self._warned:
+                log.warning("another training video takes the place of %s: %s", path, cause)
+            self._warned.add(path)
 
 
 def _worker_options(workers: int) -> dict[str, Any]:
     options: dict[str, Any] = {
         "num_workers": workers,
         "pin_memory": torch.cuda.is_available(),
-        # Of its own, or each epoch would move the model's stream of random numbers.
+        # Its own generator: otherwise each epoch would draw from torch's global one.
         "generator": torch.Generator(),
     }
     if workers:
@@ -162,12 +157,12 @@ def _worker_options(workers: int) -> dict[str, Any]:
 
 
 def _collate_train(clips: Sequence[TrainClip]) -> Batch:
-    causes = {clip.path: clip.replaced for clip in clips if clip.replaced is not None}
+    causes = {clip.path: clip.unreadable for clip in clips if clip.unreadable is not None}
     return Batch(
         torch.stack([clip.video for clip in clips]),
         torch.tensor([clip.label for clip in clips]),
         torch.tensor([clip.position for clip in clips]),
-        sum(clip.replaced is not None for clip in clips),
+        sum(clip.unreadable is not None for clip in clips),
         causes,
     )
 
@@ -179,17 +174,13 @@ class EvalLoader:
         self, clips: EvalClips, *, batch: int, workers: int, rank: int = 0, world: int = 1
     ) -> None:
         """`batch` videos at once; `workers` decoding processes."""
-        mine = range(rank, len(clips), world)
-        self._chunks = [list(mine[i : i + batch]) for i in range(0, len(mine), batch)]
+        own = range(rank, len(clips), world)
         self._loader: DataLoader[Any] = DataLoader(
             clips,
-            batch_sampler=self._chunks,
+            batch_sampler=[list(own[i : i + batch]) for i in range(0, len(own), batch)],
             collate_fn=_CollateEval(clips.shape),
             **_worker_options(workers),
         )
-
-    def __len__(self) -> int:
-        return len(self._chunks)
 
     def __iter__(self) -> Iterator[EvalBatch]:
         yield from self._loader
@@ -197,7 +188,7 @@ class EvalLoader:
 
 @dataclass(frozen=True)
 class _CollateEval:
-    """Puts readable videos together; `shape` (v, T, 3, S, S) is that of one."""
+    """Stacks the readable videos; `shape` (v, T, 3, S, S) is that of one."""
 
     shape: tuple[int, ...]
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from tcclip.config import MixConfig
-from tcclip.data.draws import draws
+from tcclip.data.seeding import seeded_rng
 
 
 def smooth_targets(labels: torch.Tensor, n_classes: int, smoothing: float) -> torch.Tensor:
@@ -32,22 +32,22 @@ def mix(
     `video` (b, T, 3, H, W) float, normalised; `labels` (b,); `indices` (b,) positions in the
     epoch's global order, whole groups of `config.group` neighbours. Each group's draws are a
     function of (seed, epoch, step, group number), so micro-batches and ranks do not matter.
-    With probability 0 the video is returned as it is. Raises ValueError for a divided group.
+    With probability 0 the video is returned unchanged. ValueError for an incomplete group.
     """
     targets = smooth_targets(labels, n_classes, config.smoothing)
     if config.probability == 0:
         return video, targets
     numbers = _group_numbers(indices, config.group)
     video = video.clone()
-    for place, number in enumerate(numbers):
-        rows = slice(place * config.group, (place + 1) * config.group)
-        rng = draws("mix", seed, epoch, step, number)
+    for at, number in enumerate(numbers):
+        rows = slice(at * config.group, (at + 1) * config.group)
+        rng = seeded_rng("mix", seed, epoch, step, number)
         video[rows], targets[rows] = _mix_group(video[rows], targets[rows], config, rng)
     return video, targets
 
 
 def _group_numbers(indices: torch.Tensor, group: int) -> list[int]:
-    """The numbers of the groups that make up `indices`; ValueError if one is divided."""
+    """The numbers of the groups that make up `indices`; ValueError if one is incomplete."""
     positions = indices.tolist()
     starts = positions[::group]
     whole = [start + offset for start in starts for offset in range(group)]
@@ -73,7 +73,7 @@ def _mix_group(
         top, bottom, left, right = _box(video.shape[-2], video.shape[-1], share, rng)
         mixed = video.clone()
         mixed[..., top:bottom, left:right] = video[partner][..., top:bottom, left:right]
-        # The box may stick out of the frame: what counts is the area that was pasted.
+        # The box is clipped at the frame: only the pasted area counts.
         share = 1.0 - (bottom - top) * (right - left) / (video.shape[-2] * video.shape[-1])
     else:
         mixed = share * video + (1.0 - share) * video[partner]

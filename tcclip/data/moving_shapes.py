@@ -2,7 +2,7 @@
 
 Made once into a cache folder, from a fixed seed. 96 classes = 6 colours x 4 shapes x 4 motions,
 e.g. "red circle bouncing up and down". Half of the combinations are seen in training, chosen so
-that every pair of attribute values is seen equally often; the other half is dealt into three
+that every pair of attribute values is seen equally often; the other half is split into three
 lists of 16. No two classes differ by temporal order alone (SPEC 9): every motion looks the same
 backwards in time, and mirrored.
 """
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from tcclip.data.annotations import sha256_of
-from tcclip.data.draws import draws
-from tcclip.data.shape_video import MOTIONS, PALETTE, SHAPES, draw, write
+from tcclip.data.seeding import seeded_rng
+from tcclip.data.shape_video import MOTIONS, PALETTE, SHAPES, render_clip, write_video
 
-#: Raise it when the videos or lists change: folders made by an older version are made again.
+#: Raise it when the videos or lists change: folders of an older version are built again.
 VERSION = 2
 SEED = 20240410
 COLOURS = tuple(PALETTE)
@@ -33,8 +33,8 @@ BASE_SPLITS, BASE_CLIPS = 3, 6
 
 
 @dataclass(frozen=True)
-class Combination:
-    """One class: positions in COLOURS, SHAPES and MOTIONS."""
+class ShapeClass:
+    """One class, as indices into COLOURS, SHAPES and MOTIONS."""
 
     colour: int
     shape: int
@@ -50,53 +50,51 @@ class Combination:
         return f"{self.name.replace(' ', '_')}_{number:02d}.mp4"
 
 
-def seen() -> list[Combination]:
+def seen_classes() -> list[ShapeClass]:
     """The 48 classes of training: every pair of attribute values equally often."""
-    return [one for one in _combinations() if (one.colour + one.shape + one.motion) % 2 == 0]
+    return [one for one in _all_classes() if (one.colour + one.shape + one.motion) % 2 == 0]
 
 
-def unseen(part: int | None = None) -> list[Combination]:
+def unseen_classes(part: int | None = None) -> list[ShapeClass]:
     """The 48 classes never trained on, or the 16 of list `part` (1 to 3).
 
     A list holds each pair of shape and motion once, and each colour two or three times.
     """
-    rest = [one for one in _combinations() if (one.colour + one.shape + one.motion) % 2 == 1]
-    if part is None:
-        return rest
-    return [one for one in rest if _part(one) == part]
+    unseen = [one for one in _all_classes() if (one.colour + one.shape + one.motion) % 2 == 1]
+    return [one for one in unseen if part in (None, _part(one))]
 
 
-def _combinations() -> list[Combination]:
+def _all_classes() -> list[ShapeClass]:
     return [
-        Combination(colour, shape, motion)
+        ShapeClass(colour, shape, motion)
         for colour in range(len(COLOURS))
         for shape in range(len(SHAPES))
         for motion in range(len(MOTIONS))
     ]
 
 
-def _part(one: Combination) -> int:
+def _part(one: ShapeClass) -> int:
     return 1 + (one.colour // 2 + one.shape * 2 + one.motion // 2) % 3
 
 
-def make(folder: Path) -> Path:
-    """Make the data set in `folder` if it is not there; the folder.
+def ensure_built(folder: Path) -> Path:
+    """Build the data set in `folder` unless it is there already; returns the folder.
 
-    Holds videos/*.mp4, splits/*.txt, labels/*.csv and manifest.json. Built aside and renamed, so
-    a folder that is there is whole; callers at the same time wait for one of them to build.
+    Holds videos/*.mp4, splits/*.txt, labels/*.csv and manifest.json. Built beside the folder and
+    renamed, so it is never half built; simultaneous callers wait for the first to build it.
     """
     folder = folder.absolute()
-    if is_made(folder):
+    if is_complete(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_name(f".{folder.name}.lock")):
-        if not is_made(folder):
+        if not is_complete(folder):
             _build(folder)
     return folder
 
 
-def is_made(folder: Path) -> bool:
-    """Whether `folder` holds this version with every file at its size (digests: `damaged`)."""
+def is_complete(folder: Path) -> bool:
+    """Whether `folder` holds this version and every file has its size; see `damaged_files`."""
     manifest = _manifest(folder)
     if manifest is None or manifest.get("version") != VERSION:
         return False
@@ -109,7 +107,7 @@ def is_made(folder: Path) -> bool:
         return False
 
 
-def damaged(folder: Path) -> list[str]:
+def damaged_files(folder: Path) -> list[str]:
     """The files of `folder` that are missing or whose sha256 is not the manifest's."""
     manifest = _manifest(folder)
     if manifest is None:
@@ -138,58 +136,59 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _build(folder: Path) -> None:
-    """Make everything aside, then put it in place; an unusable `folder` makes way."""
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    """Build in a temporary folder and rename it; an unusable `folder` is removed."""
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         for name in ("videos", "splits", "labels"):
-            (aside / name).mkdir()
-        _write_videos(aside / "videos")
-        _write_lists(aside)
-        _write_manifest(aside)
-        aside.chmod(0o755)
+            (temporary / name).mkdir()
+        _write_videos(temporary / "videos")
+        _write_lists(temporary)
+        _write_manifest(temporary)
+        temporary.chmod(0o755)
         if folder.exists():
-            shutil.move(folder, aside / "replaced")
-        aside.rename(folder)
+            shutil.move(folder, temporary / "replaced")
+        temporary.rename(folder)
         shutil.rmtree(folder / "replaced", ignore_errors=True)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_videos(videos: Path) -> None:
-    for classes, count in ((seen(), TRAIN_CLIPS + VAL_CLIPS), (unseen(), UNSEEN_CLIPS)):
-        for one in classes:
-            for number in range(count):
-                name = one.clip(number)
-                rng = draws("moving shapes", SEED, name)
-                frames = draw(COLOURS[one.colour], SHAPES[one.shape], MOTIONS[one.motion], rng)
-                write(videos / name, frames)
+    counts = [(one, TRAIN_CLIPS + VAL_CLIPS) for one in seen_classes()]
+    counts += [(one, UNSEEN_CLIPS) for one in unseen_classes()]
+    for one, count in counts:
+        colour, shape, motion = COLOURS[one.colour], SHAPES[one.shape], MOTIONS[one.motion]
+        for number in range(count):
+            name = one.clip(number)
+            rng = seeded_rng("moving shapes", SEED, name)
+            write_video(videos / name, render_clip(colour, shape, motion, rng))
 
 
 def _write_lists(folder: Path) -> None:
     """Splits and label files, as `protocols.datasets.MOVING_SHAPES` names them."""
     train, val = range(TRAIN_CLIPS), range(TRAIN_CLIPS, TRAIN_CLIPS + VAL_CLIPS)
-    _write_split(folder, "train", seen(), [train] * len(seen()))
-    for name in ("val", "base_val"):
-        _write_split(folder, name, seen(), [val] * len(seen()))
-    for shots in SHOTS:
-        _write_split(folder, f"train_{shots}shot", seen(), [train[:shots]] * len(seen()))
-    for split in range(1, BASE_SPLITS + 1):
-        picks = [
-            sorted(draws("base split", SEED, split, one.name).permutation(TRAIN_CLIPS)[:BASE_CLIPS])
-            for one in seen()
-        ]
-        _write_split(folder, f"base_s{split}", seen(), picks)
     test = range(UNSEEN_CLIPS)
-    _write_split(folder, "novel_val", unseen(), [test] * len(unseen()))
-    _write_labels(folder, "seen", seen())
-    _write_labels(folder, "unseen", unseen())
+    seen, unseen = seen_classes(), unseen_classes()
+    _write_split(folder, "train", seen, [train] * len(seen))
+    for name in ("val", "base_val"):
+        _write_split(folder, name, seen, [val] * len(seen))
+    for shots in SHOTS:
+        _write_split(folder, f"train_{shots}shot", seen, [train[:shots]] * len(seen))
+    for split in range(1, BASE_SPLITS + 1):
+        rngs = [seeded_rng("base split", SEED, split, one.name) for one in seen]
+        picks = [sorted(rng.permutation(TRAIN_CLIPS)[:BASE_CLIPS]) for rng in rngs]
+        _write_split(folder, f"base_s{split}", seen, picks)
+    _write_split(folder, "novel_val", unseen, [test] * len(unseen))
+    _write_labels(folder, "seen", seen)
+    _write_labels(folder, "unseen", unseen)
     for part in (1, 2, 3):
-        _write_split(folder, f"unseen{part}", unseen(part), [test] * len(unseen(part)))
-        _write_labels(folder, f"unseen{part}", unseen(part))
+        classes = unseen_classes(part)
+        _write_split(folder, f"unseen{part}", classes, [test] * len(classes))
+        _write_labels(folder, f"unseen{part}", classes)
 
 
 def _write_split(
-    folder: Path, name: str, classes: Sequence[Combination], clips: Sequence[Sequence[int]]
+    folder: Path, name: str, classes: Sequence[ShapeClass], clips: Sequence[Sequence[int]]
 ) -> None:
     lines = [
         f"{one.clip(number)} {label}\n"
@@ -199,7 +198,7 @@ def _write_split(
     (folder / "splits" / f"{name}.txt").write_text("".join(lines))
 
 
-def _write_labels(folder: Path, name: str, classes: Sequence[Combination]) -> None:
+def _write_labels(folder: Path, name: str, classes: Sequence[ShapeClass]) -> None:
     lines = ["id,name\n", *(f"{label},{one.name}\n" for label, one in enumerate(classes))]
     (folder / "labels" / f"{name}.csv").write_text("".join(lines))
 

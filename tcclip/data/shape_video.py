@@ -1,7 +1,7 @@
 """Drawing one clip of the moving-shapes data set, and writing it as H.264.
 
-Every motion is periodic with a uniformly random phase, so a clip is as likely as its reverse,
-and its kind shows in the unordered frames: in where the shape is, how large, and whether.
+Every motion is periodic with a uniformly random phase, so a clip is as likely as its reverse. The
+unordered frames tell the motions apart: by the shape's position, size, or presence.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _square(x: Plane, y: Plane) -> Plane:
 
 
 def _triangle(x: Plane, y: Plane) -> Plane:
-    # Pointing up, its base at y = 0.8: mirrored it is itself.
+    # Pointing up, its base at y = 0.8: symmetric, so mirroring does not change it.
     sides: Plane = (2.0 * np.abs(x) - y - 1.0) / np.sqrt(5.0)
     distance: Plane = np.maximum(y - 0.8, sides)
     return distance
@@ -66,7 +66,9 @@ MOTIONS = (
 )
 
 
-def draw(colour: str, shape: str, motion: str, rng: np.random.Generator) -> NDArray[np.uint8]:
+def render_clip(
+    colour: str, shape: str, motion: str, rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """(F, H, W, 3) RGB frames of one clip; F 16 to 40, sides 48 to 80 pixels, both drawn."""
     height, width = (int(side) for side in 2 * rng.integers(24, 41, size=2))
     frames = int(rng.integers(16, 41))
@@ -101,7 +103,7 @@ def draw(colour: str, shape: str, motion: str, rng: np.random.Generator) -> NDAr
 
 
 def _background(height: int, width: int, rng: np.random.Generator) -> Plane:
-    """(H, W, 3) dim and uneven: a base colour, a slope, and coarse blotches."""
+    """(H, W, 3) dim and uneven: a base colour, a gradient, and coarse blotches."""
     rows, columns = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None]
     slope = rng.uniform(-12, 12) * rows + rng.uniform(-12, 12) * columns
     cell = 8
@@ -119,14 +121,14 @@ def _cover(shape: str, height: int, width: int, x: float, y: float, radius: floa
     return cover
 
 
-def write(path: Path, frames: NDArray[np.uint8]) -> None:
+def write_video(path: Path, frames: NDArray[np.uint8]) -> None:
     """Encode (F, H, W, 3) RGB as H.264 in MP4, 4:2:0; equal frames give equal bytes."""
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=FPS)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         # One thread: the bytes must not depend on the machine's number of cores. No assembly:
-        # measured, one file in twenty came out otherwise with it, from equal frames.
+        # with it, one file in twenty differed between runs, from equal frames.
         stream.options = {
             "crf": "27", "preset": "superfast", "threads": "1", "g": "12", "x264-params": "asm=0"
         }  # fmt: skip

@@ -37,8 +37,6 @@ def normalise(video: torch.Tensor, augment: AugmentConfig) -> torch.Tensor:
 
 def to_video(frames: NDArray[np.uint8]) -> torch.Tensor:
     """(T, H, W, 3) array -> (T, 3, H, W) tensor on the same memory."""
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-        raise ValueError(f"a clip is (T, H, W, 3) uint8, got {frames.shape} {frames.dtype}")
     return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
 
@@ -72,13 +70,13 @@ class EvalTransform:
         if self.crops == 1:
             video = resize_short_side(to_video(frames), self.augment.resize)
             height, width = video.shape[-2:]
-            places = [((height - size) // 2, (width - size) // 2)]
+            corners = [((height - size) // 2, (width - size) // 2)]
         else:
             video = resize_short_side(to_video(frames), size)
             down, right = ((side - size) // 2 for side in video.shape[-2:])
             # Left, right, middle of a wide video; top, bottom, middle of a tall one.
-            places = [(down * step, right * step) for step in (0, 2, 1)]
-        crops = [video[..., top : top + size, left : left + size] for top, left in places]
+            corners = [(down * step, right * step) for step in (0, 2, 1)]
+        crops = [video[..., top : top + size, left : left + size] for top, left in corners]
         return torch.stack(crops).contiguous()
 
 
@@ -126,6 +124,6 @@ class TrainTransform:
         sizes = self.crop_sizes(min(height, width))
         crop_height, crop_width = sizes[rng.integers(len(sizes))]
         down, right = (height - crop_height) // 4, (width - crop_width) // 4
-        places = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))
-        rows, columns = places[rng.integers(len(places))]
-        return rows * down, columns * right, crop_height, crop_width
+        positions = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))
+        row, column = positions[rng.integers(len(positions))]
+        return row * down, column * right, crop_height, crop_width

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tcclip.checks import resolve
 from tcclip.config import ModelConfig, ModelName
 from tcclip.model.tc_clip import Model
 from tcclip.model.tokens import PROMPT_WORDS, tokenizer, word_ids
@@ -48,7 +47,7 @@ def build_model(
     state, geometry = clip_state(clip_weights, config, seed)
     if geometry != config.sizes:
         config = config.model_copy(update={"geometry": geometry})
-    config = resolve(config)
+    config = config.resolved()
     if geometry.vocab_size < tokenizer().vocab_size:
         raise ValueError(
             f"vocab_size {geometry.vocab_size} is smaller than CLIP's tokenizer's "

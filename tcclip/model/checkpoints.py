@@ -4,8 +4,8 @@ Our own: `NAME.safetensors` with the parameters under our names, and `NAME.json`
 the format's version, the model's settings, the class names and what the training started from.
 The published one: a torch pickle.
 
-Errors, all `ValueError`: a file that is damaged or would run code; tensors that are missing,
-unexpected or of another shape than the model's. `FileNotFoundError` for a file that is not there.
+`ValueError` for a file that is damaged or would run code, and for tensors that are missing,
+unexpected or of another shape than the model's; `FileNotFoundError` for a missing file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,21 @@ from torch import Tensor
 
 from tcclip.model.tc_clip import Model
 from tcclip.model.tokens import tokenizer
-from tcclip.weights.parameter_names import REBUILT, TOKEN_EMBEDDING, from_published, is_clip
-from tcclip.weights.published import published_config
-from tcclip.weights.safe_unpickle import plain, read_torch_file
+from tcclip.weights.parameter_names import (
+    PUBLISHED_CLASS_BUFFERS,
+    TOKEN_EMBEDDING,
+    from_published,
+    is_clip_parameter,
+)
+from tcclip.weights.published_config import published_config
+from tcclip.weights.safe_unpickle import read_torch_file, to_plain
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "tcclip"
 VERSION = 1
 HUB = "hf://"
-#: How many names an error lists before it only counts.
+#: Names that an error lists; it only counts the rest.
 LISTED = 6
 
 Source = str | Path | Mapping[str, Tensor]
@@ -45,7 +51,7 @@ def load_checkpoint(model: Model, source: Source, *, ensemble_weight: float | No
     `source`: a path or `hf://owner/repository/file`, or a state dict, in our own or the published
     names. `ensemble_weight` w in [0, 1]: the model's present weights are CLIP's, and the result
     is (1 - w) * CLIP + w * fine-tuned for every parameter CLIP has (SPEC 5). The published format
-    holds no token embedding: the model keeps its own. ValueError as the module says.
+    holds no token embedding: the model keeps its own. Errors: see above.
     """
     where = "the state dict" if isinstance(source, Mapping) else str(source)
     present = model.state_dict()
@@ -62,10 +68,10 @@ def load_checkpoint(model: Model, source: Source, *, ensemble_weight: float | No
 def save_checkpoint(
     model: Model, path: str | Path, *, start: Mapping[str, str | int] | None = None
 ) -> None:
-    """Write `path` (.safetensors) and the .json beside it, each aside first and then renamed.
+    """Write `path` (.safetensors) and the .json beside it, never half a file.
 
     `start`: the CLIP weights the training started from, as `clip_weights` and `seed`, which the
-    model may be ensembled with; None where that is not known.
+    model may be ensembled with; None if not known.
     """
     config = model.config.model_dump(mode="json")
     _write(model.state_dict(), path, config, list(model.class_names), start)
@@ -82,11 +88,13 @@ def ensembled_state(
         raise ValueError(
             f"ensemble_weight {weight} is not between 0 (CLIP) and 1 (fine-tuned); published: 0.7"
         )
-    lacking = [name for name in tuned_state if is_clip(name) and name not in start_state]
+    lacking = [name for name in tuned_state if is_clip_parameter(name) and name not in start_state]
     if lacking:
         raise ValueError(f"the starting weights lack {_some(lacking)}; they are not CLIP's")
     return {
-        name: torch.lerp(start_state[name].to(tuned), tuned, weight) if is_clip(name) else tuned
+        name: torch.lerp(start_state[name].to(tuned), tuned, weight)
+        if is_clip_parameter(name)
+        else tuned
         for name, tuned in tuned_state.items()
     }
 
@@ -100,10 +108,8 @@ def convert(source: str | Path, destination: str | Path) -> None:
     path = fetch(source)
     if _is_own(path):
         raise ValueError(f"{source} is in our own format already; nothing to convert")
-    content = read_torch_file(path)
-    state = from_published(_tensors(content, path))
-    config = published_config(state, plain(content.get("config")))
-    _write(state, destination, config.model_dump(mode="json"), None, None)
+    state, config, _ = _read_published(path)
+    _write(state, destination, config, None, None)
 
 
 def describe(source: str | Path) -> dict[str, Any]:
@@ -116,11 +122,9 @@ def describe(source: str | Path) -> dict[str, Any]:
         state = read_state(path)
         kept = {name: header.get(name) for name in ("model", "class_names", "start")}
     else:
-        content = read_torch_file(path)
-        state = from_published(_tensors(content, path))
-        config = published_config(state, plain(content.get("config")))
-        kept = {"model": config.model_dump(mode="json"), "class_names": None, "start": None}
-        kept |= {name: plain(content.get(name)) for name in ("epoch", "max_accuracy")}
+        state, config, content = _read_published(path)
+        kept = {"model": config, "class_names": None, "start": None}
+        kept |= {name: to_plain(content.get(name)) for name in ("epoch", "max_accuracy")}
     return {
         "path": str(source),
         "format": "own" if _is_own(path) else "published",
@@ -182,6 +186,14 @@ def _is_own(path: Path) -> bool:
     return path.suffix == ".safetensors"
 
 
+def _read_published(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
+    """(state under our names, model settings as JSON values, the file's whole content)."""
+    content = read_torch_file(path)
+    state = from_published(_tensors(content, path))
+    config = published_config(state, to_plain(content.get("config")))
+    return state, config.model_dump(mode="json"), content
+
+
 def _tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     state = content.get("model", content)
     if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
@@ -207,14 +219,14 @@ def _check(present: Mapping[str, Tensor], tuned: Mapping[str, Tensor], where: st
             f"{where} does not fit the model; missing: {_some(missing)}; unexpected: "
             f"{_some(unexpected)}; create the model with the settings it was trained with"
         )
-    other = [
+    misshapen = [
         f"{name} {tuple(x.shape)} instead of {tuple(present[name].shape)}"
         for name, x in tuned.items()
         if x.shape != present[name].shape
     ]
-    if other:
+    if misshapen:
         raise ValueError(
-            f"{where} is of another geometry than the model: {_some(other)}; create the model "
+            f"{where} is of another geometry than the model: {_some(misshapen)}; create the model "
             "with the backbone and settings it was trained with"
         )
 
@@ -227,7 +239,7 @@ def _some(names: list[str]) -> str:
 def _compare_start_token(table: Tensor, given: Mapping[str, Tensor], where: str) -> None:
     """Published checkpoints hold no token embedding, but their class buffers begin with the
     start token's: warn if the model's differs, which it does without OpenAI's weights."""
-    for name in REBUILT:
+    for name in PUBLISHED_CLASS_BUFFERS:
         buffer = given.get(name, given.get(f"module.{name}"))
         if buffer is not None and buffer.ndim == 3 and "suffix" not in name:
             theirs = buffer[0, 0].to(table)
@@ -257,22 +269,21 @@ def _write(
         "start": None if start is None else dict(start),
     }  # fmt: skip
     text = json.dumps(header, indent=1, ensure_ascii=False) + "\n"
-    # The weights last: where they are, the pair is whole.
-    _replace(path.with_suffix(".json"), lambda aside: _write_text(aside, text))
-    _replace(path, lambda aside: save_file(tensors, aside))
+    # The weights last: a file of weights always has its json.
+    with _replacing(path.with_suffix(".json")) as temporary:
+        temporary.write_text(text)
+    with _replacing(path) as temporary:
+        save_file(tensors, temporary)
 
 
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path`, which then becomes `path`; no rest if it fails."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that replaces it at the end, or is removed on an error."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write(aside)
-        with aside.open("rb") as file:
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        aside.replace(path)
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)
+        temporary.unlink(missing_ok=True)

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tcclip.checks import check_frames, prompts_video
 from tcclip.config import ModelConfig
 from tcclip.model.layers import full_precision, no_autocast
 from tcclip.model.text import ClassFeatures, TextTower
 from tcclip.model.tokens import PROMPT_WORDS, Prompts, tokenise, word_ids
-from tcclip.model.vision import Tower, VisionTower
+from tcclip.model.vision import VisionOutput, VisionTower
 
 CLASS_BUFFERS = ("prefix", "suffix", "eot")
 
@@ -76,8 +75,8 @@ class Model(nn.Module):
         """Lays out the parameters; `build_model` fills them and sets the class names."""
         super().__init__()
         self.config = config
-        layers = config.prompt_layers if prompts_video(config) else ()
-        words = config.prompt_length if prompts_video(config) else 0
+        layers = config.prompt_layers if config.prompts_video else ()
+        words = config.prompt_length if config.prompts_video else 0
         self.vision = VisionTower(config, taps=layers)
         self.text = TextTower(config, layers, words)
         self.logit_scale = nn.Parameter(torch.empty(()))
@@ -104,7 +103,7 @@ class Model(nn.Module):
         config = self.config
         template = config.name != "clip"
         words = len(word_ids(PROMPT_WORDS)) if template else 0
-        if prompts_video(config):
+        if config.prompts_video:
             words = config.prompt_length
         prompts = tokenise(
             names,
@@ -162,11 +161,11 @@ class Model(nn.Module):
                 f"the video has shape {tuple(video.shape)}; this model takes "
                 f"(batch, frames, 3, {side}, {side})"
             )
-        check_frames(self.config, video.shape[1])
+        self.config.check_frames(video.shape[1])
 
     # ---- For whoever trains it ----
 
-    def fast_parameter_names(self) -> frozenset[str]:
+    def prompt_parameter_names(self) -> frozenset[str]:
         """Parameters of the 10 x learning rate group: prompt vectors and VP layers (SPEC 4)."""
         fast = ("text.prompt_vectors", "text.prompters.")
         return frozenset(n for n, _ in self.named_parameters() if n.startswith(fast))
@@ -177,7 +176,7 @@ class Model(nn.Module):
         self.text.activation_checkpointing = enabled
 
 
-def _intermediates(tower: Tower) -> Intermediates:
+def _intermediates(tower: VisionOutput) -> Intermediates:
     return Intermediates(
         frame_features=tower.frames,
         context_tokens=torch.stack(tower.contexts, dim=1) if tower.contexts else None,

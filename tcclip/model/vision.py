@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tcclip.checks import seeds_per_frame, uses_context
 from tcclip.config import ModelConfig
 from tcclip.model.frame_attention import FrameKeys, attend_frames, cls_attention, frame_keys
 from tcclip.model.layers import Attention, Mlp, full_precision
@@ -23,7 +22,7 @@ from tcclip.model.merging import aggregate
 
 
 @dataclass(frozen=True)
-class LayerTrace:
+class LayerSelection:
     """What one layer selected: seeds (B, T, S) patch indices in descending order of score,
     assignment (B, T*P) of patches to context tokens (-1: none), cls_attention (B, T, H, P)."""
 
@@ -33,16 +32,16 @@ class LayerTrace:
 
 
 @dataclass(frozen=True)
-class Tower:
+class VisionOutput:
     """What leaves the tower: frames (B, T, d), not normalised; the tapped layers' projected
     context tokens, each (B, k, d); one trace a layer if asked for and if there is context."""
 
     frames: Tensor
     contexts: tuple[Tensor, ...]
-    traces: tuple[LayerTrace, ...]
+    traces: tuple[LayerSelection, ...]
 
 
-BlockOutput = tuple[Tensor, Tensor | None, LayerTrace | None]
+BlockOutput = tuple[Tensor, Tensor | None, LayerSelection | None]
 
 
 class VisionBlock(nn.Module):
@@ -57,7 +56,7 @@ class VisionBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(sizes.vision_width)
         self.mlp = Mlp(sizes.vision_width)
         # The first layer sees no context, so it has nothing to weigh against local keys.
-        has_bias = uses_context(config) and config.local_global_bias and layer > 0
+        has_bias = config.uses_context and config.local_global_bias and layer > 0
         self.bias_table = nn.Parameter(torch.empty(sizes.vision_heads, 1, 2)) if has_bias else None
 
     def forward(self, x: Tensor, context: Tensor | None) -> BlockOutput:
@@ -66,9 +65,9 @@ class VisionBlock(nn.Module):
         keys = self._keys(k, v, context)
         x = x + self.attn.merge_heads(attend_frames(q, keys))
         new_context, trace = None, None
-        if uses_context(self.config):
+        if self.config.uses_context:
             scores = cls_attention(q[:, :, 0], keys)
-            seeds = top_patches(scores, self._seeds(x))
+            seeds = top_patches(scores, self.config.seeds_per_frame)
             new_context, trace = self._context(take_patches(x, seeds), seeds, scores)
         return self._ffn(x), new_context, trace
 
@@ -86,7 +85,7 @@ class VisionBlock(nn.Module):
             return cls, None, None
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
             scores = cls_attention(q[:, :, 0], keys)
-            seeds = top_patches(scores, self._seeds(x))
+            seeds = top_patches(scores, self.config.seeds_per_frame)
             asked = self.attn.queries(take_patches(h, seeds))
             tokens = take_patches(x, seeds) + self.attn.merge_heads(attend_frames(asked, keys))
             return cls, *self._context(tokens, seeds, scores)
@@ -99,10 +98,9 @@ class VisionBlock(nn.Module):
         out: Tensor = x + self.mlp(self.ln_2(x))
         return out
 
-    def _seeds(self, x: Tensor) -> int:
-        return seeds_per_frame(self.config, x.shape[2] - 1)
-
-    def _context(self, tokens: Tensor, seeds: Tensor, scores: Tensor) -> tuple[Tensor, LayerTrace]:
+    def _context(
+        self, tokens: Tensor, seeds: Tensor, scores: Tensor
+    ) -> tuple[Tensor, LayerSelection]:
         """Seed tokens (B, T, S, D) of all frames in a row -> context tokens (B, k, D), FFN'd."""
         B, T, S, _ = tokens.shape
         P = scores.shape[-1]
@@ -116,7 +114,7 @@ class VisionBlock(nn.Module):
         )
         nobody = torch.full((B, T, P), -1, dtype=owner.dtype, device=owner.device)
         assignment = nobody.scatter(2, seeds, owner.view(B, T, S)).flatten(1)
-        return self._ffn(context), LayerTrace(seeds, assignment, scores)
+        return self._ffn(context), LayerSelection(seeds, assignment, scores)
 
 
 def top_patches(scores: Tensor, count: int) -> Tensor:
@@ -151,13 +149,13 @@ class VisionTower(nn.Module):
         self.proj = nn.Parameter(torch.empty(D, sizes.embed_dim))
         self.activation_checkpointing = False
 
-    def forward(self, video: Tensor, *, traces: bool = False) -> Tower:
-        """Video (B, T, 3, height, width), normalised -> `Tower`, with every layer's trace if
+    def forward(self, video: Tensor, *, traces: bool = False) -> VisionOutput:
+        """Video (B, T, 3, height, width), normalised -> `VisionOutput`, with every layer's trace if
         `traces`."""
         x = self.embed(video)
         context: Tensor | None = None
         tapped: list[Tensor] = []
-        kept: list[LayerTrace] = []
+        kept: list[LayerSelection] = []
         last = len(self.blocks)
         for layer, block in enumerate(self.blocks, start=1):
             if layer == last:
@@ -169,11 +167,11 @@ class VisionTower(nn.Module):
             if traces and trace is not None:
                 kept.append(trace)
         frames = self.project(x[:, :, 0])
-        if self.taps and not uses_context(self.config):
+        if self.taps and not self.config.uses_context:
             # No context tokens to prompt with: the frames' CLS tokens are the video's summary.
             z = frames.detach() if self.config.prompt_stop_grad else frames
             tapped = [z] * len(self.taps)
-        return Tower(frames, tuple(tapped), tuple(kept))
+        return VisionOutput(frames, tuple(tapped), tuple(kept))
 
     def embed(self, video: Tensor) -> Tensor:
         """Video (B, T, 3, height, width) -> tokens (B, T, N, D) that enter the first layer."""
@@ -206,7 +204,7 @@ class VisionTower(nn.Module):
         self, block: nn.Module, x: Tensor, context: Tensor | None, *, traces: bool
     ) -> BlockOutput:
         assert isinstance(block, VisionBlock)
-        with_context = uses_context(self.config) and (traces or len(self.blocks) in self.taps)
+        with_context = self.config.uses_context and (traces or len(self.blocks) in self.taps)
         return block.forward_last(
             x, context, with_context=with_context, detach=self.config.prompt_stop_grad
         )

@@ -1,6 +1,6 @@
-"""CLIP's starting weights: OpenAI's through open_clip, a given state dict, or drawn at random.
+"""CLIP's starting weights: OpenAI's through open_clip, a state dict or file, or random.
 
-All three become one thing: a float32 state dict with OpenAI's names, and the geometry it has.
+All become a float32 state dict with OpenAI's names, and its geometry.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tcclip.config import GEOMETRIES, Geometry, ModelConfig
+from tcclip.weights.geometry import geometry_of
+from tcclip.weights.parameter_names import from_openai
 
 ClipWeights = str | Path | Mapping[str, Tensor] | None
 StateDict = dict[str, Tensor]
 
 
 def clip_state(weights: ClipWeights, config: ModelConfig, seed: int) -> tuple[StateDict, Geometry]:
-    """The starting weights that `weights` asks for, and their geometry (see `build_model`).
+    """The starting weights that `weights` names, and their geometry (see `build_model`).
 
     ValueError if they are not a CLIP ViT or contradict `config.geometry`.
     """
@@ -30,14 +32,14 @@ def clip_state(weights: ClipWeights, config: ModelConfig, seed: int) -> tuple[St
         sizes = config.sizes
         return random_clip_state(sizes, torch.Generator().manual_seed(seed)), sizes
     state = _read(weights, config)
-    geometry = geometry_of(state, config)
+    geometry = _checked_geometry(state, config)
     expected = clip_shapes(geometry)
     _check_names(set(expected), set(state))
     for name, shape in expected.items():
         if tuple(state[name].shape) != shape:
             raise ValueError(
                 f"the CLIP weights hold {name} as {tuple(state[name].shape)}, but their other "
-                f"tensors ask for {shape}; these are not the weights of one CLIP ViT"
+                f"tensors need {shape}; these are not the weights of one CLIP ViT"
             )
     return {name: state[name].to(torch.float32, copy=True) for name in expected}, geometry
 
@@ -80,11 +82,11 @@ def _block_shapes(width: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-# ---- Drawn at random ----
+# ---- Random ----
 
 
 def random_clip_state(sizes: Geometry, generator: torch.Generator) -> StateDict:
-    """CLIP's own initialisation, drawn from `generator` alone: it learns from scratch."""
+    """CLIP's own initialisation, drawn from `generator` alone, to train from scratch."""
     state = {}
     for name, shape in clip_shapes(sizes).items():
         if name == "logit_scale":
@@ -121,13 +123,17 @@ def clip_std(name: str, shape: tuple[int, ...], layers: int) -> float:
 
 def _read(weights: str | Path | Mapping[str, Tensor], config: ModelConfig) -> Mapping[str, Tensor]:
     if isinstance(weights, Mapping):
-        return _without_constants(weights)
-    if weights == "openai":
-        return _openai(config)
-    return _without_constants(read_state_file(Path(weights)))
+        state = weights
+    elif weights == "openai":
+        state = _download_openai(config)
+    else:
+        state = read_state_file(Path(weights))
+    # Some CLIP files hold these beside the weights.
+    constants = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+    return {name: x for name, x in state.items() if name not in constants}
 
 
-def _openai(config: ModelConfig) -> Mapping[str, Tensor]:
+def _download_openai(config: ModelConfig) -> Mapping[str, Tensor]:
     """OpenAI's weights of `config.backbone`, downloaded once by open_clip."""
     import open_clip
 
@@ -140,13 +146,8 @@ def _openai(config: ModelConfig) -> Mapping[str, Tensor]:
     model = open_clip.create_model(
         config.backbone, pretrained="openai", precision="fp32", force_quick_gelu=True
     )
-    return _without_constants(model.state_dict())
-
-
-def _without_constants(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out what some CLIP files hold beside the weights."""
-    beside = ("input_resolution", "context_length", "vocab_size", "attn_mask")
-    return {name: x for name, x in state.items() if name not in beside}
+    state: Mapping[str, Tensor] = model.state_dict()
+    return state
 
 
 def read_state_file(path: Path) -> dict[str, Tensor]:
@@ -169,51 +170,25 @@ def read_state_file(path: Path) -> dict[str, Tensor]:
     return loaded
 
 
-def geometry_of(state: Mapping[str, Tensor], config: ModelConfig) -> Geometry:
-    """Tower sizes from a state dict's shapes; heads as `config` has them for towers of these
-    widths, else 64 wide.
-
-    ValueError if a tensor is missing or `config.geometry` says otherwise.
-    """
-    needed = ("visual.conv1.weight", "visual.positional_embedding", "visual.proj",
-              "positional_embedding", "token_embedding.weight")  # fmt: skip
-    _check_names(set(needed), set(state) & set(needed))
-    width, _, patch, _ = state["visual.conv1.weight"].shape
-    text_width = state["positional_embedding"].shape[1]
-    given = config.geometry
-    known = given or GEOMETRIES.get(config.backbone)
-    geometry = Geometry(
-        image_size=patch * math.isqrt(state["visual.positional_embedding"].shape[0] - 1),
-        patch_size=patch,
-        vision_width=width,
-        vision_layers=_layers(state, "visual.transformer.resblocks."),
-        vision_heads=known.vision_heads
-        if known and (given or known.vision_width == width)
-        else max(width // 64, 1),
-        text_width=text_width,
-        text_layers=_layers(state, "transformer.resblocks."),
-        text_heads=known.text_heads
-        if known and (given or known.text_width == text_width)
-        else max(text_width // 64, 1),
-        embed_dim=state["visual.proj"].shape[1],
-        context_length=state["positional_embedding"].shape[0],
-        vocab_size=state["token_embedding.weight"].shape[0],
-    )
-    if given is not None and geometry != given:
+def _checked_geometry(state: Mapping[str, Tensor], config: ModelConfig) -> Geometry:
+    """The weights' sizes. ValueError if a tensor is missing or `config.geometry` differs."""
+    needed = {"visual.conv1.weight", "visual.positional_embedding", "visual.proj",
+              "positional_embedding"}  # fmt: skip
+    _check_names(needed, set(state) & needed)
+    wanted = config.geometry
+    ours = {from_openai(name): x for name, x in state.items()}
+    geometry = geometry_of(ours, wanted or GEOMETRIES.get(config.backbone))
+    if wanted is not None and geometry != wanted:
         wrong = [
-            f"{field} {getattr(given, field)} (weights: {value})"
+            f"{field} {getattr(wanted, field)} (weights: {value})"
             for field, value in geometry
-            if value != getattr(given, field)
+            if value != getattr(wanted, field)
         ]
         raise ValueError(
-            f"the geometry given contradicts the CLIP weights: {', '.join(wrong)}; "
-            "leave it out to take the weights'"
+            f"the given geometry contradicts the CLIP weights: {', '.join(wrong)}; "
+            "leave it out to take the weights' own"
         )
     return geometry
-
-
-def _layers(state: Mapping[str, Tensor], prefix: str) -> int:
-    return len({n[len(prefix) :].split(".")[0] for n in state if n.startswith(prefix)})
 
 
 def _check_names(expected: set[str], found: set[str]) -> None:

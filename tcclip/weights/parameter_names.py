@@ -10,8 +10,8 @@
     text.prompt_vectors          -                       prompt_learner.ctx
     text.prompters.j.X           -                       text_encoder.prompt_generation_layer.j.X
 
-TC-CLIP's published vision layers keep Q, K and V apart (q_proj, k_proj, v_proj); ours and CLIP's
-pack them (in_proj). Stacked in this order they are the same numbers.
+TC-CLIP's published vision layers hold Q, K and V separately (q_proj, k_proj, v_proj); ours and
+CLIP's pack them into one matrix (in_proj), stacked in this order.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ TOKEN_EMBEDDING = "text.token_embedding.weight"
 #: Parameters that CLIP does not have: weight ensembling leaves them fine-tuned (SPEC 5).
 EXTRAS = ("text.prompt_vectors", "text.prompters.", ".bias_table")
 #: Published buffers that hold the training classes; they are rebuilt from the class names.
-REBUILT = (
+PUBLISHED_CLASS_BUFFERS = (
     "prompt_learner.token_prefix",
     "prompt_learner.token_suffix",
     "prompt_learner.complete_text_embeddings",
 )
 
 
-def is_clip(name: str) -> bool:
+def is_clip_parameter(name: str) -> bool:
     """Does CLIP have this parameter of ours?"""
     return not (name.startswith(EXTRAS[:2]) or name.endswith(EXTRAS[2]))
 
@@ -43,16 +43,17 @@ def from_openai(name: str) -> str:
     if name == "logit_scale":
         return name
     name = name.replace("transformer.resblocks.", "blocks.")
-    return (
-        f"vision.{name.removeprefix('visual.')}" if name.startswith("visual.") else f"text.{name}"
-    )
+    if name.startswith("visual."):
+        return f"vision.{name.removeprefix('visual.')}"
+    return f"text.{name}"
 
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published state dict under our names, "module." and the rebuilt buffers left out."""
+    """A published state dict under our names, without "module." and the class buffers."""
     plain = {name.removeprefix("module."): x for name, x in state.items()}
-    named = {_ours(name): x for name, x in plain.items() if name not in REBUILT}
-    return _pack(named)
+    return _pack(
+        {_ours(name): x for name, x in plain.items() if name not in PUBLISHED_CLASS_BUFFERS}
+    )
 
 
 def _ours(name: str) -> str:

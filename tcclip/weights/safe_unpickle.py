@@ -1,8 +1,8 @@
 """Read a torch checkpoint without running anything its pickle names (SPEC 8).
 
-Tensors are rebuilt; every class that is not a tensor's becomes an inert `Stub` that keeps the
-state it was given (the published files hold an OmegaConf object). A pickle that *calls*
-something, which is how one runs code, is refused unless the call only makes a stub.
+Tensors are rebuilt; every other class becomes an inert `Stub` that keeps the state it was given
+(the published files hold an OmegaConf object). A pickle that *calls* something, which is how
+pickles run code, is refused unless the call only makes a stub.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 import torch
 
-#: What may really be looked up: how torch writes tensors, and plain containers.
-REAL = {
+#: The objects that are looked up: how torch writes tensors, and plain containers.
+ALLOWED = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("collections", "defaultdict"): collections.defaultdict,
     ("torch", "Size"): torch.Size,
@@ -31,7 +31,7 @@ DATA_CALLS = ("operator.getitem", "_operator.getitem", "copyreg._reconstructor",
 
 
 class _StubType(type):
-    """Makes calling a stub class safe or refuses it."""
+    """Calling a stub class makes a stub, or is refused if the real call could run code."""
 
     path: str
 
@@ -43,7 +43,7 @@ class _StubType(type):
 
 
 class Stub(metaclass=_StubType):
-    """Stands for an object of a class that is not imported; `state` is what it was given."""
+    """Takes the place of an object whose class is not imported; `state` is what it was given."""
 
     path = ""
 
@@ -56,33 +56,28 @@ class Stub(metaclass=_StubType):
         self.state = state
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Entries of a dict subclass; kept out, a stub is no container."""
+        """Ignore the entries of a dict subclass: a stub is no container."""
 
     def append(self, value: Any) -> None:
-        """Items of a list subclass; kept out as well."""
+        """Ignore an item of a list subclass."""
 
     def extend(self, values: Any) -> None:
-        """The same, many at once."""
+        """Ignore the items of a list subclass."""
 
     state: Any
 
 
 class Unpickler(pickle.Unpickler):
-    """The restricted unpickler; torch adds to it how storages are read."""
+    """The restricted unpickler; torch derives from it to read storages."""
 
     def find_class(self, module: str, name: str) -> Any:
         """The object of that name if it is known to be harmless, else a new stub class."""
-        if (module, name) in REAL:
-            return REAL[module, name]
+        if (module, name) in ALLOWED:
+            return ALLOWED[module, name]
         dtype = getattr(torch, name, None) if module == "torch" else None
         if isinstance(dtype, torch.dtype):
             return dtype
         return _StubType(name, (Stub,), {"path": f"{module}.{name}"})
-
-
-def load(file: BinaryIO, **options: Any) -> Any:
-    """The `pickle.load` of this module, as torch expects one."""
-    return Unpickler(file, **options).load()
 
 
 def read_torch_file(path: Path) -> dict[str, Any]:
@@ -90,9 +85,9 @@ def read_torch_file(path: Path) -> dict[str, Any]:
 
     ValueError if the file is damaged, is no torch checkpoint or asks to run code.
     """
-    what = f"{path} is damaged, truncated or not a torch checkpoint"
+    damaged = f"{path} is damaged, truncated or not a torch checkpoint"
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{what}: it is no zip archive; fetch it again")
+        raise ValueError(f"{damaged}: it is no zip archive; fetch it again")
     with zipfile.ZipFile(path) as archive:
         if any(name.endswith("constants.pkl") for name in archive.namelist()):
             raise ValueError(f"{path} is a TorchScript program, which could run code; refused")
@@ -100,37 +95,40 @@ def read_torch_file(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about custom unpicklers
             loaded = torch.load(
-                path, map_location="cpu", weights_only=False, mmap=True, pickle_module=_Module
+                path, map_location="cpu", weights_only=False, mmap=True, pickle_module=_PickleModule
             )
     except ValueError as error:
         raise ValueError(
             f"{path} is refused: {error}; take only checkpoints that hold tensors and settings"
         ) from error
     except (RuntimeError, EOFError, pickle.UnpicklingError, TypeError, KeyError) as error:
-        raise ValueError(f"{what}: {error}; fetch it again") from error
+        raise ValueError(f"{damaged}: {error}; fetch it again") from error
     if not isinstance(loaded, dict):
-        raise ValueError(f"{what}: it holds a {type(loaded).__name__}, not a dict")
+        raise ValueError(f"{damaged}: it holds a {type(loaded).__name__}, not a dict")
     return loaded
 
 
-class _Module:
-    """What torch takes for a pickle module."""
+class _PickleModule:
+    """What torch uses in place of the pickle module."""
 
     Unpickler = Unpickler
-    load = staticmethod(load)
+
+    @staticmethod
+    def load(file: BinaryIO, **options: Any) -> Any:
+        return Unpickler(file, **options).load()
 
 
-def plain(value: Any) -> Any:
-    """Settings out of stubs: OmegaConf containers and nodes as dicts, lists and scalars."""
+def to_plain(value: Any) -> Any:
+    """Stubs to plain values: OmegaConf containers and nodes as dicts, lists and scalars."""
     if isinstance(value, Stub):
         state = value.state
         if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):
             state = state[1]
         if not isinstance(state, dict):
             return None
-        return plain(state["_content"] if "_content" in state else state.get("_val"))
+        return to_plain(state["_content"] if "_content" in state else state.get("_val"))
     if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        return [to_plain(v) for v in value]
     return value if isinstance(value, str | int | float | bool) else None

@@ -31,11 +31,11 @@ from tcclip.data import moving_shapes
 from tcclip.data.annotations import Item
 from tcclip.data.clips import TrainClips
 from tcclip.data.decode.decoder import Decoder
+from tcclip.data.decode.decord_reader import DecordReader
 from tcclip.data.decode.reader import UnreadableVideo
-from tcclip.data.decode.seeking import Seeker
-from tcclip.data.draws import draws
 from tcclip.data.loader import TrainLoader
 from tcclip.data.sampling import train_indices
+from tcclip.data.seeding import seeded_rng
 
 FRAMES, BATCH = 16, 4
 
@@ -71,8 +71,8 @@ def _by_decord(files: Sequence[Path], seconds: float) -> Rate:
     clock, clips = Clock(), 0
     while clock.wall() < seconds:
         for file in files:
-            seeker = Seeker(file)
-            seeker.at(train_indices(len(seeker), FRAMES, draws("bench", clips)).tolist())
+            reader = DecordReader(file)
+            reader.seek(train_indices(len(reader), FRAMES, seeded_rng("bench", clips)).tolist())
             clips += 1
     return clock.rate(clips)
 
@@ -83,7 +83,7 @@ def _by_loader(files: Sequence[Path], seconds: float, workers: int) -> Rate:
     items = [Item(str(file), 0) for file in files] * (-(-64 // len(files)))
     clips = TrainClips(items, Path, num_frames=FRAMES, augment=AugmentConfig(), flip=True, seed=0)
     loader = TrainLoader(
-        clips, global_batch=BATCH, group=BATCH, load_batch=BATCH, workers=workers, seed=0
+        clips, global_batch=BATCH, group=BATCH, chunk_size=BATCH, workers=workers, seed=0
     )
     batches = (batch for epoch in itertools.count() for batch in loader.epoch(epoch))
     for _ in range(4 * workers):
@@ -112,7 +112,9 @@ def _decord_processes(files: Sequence[Path], seconds: float, processes: int) -> 
 def _files(folder: Path | None) -> list[Path]:
     """Videos that both can read."""
     if folder is None:
-        made = moving_shapes.make(Path(tempfile.gettempdir()) / "tcclip-bench" / "moving_shapes")
+        made = moving_shapes.ensure_built(
+            Path(tempfile.gettempdir()) / "tcclip-bench" / "moving_shapes"
+        )
         return sorted((made / "videos").iterdir())[::20]
     readable = []
     decoders = [Decoder("published"), Decoder("pyav")]

@@ -18,7 +18,7 @@ from experiments.worker.data import RunData
 from experiments.worker.job import Job
 from tcclip.config import Execution
 from tcclip.distributed import current_ranks
-from tcclip.evaluate import EvalList, Evaluator, grouped
+from tcclip.evaluate import EvalList, Evaluator, group_lists
 from tcclip.model import Model, build_model
 from tcclip.train import autocast
 
@@ -70,7 +70,7 @@ def main() -> None:
                 evaluator.evaluate({name: model}, [one])
 
     together()  # videos made, decoder started
-    once = sum(len(group.items) for group in grouped(lists))
+    once = sum(len(group.items) for group in group_lists(lists))
     each = len(models) * sum(len(one.items) for one in lists)
     one_pass, separate = _seconds(together), _seconds(apart)
     print(f"videos decoded: {once} in one pass, {each} apart: {each / once:.2f} times fewer")

@@ -15,7 +15,7 @@ from experiments.worker.job import Job
 from tcclip.config import Execution
 from tcclip.distributed import current_ranks
 from tcclip.model import build_model
-from tcclip.train import Fit, Trainer, Validation
+from tcclip.train import Trainer, TrainingResult, Validation
 
 SETTINGS = {
     "train.epochs": 4, "train.warmup_epochs": 1, "train.global_batch": 16,
@@ -30,7 +30,7 @@ class Interrupted(Exception):
 
 
 class Disk:
-    """A journal that survives the process: states as bytes, metrics by step.
+    """A recorder that survives the process: states as bytes, metrics by step.
 
     `stop_after` a step, or within the validation that follows it if `validating`.
     """
@@ -71,7 +71,7 @@ def _bytes(state: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
-def train(protocol: str, cache: Path, disk: Disk, save_every_step: bool) -> Fit:
+def train(protocol: str, cache: Path, disk: Disk, save_every_step: bool) -> TrainingResult:
     torch.set_num_threads(1)
     spec = expand(Grid(protocol, demo=True, models=("tc_clip",), settings=SETTINGS))[0]
     minutes = 1e-9 if save_every_step else 60.0
@@ -91,7 +91,7 @@ def train(protocol: str, cache: Path, disk: Disk, save_every_step: bool) -> Fit:
 
     return Trainer(
         model=model, loader=data.train_loader(), config=spec.train, augment=spec.augment,
-        execution=execution, ranks=ranks, seed=0, videos=VIDEOS, validate=validate, journal=disk,
+        execution=execution, ranks=ranks, seed=0, videos=VIDEOS, validate=validate, recorder=disk,
     ).fit()  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def test_tc_clip_trains_everything_but_the_token_embedding_and_vp_faster() -> No
     frozen = {name for name, p in named.items() if not p.requires_grad}
     assert len(frozen) == 1
     assert "token_embedding" in next(iter(frozen))
-    fast = model.fast_parameter_names()
+    fast = model.prompt_parameter_names()
     # The prompt vectors and the VP layers (SPEC 4), nothing that CLIP has.
     assert all("prompt" in name for name in fast)
     assert {name for name in named if "prompt" in name} == set(fast)
@@ -38,7 +38,7 @@ def test_tc_clip_trains_everything_but_the_token_embedding_and_vp_faster() -> No
 @pytest.mark.parametrize("name", ["vifi_clip", "clip"])
 def test_the_peers_have_one_group(name: str) -> None:
     model = model_of(name)
-    assert model.fast_parameter_names() == frozenset()
+    assert model.prompt_parameter_names() == frozenset()
     assert len(build_optimizer(model, frozenset(), TRAIN).param_groups) == 1
 
 

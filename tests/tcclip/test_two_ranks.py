@@ -20,7 +20,7 @@ from tests.experiments.sweeping import small_specs
 
 
 class Memory:
-    """A journal that keeps nothing but the metrics."""
+    """A recorder that keeps nothing but the metrics."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -52,13 +52,13 @@ def train(cache: Path, workers: int, micro_batch: int) -> tuple[list[float], tor
     ranks = current_ranks("cpu")
     data = RunData.load(job, ranks)
     model = build_model(spec.model, data.train.class_names, clip_weights="random", seed=0).double()
-    journal = Memory()
+    recorder = Memory()
     Trainer(
         model=model, loader=data.train_loader(), config=spec.train, augment=spec.augment,
         execution=execution, ranks=ranks, seed=0, videos=len(data.train.items),
-        validate=lambda model: Validation(0.0, 0.0, 1), journal=journal,
+        validate=lambda model: Validation(0.0, 0.0, 1), recorder=recorder,
     ).fit()  # fmt: skip
-    return journal.losses, torch.cat([p.detach().flatten() for p in model.parameters()])
+    return recorder.losses, torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 def _rank(rank: int, port: int, cache: Path, results: Any) -> None:

@@ -1,4 +1,4 @@
-"""The decoding process of `decoder`: answers requests until the connection closes.
+"""The process that `decoder` starts: answers read requests until the connection closes.
 
 Imports neither torch nor the settings, so that it starts in a fraction of a second.
 """
@@ -14,40 +14,40 @@ from typing import TYPE_CHECKING
 import av.logging
 
 from tcclip.data.decode.reader import UnreadableVideo, read_video
-from tcclip.data.decode.shared_memory import Exchange
+from tcclip.data.decode.shared_memory import SharedFrames
 
 if TYPE_CHECKING:
     from tcclip.config import Reader
 
-#: Beyond the client's limit for a way of reading, times the ways there are.
+#: The process ends itself after this many time limits of one method, if its client is gone.
 ORPHAN_FACTOR = 4
 
 
 def serve(descriptor: int, memory: int, timeout: float) -> None:
-    """Answer requests (path, mode, ways not to take) on the connection `descriptor`.
+    """Answer requests (path, mode, excluded methods) on the connection `descriptor`.
 
-    Messages back: ("ready",) at the start; ("trying", way); ("choose", frames), answered with
+    Messages back: ("ready",) at the start; ("trying", method); ("choose", frames), answered with
     indices; at last ("clip", shape, frames, reader, damaged) with the pixels in `memory`,
-    ("unreadable", cause) or ("error", what).
+    ("unreadable", cause) or ("error", message).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     av.logging.set_level(av.logging.PANIC)
-    pixels = Exchange(memory)
+    pixels = SharedFrames(memory)
     with Connection(descriptor) as connection:
         connection.send(("ready",))
         while True:
             try:
-                path, mode, without = connection.recv()
+                path, mode, exclude = connection.recv()
             except (EOFError, ConnectionError):
                 return
-            # The client stops a decoder that hangs; the alarm does if the client is gone.
+            # The client kills a decoder that hangs; the alarm does if there is no client any more.
             signal.alarm(int(timeout * ORPHAN_FACTOR) + 1)
-            _answer(connection, pixels, Path(path), mode, without)
+            _answer(connection, pixels, Path(path), mode, exclude)
             signal.alarm(0)
 
 
 def _answer(
-    connection: Connection, pixels: Exchange, path: Path, mode: Reader, without: Sequence[str]
+    connection: Connection, pixels: SharedFrames, path: Path, mode: Reader, exclude: Sequence[str]
 ) -> None:
     def choose(total: int) -> Sequence[int]:
         connection.send(("choose", total))
@@ -56,8 +56,9 @@ def _answer(
 
     try:
         clip = read_video(
-            path, choose, mode, without=without, trying=lambda way: connection.send(("trying", way))
-        )
+            path, choose, mode, exclude=exclude,
+            on_attempt=lambda method: connection.send(("trying", method)),
+        )  # fmt: skip
     except UnreadableVideo as error:
         connection.send(("unreadable", error.cause))
     except MemoryError:
@@ -65,5 +66,5 @@ def _answer(
     except ValueError as error:
         connection.send(("error", str(error)))
     else:
-        pixels.put(clip.frames)
+        pixels.write(clip.frames)
         connection.send(("clip", clip.frames.shape, clip.total_frames, clip.reader, clip.damaged))

@@ -1,8 +1,8 @@
-"""Reading videos in a process of their own, which can be killed.
+"""Reads videos in a separate process, which can be killed.
 
-A decoder that hangs or crashes takes that process with it, and nothing else: the next way of
-reading is tried in a fresh one. The process is started, not forked, so nothing a decoder
-library keeps in memory is ever inherited by a loader's worker.
+A decoder that hangs or crashes takes that process with it, and nothing else: the next method is
+tried in a fresh one. The process is started, not forked, so a loader's worker never inherits
+what a decoder library keeps in memory.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from typing import Any
 
 import tcclip
 from tcclip.config import Reader
-from tcclip.data.decode.reader import Choose, Clip, UnreadableVideo
-from tcclip.data.decode.shared_memory import Exchange, anonymous_file
+from tcclip.data.decode.pyav_reader import ChooseFrames
+from tcclip.data.decode.reader import Clip, UnreadableVideo
+from tcclip.data.decode.shared_memory import SharedFrames, unnamed_file
 
-#: Processes one video may cost: one a way of reading, and one that died before it began.
+#: Processes one video may cost: one for each method, and one that died before it began.
 ATTEMPTS = 4
 START_SECONDS = 120
 _START = (
@@ -35,53 +36,53 @@ _START = (
 
 @dataclass
 class Decoder:
-    """Reads videos as `read_video`, each way of reading within `timeout` seconds.
+    """Reads videos as `read_video` does, each method within `timeout` seconds.
 
-    May be copied into other processes; each starts a decoding process of its own when it first
-    reads. What could not be read within the limit is not tried again by the same decoder.
+    May be copied into other processes; each copy starts its own decoding process when it first
+    reads. A video that reached the time limit is not tried again by the same decoder.
     """
 
     mode: Reader = "auto"
     timeout: float = 60.0
-    _process: _Process | None = field(default=None, repr=False)
+    _process: _DecodingProcess | None = field(default=None, repr=False)
     _failed: dict[str, str] = field(default_factory=dict, repr=False)
 
-    def read(self, path: Path, choose: Choose) -> Clip:
+    def read(self, path: Path, choose: ChooseFrames) -> Clip:
         """The frames of `path` that `choose` picks from its number of frames.
 
-        Raises UnreadableVideo, with what every way of reading said.
+        Raises UnreadableVideo with the cause from every method.
         """
         if str(path) in self._failed:
             raise UnreadableVideo(str(path), self._failed[str(path)])
-        without: list[str] = []
+        exclude: list[str] = []
         causes: list[str] = []
         for _ in range(ATTEMPTS):
             try:
-                return self._running().read(path, choose, self.mode, without, self.timeout)
+                return self._own_process().read(path, choose, self.mode, exclude, self.timeout)
             except UnreadableVideo as error:
                 causes.append(error.cause)
                 break
-            except _Stopped as stopped:
+            except _ProcessStopped as stopped:
                 self.close()
                 causes.append(str(stopped))
-                without += [stopped.way] if stopped.way else []
+                exclude += [stopped.method] if stopped.method else []
             except BaseException:
-                # Half a conversation: the process that is left waiting is of no use.
+                # The process waits for an answer that will never come.
                 self.close()
                 raise
         cause = "; ".join(causes)
-        if without:
+        if exclude:
             self._failed[str(path)] = cause
         raise UnreadableVideo(str(path), cause)
 
-    def _running(self) -> _Process:
-        # A copy made by fork shares the parent's connection: it must not use it.
+    def _own_process(self) -> _DecodingProcess:
+        # A forked copy shares its parent's connection and must not use it.
         if self._process is None or self._process.owner != os.getpid():
-            self._process = _Process(self.timeout)
+            self._process = _DecodingProcess(self.timeout)
         return self._process
 
     def close(self) -> None:
-        """Stop the decoding process, if this process has one; the next read starts another."""
+        """Stop the decoding process if this process started one; the next read starts another."""
         if self._process is not None and self._process.owner == os.getpid():
             self._process.stop()
         self._process = None
@@ -90,70 +91,66 @@ class Decoder:
         return {"mode": self.mode, "timeout": self.timeout, "_process": None, "_failed": {}}
 
 
-class _Stopped(Exception):
-    """The decoding process hung or died, in `way` of reading."""
+class _ProcessStopped(Exception):
+    """The decoding process hung or died while it tried `method`."""
 
-    def __init__(self, way: str | None, what: str) -> None:
-        super().__init__(f"{way or 'the decoding process'}: {what}")
-        self.way = way
+    def __init__(self, method: str | None, what: str) -> None:
+        super().__init__(f"{method or 'the decoding process'}: {what}")
+        self.method = method
 
 
-class _Process:
-    """One decoding process and the connection to it."""
+class _DecodingProcess:
+    """One decoding process and the connection to it. `owner`: the process that started it."""
 
     def __init__(self, timeout: float) -> None:
         self.owner = os.getpid()
         ours, theirs = socket.socketpair()
         root = str(Path(tcclip.__file__).parents[1])
-        self._memory = anonymous_file()
-        self._pixels = Exchange(self._memory)
+        self._memory = unnamed_file()
+        self._pixels = SharedFrames(self._memory)
         with theirs:
-            ends = (theirs.fileno(), self._memory)
+            descriptors = (theirs.fileno(), self._memory)
             self._popen = subprocess.Popen(
-                [sys.executable, "-P", "-c", _START, root, *map(str, ends), str(timeout)],
-                pass_fds=ends,
+                [sys.executable, "-P", "-c", _START, root, *map(str, descriptors), str(timeout)],
+                pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 # Decoders write about every damaged byte; what matters comes as messages.
                 stderr=subprocess.DEVNULL,
             )
         self._connection = Connection(ours.detach())
-        # A start takes a fraction of a second, or many on a machine that is overloaded: that
-        # time is no video's.
+        # A start takes a fraction of a second, or many on an overloaded machine: it does not
+        # count towards any video's time limit.
         if not self._connection.poll(START_SECONDS):
             self.stop()
-            raise RuntimeError(f"no decoding process came up within {START_SECONDS} s")
+            raise RuntimeError(f"the decoding process did not start within {START_SECONDS} s")
 
     def read(
-        self, path: Path, choose: Choose, mode: Reader, without: Sequence[str], timeout: float
+        self, path: Path, choose: ChooseFrames, mode: Reader, exclude: Sequence[str], timeout: float
     ) -> Clip:
-        """One request. Raises UnreadableVideo, or _Stopped if no answer came within the limit."""
-        way: str | None = None
+        """One request. Raises UnreadableVideo, or _ProcessStopped if no answer came in time."""
+        method: str | None = None
         try:
-            self._connection.send((str(path), mode, tuple(without)))
+            self._connection.send((str(path), mode, tuple(exclude)))
             while True:
                 if not self._connection.poll(timeout):
-                    raise _Stopped(way, f"no answer within {timeout:g} s, stopped")
+                    raise _ProcessStopped(method, f"no answer within {timeout:g} s, stopped")
                 kind, *content = self._connection.recv()
-                if kind == "ready":
-                    continue
                 if kind == "trying":
-                    (way,) = content
+                    (method,) = content
                 elif kind == "choose":
                     self._connection.send([int(index) for index in choose(*content)])
                 elif kind == "clip":
-                    return self._clip(*content)
+                    shape, total, reader, damaged = content
+                    return Clip(self._pixels.read(shape), total, reader, damaged)
                 elif kind == "unreadable":
                     raise UnreadableVideo(str(path), *content)
-                else:
+                elif kind == "error":
                     raise RuntimeError(f"reading {path}: {content[0]}")
         except (EOFError, ConnectionError) as error:
-            raise _Stopped(way, self._death()) from error
+            raise _ProcessStopped(method, self._exit_cause()) from error
 
-    def _clip(self, shape: tuple[int, ...], total: int, reader: str, damaged: int) -> Clip:
-        return Clip(self._pixels.get(shape), total, reader, damaged)
-
-    def _death(self) -> str:
+    def _exit_cause(self) -> str:
         self.stop()
         code = self._popen.returncode
         if code < 0:
@@ -161,7 +158,7 @@ class _Process:
         return f"the decoder ended with code {code}"
 
     def stop(self) -> None:
-        """Kill the process, whatever it is doing, and wait until it is gone."""
+        """Kill the process, whatever it is doing, and wait until it has ended."""
         if self._connection.closed:
             return
         self._connection.close()

@@ -1,12 +1,11 @@
-"""The frames of a video file (SPEC 3): the right ones, always the same.
+"""The frames of a video file (SPEC 3): the right ones, the same ones every time.
 
-`read_video` reads in this process; `tcclip.data.decode.decoder` does it in one that can be killed.
-No torch here: the decoding process starts in a fraction of a second.
+`read_video` reads in this process; `tcclip.data.decode.decoder` reads in one that can be killed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,18 +13,20 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tcclip.data.decode import sequential as forward
-from tcclip.data.decode.probe import Survey, survey
-from tcclip.data.decode.seeking import Seeker, available
-from tcclip.data.decode.sequential import DecodingError
+from tcclip.data.decode.decord_reader import DecordReader, decord_installed
+from tcclip.data.decode.packet_index import read_packet_index
+from tcclip.data.decode.pyav_reader import (
+    ChooseFrames,
+    DecodingError,
+    checked_indices,
+    read_sequentially,
+)
 
 if TYPE_CHECKING:
     from tcclip.config import Reader
 
-#: Given the number of frames in the file, the indices wanted. May be asked twice: pure.
-Choose = Callable[[int], Sequence[int] | NDArray[np.int64]]
-#: One way of reading a file; "published" only where the mode asks for it.
-Way = Literal["pyav", "decord", "decord_forward", "published"]
+#: One way of reading a file; "decord_forward" reads sequentially with decord.
+Method = Literal["pyav", "decord", "decord_forward", "published"]
 
 
 class UnreadableVideo(Exception):
@@ -43,7 +44,7 @@ class UnreadableVideo(Exception):
 class Clip:
     """Chosen frames (T, H, W, 3) RGB uint8 of a file of `total_frames` frames.
 
-    `reader`: the way it was read. `damaged`: packets that could not be decoded on the way.
+    `reader`: the method that read it. `damaged`: packets that could not be decoded.
     """
 
     frames: NDArray[np.uint8]
@@ -54,92 +55,84 @@ class Clip:
 
 def read_video(
     path: Path,
-    choose: Choose,
+    choose: ChooseFrames,
     mode: Reader = "auto",
     *,
-    without: Collection[str] = (),
-    trying: Callable[[Way], None] = lambda way: None,
+    exclude: Collection[str] = (),
+    on_attempt: Callable[[Method], None] = lambda method: None,
 ) -> Clip:
     """The frames of `path` that `choose` picks from the file's number of frames.
 
-    `mode`: "auto" seeks with decord where that is right and pays, else reads forward with PyAV,
-    else forward with decord; "decord" only where it is right; "pyav"; "published" as the
-    published numbers were read, wrong frames included. `without`: ways not to be taken;
-    `trying` is told of each before it is. Raises UnreadableVideo with path and cause if nobody
-    can read the file; ValueError for an index that is not in it.
+    `mode`: "auto" seeks with decord where that is exact and faster, else reads sequentially with
+    PyAV, else with decord; "decord" only where it is exact; "pyav"; "published" as the published
+    numbers were read, wrong frames included. `exclude`: methods not to use; `on_attempt` is
+    called with each method before it is tried. Raises UnreadableVideo if no method can read the
+    file; ValueError for an index that is not in it.
     """
     if not path.is_file():
         raise UnreadableVideo(str(path), "no such file")
-    attempt = _Attempt(path, choose, trying)
     causes = []
-    for way in _ways(mode):
-        # Whether decord is right is asked of PyAV: where that may not be used, neither may be.
-        if way in without or (way == "decord" and "pyav" in without):
+    for method in _methods(mode):
+        # decord needs the packet index, which PyAV reads: without PyAV, neither can be used.
+        if method in exclude or (method == "decord" and "pyav" in exclude):
             continue
         try:
-            clip = attempt.by(way, only_if_it_pays=mode == "auto")
+            if method == "decord":
+                clip = _seek_with_decord(path, choose, on_attempt, only_if_faster=mode == "auto")
+            else:
+                on_attempt(method)
+                clip = _read_with(method, path, choose)
         except DecodingError as error:
-            causes.append(f"{way}: {error}")
+            causes.append(f"{method}: {error}")
         else:
             if clip is not None:
                 return clip
     raise UnreadableVideo(str(path), "; ".join(causes) or "no reader is left to try")
 
 
-def _ways(mode: Reader) -> tuple[Way, ...]:
+def _methods(mode: Reader) -> tuple[Method, ...]:
     if mode == "auto":
-        return ("decord", "pyav", "decord_forward") if available() else ("pyav",)
-    if mode != "pyav" and not available():
+        return ("decord", "pyav", "decord_forward") if decord_installed() else ("pyav",)
+    if mode != "pyav" and not decord_installed():
         raise ValueError(f"reader {mode!r} needs decord, which is not installed; use 'auto'")
-    ways: dict[str, tuple[Way, ...]] = {
-        "decord": ("decord",), "pyav": ("pyav",), "published": ("published",)
-    }  # fmt: skip
-    return ways[mode]
+    return (mode,)
 
 
-@dataclass
-class _Attempt:
-    """Reading one file, way by way."""
+def _read_with(method: Method, path: Path, choose: ChooseFrames) -> Clip:
+    if method == "pyav":
+        frames, total, damaged = read_sequentially(path, choose)
+        return Clip(frames, total, method, damaged)
+    reader = DecordReader(path)
+    if method == "published":
+        total = len(reader)
+        frames = reader.seek(checked_indices(choose, total))
+    else:
+        total = reader.count_frames()
+        frames = reader.read_sequentially(checked_indices(choose, total))
+    return Clip(frames, total, method)
 
-    path: Path
-    choose: Choose
-    trying: Callable[[Way], None]
 
-    def by(self, way: Way, only_if_it_pays: bool) -> Clip | None:
-        """The clip; None if seeking is not right or does not pay, and need not be done."""
-        if way == "decord":
-            return self._decord(only_if_it_pays)
-        self.trying(way)
-        if way == "pyav":
-            frames, total, damaged = forward.read(self.path, self.choose)
-            return Clip(frames, total, way, damaged)
-        seeker = Seeker(self.path)
-        total = len(seeker) if way == "published" else seeker.count()
-        wanted = forward.picked(self.choose, total)
-        frames = seeker.at(wanted) if way == "published" else seeker.forward(wanted)
-        return Clip(frames, total, way)
-
-    def _decord(self, only_if_it_pays: bool) -> Clip | None:
-        # The survey is PyAV's work: if it hangs, it is PyAV that hangs.
-        self.trying("pyav")
-        try:
-            found = survey(self.path)
-        except DecodingError:
-            if only_if_it_pays:
-                return None  # what is wrong with the file, reading it forward will tell
-            raise
-        if found.wrong and only_if_it_pays:
+def _seek_with_decord(
+    path: Path, choose: ChooseFrames, on_attempt: Callable[[Method], None], *, only_if_faster: bool
+) -> Clip | None:
+    """The clip; with `only_if_faster`, None if seeking is not exact or not faster."""
+    # PyAV reads the packet index: if that hangs, it is PyAV that hangs.
+    on_attempt("pyav")
+    try:
+        packets = read_packet_index(path)
+    except DecodingError:
+        if only_if_faster:
+            return None  # reading sequentially will tell what is wrong with the file
+        raise
+    if packets.inexact:
+        if only_if_faster:
             return None
-        if found.wrong:
-            raise DecodingError(f"seeking is not right here: {found.wrong}")
-        wanted = forward.picked(self.choose, found.frames)
-        if only_if_it_pays and not found.seeking_pays(sorted(wanted)):
-            return None
-        self.trying("decord")
-        return self._seek(found, wanted)
-
-    def _seek(self, found: Survey, wanted: list[int]) -> Clip:
-        seeker = Seeker(self.path)
-        if len(seeker) != found.frames:
-            raise DecodingError(f"decord counts {len(seeker)} frames, the file {found.frames}")
-        return Clip(seeker.at(wanted), found.frames, "decord")
+        raise DecodingError(f"seeking is not exact here: {packets.inexact}")
+    wanted = checked_indices(choose, packets.frames)
+    if only_if_faster and not packets.seeking_is_faster(sorted(wanted)):
+        return None
+    on_attempt("decord")
+    reader = DecordReader(path)
+    if len(reader) != packets.frames:
+        raise DecodingError(f"decord counts {len(reader)} frames, the file {packets.frames}")
+    return Clip(reader.seek(wanted), packets.frames, "decord")

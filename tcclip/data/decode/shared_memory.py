@@ -11,31 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def anonymous_file() -> int:
-    """A descriptor of a file without a name, in memory where the system has that."""
+def unnamed_file() -> int:
+    """A descriptor of a file without a name, in memory where the system supports that."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("frames")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
 
-class Exchange:
-    """One side's view of the file `descriptor`. It only grows, and is mapped anew only then."""
+class SharedFrames:
+    """One process's mapping of the file `descriptor`, which only grows."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._mapped: mmap.mmap | None = None
 
-    def put(self, frames: NDArray[np.uint8]) -> None:
-        """Write `frames` for the other side."""
-        size = os.fstat(self._descriptor).st_size
-        if size < frames.nbytes:
-            # Twice the need: clips differ in size, and mapping costs more than memory.
+    def write(self, frames: NDArray[np.uint8]) -> None:
+        """Put `frames` where the other process reads them."""
+        if os.fstat(self._descriptor).st_size < frames.nbytes:
+            # Twice the need: clips differ in size, and mapping again costs more than memory.
             os.ftruncate(self._descriptor, 2 * frames.nbytes)
         self._view(frames.shape)[...] = frames
 
-    def get(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """A copy of what the other side has put, (T, H, W, 3) uint8."""
+    def read(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """A copy of the frames (T, H, W, 3) uint8 that the other process wrote."""
         return self._view(shape).copy()
 
     def _view(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -138,11 +138,11 @@ def test_what_is_not_known_is_refused_with_what_is(grid: Grid, message: str) -> 
 
 def test_a_global_batch_that_cannot_be_made_is_refused() -> None:
     train = protocols.get("few_shot").train
-    assert Execution(workers=4, micro_batch=4).chunk(train) == 4
-    assert Execution(workers=4, micro_batch=2).chunk(train) == 4
+    assert Execution(workers=4, micro_batch=4).chunk_size(train) == 4
+    assert Execution(workers=4, micro_batch=2).chunk_size(train) == 4
     for workers, micro in ((3, 4), (4, 5), (1, 6), (32, 4)):
         with pytest.raises(ValueError, match="a global batch of 64 cannot be made"):
-            Execution(workers=workers, micro_batch=micro).chunk(train)
+            Execution(workers=workers, micro_batch=micro).chunk_size(train)
 
 
 def test_layers_are_written_one_way() -> None:

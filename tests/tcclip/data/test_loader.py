@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item, read_list
-from tcclip.data.clips import EvalClips, TrainClips, TrainKey, identities
+from tcclip.data.clips import EvalClips, TrainClips, TrainKey, unique_names
 from tcclip.data.decode.reader import UnreadableVideo, read_video
 from tcclip.data.loader import Batch, EvalBatch, EvalLoader, TrainLoader, global_order
 
@@ -33,7 +33,7 @@ def _loader(clips: TrainClips, workers: int = 0, rank: int = 0, world: int = 1) 
         clips,
         global_batch=16,
         group=4,
-        load_batch=4,
+        chunk_size=4,
         workers=workers,
         seed=7,
         rank=rank,
@@ -115,7 +115,7 @@ def test_epochs_and_seeds_differ(shapes: Path) -> None:
 
 def test_a_video_listed_twice_is_drawn_twice(shapes: Path) -> None:
     items = [Item("a.mp4", 0), Item("b.mp4", 0), Item("a.mp4", 1), Item("a.mp4", 0)]
-    assert identities(items) == ["a.mp4", "b.mp4", "a.mp4#1", "a.mp4#2"]
+    assert unique_names(items) == ["a.mp4", "b.mp4", "a.mp4#1", "a.mp4#2"]
     real = read_list(shapes / "splits" / "train.txt")[:1] * 2
     clips = _train_clips(shapes, real)
     assert not torch.equal(clips[TrainKey(0, 0, 0)].video, clips[TrainKey(0, 1, 1)].video)
@@ -125,7 +125,7 @@ def test_a_video_listed_twice_is_drawn_twice(shapes: Path) -> None:
 def test_batches_that_cannot_be_made(shapes: Path, load: int, world: int) -> None:
     with pytest.raises(ValueError, match="a global batch of 16 is not made of chunks"):
         TrainLoader(
-            _train_clips(shapes), global_batch=16, group=4, load_batch=load, workers=0, seed=0,
+            _train_clips(shapes), global_batch=16, group=4, chunk_size=load, workers=0, seed=0,
             world=world,
         )  # fmt: skip
 
@@ -148,13 +148,13 @@ def test_an_unreadable_training_video_is_named_once(
     items = [*read_list(shapes / "splits" / "train.txt")[:15], Item("gone.mp4", 5)]
     loader = _loader(_train_clips(shapes, items), 0)
     assert sum(batch.replaced for epoch in range(2) for batch in loader.epoch(epoch)) == 2
-    assert caplog.messages == ["another training video stands in for gone.mp4: no such file"]
+    assert caplog.messages == ["another training video takes the place of gone.mp4: no such file"]
 
 
 def test_replacements_carry_their_own_label(shapes: Path) -> None:
     items = [Item("gone.mp4", 5), read_list(shapes / "splits" / "train.txt")[0]]
     clip = _train_clips(shapes, items)[TrainKey(0, 0, 0)]
-    assert (clip.label, clip.path, clip.replaced) == (items[1].label, "gone.mp4", "no such file")
+    assert (clip.label, clip.path, clip.unreadable) == (items[1].label, "gone.mp4", "no such file")
 
 
 def test_a_list_of_missing_videos_is_an_error(shapes: Path) -> None:

@@ -12,8 +12,8 @@ from protocols.datasets import MOVING_SHAPES
 from tcclip.data import moving_shapes
 from tcclip.data.annotations import read_class_names, read_list
 from tcclip.data.decode.reader import read_video
-from tcclip.data.draws import draws
-from tcclip.data.shape_video import MOTIONS, draw
+from tcclip.data.seeding import seeded_rng
+from tcclip.data.shape_video import MOTIONS, render_clip
 
 
 def test_files_are_what_the_protocols_name(shapes: Path) -> None:
@@ -54,14 +54,14 @@ def test_train_and_test_share_no_video(shapes: Path) -> None:
 
 
 def test_the_design_is_balanced() -> None:
-    seen = [(one.colour, one.shape, one.motion) for one in moving_shapes.seen()]
+    seen = [(one.colour, one.shape, one.motion) for one in moving_shapes.seen_classes()]
     for first, second in combinations(range(3), 2):
         pairs = Counter((one[first], one[second]) for one in seen)
         assert len(set(pairs.values())) == 1
         sizes = (6, 4, 4)
         assert len(pairs) == sizes[first] * sizes[second]
     for part in (1, 2, 3):
-        dealt = moving_shapes.unseen(part)
+        dealt = moving_shapes.unseen_classes(part)
         assert set(Counter(one.shape for one in dealt).values()) == {4}
         assert set(Counter(one.motion for one in dealt).values()) == {4}
         assert set(Counter(one.colour for one in dealt).values()) == {2, 3}
@@ -70,13 +70,13 @@ def test_the_design_is_balanced() -> None:
 def test_size_and_manifest(shapes: Path) -> None:
     files = [path for path in shapes.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 20e6
-    assert moving_shapes.is_made(shapes)
-    assert moving_shapes.damaged(shapes) == []
+    assert moving_shapes.is_complete(shapes)
+    assert moving_shapes.damaged_files(shapes) == []
 
 
 def test_motions_show_in_unordered_frames() -> None:
     def spread(motion: str, number: int) -> tuple[float, float, float]:
-        frames = draw("white", "circle", motion, draws("test", motion, number))
+        frames = render_clip("white", "circle", motion, seeded_rng("test", motion, number))
         cover = (frames.min(-1) > 130).astype(float)
         rows, columns = np.arange(cover.shape[1]), np.arange(cover.shape[2])
         area = cover.sum((1, 2))
@@ -93,12 +93,12 @@ def test_motions_show_in_unordered_frames() -> None:
 
 
 def test_videos_are_drawn_equal_and_read_back(shapes: Path) -> None:
-    one = moving_shapes.seen()[0]
-    drawn = draw(
+    one = moving_shapes.seen_classes()[0]
+    drawn = render_clip(
         moving_shapes.COLOURS[one.colour],
         moving_shapes.SHAPES[one.shape],
         moving_shapes.MOTIONS[one.motion],
-        draws("moving shapes", moving_shapes.SEED, one.clip(0)),
+        seeded_rng("moving shapes", moving_shapes.SEED, one.clip(0)),
     )
     clip = read_video(shapes / "videos" / one.clip(0), range)
     assert clip.frames.shape == drawn.shape
@@ -115,12 +115,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_a_broken_folder_is_made_again(tmp_path: Path) -> None:
-    folder = moving_shapes.make(tmp_path / "shapes")
+    folder = moving_shapes.ensure_built(tmp_path / "shapes")
     before = (folder / "manifest.json").read_text()
     (folder / "splits" / "val.txt").unlink()
-    assert moving_shapes.damaged(folder) == ["splits/val.txt"]
-    moving_shapes.make(folder)
-    assert moving_shapes.damaged(folder) == []
+    assert moving_shapes.damaged_files(folder) == ["splits/val.txt"]
+    moving_shapes.ensure_built(folder)
+    assert moving_shapes.damaged_files(folder) == []
     assert (folder / "manifest.json").read_text() == before, "the same seed, the same bytes"
     assert {path.name for path in tmp_path.iterdir()} == {"shapes", ".shapes.lock"}
 
@@ -129,11 +129,12 @@ def test_a_broken_folder_is_made_again(tmp_path: Path) -> None:
 def test_callers_at_the_same_time(tmp_path: Path) -> None:
     context = get_context("fork")
     callers = [
-        context.Process(target=moving_shapes.make, args=(tmp_path / "shapes",)) for _ in range(3)
+        context.Process(target=moving_shapes.ensure_built, args=(tmp_path / "shapes",))
+        for _ in range(3)
     ]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join(60)
         assert caller.exitcode == 0
-    assert moving_shapes.damaged(tmp_path / "shapes") == []
+    assert moving_shapes.damaged_files(tmp_path / "shapes") == []

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcclip.config import Views
-from tcclip.data.draws import draws
-from tcclip.data.sampling import eval_indices, train_indices, view_indices
+from tcclip.data.sampling import segment_indices, train_indices, view_indices
+from tcclip.data.seeding import seeded_rng
 
 FRAMES = st.integers(1, 2000)
 CLIP = st.integers(1, 32)
@@ -15,7 +15,7 @@ CLIP = st.integers(1, 32)
 
 @given(FRAMES, CLIP)
 def test_eval_takes_the_middles(total: int, frames: int) -> None:
-    indices = eval_indices(total, frames)
+    indices = segment_indices(total, frames)
     interval = total / frames
     assert indices.tolist() == [int(i * interval + interval / 2) for i in range(frames)]
     assert indices.min() >= 0
@@ -24,7 +24,7 @@ def test_eval_takes_the_middles(total: int, frames: int) -> None:
 
 @given(FRAMES, CLIP, st.integers(0, 9))
 def test_train_takes_one_of_each_segment(total: int, frames: int, seed: int) -> None:
-    indices = train_indices(total, frames, draws(seed))
+    indices = train_indices(total, frames, seeded_rng(seed))
     interval = total // frames
     if interval:
         assert (indices // interval == np.arange(frames)).all()
@@ -32,11 +32,11 @@ def test_train_takes_one_of_each_segment(total: int, frames: int, seed: int) -> 
         assert indices.tolist() == [round(i * (total / frames)) % total for i in range(frames)]
     assert (indices >= 0).all()
     assert (indices < total).all()
-    assert (train_indices(total, frames, draws(seed)) == indices).all()
+    assert (train_indices(total, frames, seeded_rng(seed)) == indices).all()
 
 
 def test_train_reaches_every_frame_of_the_segments() -> None:
-    rng = draws("all")
+    rng = seeded_rng("all")
     seen = {int(i) for _ in range(500) for i in train_indices(35, 8, rng)}
     # The remainder past 8 segments of 35 // 8 frames is never looked at: as published.
     assert seen == set(range(32))
@@ -49,7 +49,7 @@ def test_views(total: int, frames: int, clips: int) -> None:
     assert one.shape == (clips, frames)
     assert (view_indices(total, frames, views, 0, "a.mp4") == one).all()
     if clips == 1:
-        assert (one[0] == eval_indices(total, frames)).all()
+        assert (one[0] == segment_indices(total, frames)).all()
 
 
 def test_published_views_differ_by_seed_video_and_view_but_not_by_rerun() -> None:
@@ -69,4 +69,4 @@ def test_uniform_views_draw_nothing_and_interleave() -> None:
 @pytest.mark.parametrize(("total", "frames"), [(0, 16), (5, 0)])
 def test_nothing_to_sample(total: int, frames: int) -> None:
     with pytest.raises(ValueError, match="both must be at least 1"):
-        eval_indices(total, frames)
+        segment_indices(total, frames)

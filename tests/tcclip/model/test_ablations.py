@@ -190,7 +190,7 @@ def test_without_prompting_and_context_it_is_vifi_clip() -> None:
     bare = small_model(names=names, frame_attention="none", video_prompting=False)
     vifi = small_model(names=names, name="vifi_clip")
     assert torch.equal(bare(small_video()).logits, vifi(small_video()).logits)
-    assert not bare.fast_parameter_names() and not vifi.fast_parameter_names()
+    assert not bare.prompt_parameter_names() and not vifi.prompt_parameter_names()
 
 
 def untouched(**settings: Any) -> Model:
@@ -227,7 +227,7 @@ def test_prompt_vectors_start_as_the_words(length: int) -> None:
 
 
 def test_the_fast_group() -> None:
-    fast = small_model(prompt_layers=(1, 3)).fast_parameter_names()
+    fast = small_model(prompt_layers=(1, 3)).prompt_parameter_names()
     assert "text.prompt_vectors" in fast and "text.prompters.1.ln_1_kv.bias" in fast
     assert len(fast) == 1 + 2 * 14
 

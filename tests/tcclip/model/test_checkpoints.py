@@ -18,7 +18,7 @@ from torch import Tensor
 from tcclip.model import Model, load_checkpoint, save_checkpoint
 from tcclip.model.checkpoints import convert, describe, ensembled_state
 from tcclip.weights.clip_weights import clip_shapes
-from tcclip.weights.parameter_names import from_openai, is_clip
+from tcclip.weights.parameter_names import from_openai, is_clip_parameter
 from tests.tcclip.model.builders import NAMES, SMALL, small_model, small_video
 from tests.tcclip.model.published import to_published
 from tests.tcclip.model.test_golden import golden_model, golden_video, recorded
@@ -325,11 +325,11 @@ def test_ensembling_mixes_what_clip_has() -> None:
     load_checkpoint(model, tuned.state_dict(), ensemble_weight=0.7)
     a, b, mixed = start.state_dict(), tuned.state_dict(), model.state_dict()
     for name, x in mixed.items():
-        expected = 0.3 * a[name] + 0.7 * b[name] if is_clip(name) else b[name]
+        expected = 0.3 * a[name] + 0.7 * b[name] if is_clip_parameter(name) else b[name]
         torch.testing.assert_close(x, expected, msg=name)
-    kept = {name.split(".")[1] for name in mixed if not is_clip(name)}
+    kept = {name.split(".")[1] for name in mixed if not is_clip_parameter(name)}
     assert kept == {"blocks", "prompt_vectors", "prompters"}
-    tables = [name for name in mixed if not is_clip(name) and ".blocks." in name]
+    tables = [name for name in mixed if not is_clip_parameter(name) and ".blocks." in name]
     assert tables == ["vision.blocks.1.bias_table", "vision.blocks.2.bias_table"]
 
 
@@ -338,7 +338,7 @@ def test_ensembling_ends(tmp_path: Path) -> None:
     whole = ensembled_state(start, tuned, 1.0)
     none = ensembled_state(start, tuned, 0.0)
     assert all(torch.equal(whole[name], tuned[name]) for name in tuned)
-    assert all(torch.equal(none[n], start[n]) for n in tuned if is_clip(n))
+    assert all(torch.equal(none[n], start[n]) for n in tuned if is_clip_parameter(n))
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1])
@@ -349,5 +349,5 @@ def test_ensembling_needs_a_share(weight: float) -> None:
 
 
 def test_openai_names_are_those_of_our_parameters_that_clip_has() -> None:
-    ours = [name for name in small_model().state_dict() if is_clip(name)]
+    ours = [name for name in small_model().state_dict() if is_clip_parameter(name)]
     assert sorted(map(from_openai, clip_shapes(SMALL))) == sorted(ours)

@@ -9,8 +9,8 @@ import pytest
 from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item, read_list
 from tcclip.data.clips import EvalClips
-from tcclip.data.draws import draws
 from tcclip.data.loader import EvalLoader
+from tcclip.data.seeding import seeded_rng
 
 #: Small real clips of every kind of stream; the embedded ones are added to them.
 REAL = (
@@ -24,7 +24,7 @@ REAL = (
 
 def _damaged(content: bytes, number: int) -> bytes:
     """One of four kinds of damage: cut, flipped bytes, zeroed header, a hole."""
-    rng, hurt = draws("damage", number), bytearray(content)
+    rng, hurt = seeded_rng("damage", number), bytearray(content)
     size = len(hurt)
     if number % 4 == 0:
         return bytes(hurt[: int(rng.integers(0, size))])

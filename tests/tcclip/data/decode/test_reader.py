@@ -12,19 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tcclip.data.decode import reader
-from tcclip.data.decode import sequential as forward
-from tcclip.data.decode.probe import Survey, survey
+from tcclip.data.decode import pyav_reader, reader
+from tcclip.data.decode.packet_index import PacketIndex, read_packet_index
+from tcclip.data.decode.pyav_reader import DecodingError
 from tcclip.data.decode.reader import UnreadableVideo, read_video
-from tcclip.data.decode.sequential import DecodingError
-from tcclip.data.sampling import eval_indices
+from tcclip.data.sampling import segment_indices
 
 #: The real clips that nobody can read, by what is wrong with them.
 UNREADABLE = {"exo_vp9_invalid.webm", "mp4parse_zero_empty_stsc.mp4"}
 
 
 def _sixteen(total: int) -> NDArray[np.int64]:
-    return eval_indices(total, 16)
+    return segment_indices(total, 16)
 
 
 def _write(
@@ -76,7 +75,7 @@ def test_other_streams_are_read_forward(tmp_path: Path, name: str, codec: str) -
     clip = read_video(tmp_path / name, range)
     assert clip.reader == "pyav"
     assert _levels(clip.frames) == list(range(40))
-    with pytest.raises(UnreadableVideo, match="seeking is not right here: "):
+    with pytest.raises(UnreadableVideo, match="seeking is not exact here: "):
         read_video(tmp_path / name, range, "decord")
 
 
@@ -88,13 +87,13 @@ def test_the_stream_decides_not_the_extension(tmp_path: Path) -> None:
 
 def test_open_groups_of_pictures_are_read_forward(tmp_path: Path) -> None:
     _write(tmp_path / "a.mp4", g="8", bf="3", **{"x264-params": "open-gop=1:b-adapt=0:scenecut=0"})
-    found = survey(tmp_path / "a.mp4")
-    assert found.wrong == "" or "shown before the key frame" in found.wrong
+    found = read_packet_index(tmp_path / "a.mp4")
+    assert found.inexact == "" or "shown before the key frame" in found.inexact
     assert _levels(read_video(tmp_path / "a.mp4", range).frames) == list(range(40))
 
 
 def test_without_decord_pyav_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "available", lambda: False)
+    monkeypatch.setattr(reader, "decord_installed", lambda: False)
     _write(tmp_path / "a.mp4", g="5")
     assert read_video(tmp_path / "a.mp4", lambda _: [39]).reader == "pyav"
     with pytest.raises(ValueError, match="needs decord"):
@@ -140,8 +139,8 @@ def test_an_index_that_is_not_there_is_our_mistake(tmp_path: Path) -> None:
 def test_all_ways_agree(tmp_path: Path) -> None:
     _write(tmp_path / "a.mp4", g="6", bf="2")
     clips = [
-        read_video(tmp_path / "a.mp4", range, "auto", without=without).frames
-        for without in ((), ("decord",), ("decord", "pyav"))
+        read_video(tmp_path / "a.mp4", range, "auto", exclude=exclude).frames
+        for exclude in ((), ("decord",), ("decord", "pyav"))
     ]
     assert (clips[0] == clips[1]).all()
     assert (clips[0] == clips[2]).all()
@@ -151,25 +150,25 @@ def test_large_files_are_read_twice_to_the_same_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _write(tmp_path / "a.mp4")
-    whole = forward.read(tmp_path / "a.mp4", _sixteen)
-    monkeypatch.setattr(forward, "HOLD_BYTES", 100_000)
-    large = forward.read(tmp_path / "a.mp4", _sixteen)
+    whole = pyav_reader.read_sequentially(tmp_path / "a.mp4", _sixteen)
+    monkeypatch.setattr(pyav_reader, "HOLD_BYTES", 100_000)
+    large = pyav_reader.read_sequentially(tmp_path / "a.mp4", _sixteen)
     assert (whole[0] == large[0]).all()
     assert whole[1:] == large[1:]
 
 
 def test_absurd_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(tmp_path / "a.mp4")
-    monkeypatch.setattr(forward, "MAX_PIXELS", 64)
+    monkeypatch.setattr(pyav_reader, "MAX_PIXELS", 64)
     with pytest.raises(DecodingError, match="frames of 96 x 64 pixels"):
-        forward.read(tmp_path / "a.mp4", range)
+        pyav_reader.read_sequentially(tmp_path / "a.mp4", range)
 
 
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=16).map(sorted))
 def test_what_seeking_costs(wanted: Sequence[int]) -> None:
-    everywhere = Survey(100, tuple(range(100)), "")
-    assert everywhere.seeking_pays(wanted)
-    assert not Survey(100, (0,), "").seeking_pays([*wanted, 99])
+    everywhere = PacketIndex(100, tuple(range(100)), "")
+    assert everywhere.seeking_is_faster(wanted)
+    assert not PacketIndex(100, (0,), "").seeking_is_faster([*wanted, 99])
 
 
 @settings(

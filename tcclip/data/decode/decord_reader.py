@@ -1,4 +1,4 @@
-"""decord's three ways of reading (SPEC 3): as published, where seeking is right, and forward.
+"""decord's three ways of reading (SPEC 3): as published, where seeking is exact, and sequentially.
 
 Always one thread, so that files with hidden frames open and frames do not depend on timing.
 """
@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from tcclip.data.decode.sequential import DecodingError, Frames
+from tcclip.data.decode.pyav_reader import DecodingError, Frames
 
 
-def available() -> bool:
-    """Whether decord is installed: it is made for few platforms."""
+def decord_installed() -> bool:
+    """Whether decord is installed: it is built for few platforms."""
     return importlib.util.find_spec("decord") is not None
 
 
-class Seeker:
-    """An opened file. Raises DecodingError, with decord's message, whatever decord raised."""
+class DecordReader:
+    """An open file. Raises DecodingError, with decord's message, whatever decord raised."""
 
     def __init__(self, path: Path) -> None:
         decord = importlib.import_module("decord")
@@ -38,24 +38,24 @@ class Seeker:
         """decord's number of frames: not always the file's."""
         return len(self._reader)
 
-    def at(self, indices: Sequence[int]) -> Frames:
+    def seek(self, indices: Sequence[int]) -> Frames:
         """(T, H, W, 3) frames, one index at a time, as the published numbers were read."""
         try:
             return np.stack([_pixels(self._reader[int(index)]) for index in indices])
         except (*self._errors, IndexError) as error:
             raise DecodingError(_cause(error)) from error
 
-    def count(self) -> int:
-        """Frames that reading forward from the first one gives."""
-        self._rewind()
+    def count_frames(self) -> int:
+        """How many frames there are when read one after another from the first one."""
+        self._reader.seek(0)
         total = 0
         while self._next() is not None:
             total += 1
         return total
 
-    def forward(self, indices: Sequence[int]) -> Frames:
-        """(T, H, W, 3) frames found by reading forward from the first one, without seeking."""
-        self._rewind()
+    def read_sequentially(self, indices: Sequence[int]) -> Frames:
+        """(T, H, W, 3) frames found by reading from the first one on, without seeking."""
+        self._reader.seek(0)
         wanted, found = set(indices), {}
         for index in range(max(indices) + 1):
             frame = self._next()
@@ -64,9 +64,6 @@ class Seeker:
             if index in wanted:
                 found[index] = _pixels(frame)
         return np.stack([found[index] for index in indices])
-
-    def _rewind(self) -> None:
-        self._reader.seek(0)
 
     def _next(self) -> Any:
         try:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from tcclip.config import Geometry, ModelConfig
+from tcclip.config import ModelConfig
+from tcclip.weights.geometry import geometry_of, layer_count
 
-#: Published option -> ours, where the value means the same.
+#: Published option -> ours, where both mean the same.
 OPTIONS = {
     "context_token_k": "context_tokens",
     "seed_token_a": "seed_ratio",
@@ -22,8 +22,8 @@ OPTIONS = {
 
 
 def published_config(state: Mapping[str, Tensor], settings: Any) -> ModelConfig:
-    """Settings of a checkpoint under our names. `settings`: its config as plain values, or None;
-    what it does not say keeps the published default."""
+    """The settings of a checkpoint with our parameter names. `settings`: its config as plain
+    values, or None; what it does not say keeps the published default."""
     options = dict(_leaves(settings))
     config = ModelConfig(
         name="tc_clip" if "text.prompt_vectors" in state else "vifi_clip",
@@ -33,10 +33,10 @@ def published_config(state: Mapping[str, Tensor], settings: Any) -> ModelConfig:
     if config.name == "tc_clip":
         found["local_global_bias"] = any(name.endswith(".bias_table") for name in state)
         found["prompt_length"] = state["text.prompt_vectors"].shape[0]
-        found["prompt_layers"] = _layers_prompted(state, options)
+        found["prompt_layers"] = _prompted_layers(state, options)
     table = state["vision.positional_embedding"]
     found["positional_embedding"] = "space" if table.ndim == 2 else "joint"
-    geometry = _geometry(state)
+    geometry = geometry_of(state, None)
     if geometry != config.sizes:
         found["geometry"] = geometry
     return config.model_copy(update=found)
@@ -53,34 +53,12 @@ def _leaves(settings: Any) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _layers_prompted(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> tuple[int, ...]:
+def _prompted_layers(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> tuple[int, ...]:
     level = str(options.get("prompt_generation_layer_level", ""))
     named = tuple(int(x) for x in level.replace("+", ",").split(",") if x.strip().isdigit())
-    count = len({name.split(".")[2] for name in state if name.startswith("text.prompters.")})
+    count = layer_count(state, "text.prompters.")
     if len(named) == count:
         return named
-    # Unsaid: the method prompts the last layer.
-    last = len({n.split(".")[2] for n in state if n.startswith("text.blocks.")})
+    # Not in the settings: the method prompts the last layer.
+    last = layer_count(state, "text.blocks.")
     return tuple(range(last - count + 1, last + 1))
-
-
-def _geometry(state: Mapping[str, Tensor]) -> Geometry:
-    conv = state["vision.conv1.weight"]
-    table = state["vision.positional_embedding"]
-    text = state["text.positional_embedding"]
-    counts = {
-        tower: len({n.split(".")[2] for n in state if n.startswith(f"{tower}.blocks.")})
-        for tower in ("vision", "text")
-    }
-    return Geometry(
-        image_size=conv.shape[-1] * math.isqrt(table.shape[-2] - 1),
-        patch_size=conv.shape[-1],
-        vision_width=conv.shape[0],
-        vision_layers=counts["vision"],
-        vision_heads=max(conv.shape[0] // 64, 1),
-        text_width=text.shape[1],
-        text_layers=counts["text"],
-        text_heads=max(text.shape[1] // 64, 1),
-        embed_dim=state["vision.proj"].shape[1],
-        context_length=text.shape[0],
-    )

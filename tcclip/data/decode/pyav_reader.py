@@ -1,7 +1,7 @@
-"""Decoding forward from the first frame with PyAV: right for every container (SPEC 3).
+"""Decoding with PyAV from the first frame on: exact for every container (SPEC 3).
 
-Frames are those that ffmpeg shows: without the ones an edit list hides, turned as the file says,
-all of the first frame's size. Damage costs the frames it hit and is counted.
+Frames are those that ffmpeg shows: without the ones an edit list hides, rotated as the file says,
+all of the first frame's size. Damaged packets are skipped and counted.
 """
 
 from __future__ import annotations
@@ -22,49 +22,46 @@ HOLD_BYTES = 192 * 2**20
 MAX_PIXELS = 8192 * 8192
 
 Frames = NDArray[np.uint8]
+#: From the number of frames in the file to the wanted indices. May be called twice.
+ChooseFrames = Callable[[int], Sequence[int] | NDArray[np.int64]]
 
 
 class DecodingError(Exception):
-    """This reader cannot read the file; the message is the cause."""
+    """This method cannot read the file; the message is the cause."""
 
 
-def read(
-    path: Path, choose: Callable[[int], Sequence[int] | NDArray[np.int64]]
-) -> tuple[Frames, int, int]:
+def read_sequentially(path: Path, choose: ChooseFrames) -> tuple[Frames, int, int]:
     """(chosen frames (T, H, W, 3), frames in the file, damaged packets).
 
-    `choose` is given the number of frames and may be asked twice for a large file. Raises
-    DecodingError if there is no frame at all.
+    DecodingError if no frame can be decoded; ValueError for an index that is not in the file.
     """
-    walk = Walk(path)
-    held: list[av.VideoFrame] = []
+    stream = FrameStream(path)
+    decoded: list[av.VideoFrame] = []
     size = 0
-    for frame in walk.frames():
+    for frame in stream.frames():
         size += sum(plane.buffer_size for plane in frame.planes)
         if size > HOLD_BYTES:
             return _read_large(path, choose)
-        held.append(frame)
-    convert = Converter()
-    wanted = picked(choose, len(held))
-    first = convert(held[0])
-    found = {0: first} | {index: convert(held[index]) for index in sorted({*wanted} - {0})}
-    return np.stack([found[index] for index in wanted]), len(held), walk.damaged
+        decoded.append(frame)
+    to_rgb = RgbConverter()
+    wanted = checked_indices(choose, len(decoded))
+    # The first frame is converted first: all others take its size.
+    found = {index: to_rgb(decoded[index]) for index in sorted({0, *wanted})}
+    return np.stack([found[index] for index in wanted]), len(decoded), stream.damaged
 
 
-def _read_large(
-    path: Path, choose: Callable[[int], Sequence[int] | NDArray[np.int64]]
-) -> tuple[Frames, int, int]:
-    """As `read`, without keeping every frame: the number of frames is counted first."""
-    total = sum(1 for _ in Walk(path).frames())
-    wanted = picked(choose, total)
+def _read_large(path: Path, choose: ChooseFrames) -> tuple[Frames, int, int]:
+    """As `read_sequentially`, in two passes: count the frames, then keep the chosen ones."""
+    total = sum(1 for _ in FrameStream(path).frames())
+    wanted = checked_indices(choose, total)
+    to_rgb, stream = RgbConverter(), FrameStream(path)
     keep = {0, *wanted}
-    convert, walk = Converter(), Walk(path)
-    found = {n: convert(frame) for n, frame in enumerate(walk.frames()) if n in keep}
-    return np.stack([found[index] for index in wanted]), total, walk.damaged
+    found = {index: to_rgb(frame) for index, frame in enumerate(stream.frames()) if index in keep}
+    return np.stack([found[index] for index in wanted]), total, stream.damaged
 
 
-def picked(choose: Callable[[int], Sequence[int] | NDArray[np.int64]], total: int) -> list[int]:
-    """What `choose` picks of `total` frames; DecodingError if there are none to pick from."""
+def checked_indices(choose: ChooseFrames, total: int) -> list[int]:
+    """What `choose` wants of `total` frames. DecodingError if there is no frame."""
     if total == 0:
         raise DecodingError("no frame could be decoded")
     wanted = [int(index) for index in choose(total)]
@@ -73,15 +70,15 @@ def picked(choose: Callable[[int], Sequence[int] | NDArray[np.int64]], total: in
     return wanted
 
 
-class Walk:
-    """One walk through a file. `damaged`: packets so far that could not be decoded."""
+class FrameStream:
+    """All frames of a file. `damaged`: packets so far that could not be decoded."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.damaged = path, 0
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        """All frames in the order they are shown."""
-        with opened(self.path) as (container, stream):
+        """The frames in the order they are shown."""
+        with open_video(self.path) as (container, stream):
             # One thread a decoder: the loader's workers are the parallelism.
             stream.codec_context.thread_count = 1
             for packet in self._packets(container, stream):
@@ -101,12 +98,14 @@ class Walk:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+def open_video(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     """A file and its first video stream; DecodingError if it cannot be opened or has none."""
     try:
         container = av.open(str(path), metadata_errors="ignore")
-    except (av.error.FFmpegError, ValueError) as error:
-        raise DecodingError(_cause(error)) from error
+    except av.error.FFmpegError as error:
+        raise DecodingError(f"cannot be opened: {error.strerror}") from error
+    except ValueError as error:
+        raise DecodingError(f"cannot be opened: {error}") from error
     with container:
         if not container.streams.video:
             raise DecodingError("the file has no video stream")
@@ -121,21 +120,15 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
         yield container, stream
 
 
-def _cause(error: Exception) -> str:
-    if isinstance(error, av.error.FFmpegError):
-        return f"cannot be opened: {error.strerror}"
-    return f"cannot be opened: {error}"
-
-
-class Converter:
-    """Decoded frames to RGB, all of the first one's size."""
+class RgbConverter:
+    """Decoded frames to RGB arrays, all of the first one's size."""
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
         self._size: tuple[int, int] | None = None
 
     def __call__(self, frame: av.VideoFrame) -> Frames:
-        """(H, W, 3) uint8, turned upright."""
+        """(H, W, 3) uint8, upright."""
         self._size = self._size or (frame.width, frame.height)
         # Bilinear is what decord uses too: bit for bit on 8-bit 4:2:0. Deeper formats take
         # ffmpeg's default, as bilinear loses more than 28 dB of their chroma detail.

@@ -1,4 +1,4 @@
-"""Random streams named by what they are for.
+"""Random number generators seeded by what they are for.
 
 Every random draw of the data path is a function of a key such as (seed, epoch, video), so that
 nothing depends on how many workers or ranks there are, or on what was drawn before (SPEC 3).
@@ -10,13 +10,11 @@ import hashlib
 
 import numpy as np
 
-Key = int | str
 
+def seeded_rng(*key: int | str) -> np.random.Generator:
+    """The random number generator of `key`: equal keys give equal numbers.
 
-def draws(*key: Key) -> np.random.Generator:
-    """The stream of random numbers that belongs to `key`: equal keys, equal streams.
-
-    Keys of different kinds of draw should start with a word of their own, e.g. "crop".
+    Start the key with a word for what is drawn, e.g. "crop".
     """
     digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
