@@ -1,53 +1,67 @@
 """`tcclip doctor`: is this machine fit for sweeps? Each check is ok or says what to do.
 
-Checks run side by side, each within a time limit, and none can stop another. What may crash or
-hang a process (torch, the decoders) is tried in a process of its own. Ray and MLflow are not
-imported: that they can be reached is asked of their ports.
+In: the data folders, the output folder, MLflow's URI and the Ray cluster's address. Out: findings,
+shown as a table, markdown or JSON, and an exit code. Only the command line calls it.
+
+Read `diagnose` below, which lists the checks, then `report`, which runs and shows them. The checks
+are in `machine`, `data` and `services`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from experiments.datasets.paths import DataPaths, cache_folder
-from experiments.doctor import cluster, data, folders, machine, tracker
-from experiments.doctor.probes import CHECK_SECONDS, line, run_all
-from experiments.doctor.report import Finding, exit_code, show
+from experiments.doctor import data, machine, services
+from experiments.doctor.report import Check, Finding, exit_code, run_checks, show
 from experiments.errors import UserError
-from results.reading.location import Location
+from results.reading.location import Location, location
 
 __all__ = ["Finding", "diagnose", "exit_code", "show"]
+
+#: Limit on all checks together.
+CHECK_SECONDS = 90.0
 
 
 def diagnose(
     find: Callable[[], DataPaths], out: str, uri: Callable[[Location], str], address: str | None
 ) -> list[Finding]:
-    """Every check of this machine, in a fixed order; takes `CHECK_SECONDS` at most.
+    """Run every check of this machine; takes at most `CHECK_SECONDS`.
 
-    `find`: gives the folders of the data; UserError if a config file cannot be used. `out`: where
-    runs will be kept, as `--out` says. `uri`: MLflow's tracking URI for it.
-    `address`: the Ray cluster to be used, None for one that a sweep starts itself.
+    `find` returns the data folders, or raises UserError for a config file that cannot be used.
+    `out`: where runs are kept, as given with `--out`. `uri` returns MLflow's tracking URI for it.
+    `address`: the Ray cluster's address; None if a sweep starts Ray itself.
     """
+    findings = []
     try:
-        data_paths, wrong = find(), []
+        paths = find()
     except UserError as error:
-        data_paths = DataPaths(cache=cache_folder())
-        wrong = [Finding("configuration", False, line(str(error)), "correct that file or option")]
-    return wrong + run_all(
-        {
-            "Python": machine.python,
-            "packages": machine.required_packages,
-            "GPU": machine.gpus,
-            "shared memory": machine.shared_memory,
-            "output folder": lambda: [folders.output(out)],
-            "cache folder": lambda: [folders.cache(data_paths.cache)],
-            "decord": data.decord,
-            "PyAV": data.pyav,
-            "CLIP weights": data.weights,
-            "annotations": lambda: [data.annotation_lists(data_paths)],
-            "videos": lambda: data.video_folders(data_paths),
-            "MLflow": lambda: [tracker.mlflow(uri, out)],
-            "Ray": lambda: [cluster.ray(address)],
-        },
-        CHECK_SECONDS,
-    )
+        findings.append(Finding("configuration", False, str(error), "correct that file or option"))
+        paths = DataPaths(cache=cache_folder())
+    checks: dict[str, Check] = {
+        "packages": machine.required_packages,
+        "GPU": machine.gpu,
+        "shared memory": machine.shared_memory,
+        "cache folder": lambda: machine.folder("cache folder", paths.cache, "$TCCLIP_CACHE"),
+        "decord": data.decord,
+        "PyAV": data.pyav,
+        "CLIP weights": data.clip_weights,
+        "annotations": lambda: data.annotation_lists(paths),
+        "videos": lambda: data.video_folders(paths),
+        "Ray": lambda: services.ray(address),
+    }
+    try:
+        place = location(out)
+    except UserError as error:
+        findings.append(Finding.from_error("output folder", error))
+    else:
+        checks["output folder"] = lambda: _output_folder(place)
+        checks["MLflow"] = lambda: services.mlflow(uri(place), out)
+    return findings + run_checks(checks, CHECK_SECONDS)
+
+
+def _output_folder(place: Location) -> Finding:
+    if isinstance(place, Path):
+        return machine.folder("output folder", place, "--out", for_runs=True)
+    return services.object_store(place)

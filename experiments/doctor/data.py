@@ -1,27 +1,23 @@
-"""What runs read: decoders, CLIP's weights, annotation lists, videos."""
+"""What runs read: decoders, CLIP weights, annotation lists, videos."""
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
-from itertools import pairwise
+from contextlib import suppress
 from pathlib import Path
+
+from huggingface_hub import constants, try_to_load_from_cache
 
 from experiments.datasets.fetch import verify
 from experiments.datasets.paths import DataPaths
-from experiments.doctor.probes import Broken, probe
-from experiments.doctor.report import Finding
+from experiments.doctor.report import Finding, ProcessFailed, run_python
 from experiments.errors import MissingData
-from protocols.datasets import Dataset
-from tcclip.config import ModelConfig
-
-#: 8 frames of 64 x 48 in H.264, each brighter than the one before.
-VIDEO, FRAMES = Path(__file__).with_name("doctor.mp4"), 8
-NAMED = 3
 
 # ---- Decoders ----
 
+#: 8 frames of 64 x 48 in H.264, each brighter than the one before.
+VIDEO, FRAMES = Path(__file__).with_name("doctor.mp4"), 8
 DECORD = """
 import decord, json, sys
 decord.logging.set_level(decord.logging.QUIET)
@@ -36,123 +32,93 @@ print(json.dumps(frames))
 """
 
 
-def decord() -> list[Finding]:
-    """Whether decord reads a video as it should."""
-    made_for = sys.platform == "linux" and platform.machine() == "x86_64"
-    if not made_for:
-        return [Finding("decord", None, "not made for this platform: PyAV reads every video")]
-    return [decoder("decord", DECORD, "pip install decord==0.6.0")]
+def decord() -> Finding:
+    """Whether decord decodes a video correctly."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        detail = "there is none for this platform: PyAV decodes every video"
+        return Finding("decord", None, detail)
+    return decoder("decord", DECORD, "pip install decord==0.6.0")
 
 
-def pyav() -> list[Finding]:
-    """Whether PyAV does."""
-    return [decoder("PyAV", PYAV, "pip install --force-reinstall av")]
+def pyav() -> Finding:
+    """Whether PyAV decodes a video correctly."""
+    return decoder("PyAV", PYAV, "pip install --force-reinstall av")
 
 
 def decoder(name: str, code: str, remedy: str) -> Finding:
-    """Whether `code`, in a process of its own, reads the small video's frames in their order."""
+    """Whether `code`, in its own process, prints the brightness of the small video's frames."""
     try:
-        brightness = probe(code, str(VIDEO))
-    except Broken as error:
-        return Finding(name, False, f"cannot read a small H.264 video: {error}", remedy)
-    rising = all(a < b for a, b in pairwise(brightness))
-    if len(brightness) != FRAMES or not rising:
-        return Finding(name, False, f"reads wrong frames from {VIDEO.name}: {brightness}", remedy)
-    return Finding(name, True, f"read {FRAMES} frames of a small H.264 video")
+        brightness = run_python(code, str(VIDEO))
+    except ProcessFailed as error:
+        return Finding(name, False, f"cannot decode a small H.264 video: {error}", remedy)
+    if len(brightness) != FRAMES or brightness != sorted(set(brightness)):
+        return Finding(name, False, f"wrong frames from {VIDEO.name}: {brightness}", remedy)
+    return Finding(name, True, f"decoded {FRAMES} frames of a small H.264 video")
 
 
-# ---- Weights and data ----
+# ---- Weights ----
 
-WEIGHTS = """
-import json, sys
-from huggingface_hub import try_to_load_from_cache
-from open_clip import get_pretrained_cfg
-from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
-repository = get_pretrained_cfg(sys.argv[1], "openai")["hf_hub"].rstrip("/")
-files = [try_to_load_from_cache(repository, n) for n in (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)]
-print(json.dumps([repository, *(f for f in files if isinstance(f, str))]))
-"""
+#: Where open_clip downloads OpenAI's ViT-B/16 from.
+CLIP_REPOSITORY, CLIP_FILE = "timm/vit_base_patch16_clip_224.openai", "open_clip_model.safetensors"
 
 
-def weights() -> list[Finding]:
-    """Whether open_clip would find OpenAI's checkpoint without a network."""
-    name, backbone = "CLIP weights", ModelConfig().backbone
-    try:
-        repository, *files = probe(WEIGHTS, backbone)
-    except Broken as error:
-        anew = "pip install --force-reinstall open-clip-torch huggingface-hub"
-        return [Finding(name, False, f"open_clip cannot be asked: {error}", anew)]
-    if files:
-        return [Finding(name, True, f"OpenAI's {backbone} is in the cache: {files[0]}")]
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    detail = f"OpenAI's {backbone} is not in the cache"
-    once = (
-        f"once, with a network: hf download {repository}; or copy a filled cache here and set "
-        "$HF_HOME to it"
+def clip_weights() -> Finding:
+    """Whether OpenAI's ViT-B/16 can be loaded without a network."""
+    name, path = "CLIP weights", try_to_load_from_cache(CLIP_REPOSITORY, CLIP_FILE)
+    if isinstance(path, str):
+        return Finding(name, True, f"cached: {path}")
+    remedy = (
+        f"once, with a network: hf download {CLIP_REPOSITORY}; or copy a filled cache here and "
+        "set $HF_HOME to it"
     )
-    if offline:
-        return [Finding(name, False, f"{detail}, and HF_HUB_OFFLINE forbids to get it", once)]
-    return [
-        Finding(name, None, f"{detail}: the first run downloads it (the demo needs none)", once)
-    ]
+    if constants.HF_HUB_OFFLINE:
+        return Finding(name, False, "not cached, and HF_HUB_OFFLINE forbids the download", remedy)
+    detail = "not cached: the first run downloads them (the demo needs none)"
+    return Finding(name, None, detail, remedy)
+
+
+# ---- Data sets ----
 
 
 def annotation_lists(data_paths: DataPaths) -> Finding:
-    """Whether the published lists are there and as published."""
-    name, folder = "annotations", data_paths.annotations
+    """Whether the annotation lists are as published."""
+    name, folder, named = "annotations", data_paths.annotations, 3
     if folder is None:
-        give = "tcclip data fetch, then give the folder with --annotations or $TCCLIP_ANNOTATIONS"
-        return Finding(name, None, "no folder given: only the demo and own data can run", give)
-    if not folder.is_dir():
-        give = "correct --annotations or $TCCLIP_ANNOTATIONS"
-        return Finding(name, False, f"{folder} is not a folder", give)
-    wrong = [fault for fault in verify(folder) if fault.known]
+        remedy = "tcclip data fetch, then give the folder with --annotations or $TCCLIP_ANNOTATIONS"
+        return Finding(name, None, "no folder given: only the demo and own data can run", remedy)
+    wrong = [f"{one.path} ({one.kind})" for one in verify(folder) if one.known]
     if not wrong:
         return Finding(name, True, f"{folder} is as published")
-    named = ", ".join(f"{one.path} ({one.kind})" for one in wrong[:NAMED])
-    more = ", ..." if len(wrong) > NAMED else ""
-    detail = f"{len(wrong)} files of {folder} are missing or changed: {named}{more}"
+    examples = ", ".join(wrong[:named]) + (", ..." if len(wrong) > named else "")
+    detail = f"{len(wrong)} files of {folder} are missing or changed: {examples}"
     return Finding(name, False, detail, f"tcclip data fetch --to {folder}")
 
 
 def video_folders(data_paths: DataPaths) -> list[Finding]:
-    """The video folder of every data set that has one."""
-    root = data_paths.videos
-    if root is not None and not root.is_dir():
-        correct = "correct --data-root or $TCCLIP_DATA_ROOT"
-        return [Finding("videos", False, f"{root} is not a folder", correct)]
-    published = [one for one in data_paths.datasets().values() if not one.embedded]
-    found = [
-        finding for finding in (_video_folder(data_paths, one) for one in published) if finding
-    ]
+    """Whether the videos of each data set are there; one without a given folder is left out."""
+    root, found = data_paths.videos, []
+    datasets = [one for one in data_paths.datasets().values() if not one.embedded]
+    for data in datasets:
+        with suppress(MissingData):
+            found.append(_videos(data.name, data_paths.video_folder(data), root))
     if not found:
-        give = "give --data-root or $TCCLIP_DATA_ROOT, a folder with one folder a data set"
-        return [Finding("videos", None, "no folder given: only the demo can run", give)]
+        remedy = "give --data-root or $TCCLIP_DATA_ROOT, a folder with one folder a data set"
+        return [Finding("videos", None, "no folder given: only the demo can run", remedy)]
     if root is not None and all(one.ok is None for one in found):
-        names = ", ".join(one.name for one in published)
-        link = f"{root} must hold a folder or link called {names}"
-        return [Finding("videos", False, f"{root} has no data set's folder", link)]
+        remedy = (
+            "correct --data-root or $TCCLIP_DATA_ROOT; the folders or links in it are named "
+            + ", ".join(one.name for one in datasets)
+        )
+        return [Finding("videos", False, f"{root} has no data set's folder", remedy)]
     return found
 
 
-def _video_folder(data_paths: DataPaths, data: Dataset) -> Finding | None:
-    """None if nobody said where it is."""
-    name = f"videos of {data.name}"
-    try:
-        folder = data_paths.video_folder(data)
-    except MissingData:
-        return None
+def _videos(data: str, folder: Path, root: Path | None) -> Finding:
+    name, remedy = f"videos of {data}", "mount the disk, put the videos there or correct the folder"
     if not folder.is_dir():
-        asked = data.name in data_paths.folders or any(
-            own.dataset is data for own in data_paths.own
-        )
-        remedy = f"put the videos there, or correct the place of {data.name} in the config file"
-        return Finding(name, False if asked else None, f"{folder} is not there", remedy)
-    try:
-        with os.scandir(folder) as entries:
-            empty = next(entries, None) is None
-    except PermissionError:
-        return Finding(name, False, f"{folder} may not be read", "give this user the right to")
-    if empty:
-        return Finding(name, False, f"{folder} is empty", "mount the disk, or put the videos there")
-    return Finding(name, True, f"{folder}; each file: tcclip data check --datasets {data.name}")
+        # Not everyone needs every data set; a folder that is configured has to be there.
+        ok = None if folder.parent == root else False
+        return Finding(name, ok, f"{folder} is not there", remedy)
+    if not any(folder.iterdir()):
+        return Finding(name, False, f"{folder} is empty", remedy)
+    return Finding(name, True, f"{folder}; each file: tcclip data check --datasets {data}")

@@ -1,29 +1,101 @@
-"""What a check found, and how findings are shown."""
+"""What a check found, running checks side by side, and showing what they found."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any, Self
 
+from experiments.errors import UserError
 from experiments.monitor.table import print_rows
+
+#: Limit on a process that a check starts.
+PROCESS_SECONDS = 80.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's outcome. `ok`: None where it does not apply, or is worth knowing only."""
+    """The outcome of one check. `ok` is None where it does not apply, or is only worth knowing."""
 
     name: str
     ok: bool | None
     detail: str
     remedy: str = ""
 
+    @classmethod
+    def from_error(cls, name: str, error: UserError) -> Self:
+        """From an error whose message says what is wrong and, after a semicolon, what to do."""
+        detail, _, remedy = str(error).partition("; ")
+        return cls(name, False, detail, remedy or "do what the message says")
 
-Check = Callable[[], Sequence[Finding]]
+
+Check = Callable[[], Finding | list[Finding]]
+
+
+class ProcessFailed(Exception):
+    """Why a process that a check started gave no answer."""
+
+
+def run_checks(checks: Mapping[str, Check], seconds: float) -> list[Finding]:
+    """The findings of all checks, in their order; one that raises or hangs becomes a finding."""
+    found: dict[str, list[Finding]] = {}
+
+    def run(name: str, check: Check) -> None:
+        try:
+            result = check()
+        except UserError as error:
+            result = Finding.from_error(name, error)
+        except Exception as error:  # noqa: BLE001
+            # Whatever is wrong with a machine, the other checks have to run.
+            detail = f"{type(error).__name__}: {error}"
+            result = Finding(name, False, detail, "repair what the message names")
+        found[name] = result if isinstance(result, list) else [result]
+
+    # Daemon threads: one that hangs does not keep the process from ending.
+    threads = [threading.Thread(target=run, args=one, daemon=True) for one in checks.items()]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    late = f"no answer within {seconds:g} s"
+    hint = "a disk or server it needs does not answer; check whether other programs can use it"
+    return [one for name in checks for one in found.get(name, [Finding(name, False, late, hint)])]
+
+
+def run_python(
+    code: str, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> Any:
+    """Run `code`, which may crash or hang, in its own process; returns the JSON it prints.
+
+    `environment`: variables beside those of this process. Raises ProcessFailed with the cause.
+    """
+    # -P: the current folder must not be on the import path.
+    command = [sys.executable, "-P", "-c", code, *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PROCESS_SECONDS, check=False,
+            stdin=subprocess.DEVNULL, env={**os.environ, **environment},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise ProcessFailed(f"no answer within {PROCESS_SECONDS:g} s, stopped") from error
+    if done.returncode < 0:
+        raise ProcessFailed(f"the process was ended by {signal.Signals(-done.returncode).name}")
+    if done.returncode > 0:
+        raise ProcessFailed((done.stderr.strip().splitlines() or ["no error message"])[-1][:300])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """1 if anything is broken; what does not apply is not."""
+    """1 if anything is broken, else 0."""
     return 1 if any(one.ok is False for one in findings) else 0
 
 
@@ -31,17 +103,14 @@ def show(findings: Sequence[Finding], format: str) -> None:
     """Print `findings` for a terminal, as markdown or as JSON."""
     if format == "json":
         print(json.dumps([asdict(one) for one in findings], indent=1))
-    elif format == "md":
-        rows = [(one.name, _word(one), one.detail, one.remedy) for one in findings]
+        return
+    words = {True: "ok", False: "BROKEN", None: "note"}
+    rows = [(one.name, words[one.ok], " ".join(one.detail.split()), one.remedy) for one in findings]
+    if format == "md":
         cells = [[cell.replace("|", r"\|") for cell in row] for row in rows]
         print_rows("", ("check", "", "found", "what to do"), cells, format)
-    else:
-        rows3 = [(one.name, _word(one), one.detail) for one in findings]
-        print_rows("this machine", ("check", "", "found"), rows3, format, left=3)
-        for one in findings:
-            if one.remedy:
-                print(f"{one.name}: {one.remedy}")
-
-
-def _word(finding: Finding) -> str:
-    return {True: "ok", False: "BROKEN", None: "note"}[finding.ok]
+        return
+    print_rows("this machine", ("check", "", "found"), [row[:3] for row in rows], format, left=3)
+    for one in findings:
+        if one.remedy:
+            print(f"{one.name}: {one.remedy}")

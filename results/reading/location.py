@@ -71,7 +71,8 @@ def location(text: str | Path | UPath) -> Location:
         path.fs  # noqa: B018  # imports the package that reaches the store
     except ImportError as error:
         raise UserError(
-            f"{name}: {scheme}:// needs another package: pip install 'tcclip-sweeps[{scheme}]'"
+            f"{name}: {scheme}:// needs another package; on every node: "
+            f"pip install 'tcclip-sweeps[{scheme}]'"
         ) from error
     except ValueError as error:
         raise UserError(f"{name}: {error}; known: a path, s3://BUCKET/FOLDER") from error

@@ -1,6 +1,8 @@
-"""Packages, GPUs, shared memory."""
+"""Packages, GPU, shared memory, folders."""
 
+import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from experiments.doctor import machine
 def test_a_package_that_is_missing_or_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = ["nothing-like-it>=1", "pydantic>=999", "rich>=1", 'other; extra == "dev"']
     monkeypatch.setattr(machine.importlib.metadata, "requires", lambda name: wanted)
-    (finding,) = machine.required_packages()
+    finding = machine.required_packages()
     assert finding.ok is False
     assert "nothing-like-it is not installed; pydantic" in finding.detail
     assert "where >=999 is needed" in finding.detail
@@ -20,44 +22,61 @@ def test_a_package_that_is_missing_or_too_old(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("driver", "built", "visible", "ok", "said"),
+    ("gpus", "driver", "ok", "said"),
     [
-        (None, "13.0", None, None, "install NVIDIA's driver"),
-        ("580.1", None, None, False, "install the pinned torch"),
-        ("580.1", "13.0", "", False, "unset CUDA_VISIBLE_DEVICES"),
-        ("470.1", "13.0", None, False, "the driver must know CUDA 13.0"),
+        (["NVIDIA H200 139 GiB"] * 2, "580.1\n", True, "H200 139 GiB, NVIDIA H200 139 GiB; CUDA"),
+        ([], None, None, "no NVIDIA driver is loaded"),
+        ([], "580.1\n", False, "driver 580.1 is loaded, but torch (CUDA 13.0) sees no GPU"),
     ],
 )
-def test_no_gpu(
+def test_gpus(
+    gpus: list[str],
     driver: str | None,
-    built: str | None,
-    visible: str | None,
     ok: bool | None,
     said: str,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    finding = machine._no_gpu(driver, built)
+    if driver is not None:
+        (tmp_path / "version").write_text(driver)
+    monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")
+    torch = {"gpus": gpus, "cuda": "13.0", "nccl": "2.27.5"}
+    monkeypatch.setattr(machine, "run_python", lambda code: torch)
+    finding = machine.gpu()
     assert finding.ok is ok
-    assert said in finding.remedy
-
-
-@pytest.mark.parametrize(("nccl", "ok"), [("2.27.5", True), (None, False)])
-def test_gpus(nccl: str | None, ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = {"gpus": ["NVIDIA H200 139 GiB"] * 2, "cuda": "13.0", "nccl": nccl, "gloo": True}
-    monkeypatch.setattr(machine, "probe", lambda code: seen)
-    gpu, found = machine.gpus()
-    assert gpu.ok and "NVIDIA H200 139 GiB, NVIDIA H200 139 GiB" in gpu.detail
-    assert found.ok is ok
+    assert said in finding.detail
+    assert finding.ok or finding.remedy
 
 
 def test_little_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = os.statvfs_result((4096, 4096, 16384, 16384, 16384, 0, 0, 0, 0, 255))
-    monkeypatch.setattr(os, "statvfs", lambda folder: small)
-    (finding,) = machine.shared_memory(tmp_path)
+    usage = shutil._ntuple_diskusage(2**26, 0, 2**26)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    finding = machine.shared_memory(tmp_path)
     assert finding.ok is False
     assert "0.1 of 0.1 GiB" in finding.detail
     assert "--shm-size" in finding.remedy
-    (finding,) = machine.shared_memory(tmp_path / "none")
-    assert finding.ok is None
+    assert machine.shared_memory(tmp_path / "none").ok is None
+
+
+def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = machine.folder("output folder", tmp_path / "a" / "b", "--out", for_runs=True)
+    assert later.ok and "(will be made)" in later.detail
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(machine, "FREE_DISK", 2**60)
+    full = machine.folder("output folder", tmp_path, "--out", for_runs=True)
+    assert full.ok is False and "free at least" in full.remedy
+    (tmp_path / "file").write_text("")
+    wrong = machine.folder("cache folder", tmp_path / "file", "$TCCLIP_CACHE")
+    assert wrong.ok is False and "Not a directory" in wrong.detail
+    assert "$TCCLIP_CACHE" in wrong.remedy
+
+
+def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    finding = machine.folder("output folder", tmp_path, "--out", for_runs=True)
+    assert finding.ok is False and "hard links" in finding.remedy and "--out" in finding.remedy
+    assert machine.folder("cache folder", tmp_path, "$TCCLIP_CACHE").ok
+    assert not list(tmp_path.iterdir())

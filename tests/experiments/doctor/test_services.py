@@ -1,159 +1,175 @@
-"""MLflow and Ray, up, down and refusing."""
+"""The object store, MLflow and Ray: working, down and refusing."""
 
-import socket
+import http.server
 import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import boto3
 import pytest
+import s3fs
 
-from experiments.doctor import Finding, cluster, ports, tracker
-from experiments.store.ledger import Ledger
-from experiments.tracking import Mirror
-from results.reading.location import Location
-from tests.experiments.doctor.network import closed_port, listening, web
+from experiments.doctor import Finding, report, services
+from results.reading.location import location
+from tests.experiments.s3 import environment, serving
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its dependencies' own
+# ---- Object store ----
 
 
-def database(out: Location) -> str:
-    return f"sqlite:///{out / 'mlflow.db'}"
+@pytest.fixture(scope="module")
+def server() -> Iterator[int]:
+    with serving() as port:
+        yield port
+
+
+@pytest.fixture
+def store(server: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment for a store with an empty bucket called bucket."""
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name, value in environment(server).items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket="bucket")
+
+
+def check(out: str) -> Finding:
+    s3fs.S3FileSystem.clear_instance_cache()
+    place = location(out)
+    (finding,) = report.run_checks({"output folder": lambda: services.object_store(place)}, 60)
+    return finding
+
+
+def test_an_object_store_that_can_be_used(store: None) -> None:
+    assert check("s3://bucket/out").ok
+    assert boto3.client("s3").list_objects_v2(Bucket="bucket")["KeyCount"] == 0
+
+
+def test_object_stores_that_cannot_be_used(
+    store: None, closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = check("s3://nobody-made-it/out")
+    assert missing.ok is False and "no bucket 'nobody-made-it'" in missing.detail
+    assert missing.remedy.startswith("make it, or correct --out")
+    with monkeypatch.context() as patch:
+        patch.delenv("AWS_ACCESS_KEY_ID")
+        patch.delenv("AWS_SECRET_ACCESS_KEY")
+        anonymous = check("s3://bucket/out")
+    assert anonymous.ok is False and "Unable to locate credentials" in anonymous.detail
+    assert "AWS_ACCESS_KEY_ID" in anonymous.remedy
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed_port}")
+    down = check("s3://bucket/out")
+    assert down.ok is False and "AWS_ENDPOINT_URL" in down.remedy
+
+
+def test_a_package_that_is_missing() -> None:
+    code = """
+import sys
+sys.modules["s3fs"] = None
+from experiments.doctor import Finding
+from experiments.errors import UserError
+from results.reading.location import location
+try:
+    location("s3://bucket/out")
+except UserError as error:
+    print(Finding.from_error("output folder", error).remedy)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "on every node: pip install 'tcclip-sweeps[s3]'"
 
 
 # ---- MLflow ----
 
 
-def test_an_mlflow_server_that_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
-    with web(200, b'{"experiments": []}') as (uri, asked):
-        finding = tracker.tracking_store(uri, "out")
-    assert finding == Finding("MLflow", True, f"{uri} and its database answer")
-    ((path, headers),) = asked
-    assert path == "/api/2.0/mlflow/experiments/search?max_results=1"
-    assert headers["Authorization"] == "Basic YW5uOnNlY3JldA=="
+@contextmanager
+def web_server(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
+    """A web server that answers every request alike, and the Authorization headers it got."""
+    received: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            received.append(self.headers["Authorization"])
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}", received
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "remedy"),
+    ("status", "body", "ok", "said"),
     [
-        (403, b"Invalid Host header - possible DNS rebinding attack detected", "--allowed-hosts"),
-        (401, b"who are you", "MLFLOW_TRACKING_USERNAME"),
-        (500, b"could not connect to server", "its database may be down"),
-        (404, b"not here", "is this an MLflow server?"),
-        (200, b"<html>something else</html>", "correct $MLFLOW_TRACKING_URI"),
+        (200, b'{"experiments": []}', True, "and its database answer"),
+        (403, b"Invalid Host header", False, "Invalid Host header"),
+        (404, b"not here", False, "not here"),
     ],
 )
-def test_an_mlflow_server_that_refuses(
-    status: int, body: bytes, remedy: str, tmp_path: Path
-) -> None:
-    with web(status, body) as (uri, _):
-        finding = tracker.tracking_store(uri, "out")
-    assert finding.ok is False
-    assert remedy in finding.remedy
-
-
-def test_a_password_in_the_address_is_not_shown(tmp_path: Path) -> None:
-    finding = tracker.tracking_store(f"http://ann:secret@127.0.0.1:{closed_port()}", "out")
-    assert finding.ok is False
+def test_mlflow_servers(status: int, body: bytes, ok: bool, said: str) -> None:
+    with web_server(status, body) as (address, received):
+        finding = services.mlflow(f"http://ann:secret@{address}", "out")
+    assert finding.ok is ok and said in finding.detail and address in finding.detail
+    assert received[0] == "Basic YW5uOnNlY3JldA=="
     assert "secret" not in finding.detail + finding.remedy
+    assert ok or "tcclip ui --sync" in finding.remedy
 
 
-def test_an_mlflow_server_that_never_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ports, "NETWORK_SECONDS", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        finding = tracker.tracking_store(f"http://127.0.0.1:{server.getsockname()[1]}", "out")
-    assert finding.ok is False and "timed out" in finding.detail
+def test_mlflow_addresses_where_nothing_can_be_kept(closed_port: int) -> None:
+    down = services.mlflow(f"http://ann:secret@127.0.0.1:{closed_port}", "out")
+    assert down.ok is False and "secret" not in down.detail
+    assert services.mlflow("file:///somewhere", "out").ok is False
+    unquoted = services.mlflow("http://ann:pa/ss@host/x", "out")
+    assert unquoted.ok is False and "pa" not in unquoted.detail.split()[0]
+    assert "%2F" in unquoted.remedy
 
 
 def test_mlflow_databases(tmp_path: Path) -> None:
-    assert tracker.mlflow(database, str(tmp_path)).ok
     path = tmp_path / "mlflow.db"
+    uri = f"sqlite:///{path}"
+    assert services.mlflow(uri, "out").ok, "it can be made"
     path.write_text("no database, but long enough to be looked at as one")
-    broken = tracker.tracking_store(f"sqlite:///{path}", "out")
+    broken = services.mlflow(uri, "out")
     assert broken.ok is False and "tcclip ui --sync" in broken.remedy
     path.unlink()
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE runs (run_uuid TEXT)")
-    connection.close()
-    half = tracker.mlflow(database, str(tmp_path))
-    assert half.ok is False and "move" in half.remedy
-    path.unlink()
-    Mirror(Ledger(tmp_path), database(tmp_path))
-    assert tracker.mlflow(database, str(tmp_path)).detail == f"{path} holds 0 runs"
-
-
-@pytest.mark.parametrize(
-    ("change", "fault"),
-    [
-        ("CREATE TABLE _alembic_tmp_runs (made)", "in the middle of being made"),
-        ("UPDATE alembic_version SET version_num = '451aebb31d03'", "left half-made"),
-        ("DELETE FROM alembic_version", "left half-made"),
-        ("DROP TABLE alembic_version", "not a whole database"),
-    ],
-)
-def test_a_database_that_was_left_half_made(tmp_path: Path, change: str, fault: str) -> None:
-    Mirror(Ledger(tmp_path), database(tmp_path))
-    connection = sqlite3.connect(tmp_path / "mlflow.db")
-    connection.execute(change)
-    connection.commit()
-    connection.close()
-    finding = tracker.tracking_store(database(tmp_path), "out")
-    assert finding.ok is False and fault in finding.detail
-    assert "tcclip ui --sync" in finding.remedy
-
-
-def test_stores_that_cannot_be(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    finding = tracker.tracking_store(f"sqlite:///{tmp_path}/file/mlflow.db", "out")
-    assert finding.ok is False and f"cannot be made in {tmp_path / 'file'}" in finding.detail
-    finding = tracker.tracking_store("http://ann:pa/ss@host/x", "out")
-    assert finding.ok is False and "pa" not in finding.detail and "%2F" in finding.remedy
-    assert tracker.tracking_store("databricks", "out").ok is None
-    assert tracker.tracking_store("sqlite:///:memory:", "out").ok is None
-
-
-def test_mlflow_of_an_output_folder_that_cannot_be() -> None:
-    finding = tracker.mlflow(database, "nowhere://bucket/out")
-    assert finding.ok is None and "output folder" in finding.remedy
-
-
-def test_other_mlflow_stores(tmp_path: Path) -> None:
-    assert tracker.tracking_store("file:///somewhere", "out").ok is False
-    assert tracker.tracking_store("databricks://profile", "out").ok is None
-    gone = tracker.tracking_store(f"postgresql://u:p@127.0.0.1:{closed_port()}/db", "out")
-    assert gone.ok is False and "start PostgreSQL" in gone.remedy
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE experiments (experiment_id TEXT)")
+        assert "no such table: runs" in services.mlflow(uri, "out").detail
+        database.execute("CREATE TABLE runs (run_uuid TEXT)")
+        assert services.mlflow(uri, "out").detail == f"{path} holds 0 runs"
+    wrong = services.mlflow(f"sqlite:///{path}/below/mlflow.db", "out")
+    assert wrong.ok is False and "$MLFLOW_TRACKING_URI" in wrong.remedy
 
 
 # ---- Ray ----
 
 
-def test_ray_clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-    assert cluster.ray(None).ok is None
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "a token")
-    with listening(settings, b"HTTP/1.1 400 Bad Request\r\n\r\n", b"") as port:
-        assert cluster.ray(f"127.0.0.1:{port}") == Finding("Ray", True, f"127.0.0.1:{port} answers")
-        for _ in range(2):
-            other = cluster.ray(f"ray://127.0.0.1:{port}")
-            assert other.ok is False and "is not Ray" in other.detail
+def ray(address: str | None) -> Finding:
+    (finding,) = report.run_checks({"Ray": lambda: services.ray(address)}, 60)
+    return finding
+
+
+def test_ray_clusters(tmp_path: Path, closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ray(None).ok is None
+    with web_server(200, b"") as (address, _):
+        assert ray(address) == Finding("Ray", True, f"--address {address} answers")
     for wrong in ("127.0.0.1:port", "", "127.0.0.1:99999"):
-        assert "--address" in cluster.ray(wrong).remedy
-
-
-def test_a_ray_cluster_without_a_token_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with listening(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00") as port:
-        finding = cluster.ray(f"127.0.0.1:{port}")
-    assert finding.ok is None and "RAY_AUTH_TOKEN" in finding.remedy
-
-
-def test_address_auto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert "give HOST:6379 or auto" in ray(wrong).remedy
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert "ray start --head" in cluster.ray("auto").remedy
+    assert "ray start --head" in ray("auto").remedy
     (tmp_path / "ray").mkdir()
-    (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{closed_port()}\n")
-    assert "127.0.0.1" in cluster.ray("auto").detail
+    (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{closed_port}\n")
+    assert f"127.0.0.1:{closed_port} cannot be reached" in ray("auto").detail
