@@ -1,8 +1,7 @@
 """What a run will cost, before it runs: videos, steps, GPU-hours, disk.
 
-GPU-hours come from finished runs of the same kind where there are any, else from arithmetic: the
-multiply-adds of the views a run computes over an assumed sustained rate. The assumption is stated
-beside the number; it was not measured.
+GPU-hours are measured, from finished runs of the same kind, or else assumed: the multiply-adds of
+all views over a rate that was not measured and is stated beside the number.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from typing import Literal
 from experiments.grid.spec import ListSpec, RunSpec
 from results.reading.result_file import ResultSummary
 from results.records import RunKey
-from tcclip.config import Geometry, ModelConfig
+from tcclip.config import ModelConfig
 
-#: Multiply-adds a second that one GPU sustains in mixed precision: assumed, nothing was measured.
+#: Multiply-adds a second that one GPU sustains in mixed precision: assumed, not measured.
 ASSUMED_RATE = 30e12
 #: Forward and backward over forward alone.
 TRAINING_FACTOR = 3.0
@@ -28,13 +27,13 @@ ASSUMPTION = (
     f"{ASSUMED_RATE / 1e12:.0f} T/s sustained a GPU, decoding not counted, not measured"
 )
 
-#: Of a run: see `kind`.
+#: What runs that cost the same have in common; see `kind`.
 Kind = tuple[object, ...]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """None where the length of the training list is not known without the list."""
+    """What a run costs; None where that takes a training list that is not on this machine."""
 
     videos: int | None
     steps: int | None
@@ -47,8 +46,8 @@ class Cost:
 def cost(spec: RunSpec, measured: Mapping[Kind, float], train_videos: int | None = None) -> Cost:
     """The cost of one run.
 
-    `measured`: GPU-hours of finished kinds (`measured_hours`). `train_videos`: where the list is
-    at hand but not of published length.
+    `measured`: see `measured_hours`. `train_videos`: length of the training list, where it is not
+    published.
     """
     videos = spec.train_list.split.videos or train_videos
     trained = spec.train.epochs > 0
@@ -66,12 +65,12 @@ def cost(spec: RunSpec, measured: Mapping[Kind, float], train_videos: int | None
 
 
 def kind(key: RunKey) -> Kind:
-    """What runs that cost the same have in common: everything but the seed."""
+    """Everything of a run's key but the seed."""
     return tuple(value for name, value in key if name != "seed")
 
 
 def measured_hours(finished: Iterable[ResultSummary]) -> dict[Kind, float]:
-    """Kind of run -> mean GPU-hours of the finished ones that were on a GPU."""
+    """Kind of run -> mean GPU-hours of its finished runs on a GPU."""
     hours: dict[Kind, list[float]] = {}
     for one in finished:
         if one.gpu_hours > 0:
@@ -84,10 +83,10 @@ def _assumed(spec: RunSpec, videos: int | None) -> float | None:
         return None
     view = forward_operations(spec.model)
     train = TRAINING_FACTOR * view * spec.train.epochs * (videos or 0)
-    validations = len(
-        [e for e in range(spec.train.epochs)
-         if e % spec.train.validate_every == 0 or e == spec.train.epochs - 1]
-    )  # fmt: skip
+    last = spec.train.epochs - 1
+    validations = sum(
+        epoch % spec.train.validate_every == 0 or epoch == last for epoch in range(last + 1)
+    )
     weight_sets = 2 if spec.ensemble_weight is None else 4  # best and last, raw and ensembled
     weight_sets = weight_sets if spec.train.epochs else 1
     views = validations * _views(spec.validation) + weight_sets * _views(spec.suites)
@@ -95,12 +94,12 @@ def _assumed(spec: RunSpec, videos: int | None) -> float | None:
 
 
 def _views(lists: Sequence[ListSpec]) -> int:
-    """Views of the lists' videos; lists without a published length are left out."""
+    """Views of all videos of the lists; one without a published length is left out."""
     return sum((one.split.videos or 0) * one.views.clips * one.views.crops for one in lists)
 
 
 def forward_operations(model: ModelConfig) -> float:
-    """Multiply-adds of the vision tower for one view: what the literature calls FLOPs, 285 G for
+    """Multiply-adds of the vision tower for one view, which the literature calls FLOPs: 285 G for
     ViFi-CLIP ViT-B/16 at 16 frames (SPEC 7)."""
     sizes = model.sizes
     tokens, width = model.num_frames * (sizes.patches + 1), sizes.vision_width
@@ -113,22 +112,14 @@ def forward_operations(model: ModelConfig) -> float:
 def estimated_parameters(model: ModelConfig) -> int:
     """Parameters of both towers, the prompting layers included, to within a percent."""
     sizes = model.sizes
-    towers = _blocks(sizes.vision_width, sizes.vision_layers) + _blocks(
-        sizes.text_width, sizes.text_layers
-    )
-    prompting = _blocks(sizes.text_width, len(model.prompt_layers)) if _prompts(model) else 0
-    return towers + prompting + _embeddings(sizes)
-
-
-def _prompts(model: ModelConfig) -> bool:
-    return model.name == "tc_clip" and model.video_prompting
+    prompted = model.name == "tc_clip" and model.video_prompting
+    text_layers = sizes.text_layers + (len(model.prompt_layers) if prompted else 0)
+    vision = _blocks(sizes.vision_width, sizes.vision_layers)
+    vision += (sizes.patches + 1 + 3 * sizes.patch_size**2 + sizes.embed_dim) * sizes.vision_width
+    text = _blocks(sizes.text_width, text_layers)
+    text += (sizes.vocab_size + sizes.context_length + sizes.embed_dim) * sizes.text_width
+    return vision + text
 
 
 def _blocks(width: int, layers: int) -> int:
     return 12 * width * width * layers
-
-
-def _embeddings(sizes: Geometry) -> int:
-    vision = (sizes.patches + 1 + 3 * sizes.patch_size**2 + sizes.embed_dim) * sizes.vision_width
-    text = (sizes.vocab_size + sizes.context_length + sizes.embed_dim) * sizes.text_width
-    return vision + text

@@ -16,20 +16,14 @@ from results.reading.run_folder import State
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One row of a dry run."""
+    """One row of a dry run. `again`: its folder would be deleted, and the run repeated."""
 
     run_id: str
     state: State
     after: str | None
     cost: Cost
     overrides: tuple[str, ...] = ()
-    #: Whether it would be deleted, and run again from the beginning.
     again: bool = False
-
-    @property
-    def left(self) -> bool:
-        """Whether it would be computed."""
-        return self.again or self.state is not State.FINISHED
 
 
 def dry_run(
@@ -40,8 +34,8 @@ def dry_run(
 ) -> list[PlannedRun]:
     """The rows of a grid. Runs that differ in their seed alone cost the same.
 
-    `list_length`: how many videos a list has, None where it is not at hand. `rerun`: as `--rerun`
-    has it; UserError if it matches nothing.
+    `list_length`: how many videos a list has, None where it is not on this machine. `rerun`: the
+    argument of `--rerun`; UserError if it matches nothing.
     """
     ledger = Ledger(out)
     done = ledger.finished(ledger.folders())
@@ -50,18 +44,20 @@ def dry_run(
     measured = measured_hours(done.values())
     again = set() if rerun is None else set(matching(states, rerun))
     costs: dict[Kind, Cost] = {}
-    rows = []
     for spec in specs:
-        of = kind(spec.key)
-        if of not in costs:
-            costs[of] = cost(spec, measured, list_length(spec.train_list))
-        rows.append(
-            PlannedRun(
-                spec.run_id, states[spec.run_id], spec.parent, costs[of], spec.key.overrides,
-                spec.run_id in again and states[spec.run_id] is not State.PLANNED,
-            )
-        )  # fmt: skip
-    return rows
+        if kind(spec.key) not in costs:
+            costs[kind(spec.key)] = cost(spec, measured, list_length(spec.train_list))
+    return [
+        PlannedRun(
+            run_id=spec.run_id,
+            state=states[spec.run_id],
+            after=spec.parent,
+            cost=costs[kind(spec.key)],
+            overrides=spec.key.overrides,
+            again=spec.run_id in again and states[spec.run_id] is not State.PLANNED,
+        )
+        for spec in specs
+    ]
 
 
 def print_plan(rows: Sequence[PlannedRun], format: str) -> None:
@@ -76,16 +72,20 @@ def print_plan(rows: Sequence[PlannedRun], format: str) -> None:
         for cell, row in zip(cells, rows, strict=True):
             cell.append(" ".join(row.overrides))
     print_rows(count_states([row.state for row in rows]), head, cells, format, left=3)
-    left = [row for row in rows if row.left]
-    hours = [row.cost.gpu_hours for row in left]
-    known = sum(hour for hour in hours if hour is not None)
-    unknown = sum(hour is None for hour in hours)
-    disk = sum(row.cost.gigabytes for row in left)
-    more = f" (and {unknown} runs whose training list is not at hand)" if unknown else ""
     again = sum(row.again for row in rows)
     if again:
         print(f"--rerun: {again} of these runs would be deleted and run again, from the beginning")
-    print(f"left: {len(left)} runs, {known:.1f} GPU-hours{more}, {disk:.1f} GB\n{ASSUMPTION}")
+    print(f"{_totals(rows)}\n{ASSUMPTION}")
+
+
+def _totals(rows: Sequence[PlannedRun]) -> str:
+    """What is left to compute."""
+    left = [row.cost for row in rows if row.again or row.state is not State.FINISHED]
+    hours = sum(one.gpu_hours or 0.0 for one in left)
+    unknown = sum(one.gpu_hours is None for one in left)
+    more = f" (and {unknown} runs whose training list is not at hand)" if unknown else ""
+    disk = sum(one.gigabytes for one in left)
+    return f"left: {len(left)} runs, {hours:.1f} GPU-hours{more}, {disk:.1f} GB"
 
 
 def _cells(row: PlannedRun) -> list[str]:
