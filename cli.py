@@ -124,18 +124,9 @@ def status(
     format: option.Format = "terminal",
 ) -> None:
     """What every run is doing, from the files alone."""
-    from rich.console import Console
+    from experiments.monitor import commands
 
-    from experiments.monitor import commands as statuscommands
-    from experiments.monitor.status_table import print_statuses
-
-    folder, states = _out(out, demo), statuscommands.states_named(state)
-    if watch and format != "terminal":
-        raise UserError("--watch redraws a terminal; leave --format out")
-    if watch:
-        statuscommands.watch_status(folder, Console(), protocol, states)
-        return
-    print_statuses(statuscommands.status(folder, protocol, states), Console(), format)
+    commands.status(_out(out, demo), protocol, state, watch, format)
 
 
 @app.command()

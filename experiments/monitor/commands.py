@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,11 +9,36 @@ from rich.console import Console
 
 from experiments.errors import UserError
 from experiments.monitor.display import Display
-from experiments.monitor.status import RunStatus, statuses
+from experiments.monitor.status import statuses
+from experiments.monitor.status_table import print_statuses
 from experiments.store.ledger import Ledger
 from protocols import PROTOCOLS
 from results.reading.location import Location, names
 from results.reading.run_folder import State
+
+
+def status(
+    out: Location, protocol: str | None, state: str | None, watch: bool, format: str
+) -> None:
+    """Print the runs under `out`; with `watch`, show them as they change until Ctrl-C.
+
+    `protocol` and `state` ("running,failed") choose among them.
+    """
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise UserError(f"--protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    states = states_named(state)
+    console = Console()
+    if not watch:
+        check_runs(out)
+        rows = statuses(Ledger(out), protocol=protocol, states=states)
+        print_statuses(rows, console, format)
+        return
+    if format != "terminal":
+        raise UserError("--watch redraws a terminal; leave --format out")
+    if isinstance(out, Path) and not out.is_dir():
+        raise UserError(f"{out} is not there; give the folder of a sweep with --out")
+    with suppress(KeyboardInterrupt):
+        Display(Ledger(out), None, console, protocol=protocol, states=states).run()
 
 
 def check_runs(out: Location) -> None:
@@ -23,40 +47,11 @@ def check_runs(out: Location) -> None:
         raise UserError(f"{out} holds no runs; give the folder of a sweep with --out")
 
 
-def _check_protocol(name: str | None) -> None:
-    if name is not None and name not in PROTOCOLS:
-        raise UserError(f"--protocol {name!r}; known: {', '.join(PROTOCOLS)}")
-
-
-def status(
-    out: Location, protocol: str | None = None, states: Collection[State] | None = None
-) -> list[RunStatus]:
-    """The runs under `out`, of a protocol and in one of `states` if these are given."""
-    _check_protocol(protocol)
-    check_runs(out)
-    return statuses(Ledger(out), protocol=protocol, states=states)
-
-
 def states_named(text: str | None) -> frozenset[State] | None:
-    """`"running,failed"` as states; UserError naming the ones there are."""
+    """The states in a comma list such as "running,failed"; None for no list."""
     if text is None:
         return None
-    named = [part.strip() for part in text.split(",") if part.strip()]
-    unknown = [name for name in named if name not in set(State)]
-    if unknown or not named:
+    named = {part.strip() for part in text.split(",") if part.strip()}
+    if not named or not named <= set(State):
         raise UserError(f"--state {text!r}; known: {', '.join(State)}")
     return frozenset(State(name) for name in named)
-
-
-def watch_status(
-    out: Location, console: Console, protocol: str | None, states: Collection[State] | None
-) -> None:
-    """Show the runs of `out` as they change, until interrupted with Ctrl-C.
-
-    There may be none yet; UserError if the folder is not there.
-    """
-    _check_protocol(protocol)
-    if isinstance(out, Path) and not out.is_dir():
-        raise UserError(f"{out} is not there; give the folder of a sweep with --out")
-    with suppress(KeyboardInterrupt):
-        Display(Ledger(out), None, console, protocol=protocol, states=states).run()
