@@ -321,9 +321,9 @@ def _print_report(report: Report, format: str, folder: Path | None) -> None:
 
 def _out(out: str | None, demo: bool) -> Location:
     """The output folder, absolute; in a store, once that has answered."""
-    from results.reading.location import location, reached
+    from results.reading.location import check_reachable, location
 
-    return reached(location(_out_name(out, demo)))
+    return check_reachable(location(_out_name(out, demo)))
 
 
 def _out_name(out: str | None, demo: bool) -> str:

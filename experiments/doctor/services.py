@@ -12,7 +12,7 @@ from experiments.doctor.report import Finding, ProcessFailed, run_python
 from experiments.scheduler.executor import check_address
 from experiments.store.files import check_exclusive
 from experiments.tracking.connection import redact_url, sync_command
-from results.reading.location import Location, reached
+from results.reading.location import Location, check_reachable
 
 #: Limit on one answer over the network.
 NETWORK_SECONDS = 5
@@ -29,7 +29,7 @@ print("null")
 
 def object_store(place: Location) -> Finding:
     """Whether runs can be kept in `place`; StorageError if not."""
-    reached(place)
+    check_reachable(place)
     check_exclusive(place)
     return Finding("output folder", True, f"{place}: an object was created there and removed")
 

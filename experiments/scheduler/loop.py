@@ -23,11 +23,10 @@ from experiments.grid.spec import RunSpec
 from experiments.scheduler.circuit_breaker import SAME, Breaker
 from experiments.scheduler.executor import AttemptError, Executor
 from experiments.scheduler.signals import AtOnce, Stop
-from experiments.store.attempt_records import record_failure
+from experiments.store.attempt_records import append_to_log, record_failure
 from experiments.store.files import remove, write_text
 from experiments.store.lease import REMOTE_HEARTBEAT, Lease, Watch, claim
 from experiments.store.ledger import Ledger
-from experiments.store.run_log import note
 from experiments.worker.job import Job
 from experiments.worker.out_of_memory import ADVICE, Reduction, reduction
 from results.reading.location import exists, is_local
@@ -338,7 +337,9 @@ class Loop:
             record_failure(run.folder, death.error, death.message, death.traceback, death.repeats)
         what = "given up" if final else "trying again"
         if lease is not None:
-            note(run.folder, lease, f"failed attempt {run.failures}, {what}: {death.message}")
+            append_to_log(
+                run.folder, lease, f"failed attempt {run.failures}, {what}: {death.message}"
+            )
         if final:
             self._fail(run, death.message)
             return

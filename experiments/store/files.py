@@ -1,7 +1,8 @@
 """Writing files that are either whole or not there, locally and in object stores.
 
 Locally a file is written aside, synced and renamed; an object store's upload is whole by itself.
-What a disk or a store's client raises comes out as StorageError. Reading: results/reading/location.
+Errors of a disk or of a store's client are raised as StorageError. For reading, see
+results/reading/location.py.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from results.reading.process_id import place
 if TYPE_CHECKING:
     from upath import UPath
 
-#: What a store answers to an exclusive creation that comes too late, or at the same moment.
+#: S3's error codes when a file to be created exists already, or is being created by another.
 _TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
 
@@ -30,13 +31,13 @@ _TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
 
 def write_whole(
-    path: Location, write: Callable[[Path], None], check: Callable[[], None] = lambda: None
+    path: Location, write: Callable[[Path], object], check: Callable[[], None] = lambda: None
 ) -> None:
     """Let `write` fill a local temporary file, which then becomes `path`.
 
-    A reader sees the old file or the new one, never a part. The temporary file is removed when
-    `write` fails, or `check`, which is called when only the last step is left. StorageError when
-    the folder cannot be written or the disk is full.
+    A reader sees the old file or the new one, never a part. `check` is called just before the
+    file is replaced; if it or `write` fails, `path` is unchanged and the temporary file is removed.
+    StorageError when the folder cannot be written or the disk is full.
     """
     try:
         with _temporary(path) as temporary:
@@ -53,40 +54,45 @@ def write_whole(
         raise storage_error(path, error) from error
 
 
+def write_bytes(path: Location, data: bytes, check: Callable[[], None] = lambda: None) -> None:
+    """Write `data` to `path`, whole or not at all; see `write_whole`."""
+    write_whole(path, lambda temporary: temporary.write_bytes(data), check)
+
+
 def write_text(path: Location, text: str, check: Callable[[], None] = lambda: None) -> None:
     """Write `text` to `path`, whole or not at all; see `write_whole`."""
-    write_whole(path, lambda temporary: _write_bytes(temporary, text.encode()), check)
+    write_bytes(path, text.encode(), check)
 
 
 def upload(source: Path, path: UPath) -> None:
-    """Make the local file `source` the content of `path` in a store. StorageError if it fails."""
+    """Copy the local file `source` to `path` in a store. StorageError if it fails."""
     with storage_errors(path):
         path.fs.put_file(str(source), path.path)
 
 
-def create_text(path: Location, text: str) -> bool:
-    """Write `text` to `path` unless there is one: of several processes at once, one gets True.
+# ---- Creating ----
 
-    Locally by a hard link, which network file systems do as one step too; in an object store by
-    a conditional write. False too if the folder is deleted meanwhile.
+
+def create_text(path: Location, text: str) -> bool:
+    """Write `text` to `path` unless the file exists: of several processes, one gets True.
+
+    Locally by a hard link, which is one step on network file systems too; in an object store by a
+    conditional write. False too if the folder is deleted in the meantime.
     """
+    data = text.encode()
+    if isinstance(path, Path):
+        return create_whole(path, lambda temporary: temporary.write_bytes(data))
     try:
-        if isinstance(path, Path):
-            return _linked(path, text)
         with storage_errors(path):
-            return _created(path, text.encode())
+            return _create_remote(path, data)
     except OSError as error:
         raise storage_error(path, error) from error
 
 
-def _linked(path: Path, text: str) -> bool:
-    return create_whole(path, lambda temporary: _write_bytes(temporary, text.encode()))
+def create_whole(path: Path, write: Callable[[Path], object]) -> bool:
+    """Let `write` fill a temporary file, which becomes `path` unless that exists.
 
-
-def create_whole(path: Path, write: Callable[[Path], None]) -> bool:
-    """Let `write` fill a temporary file beside `path`, which becomes `path` unless there is one.
-
-    Of several processes at once, one gets True. StorageError when the folder cannot be written.
+    Of several processes, one gets True. StorageError when the folder cannot be written.
     """
     try:
         with _temporary(path) as temporary:
@@ -95,33 +101,40 @@ def create_whole(path: Path, write: Callable[[Path], None]) -> bool:
             try:
                 os.link(temporary, path)
             except FileExistsError:
-                # A network's answer that got lost makes the client try again and meet its own.
+                # If the reply to the first try was lost, the client tries again: the existing file
+                # is then this one.
                 return temporary.stat().st_nlink == 2
             _sync_folder(path.parent)
             return True
-    except FileNotFoundError:  # folder or temporary file were removed: another attempt's now
+    except FileNotFoundError:  # another process deleted the folder or the temporary file
         return False
     except OSError as error:
         raise storage_error(path, error) from error
 
 
-def _created(path: UPath, data: bytes) -> bool:
+def _create_remote(path: UPath, data: bytes) -> bool:
     try:
         path.fs.pipe_file(path.path, data, mode="create")
     except FileExistsError:
         pass
     except OSError as error:
-        answer = getattr(error.__cause__, "response", {})
-        if answer.get("Error", {}).get("Code") not in _TAKEN:
+        response = getattr(error.__cause__, "response", {})
+        if response.get("Error", {}).get("Code") not in _TAKEN:
             raise
     else:
         return True
-    # An answer that got lost makes the client try again and meet its own.
+    # If the reply to the first try was lost, the client tries again: the existing file is then
+    # this one.
     return read_bytes(path) == data
 
 
 def check_exclusive(out: Location) -> None:
-    """StorageError if a store cannot create a file only where there is none: leases need it."""
+    """StorageError if the store of `out` overwrites a file that was to be created: leases need it.
+
+    One write after the other is enough to tell. For s3:// the client leaves it to the server
+    (`If-None-Match: *`), which either does it in one step or ignores it. Clients that look first
+    and then write would pass, but `location` accepts none of them.
+    """
     if isinstance(out, Path):
         return
     probe = out / f".probe-{uuid.uuid4().hex}"
@@ -136,6 +149,9 @@ def check_exclusive(out: Location) -> None:
     )
 
 
+# ---- Temporary files ----
+
+
 @contextmanager
 def _temporary(path: Location) -> Iterator[Path]:
     """A name for a temporary file: beside `path`, or in a folder of its own for a remote one."""
@@ -143,30 +159,26 @@ def _temporary(path: Location) -> Iterator[Path]:
         with scratch() as folder:
             yield folder / path.name
         return
-    # Process ids repeat in containers, so the place and some chance go into the name.
-    rest = f"{place()}-{os.getpid()}-{secrets.token_hex(4)}"
-    temporary = path.with_name(f".{path.name}.{rest}.tmp")
+    # Containers repeat process ids: the place and a random part make the name unique.
+    writer = f"{place()}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.name}.{writer}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
     finally:
-        with suppress(OSError):  # the error that brought us here is the one to show
+        with suppress(OSError):  # must not hide the error of the write
             temporary.unlink(missing_ok=True)
 
 
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-
-
 def sync(path: Path) -> None:
-    """Have what was written to `path` on the disk."""
+    """Wait until what was written to `path` is on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
-    """So that a rename is on the disk before what depends on it; not every system can."""
-    with suppress(OSError):
+    """Wait until a rename in `folder` is on the disk."""
+    with suppress(OSError):  # not every file system can do that
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -178,7 +190,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove(path: Location) -> None:
-    """Delete a file; nothing happens if there is none."""
+    """Delete a file, if there is one."""
     with storage_errors(path), suppress(FileNotFoundError, NotADirectoryError):
         if isinstance(path, Path):
             path.unlink()

@@ -1,13 +1,12 @@
 """Reading files on a local file system or in an object store.
 
-A `Location` is a `Path`, or a `UPath` for what fsspec reaches (`s3://bucket/out`). What a disk or a
-store's client raises comes out as StorageError, with name and cause; a file that is not there is
+A `Location` is a `Path`, or a `UPath` for what fsspec reaches (`s3://bucket/out`). Errors of a disk
+or of a store's client are raised as StorageError, with name and cause; a file that is missing is
 FileNotFoundError or None, as each function says.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
@@ -27,38 +26,36 @@ if TYPE_CHECKING:
 else:
     Location = Any  # upath and fsspec take a while to import, and only a store needs them
 
-#: What `location` takes; only paths and s3 were tried against a real server.
+#: What `location` accepts besides paths; memory:// is for tests.
 SCHEMES = ("file", "s3", "memory")
-#: How often a file is opened anew that a network's file system replaced while it was read.
-_STALE_RETRIES = 5
 
 
 class Stamp(NamedTuple):
-    """What tells a file's content from an earlier one without reading it."""
+    """Tells a file's content from an earlier one without reading it."""
 
     size: int
     tag: str
 
 
 def location(text: str | Path | UPath) -> Location:
-    """A folder from what a user wrote: a path, made absolute, or a URI such as `s3://bucket/out`.
+    """A folder as a user wrote it: a path, made absolute, or a URI such as `s3://bucket/out`.
 
-    Nothing is asked of a store; see `reached`. UserError for an unknown scheme, one whose package
-    is not installed, or an address with a password in it.
+    Does not contact a store; see `check_reachable`. UserError for an unknown scheme, one whose
+    package is not installed, or an address with a password in it.
     """
     name = str(text)
-    if "://" not in name:
+    scheme, separator, rest = name.partition("://")
+    if not separator:
         return Path(name).absolute()
-    scheme, _, rest = name.partition("://")
     if scheme not in SCHEMES:
         raise UserError(
             f"{name}: nothing is known of {scheme}://; known: a path, s3://BUCKET/FOLDER"
         )
-    if not rest.strip("/"):
-        raise UserError(f"{name} names no folder; give {scheme}://BUCKET/FOLDER")
     if scheme == "file":
         return Path(urllib.parse.unquote(urllib.parse.urlsplit(name).path)).absolute()
-    if urllib.parse.urlsplit(name).password is not None:
+    if "/" not in rest.strip("/"):
+        raise UserError(f"{name} names no folder; give {scheme}://BUCKET/FOLDER")
+    if "@" in rest.partition("/")[0]:
         raise UserError(
             f"an address of {scheme}:// with a password in it would be kept with the runs; give "
             "credentials in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
@@ -66,7 +63,7 @@ def location(text: str | Path | UPath) -> Location:
     from upath import UPath
 
     try:
-        # What other processes write has to be seen: no cached listings.
+        # Listings must show what other processes write, so they are not cached.
         path = UPath(name.rstrip("/"), use_listings_cache=False)
         path.fs  # noqa: B018  # imports the package that reaches the store
     except ImportError as error:
@@ -74,23 +71,19 @@ def location(text: str | Path | UPath) -> Location:
             f"{name}: {scheme}:// needs another package; on every node: "
             f"pip install 'tcclip-sweeps[{scheme}]'"
         ) from error
-    except ValueError as error:
-        raise UserError(f"{name}: {error}; known: a path, s3://BUCKET/FOLDER") from error
-    if not path.name:
-        raise UserError(f"{name} names no folder; give {scheme}://BUCKET/FOLDER")
     return path
 
 
-def reached(path: Location) -> Location:
-    """`path`, once its store has answered; it need not exist yet.
+def check_reachable(path: Location) -> Location:
+    """`path`, which need not exist yet, if files can be looked for there.
 
     StorageError if the store is out of reach, refuses the credentials or has no such bucket; or
     if a file is in the way of a folder.
     """
     if isinstance(path, Path):
-        there = next(one for one in (path, *path.parents) if one.exists())
-        if not there.is_dir():
-            raise StorageError(f"{path}: {there} is a file; give another folder with --out")
+        existing = next(one for one in (path, *path.parents) if one.exists())
+        if not existing.is_dir():
+            raise StorageError(f"{path}: {existing} is a file; give another folder with --out")
         return path
     with storage_errors(path):
         try:
@@ -115,22 +108,14 @@ def is_local(path: Location) -> bool:
 def read_bytes(path: Location) -> bytes | None:
     """The bytes of `path`, None if there is no such file."""
     with storage_errors(path), suppress(FileNotFoundError, NotADirectoryError):
-        return _read(path) if isinstance(path, Path) else bytes(path.fs.cat_file(path.path))
+        if isinstance(path, Path):
+            return path.read_bytes()
+        return bytes(path.fs.cat_file(path.path))
     return None
 
 
-def _read(path: Path) -> bytes:
-    for _ in range(_STALE_RETRIES):
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            if error.errno != errno.ESTALE:
-                raise
-    return path.read_bytes()
-
-
 def read_from(path: Location, start: int, end: int | None = None) -> bytes:
-    """The bytes of `path` from `start` on, which lies within it, to before `end`.
+    """Bytes `start` to `end` (exclusive) of `path`; `start` must lie within the file.
 
     FileNotFoundError if there is no such file.
     """
@@ -143,7 +128,7 @@ def read_from(path: Location, start: int, end: int | None = None) -> bytes:
 
 
 def stamp(path: Location) -> Stamp | None:
-    """The file's size and what changes with its content; None if there is none."""
+    """The file's size and a tag that changes with its content; None if there is no such file."""
     try:
         with storage_errors(path):
             if isinstance(path, Path):
@@ -164,44 +149,34 @@ def exists(path: Location) -> bool:
 
 def names(folder: Location) -> list[str]:
     """The names in `folder`, sorted; none if there is no such folder."""
-    try:
-        with storage_errors(folder):
-            if isinstance(folder, Path):
-                return sorted(os.listdir(folder))  # noqa: PTH208  # names are enough
-            return sorted(_entry(one["name"]) for one in _entries(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    return sorted(name for name, _ in _entries(folder))
 
 
 def folder_names(folder: Location) -> list[str]:
     """The names of the folders in `folder`, sorted; none if there is no such folder."""
+    return sorted(name for name, is_folder in _entries(folder) if is_folder)
+
+
+def _entries(folder: Location) -> list[tuple[str, bool]]:
+    """(name, whether it is a folder) of everything in `folder`."""
     try:
         with storage_errors(folder):
             if isinstance(folder, Path):
                 with os.scandir(folder) as entries:
-                    return sorted(one.name for one in entries if one.is_dir())
-            found = _entries(folder)
-            return sorted(_entry(one["name"]) for one in found if one["type"] == "directory")
+                    return [(one.name, one.is_dir()) for one in entries]
+            found = folder.fs.ls(folder.path, detail=True)
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _entries(folder: UPath) -> list[dict[str, str]]:
-    """What is in a remote folder; some stores keep a marker of the folder's own name in it."""
-    found: list[dict[str, str]] = folder.fs.ls(folder.path, detail=True)
-    own = folder.path.strip("/")
-    return [one for one in found if one["name"].strip("/") != own]
-
-
-def _entry(name: str) -> str:
-    return name.rstrip("/").rpartition("/")[2]
+    own = folder.path.strip("/")  # some stores list a folder in itself
+    paths = [(one["name"].strip("/"), one["type"] == "directory") for one in found]
+    return [(path.rpartition("/")[2], is_folder) for path, is_folder in paths if path != own]
 
 
 # ---- Local copies ----
 
 
 def scratch_folder() -> Path:
-    """A new, empty local folder; its name says whose it is, so that others can clean up."""
+    """A new, empty local folder, named after its process so that others can clean up."""
     return Path(tempfile.mkdtemp(prefix=f"tcclip-{place()}-{os.getpid()}-"))
 
 
@@ -217,7 +192,7 @@ def scratch() -> Iterator[Path]:
 
 @contextmanager
 def local_copy(path: Location) -> Iterator[Path]:
-    """`path` itself where it is local, else a download that is removed afterwards.
+    """`path` itself if it is local, else a download that is removed afterwards.
 
     FileNotFoundError if there is no such file.
     """
@@ -236,7 +211,7 @@ def local_copy(path: Location) -> Iterator[Path]:
 
 @contextmanager
 def storage_errors(path: Location) -> Iterator[None]:
-    """Around one call: errors of the disk or the store's client come out as StorageError."""
+    """Turns errors of the disk or of the store's client into StorageError, around one call."""
     try:
         yield
     except (FileNotFoundError, FileExistsError, NotADirectoryError, StorageError):
@@ -255,7 +230,7 @@ def storage_errors(path: Location) -> Iterator[None]:
 
 
 def storage_error(path: Location, error: OSError, what: str = "write") -> StorageError:
-    """The error to show when `path` cannot be written (or `what`): name, cause, what to do."""
+    """The error for a local `path` that cannot be written (or `what`): name, cause, what to do."""
     return StorageError(
         f"cannot {what} {path}: {error.strerror or error}; "
         "choose another folder with --out, or free space and permissions, and start again: "

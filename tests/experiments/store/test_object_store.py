@@ -29,7 +29,7 @@ from experiments.tracking import Mirror, default_uri, mirror, ui
 from experiments.worker.checkpoints import RunCheckpoints
 from experiments.worker.job import Job
 from results.reading.holder import lease_files, read_holder
-from results.reading.location import Location, local_copy, location, names, reached
+from results.reading.location import Location, check_reachable, local_copy, location, names
 from results.reading.run_folder import State
 from results.report.report import report
 from tcclip.model import Model, build_model
@@ -76,7 +76,7 @@ def swept(bucket: Bucket, cache: Path) -> tuple[Location, RunSpec]:
     folder = Ledger(out).folder(spec.run_id)
     code = f"""
 from pathlib import Path
-from experiments.store.files import location
+from results.reading.location import location
 from tests.experiments.sweeping import run_sweep, small_specs
 run_sweep(small_specs(), location({str(out)!r}), Path({str(cache)!r}))
 """
@@ -219,7 +219,7 @@ def test_a_run_is_forgotten_unless_somebody_is_at_it(bucket: Bucket) -> None:
 GRAB = """
 import os, sys
 from experiments.errors import LeaseHeld
-from experiments.store.files import location
+from results.reading.location import location
 from experiments.store.lease import claim
 
 out = location(sys.argv[1])
@@ -298,9 +298,9 @@ def test_a_store_that_overwrites_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_cannot_be_reached_is_said(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert reached(bucket()), "a folder need not exist"
+    assert check_reachable(bucket()), "a folder need not exist"
     with pytest.raises(StorageError, match="there is no bucket 'no-such-bucket'"):
-        reached(location("s3://no-such-bucket/out"))
+        check_reachable(location("s3://no-such-bucket/out"))
     with pytest.raises(UserError, match=r"give credentials in the environment \(AWS_ACCESS_KEY_ID"):
         location("s3://key:secret@bucket/out")
     with pytest.raises(UserError, match="names no folder; give s3://BUCKET/FOLDER"):
