@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -67,12 +67,12 @@ def sweep(
     format: option.Format = "terminal",
 ) -> None:
     """Run what is missing of a grid, then print its table. The same command again continues."""
-    wanted, options = GridOptions.of(locals()), ExecutionOptions.of(locals())
+    grid_options, options = GridOptions.of(locals()), ExecutionOptions.of(locals())
     from experiments.datasets.paths import DataPaths
     from experiments.grid.request import plan_sweep
 
     data_paths = DataPaths.find(data_root, annotations, dataset_file or ())
-    plan = plan_sweep(wanted, data_paths.datasets())
+    plan = plan_sweep(grid_options, data_paths.datasets())
     _run(plan, options, data_paths, dry_run=dry_run)
 
 
@@ -105,12 +105,14 @@ def evaluate(
     format: option.Format = "terminal",
 ) -> None:
     """A protocol's final tests of a checkpoint; nothing is trained."""
-    wanted, options = GridOptions.of(locals()), ExecutionOptions.of(locals())
+    grid_options, options = GridOptions.of(locals()), ExecutionOptions.of(locals())
     from experiments.datasets.paths import DataPaths
     from experiments.grid.request import plan_evaluation
 
     data_paths = DataPaths.find(data_root, annotations, dataset_file or ())
-    plan = plan_evaluation(wanted, checkpoint, ensembled=ensemble, datasets=data_paths.datasets())
+    plan = plan_evaluation(
+        grid_options, checkpoint, ensembled=ensemble, datasets=data_paths.datasets()
+    )
     _run(plan, options, data_paths)
 
 
@@ -144,10 +146,10 @@ def doctor(
     from experiments.datasets.paths import DataPaths
     from experiments.tracking import default_uri
 
-    findings = checks.diagnose(
-        lambda: DataPaths.find(data_root, annotations, dataset_file or ()),
-        _out_name(out, demo), default_uri, address,
-    )  # fmt: skip
+    def find_data() -> DataPaths:
+        return DataPaths.find(data_root, annotations, dataset_file or ())
+
+    findings = checks.diagnose(find_data, _out_name(out, demo), default_uri, address)
     checks.show(findings, format)
     raise typer.Exit(checks.exit_code(findings))
 
@@ -157,26 +159,12 @@ def report(
     protocol: option.Protocol,
     demo: option.Demo = False,
     out: option.Outs = None,
-    partial: Annotated[
-        bool, typer.Option("--partial", help="Average incomplete groups too, marked.")
-    ] = False,
-    checkpoint: Annotated[
-        Literal["best", "last", "both"], typer.Option(help="Epoch: best, last or both.")
-    ] = "best",
-    weights: Annotated[
-        Literal["raw", "ensembled", "both"],
-        typer.Option(help="Weights: raw, ensembled or both."),
-    ] = "both",
-    seeds: Annotated[
-        str | None, typer.Option(help="Seeds a complete row needs; those of its runs by default.")
-    ] = None,
-    write: Annotated[
-        Path | None, typer.Option(help="Also write every format into this folder.")
-    ] = None,
-    format: Annotated[
-        Literal["terminal", "md", "json", "csv", "latex", "html"],
-        typer.Option(help="How to print."),
-    ] = "terminal",
+    partial: option.Partial = False,
+    checkpoint: option.Epoch = "best",
+    weights: option.Weights = "both",
+    seeds: option.ReportSeeds = None,
+    write: option.Write = None,
+    format: option.ReportFormat = "terminal",
 ) -> None:
     """Mean ± std of the finished runs, beside the published numbers."""
     from experiments.grid.request import comma_list
@@ -208,14 +196,13 @@ def compare(
     format: option.Format = "terminal",
 ) -> None:
     """Differences of two methods with paired bootstrap intervals over videos, and over seeds."""
-    from results.compare.compare import compare as make_comparison
-    from results.compare.compare import render, save_plot
+    from results.compare import compare as comparison
 
     with user_errors():
-        made = make_comparison(a, b, protocol, outs=_outs(out, demo), demo=demo)
-        print(render(made, format))
+        made = comparison.compare(a, b, protocol, outs=_outs(out, demo), demo=demo)
+        print(comparison.render(made, format))
         if plot is not None:
-            save_plot(made, plot)
+            comparison.save_plot(made, plot)
 
 
 @app.command()
@@ -249,7 +236,8 @@ def _run(
     from rich.console import Console
 
     from experiments.grid.request import make_execution
-    from experiments.monitor import dry_run as dry
+    from experiments.monitor.dry_run import dry_run as list_runs
+    from experiments.monitor.dry_run import print_plan
     from experiments.scheduler import commands
     from experiments.scheduler.loop import Policy
 
@@ -260,8 +248,8 @@ def _run(
     address = None if dry_run else options.address
     commands.check(plan.specs, execution, options.executor, address)
     if dry_run:
-        rows = dry.dry_run(plan.specs, out, data_paths.list_length, options.rerun)
-        dry.print_plan(rows, options.format)
+        rows = list_runs(plan.specs, out, data_paths.list_length, options.rerun)
+        print_plan(rows, options.format)
         return
     console = Console(stderr=True)
     summary = commands.sweep(
@@ -289,19 +277,17 @@ def _conclude(
     from experiments.tracking import ui as ui_commands
     from results.report.report import report as make_report
 
-    lines = ending(summary, out, sys.argv[1:])
+    grid, lines = plan.grid, ending(summary, out, sys.argv[1:])
     style = "red" if summary.exit_code <= 1 else None
     try:
         if summary.exit_code <= 1:
             with ui_commands.keeping_report(out, plan.specs, console) as (folder, links):
                 with user_errors():
-                    made = make_report(
-                        [_source(out)], plan.grid.protocol, demo=plan.grid.demo, links=links
-                    )
+                    made = make_report(str(out), grid.protocol, demo=grid.demo, links=links)
                 _print_report(made, format, folder)
             if (where := ui_commands.where_to_look(out)) is not None:
                 console.print(where, highlight=False, soft_wrap=True, markup=False)
-    finally:  # whatever keeps the report from being made
+    finally:  # also if the report cannot be made
         for line in lines:
             console.print(line, style=style, highlight=False, soft_wrap=True, markup=False)
     raise typer.Exit(summary.exit_code)
@@ -332,13 +318,9 @@ def _out_name(out: str | None, demo: bool) -> str:
     return out or (option.DEFAULT_DEMO_OUT if demo else option.DEFAULT_OUT)
 
 
-def _outs(outs: list[str] | None, demo: bool) -> list[Path | str]:
-    """Several output folders as `results` takes them; the default one without any."""
-    return [_source(_out(out, demo)) for out in outs or (os.environ.get("TCCLIP_OUT"),)]
-
-
-def _source(out: Location) -> Path | str:
-    return out if isinstance(out, Path) else str(out)
+def _outs(outs: list[str] | None, demo: bool) -> list[str]:
+    """The output folders that were given, or else the default one."""
+    return [str(_out(out, demo)) for out in outs or (os.environ.get("TCCLIP_OUT"),)]
 
 
 def main() -> int:

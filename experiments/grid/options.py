@@ -100,6 +100,21 @@ MaxUnreadable = Annotated[
 ]
 Rerun = Annotated[str | None, _failure_option(help="failed, all, or a run id pattern.")]
 
+# ---- What a report shows ----
+
+Partial = Annotated[bool, typer.Option("--partial", help="Average incomplete groups too, marked.")]
+Epoch = Annotated[Literal["best", "last", "both"], typer.Option(help="Epoch: best, last or both.")]
+Weights = Annotated[
+    Literal["raw", "ensembled", "both"], typer.Option(help="Weights: raw, ensembled or both.")
+]
+ReportSeeds = Annotated[
+    str | None, typer.Option(help="Seeds a complete row needs; those of its runs by default.")
+]
+Write = Annotated[Path | None, typer.Option(help="Also write every format into this folder.")]
+ReportFormat = Annotated[
+    Literal["terminal", "md", "json", "csv", "latex", "html"], typer.Option(help="How to print.")
+]
+
 
 @dataclass(frozen=True)
 class _Options:
