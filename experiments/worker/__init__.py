@@ -1,1 +1,10 @@
-"""."""
+"""One run on one worker: from a job to `result.json`.
+
+In: a `Job`, and the lease its sweep claimed. Out: the run folder's metrics, checkpoints,
+predictions and result, or an exception. Only the scheduler runs jobs; the doctor and tracking read
+the `provenance` of this machine.
+
+Read `job` and `run` first. `data` reads the lists, `checkpoints` saves and resumes the training,
+`result` writes what was measured, with its `provenance`. `out_of_memory` chooses the next smaller
+batch. `checkpoint_commands` is `tcclip checkpoint`.
+"""

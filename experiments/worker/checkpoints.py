@@ -1,4 +1,4 @@
-"""The run folder as the training loop's recorder: metrics, checkpoints, and going on from them."""
+"""A run's metrics and checkpoints: written while it trains, and read to resume it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import errno
 import json
 import logging
 import math
-import os
 import pickle
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +19,15 @@ from experiments.errors import CheckpointDamaged, StoppedEarly, StorageError
 from experiments.store.append_file import UPLOAD_SECONDS, AppendFile
 from experiments.store.files import remove, upload, write_text, write_whole
 from experiments.store.lease import Lease
-from results.reading.location import exists, is_local, local_copy, names, scratch, storage_error
+from results.reading.location import (
+    Location,
+    exists,
+    is_local,
+    local_copy,
+    names,
+    scratch,
+    storage_error,
+)
 from results.reading.metrics_log import read_records
 from results.reading.run_folder import BEST, RunFolder
 from tcclip.model import Model
@@ -29,27 +35,28 @@ from tcclip.model.checkpoints import save_checkpoint
 
 log = logging.getLogger(__name__)
 
-#: What torch.load and a look into its result raise for a file that was cut or damaged.
+#: What torch.load and reading its result raise for a file that was cut or damaged.
 _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError)
 
 
 class RunCheckpoints:
-    """Writes a run's metrics and checkpoints; `lease` is None on ranks that only read.
+    """Keeps a run's metrics and checkpoints: the trainer's `TrainingRecorder`.
 
-    `start`: what the checkpoints say of the weights the run started from.
-    A context manager: at its end the metrics of a run in a store are uploaded.
+    `lease`: None on ranks that only read. `start_weights`: what the checkpoints record of the
+    weights the run started from. A context manager: its end uploads the metrics to a store.
     """
 
     def __init__(
         self,
         folder: RunFolder,
         lease: Lease | None,
-        start: Mapping[str, str | int] | None = None,
+        start_weights: Mapping[str, str | int] | None = None,
     ) -> None:
         self.folder = folder
         self.lease = lease
-        self.start = start
+        self.start_weights = start_weights
         self._metrics = None if lease is None else AppendFile(folder.metrics, lease.check)
+        #: When each request was last looked for, as monotonic time.
         self._looked: dict[str, float] = {}
 
     def __enter__(self) -> RunCheckpoints:
@@ -60,13 +67,15 @@ class RunCheckpoints:
             self._metrics.close()
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one metrics record, whole lines only. StoppedEarly if a search has seen enough;
-        LeaseLost if the run is another process's by now."""
-        if self._metrics is None:
+        """Append one metrics record; nothing on ranks that only read.
+
+        StoppedEarly if a search stopped the run; LeaseLost if another process took it over.
+        """
+        if self.lease is None or self._metrics is None:
             return
-        self._check_stopped()
-        if self.lease is not None:
-            self.lease.check_if_late()
+        if self._is_requested(self.folder.stopped):
+            raise StoppedEarly(f"{self.folder.run_id}: stopped by its search")
+        self.lease.check_if_late()
         try:
             with self._metrics.local.open("a") as file:
                 file.write(json.dumps({**record, "time": round(time.time(), 3)}) + "\n")
@@ -75,57 +84,53 @@ class RunCheckpoints:
         if "top1" in record:
             self._metrics.publish()
 
-    def _check_stopped(self) -> None:
-        if self._look("stopped") and exists(self.folder.stopped):
-            raise StoppedEarly(f"{self.folder.run_id}: stopped by its search")
-
     def interrupted(self) -> bool:
         """Whether the run's sweep, or a user, asked it to pause."""
-        return self._look("pause") and exists(self.folder.pause_request)
+        return self._is_requested(self.folder.pause_request)
 
-    def _look(self, what: str) -> bool:
-        """Whether to look for a file that asks something; a store is not asked at every step."""
-        often = 0.0 if is_local(self.folder.path) else UPLOAD_SECONDS
-        if time.monotonic() - self._looked.get(what, -math.inf) < often:
+    def _is_requested(self, request: Location) -> bool:
+        """Whether another process left the file `request`; a store is not asked at every step."""
+        seconds = 0.0 if is_local(request) else UPLOAD_SECONDS
+        if time.monotonic() - self._looked.get(request.name, -math.inf) < seconds:
             return False
-        self._looked[what] = time.monotonic()
-        return True
+        self._looked[request.name] = time.monotonic()
+        return exists(request)
 
     def save_best(self, model: Model, epoch: int) -> None:
         """Keep `model`, as it is after `epoch`, beside the best one so far.
 
-        Which of them is the best one only the next training state says.
+        The next training state records which of them is the best.
         """
-        self._check()
+        self._check_lease()
         target = self.folder.best_of(epoch)
         try:
             if isinstance(target, Path):
-                save_checkpoint(model, target, start=self.start)
+                save_checkpoint(model, target, start=self.start_weights)
                 return
             with scratch() as folder:
-                save_checkpoint(model, folder / target.name, start=self.start)
+                save_checkpoint(model, folder / target.name, start=self.start_weights)
                 for path in (folder / target.with_suffix(".json").name, folder / target.name):
                     upload(path, target.with_name(path.name))
-        except SafetensorError as error:
-            raise storage_error(target, _os_error(error)) from error
+        except SafetensorError as error:  # quotes the system's error
+            raise storage_error(target, OSError(str(error))) from error
         except OSError as error:
             raise storage_error(target, error) from error
 
     def save_last(self, state: dict[str, Any]) -> None:
         """Keep the training state; the one before stays until this one is whole.
 
-        The metrics are there before it, and best weights it does not name are removed after it:
-        whenever the process is killed, state, weights and metrics belong together.
+        The metrics are published before it, and best weights it does not name are removed after
+        it: whenever the process is killed, state, weights and metrics belong together.
         """
-        self._check()
+        self._check_lease()
         if self._metrics is not None:
             self._metrics.publish()
-        write_whole(self.folder.last, lambda path: _save(state, path), self._check)
-        self._check()  # it may have taken long
+        write_whole(self.folder.last, lambda path: _save(state, path), self._check_lease)
+        self._check_lease()  # writing may have taken long
         self._keep_best(int(state["progress"]["best_epoch"]))
 
     def load_last(self) -> dict[str, Any] | None:
-        """The saved training state; what was written after it is removed, to be made again.
+        """The saved training state; metrics and weights written after it are removed.
 
         CheckpointDamaged if the state, or the best weights it names, cannot be read.
         """
@@ -154,7 +159,7 @@ class RunCheckpoints:
         kept = [json.dumps(record) + "\n" for record in records if record["step"] <= step]
         write_text(metrics, "".join(kept))
 
-    def _check(self) -> None:
+    def _check_lease(self) -> None:
         if self.lease is not None:
             self.lease.check()
 
@@ -168,21 +173,21 @@ def _load(folder: RunFolder) -> dict[str, Any] | None:
             best = int(state["progress"]["best_epoch"])
     except FileNotFoundError:
         return None
-    except StorageError:  # a store out of reach damages nothing
+    except StorageError:  # a store that cannot be reached: the checkpoint is not damaged
         raise
     except (*_UNREADABLE, OSError) as error:
-        # A cut file makes torch seek to before its beginning; other errors are the disk's.
+        # In a cut file torch seeks to before its beginning (EINVAL); other errors are the disk's.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
         raise CheckpointDamaged(
             f"{folder.last} cannot be read ({type(error).__name__}: {str(error)[:200]}), so the "
-            f"run cannot go on from it; restore the file, or start this run again with "
+            f"run cannot resume from it; restore the file, or start this run again with "
             f"--rerun {folder.run_id}"
         ) from error
     if best and not exists(folder.best_of(best)):
         raise CheckpointDamaged(
-            f"{folder.best_of(best)} is not there, the best weights that {folder.last.name} "
-            f"names; restore it, or start this run again with --rerun {folder.run_id}"
+            f"{folder.best_of(best)}, the best weights named in {folder.last.name}, is not "
+            f"there; restore it, or start this run again with --rerun {folder.run_id}"
         )
     return state
 
@@ -193,13 +198,13 @@ def _save(state: dict[str, Any], path: Path) -> None:
         try:
             torch.save(state, cast(IO[bytes], writer))
         except RuntimeError:
-            if writer.error is not None:  # torch says only that it is not where it should be
+            if writer.error is not None:  # torch's own message does not name the cause
                 raise writer.error from None
             raise
 
 
 class _Writer:
-    """A file that remembers why a write failed."""
+    """A file for torch.save that keeps the error of a failed write."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -214,11 +219,3 @@ class _Writer:
 
     def flush(self) -> None:
         self.file.flush()
-
-
-def _os_error(error: SafetensorError) -> OSError:
-    """What the system said; safetensors only quotes it."""
-    found = re.search(r"os error (\d+)", str(error))
-    return (
-        OSError(str(error)) if found is None else OSError(int(found[1]), os.strerror(int(found[1])))
-    )

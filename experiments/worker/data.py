@@ -1,4 +1,4 @@
-"""A run's data: its annotation lists read and checked, and the loaders over them."""
+"""A run's data: its annotation lists, read and checked, and the loaders over their videos."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from tcclip.data.loader import EvalLoader, TrainLoader
 from tcclip.distributed import Ranks
 from tcclip.evaluate import EvalList, Scores
 
-#: Missing or unreadable videos named in a message; the count is always there.
+#: How many missing or unreadable videos a message names, beside their count.
 NAMED = 5
 
 
 @dataclass(frozen=True)
 class RunData:
-    """Every list of a run, checked; `missing` videos are few enough to go on."""
+    """Every list of a run, checked: no more videos are missing than the run allows.
+
+    `digests`: "data set/file" -> sha256. `listed`: how many different videos the lists hold.
+    """
 
     job: Job
     ranks: Ranks
@@ -42,26 +45,26 @@ class RunData:
         Raises AnnotationError for a broken line, MissingData for a list or too many videos that
         are not there.
         """
-        spec = job.spec
-        # A model that is not trained takes nothing from its training list but the class names.
-        trained, known = spec.train.epochs > 0, job.data_paths.datasets()
-        validation = [_read(one, job.data_paths) for one in spec.validation if trained]
-        suites = [_read(one, job.data_paths) for one in spec.suites]
-        train = _read(spec.train_list, job.data_paths, items=trained)
+        spec, paths = job.spec, job.data_paths
+        # A model that is not trained needs only the class names of its training list.
+        trained = spec.train.epochs > 0
+        train = _read(spec.train_list, paths, items=trained)
+        validation = tuple(_read(one, paths) for one in spec.validation if trained)
+        suites = tuple(_read(one, paths) for one in spec.suites)
         used = [train, *validation, *suites]
         digests: dict[str, str] = {}
         for one in [spec.train_list, *(spec.validation if trained else ()), *spec.suites]:
-            folder = job.data_paths.annotation_folder(known[one.dataset])
+            folder = paths.annotation_folder(paths.datasets()[one.dataset])
             names = [one.label_file]
-            if one is not spec.train_list or trained:
+            if trained or one is not spec.train_list:
                 names.append(one.split.annotations)
             digests |= {f"{one.dataset}/{name}": sha256_of(folder / name) for name in names}
-        videos = {(one.dataset, item.path) for one in used for item in one.items}
-        missing = _missing(sorted(videos), job.data_paths)
-        for listed in used:
-            _check_missing(listed, missing, job.execution)
+        videos = {(read.dataset, item.path) for read in used for item in read.items}
+        missing = _missing(sorted(videos), paths)
+        for read in used:
+            _check_missing(read, missing, job.execution)
         return cls(
-            job, ranks, train, tuple(validation), tuple(suites),
+            job, ranks, train, validation, suites,
             digests, len(videos), tuple(f"{name}/{path}" for name, path in missing),
         )  # fmt: skip
 
@@ -100,7 +103,7 @@ class RunData:
             seed=spec.key.seed,
             timeout=execution.decode_timeout,
         )
-        # A batch holds views, not videos: the memory is theirs.
+        # `eval_batch` counts views, since they take the memory.
         batch = max(1, math.ceil(execution.eval_batch / (views.clips * views.crops)))
         return EvalLoader(
             clips,
@@ -151,8 +154,8 @@ def _read(spec: ListSpec, data_paths: DataPaths, items: bool = True) -> EvalList
 
 
 def _missing(videos: Sequence[tuple[str, str]], data_paths: DataPaths) -> list[tuple[str, str]]:
-    known = data_paths.datasets()
-    locate = {name: data_paths.locate(known[name]) for name in {name for name, _ in videos}}
+    datasets = data_paths.datasets()
+    locate = {name: data_paths.locate(datasets[name]) for name in {name for name, _ in videos}}
     return [(name, path) for name, path in videos if not locate[name](path).is_file()]
 
 

@@ -1,4 +1,4 @@
-"""A job: a run and everything it takes to compute it here. Travels to workers as JSON."""
+"""A job: a run and everything a worker needs to compute it. Sent to workers as JSON."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Job(FrozenModel):
     execution: Execution
     #: sha256 -> file, absolute, of the weights that `spec` names by their content.
     files: dict[str, Path] = Field(default_factory=dict)
-    #: In whose name the run was claimed for this attempt; without, the worker claims it itself.
-    owner: str | None = None
-    #: What was made smaller for this attempt.
+    #: In whose name the sweep claimed the run for this attempt.
+    owner: str = ""
+    #: The batch made smaller for this attempt after an out-of-memory error.
     reduction: Reduction | None = None
 
     @property
@@ -43,7 +43,7 @@ class Job(FrozenModel):
         return self.spec.train.clip_weights if content is None else self.files[content]
 
     def check_files(self) -> None:
-        """MissingData unless the files of weights the run needs are here, as they were planned."""
+        """MissingData unless the weight files the run needs are here, unchanged."""
         needed = (self.spec.checkpoint, self.spec.clip_content)
         weights_file.check_files((one for one in needed if one is not None), self.files)
 

@@ -1,4 +1,4 @@
-"""When a device has not enough memory: smaller batches, the same numbers up to rounding."""
+"""Out of memory: smaller batches for the next attempt, the same numbers up to rounding."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PHASES: dict[Setting, tuple[type[OutOfMemory], str]] = {
     "eval_batch": (EvaluationOutOfMemory, "testing with an eval-batch"),
 }
 #: What CUDA, cuBLAS and the CPU's allocator say; not every one has an exception of its own.
-_SAID = re.compile(r"out of memory|not enough memory|can't allocate memory|ALLOC_FAILED", re.I)
-#: For a run that does not even fit with the smallest batch.
+_MESSAGES = re.compile(r"out of memory|not enough memory|can't allocate memory|ALLOC_FAILED", re.I)
+#: For a run that does not fit even with the smallest batch.
 ADVICE = (
-    "nothing smaller is left; try --set execution.activation_checkpointing=true, "
+    "the batch cannot be smaller; try --set execution.activation_checkpointing=true, "
     "--set train.precision=bf16, or GPUs with more memory"
 )
 
@@ -36,36 +36,37 @@ class Reduction(FrozenModel):
 
 
 @contextmanager
-def memory_for(setting: Setting, batch: int) -> Iterator[None]:
-    """Running out of memory in here is OutOfMemory (or EvaluationOutOfMemory), naming the batch."""
+def detect_out_of_memory(setting: Setting, batch: int) -> Iterator[None]:
+    """Raise OutOfMemory, or EvaluationOutOfMemory, where the block runs out of memory."""
     try:
         yield
     except OutOfMemory:
         raise  # from a phase within this one
     except RuntimeError as error:
         # Planning imports no torch, so its class is known by name.
-        if type(error).__name__ != "OutOfMemoryError" and not _SAID.search(str(error)):
+        if type(error).__name__ != "OutOfMemoryError" and not _MESSAGES.search(str(error)):
             raise
         kind, phase = _PHASES[setting]
-        said = str(error).splitlines()[0]
-        raise kind(f"not enough memory for {phase} of {batch}: {said}") from error
+        message = str(error).splitlines()[0]
+        raise kind(f"not enough memory for {phase} of {batch}: {message}") from error
 
 
 def reduction(spec: RunSpec, execution: Execution, error: str, cause: str) -> Reduction | None:
-    """What to make smaller after `error` (a class name); None if nothing smaller is left."""
+    """Which batch to make smaller after `error` (a class name); None if it cannot be smaller."""
+    setting: Setting
     if error == EvaluationOutOfMemory.__name__:
-        after, before = _smaller_test(spec, execution), execution.eval_batch
-        setting: Setting = "eval_batch"
+        setting, before = "eval_batch", execution.eval_batch
+        after = _smaller_eval_batch(spec, execution)
     else:
-        after, before = _smaller_train(spec, execution), execution.micro_batch
-        setting = "micro_batch"
+        setting, before = "micro_batch", execution.micro_batch
+        after = _smaller_micro_batch(spec, execution)
     if after is None:
         return None
     return Reduction(setting=setting, before=before, after=after, cause=cause)
 
 
-def _smaller_train(spec: RunSpec, execution: Execution) -> int | None:
-    """At most half the micro-batch, and one that makes the same global batch."""
+def _smaller_micro_batch(spec: RunSpec, execution: Execution) -> int | None:
+    """At most half the micro-batch, and one that divides the global batch as before."""
     for size in range(execution.micro_batch // 2, 0, -1):
         try:
             execution.model_copy(update={"micro_batch": size}).chunk_size(spec.train)
@@ -75,8 +76,8 @@ def _smaller_train(spec: RunSpec, execution: Execution) -> int | None:
     return None
 
 
-def _smaller_test(spec: RunSpec, execution: Execution) -> int | None:
-    """At most half the test batch, and one that puts fewer videos together in some suite."""
+def _smaller_eval_batch(spec: RunSpec, execution: Execution) -> int | None:
+    """At most half the batch of views, and one that holds fewer videos in some suite."""
     views = {one.views.clips * one.views.crops for one in (*spec.suites, *spec.validation)}
 
     def videos(size: int) -> list[int]:

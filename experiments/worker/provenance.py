@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: code, packages, machine."""
+"""What a run was computed with: code, packages, machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = (
     "tcclip-sweeps", "torch", "torchvision", "open-clip-torch", "decord", "av", "ray", "mlflow",
     "numpy", "pandas",
 )  # fmt: skip
-#: In the image, which has no checkout: the commit it was built from.
+#: Environment variable of the container image, which has no checkout: the commit of its code.
 COMMIT = "TCCLIP_COMMIT"
 
 
@@ -21,7 +21,7 @@ COMMIT = "TCCLIP_COMMIT"
 def git_state() -> tuple[str | None, bool | None]:
     """(commit, dirty) of the checkout this code runs from.
 
-    When installed: what the environment says, as it does in the image; else (None, None).
+    Without a checkout: the commit that `COMMIT` names, if any, and None.
     """
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
@@ -30,7 +30,7 @@ def git_state() -> tuple[str | None, bool | None]:
         commit = _git(root, "rev-parse", "HEAD").strip()
         return commit, bool(_git(root, "status", "--porcelain").strip())
     except (OSError, subprocess.CalledProcessError):
-        # No git, or a checkout of another owner: unknown is recorded as unknown.
+        # No git, or a checkout of another owner.
         return None, None
 
 
@@ -44,7 +44,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 @cache
 def packages() -> dict[str, str]:
-    """Versions of the packages that can move a number; absent ones are left out."""
+    """Versions of the packages that can change a number; absent ones are left out."""
     found = {}
     for name in PACKAGES:
         try:

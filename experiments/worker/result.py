@@ -1,4 +1,4 @@
-"""What a finished run keeps: per-video scores as parquet, and its `Result`."""
+"""What a finished run writes: scores of every video as parquet, and its `Result`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,7 @@ from experiments.worker.job import Job
 from results.reading.location import local_copy, read_bytes
 from results.reading.metrics_log import read_attempts
 from results.reading.run_folder import RunFolder
-from results.records import (
-    Checkpoint,
-    Measurement,
-    Provenance,
-    Result,
-    Selection,
-    WeightSet,
-)
+from results.records import Checkpoint, Measurement, Provenance, Result, Selection, WeightSet
 from tcclip.data.annotations import sha256_of
 from tcclip.distributed import Ranks
 from tcclip.evaluate import EvalList, Scores
@@ -42,7 +35,7 @@ METRICS: tuple[tuple[Literal["top1", "top5"], int], ...] = (("top1", 1), ("top5"
 
 
 class Weights(NamedTuple):
-    """A weight set that is evaluated: of which epoch, and whether ensembled."""
+    """Which weights are evaluated: of which epoch, and whether ensembled."""
 
     checkpoint: Checkpoint
     weights: WeightSet
@@ -53,16 +46,16 @@ class Weights(NamedTuple):
         return f"{self.checkpoint}-{self.weights}"
 
 
-def keep_scores(
+def write_predictions(
     folder: RunFolder,
     lists: Sequence[EvalList],
     weights: Sequence[Weights],
     scores: Mapping[tuple[str, int], Scores],
 ) -> None:
-    """One parquet file a split: a row a video and weight set, any metric can be made from it."""
+    """Write one parquet file a split, with a row for each video and weight set."""
     for number, one in enumerate(lists):
         tables = [_table(one, key, scores[key.label, number]) for key in weights]
-        # Without the names a label id says nothing once the lists are elsewhere.
+        # So that the label ids can be understood without the lists.
         names = {"class_names": json.dumps(one.class_names)}
         table = pa.concat_tables(tables).replace_schema_metadata(names)
         write = partial(pq.write_table, table, compression="zstd")
@@ -88,7 +81,7 @@ def _table(one: EvalList, key: Weights, scores: Scores) -> pa.Table:
 def make_result(
     job: Job,
     data: RunData,
-    fit: TrainingResult,
+    training: TrainingResult,
     weights: Sequence[Weights],
     scores: Mapping[tuple[str, int], Scores],
     ranks: Ranks,
@@ -103,21 +96,21 @@ def make_result(
             measurements += _measure(one, key, scores[key.label, number])
     if not any(key.checkpoint == "best" for key in weights):
         # The last epoch is the best one: the same weights, so the same numbers.
-        same = [m.model_copy(update={"checkpoint": "best"}) for m in measurements]
-        measurements = same + measurements
+        best = [one.model_copy(update={"checkpoint": "best"}) for one in measurements]
+        measurements = best + measurements
     return Result(
         run_id=job.spec.run_id,
         key=job.spec.key,
         selection=Selection(
             rule=job.spec.selection,
-            best_epoch=fit.best_epoch,
-            best_value=fit.best_value,
-            last_epoch=fit.last_epoch,
-            last_value=fit.last_value,
+            best_epoch=training.best_epoch,
+            best_value=training.best_value,
+            last_epoch=training.last_epoch,
+            last_value=training.last_value,
         ),
         measurements=tuple(measurements),
         parameters=sum(p.numel() for p in model.parameters()),
-        provenance=_provenance(job, data, fit, scores, ranks, start, started),
+        provenance=_provenance(job, data, training, scores, ranks, start, started),
     )
 
 
@@ -142,7 +135,7 @@ def _measure(one: EvalList, key: Weights, scores: Scores) -> Iterator[Measuremen
 def _provenance(
     job: Job,
     data: RunData,
-    fit: TrainingResult,
+    training: TrainingResult,
     scores: Mapping[tuple[str, int], Scores],
     ranks: Ranks,
     start: Mapping[str, torch.Tensor],
@@ -151,7 +144,7 @@ def _provenance(
     commit, dirty = provenance.git_state()
     finished = datetime.now(UTC)
     seconds = (finished - started).total_seconds()
-    causes = {path: why for one in scores.values() for path, why in one.causes.items()}
+    causes = {path: cause for one in scores.values() for path, cause in one.causes.items()}
     readers = {
         (data.suites[number].dataset, path): how
         for (_, number), one in scores.items()
@@ -174,24 +167,24 @@ def _provenance(
         **_attempts(job.folder, seconds / 3600 * ranks.world if cuda else 0.0),
         digests=data.digests | _weights_digests(job, start),
         readers=dict(sorted(Counter(readers.values()).items())),
-        clips_replaced=fit.replaced,
+        clips_replaced=training.replaced,
         data_check=_data_checks(job, data),
         videos_expected=data.listed,
         videos_missing=len(data.missing),
         videos_unreadable=len(causes),
-        unreadable=tuple(f"{path}: {why}" for path, why in sorted(causes.items())),
+        unreadable=tuple(f"{path}: {cause}" for path, cause in sorted(causes.items())),
     )
 
 
 def _attempts(folder: RunFolder, gpu_hours: float) -> dict[str, Any]:
-    """What `tcclip status` shows of a finished run, so that it need not read its metrics.
+    """What `tcclip status` shows of a finished run without reading its metrics.
 
     `gpu_hours`: of this attempt alone.
     """
     found = read_attempts(read_bytes(folder.metrics) or b"")
     return {
         "host": socket.gethostname(),
-        "gpu_hours": gpu_hours + ((found and found.earlier_gpu_hours) or 0.0),
+        "gpu_hours": gpu_hours + ((found.earlier_gpu_hours or 0.0) if found else 0.0),
         "attempts": found.count if found else None,
         "clips_per_second": found.clips_per_second if found else None,
     }

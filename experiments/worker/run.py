@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
 import os
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import torch
@@ -18,12 +16,12 @@ from experiments.store.append_file import AppendFile
 from experiments.store.attempt_records import record_pause, record_start
 from experiments.store.cleanup import clear_attempts
 from experiments.store.files import remove, write_text
-from experiments.store.lease import Lease, adopt, held
+from experiments.store.lease import Lease, adopt
 from experiments.worker.checkpoints import RunCheckpoints
 from experiments.worker.data import RunData
 from experiments.worker.job import Job
-from experiments.worker.out_of_memory import memory_for
-from experiments.worker.result import Weights, keep_scores, make_result
+from experiments.worker.out_of_memory import detect_out_of_memory
+from experiments.worker.result import Weights, make_result, write_predictions
 from results.reading.location import Location, local_copy
 from tcclip.distributed import Ranks, current_ranks
 from tcclip.evaluate import Evaluator
@@ -35,21 +33,21 @@ log = logging.getLogger(__name__)
 
 
 def execute(job: Job) -> None:
-    """Compute `job`'s run on this worker, from where it stands to its `result.json`.
+    """Compute `job`'s run on this worker, from its last checkpoint to its `result.json`.
 
-    Called on every rank. Raises what stopped the run; its sweep writes that down.
+    Called on every rank. Raises what ended the attempt; the sweep records it.
     """
     torch.set_num_threads(job.execution.cpu_threads)
     torch.manual_seed(job.spec.key.seed)
     if torch.cuda.is_available():
-        # As far as CUDA goes: an operation without a deterministic form only warns.
+        # As far as CUDA allows: an operation without a deterministic form only warns.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     ranks = current_ranks(job.execution.device)
     if not ranks.first:
         _compute(job, ranks, None)
         return
-    with _held(job) as lease, _logged(job, lease):
+    with _adopted_lease(job) as lease, _log_file(job, lease):
         clear_attempts(job.folder.path)
         record_start(job.folder)
         try:
@@ -57,49 +55,17 @@ def execute(job: Job) -> None:
         except (LeaseLost, Paused, StoppedEarly) as error:
             log.info("%s", error)
             if isinstance(error, Paused):
-                _rest(job, lease, str(error))
+                _record_pause(job, lease, str(error))
             raise  # the other ranks wait for this one: the whole job has to end
         except Exception:
-            log.exception("the run stopped")
+            log.exception("the run failed")
             raise
         remove(job.folder.failure)
 
 
-def _rest(job: Job, lease: Lease, reason: str) -> None:
-    """Let the run's folder say that it paused. Not being able to is no other end of the attempt."""
-    try:
-        lease.check()
-        record_pause(job.folder, reason)
-    except (LeaseLost, StorageError) as error:
-        log.warning("it is not written down that the run paused: %s", error)
-
-
-@contextlib.contextmanager
-def _held(job: Job) -> Iterator[Lease]:
-    """The run's lease. What a sweep claimed it releases itself: it has the end to write down."""
-    if job.owner is None:
-        with held(job.folder.path) as lease:
-            yield lease
-        return
-    lease = adopt(job.folder.path, job.owner)
-    try:
-        yield lease
-    finally:
-        lease.stop()
-
-
-@dataclass(frozen=True)
-class _Clock:
-    started: datetime
-    begin: float
-
-    @classmethod
-    def start(cls) -> _Clock:
-        return cls(datetime.now(UTC), time.monotonic())
-
-
 def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
-    spec, clock = job.spec, _Clock.start()
+    """Train, test and write the result. `lease`: on the first rank, which alone writes."""
+    spec, started = job.spec, datetime.now(UTC)
     job.check_files()
     data = RunData.load(job, ranks)
     model = build_model(
@@ -117,19 +83,18 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
         ranks=ranks,
         autocast=lambda: autocast(spec.train, ranks.device),
     )
-    fit = _train(job, data, model, evaluator, ranks, lease)
-    weights = _weight_sets(job, model, start, fit)
-    with memory_for("eval_batch", job.execution.eval_batch):
+    training = _train(job, data, model, evaluator, ranks, lease)
+    weights = _weight_sets(job, model, start, training)
+    with detect_out_of_memory("eval_batch", job.execution.eval_batch):
         scores = evaluator.evaluate({key.label: one for key, one in weights.items()}, data.suites)
-    if ranks.first:
+    if lease is not None:
         data.check_unreadable(scores)
-        keep_scores(job.folder, data.suites, tuple(weights), scores)
+        write_predictions(job.folder, data.suites, tuple(weights), scores)
         result = make_result(
-            job, data, fit, tuple(weights), scores, ranks, model, start, clock.started
+            job, data, training, tuple(weights), scores, ranks, model, start, started
         )
-        assert lease is not None
         write_text(job.folder.result, result.model_dump_json(indent=1), lease.check)
-        log.info("finished in %.1f s", time.monotonic() - clock.begin)
+        log.info("finished in %.1f s", result.provenance.wall_seconds)
     ranks.barrier()
 
 
@@ -140,7 +105,7 @@ def _train(
 
     def validate(current: Model) -> Validation:
         """Mean over the validation lists, weighted by their videos: percent of all of them."""
-        with memory_for("eval_batch", job.execution.eval_batch):
+        with detect_out_of_memory("eval_batch", job.execution.eval_batch):
             scores = evaluator.evaluate({"": current}, data.validation)
         total = sum(len(one.items) for one in data.validation)
         top1 = top5 = 0.0
@@ -150,11 +115,15 @@ def _train(
             top5 += scores["", number].top(5, labels) * len(labels) / total
         return Validation(top1, top5, total)
 
-    start: dict[str, str | int] = {
+    start_records = []
+    if job.reduction is not None:
+        log.info("%s; going on with %d", job.reduction.cause, job.reduction.after)
+        start_records = [{"kind": "memory", **job.reduction.model_dump()}]
+    start_weights: dict[str, str | int] = {
         "clip_weights": spec.train.clip_weights,
         "seed": spec.key.seed,
     }
-    with RunCheckpoints(job.folder, lease, start) as recorder:
+    with RunCheckpoints(job.folder, lease, start_weights) as recorder:
         trainer = Trainer(
             model=model,
             loader=data.train_loader(),
@@ -166,18 +135,10 @@ def _train(
             videos=len(data.train.items),
             validate=validate,
             recorder=recorder,
-            start_records=_start_records(job),
+            start_records=start_records,
         )
-        with memory_for("micro_batch", job.execution.micro_batch):
+        with detect_out_of_memory("micro_batch", job.execution.micro_batch):
             return trainer.fit()
-
-
-def _start_records(job: Job) -> list[dict[str, object]]:
-    """What this attempt does otherwise than the one before, for the run's metrics."""
-    if job.reduction is None:
-        return []
-    log.info("%s; going on with %d", job.reduction.cause, job.reduction.after)
-    return [{"kind": "memory", **job.reduction.model_dump()}]
 
 
 def _load(model: Model, path: Location) -> None:
@@ -186,13 +147,13 @@ def _load(model: Model, path: Location) -> None:
 
 
 def _weight_sets(
-    job: Job, model: Model, start: dict[str, torch.Tensor], fit: TrainingResult
+    job: Job, model: Model, start: dict[str, torch.Tensor], training: TrainingResult
 ) -> dict[Weights, Model]:
     """The models to evaluate: best and last epoch, raw and ensembled with the starting weights."""
     models = {Weights("last", "raw"): model}
-    if fit.best_epoch != fit.last_epoch:
+    if training.best_epoch != training.last_epoch:
         best = copy.deepcopy(model)
-        _load(best, job.folder.best_of(fit.best_epoch))
+        _load(best, job.folder.best_of(training.best_epoch))
         models[Weights("best", "raw")] = best
     share = job.spec.ensemble_weight
     if share is not None:
@@ -203,9 +164,19 @@ def _weight_sets(
     return models
 
 
-@contextlib.contextmanager
-def _logged(job: Job, lease: Lease) -> Iterator[None]:
-    """The run's own log file, beside whatever the process logs."""
+@contextmanager
+def _adopted_lease(job: Job) -> Iterator[Lease]:
+    """The run's lease; the sweep that claimed it releases it, after recording how the run ended."""
+    lease = adopt(job.folder.path, job.owner)
+    try:
+        yield lease
+    finally:
+        lease.stop()
+
+
+@contextmanager
+def _log_file(job: Job, lease: Lease) -> Iterator[None]:
+    """Log into the run's own file too."""
     file = AppendFile(job.folder.log, lease.check)
     handler = logging.FileHandler(file.local)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -220,3 +191,11 @@ def _logged(job: Job, lease: Lease) -> Iterator[None]:
         root.setLevel(level)
         handler.close()
         file.close()
+
+
+def _record_pause(job: Job, lease: Lease, reason: str) -> None:
+    try:
+        lease.check()
+        record_pause(job.folder, reason)
+    except (LeaseLost, StorageError) as error:  # must not hide that the attempt was paused
+        log.warning("could not record that the run paused: %s", error)

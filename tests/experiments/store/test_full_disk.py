@@ -101,7 +101,7 @@ def fill_before(what: str, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "metrics": (RunCheckpoints, "log"),
         "save_best": (RunCheckpoints, "save_best"),
         "save_last": (RunCheckpoints, "save_last"),
-        "predictions": (run, "keep_scores"),
+        "predictions": (run, "write_predictions"),
         "result": (run, "make_result"),
     }
     place, name = targets[what]

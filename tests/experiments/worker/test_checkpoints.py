@@ -13,7 +13,7 @@ from experiments.errors import CheckpointDamaged, LeaseLost
 from experiments.store import lease as leases
 from experiments.store.lease import claim, held
 from experiments.store.ledger import Ledger
-from experiments.worker import checkpoints as journals
+from experiments.worker import checkpoints
 from experiments.worker.checkpoints import RunCheckpoints
 from results.reading.run_folder import RunFolder
 from tcclip.model import Model, build_model
@@ -56,18 +56,20 @@ def test_a_kill_between_two_writes_leaves_a_pair(
     def die(*_: Any, **__: Any) -> None:
         raise Killed
 
-    with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
-        journal.save_best(model(1), 1)
-        journal.save_last(state(10, 1))
+    with held(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
+        recorder.save_best(model(1), 1)
+        recorder.save_last(state(10, 1))
         with monkeypatch.context() as patch, pytest.raises(Killed):
             if where == "in the weights":  # their configuration is there already
                 patch.setattr("tcclip.model.checkpoints.save_file", die)
-            journal.save_best(model(2), 2)
-            patch.setattr(journals, "write_whole" if where == "before the state" else "remove", die)
-            journal.save_last(state(20, 2))
+            recorder.save_best(model(2), 2)
+            patch.setattr(
+                checkpoints, "write_whole" if where == "before the state" else "remove", die
+            )
+            recorder.save_last(state(20, 2))
     best = 2 if where == "after the state" else 1
-    with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
-        assert journal.load_last() == state(10 * best, best)
+    with held(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
+        assert recorder.load_last() == state(10 * best, best)
         assert kept(folder) == [f"best-000{best}.json", f"best-000{best}.safetensors", "last.pt"]
         found = model(0)
         load_checkpoint(found, folder.best_of(best))
@@ -75,13 +77,13 @@ def test_a_kill_between_two_writes_leaves_a_pair(
 
 
 def test_ranks_that_only_read_change_nothing(folder: RunFolder) -> None:
-    with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
-        journal.save_last(state(10, 0))
-        journal.save_best(model(1), 1)
+    with held(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
+        recorder.save_last(state(10, 0))
+        recorder.save_best(model(1), 1)
     before = kept(folder)
-    with RunCheckpoints(folder, None) as journal:
-        assert journal.load_last() == state(10, 0)
-        journal.log({"kind": "step", "step": 1})
+    with RunCheckpoints(folder, None) as recorder:
+        assert recorder.load_last() == state(10, 0)
+        recorder.log({"kind": "step", "step": 1})
     assert kept(folder) == before
     assert not os.path.exists(folder.metrics)  # noqa: PTH110
 
@@ -100,9 +102,9 @@ def test_readers_find_the_selected_weights(folder: RunFolder) -> None:
 def test_a_checkpoint_that_cannot_be_read_is_named_and_nothing_begins_anew(
     folder: RunFolder, damage: str
 ) -> None:
-    with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
-        journal.save_last(state(10, 0) | {"model": {"w": torch.arange(1000.0)}})
-        journal.log({"kind": "step", "step": 10})
+    with held(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
+        recorder.save_last(state(10, 0) | {"model": {"w": torch.arange(1000.0)}})
+        recorder.log({"kind": "step", "step": 10})
         path = Path(str(folder.last))
         data = path.read_bytes()
         if damage == "cut":
@@ -120,7 +122,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named_and_nothing_begins_anew(
         with pytest.raises(
             CheckpointDamaged, match=rf"last.pt cannot be .*--rerun {folder.run_id}"
         ):
-            journal.load_last()
+            recorder.load_last()
         assert (path.read_bytes(), Path(str(folder.metrics)).read_bytes()) == before
 
 
@@ -132,14 +134,14 @@ def test_who_lost_its_run_writes_no_more_lines(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frozen = claim(folder.path, "frozen")
-    with RunCheckpoints(folder, frozen) as journal:
-        journal.log({"kind": "step", "step": 1})
+    with RunCheckpoints(folder, frozen) as recorder:
+        recorder.log({"kind": "step", "step": 1})
         with held(folder.path, "new", alive=lambda holder: False) as lease:
             # It wakes up after its successor has begun.
             wakes = time.time() + 100
             monkeypatch.setattr(leases.time, "time", lambda: wakes)
             with pytest.raises(LeaseLost):
-                journal.log({"kind": "step", "step": 2})
+                recorder.log({"kind": "step", "step": 2})
             monkeypatch.undo()
             with RunCheckpoints(folder, lease) as other:
                 other.log({"kind": "step", "step": 2})
@@ -152,9 +154,9 @@ def test_who_loses_its_run_within_a_checkpoint_takes_nothing_from_its_successor(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     frozen = claim(folder.path, "frozen")
-    with RunCheckpoints(folder, frozen) as journal:
-        journal.save_best(model(1), 1)
-        journal.save_last(state(10, 1))
+    with RunCheckpoints(folder, frozen) as recorder:
+        recorder.save_best(model(1), 1)
+        recorder.save_last(state(10, 1))
         taken = []
 
         def taken_over(*_: Any) -> None:
@@ -171,27 +173,31 @@ def test_who_loses_its_run_within_a_checkpoint_takes_nothing_from_its_successor(
                 taken_over()
                 path.touch()
 
-            monkeypatch.setattr(journals, "_save", slow)
+            monkeypatch.setattr(checkpoints, "_save", slow)
         else:
-            real = journals.write_whole
-            monkeypatch.setattr(
-                journals, "write_whole", lambda *of: (monkeypatch.undo(), taken_over(), real(*of))
-            )
+            write_whole = checkpoints.write_whole
+
+            def late(*arguments: Any) -> None:
+                monkeypatch.undo()
+                taken_over()
+                write_whole(*arguments)
+
+            monkeypatch.setattr(checkpoints, "write_whole", late)
         with pytest.raises(LeaseLost):
-            journal.save_last(state(11, 1))
+            recorder.save_last(state(11, 1))
         assert taken
         monkeypatch.undo()
     frozen.release()
     assert kept(folder) == ["best-0002.json", "best-0002.safetensors", "last.pt"]
-    with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
-        assert journal.load_last() == state(20, 2)
+    with held(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
+        assert recorder.load_last() == state(20, 2)
 
 
 def test_a_torn_line_in_the_middle_ends_no_run(folder: RunFolder) -> None:
-    with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
-        journal.save_last(state(3, 0))
+    with held(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
+        recorder.save_last(state(3, 0))
         whole = [json.dumps({"kind": "step", "step": step, "time": 1.0}) for step in (1, 2, 3, 4)]
         torn = "\n".join([whole[0], whole[1][:9] + whole[1], whole[2], whole[3], whole[3][:4]])
         Path(folder.metrics).write_text(torn)
-        journal.load_last()
+        recorder.load_last()
     assert lines(folder) == [1, 3]

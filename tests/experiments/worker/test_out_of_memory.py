@@ -10,7 +10,7 @@ import torch
 from experiments.errors import EvaluationOutOfMemory, OutOfMemory
 from experiments.grid.plan import Grid, expand
 from experiments.store.ledger import Ledger
-from experiments.worker.out_of_memory import memory_for, reduction
+from experiments.worker.out_of_memory import detect_out_of_memory, reduction
 from tcclip.config import Execution
 from tcclip.model import Model
 from tests.experiments.sweeping import EXECUTION, numbers, run_sweep, small_specs
@@ -125,11 +125,11 @@ def test_a_smaller_test_batch_is_one_that_puts_fewer_videos_together() -> None:
 
 
 def test_other_errors_stay_what_they_are() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), memory_for("micro_batch", 4):
+    with pytest.raises(RuntimeError, match="shapes"), detect_out_of_memory("micro_batch", 4):
         raise RuntimeError("shapes differ")
-    train, test = memory_for("micro_batch", 4), memory_for("eval_batch", 2)
+    train, test = detect_out_of_memory("micro_batch", 4), detect_out_of_memory("eval_batch", 2)
     with pytest.raises(EvaluationOutOfMemory, match="testing with an eval-batch of 2"), train, test:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
-    train = memory_for("micro_batch", 4)
+    train = detect_out_of_memory("micro_batch", 4)
     with pytest.raises(OutOfMemory, match="batch of 4: CUBLAS_STATUS_ALLOC_FAILED"), train:
         raise RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")
