@@ -106,16 +106,8 @@ def last_check(data_paths: DataPaths, name: str) -> dict[str, int] | None:
     return {count: getattr(check, count) for count in COUNTS}
 
 
-class CheckProgress(FrozenModel):
-    """`done` of `total` videos of `dataset` are through `stage`."""
-
-    dataset: str
-    stage: Literal["find", "decode"]
-    done: int
-    total: int
-
-
-Report = Callable[[CheckProgress], None]
+#: Is told which stage ("find" or "decode") has done how many videos, of how many.
+Progress = Callable[[str, int, int], None]
 
 
 def check(
@@ -129,7 +121,7 @@ def check(
     frames: int = 16,
     timeout: float = 60.0,
     state: Path | None = None,
-    progress: Report = lambda step: None,
+    progress: Progress = lambda stage, done, total: None,
 ) -> DatasetCheck:
     """Check `dataset`, or only the `splits` named; a missing folder is a result, not an error.
 
@@ -144,11 +136,12 @@ def check(
     files = _find_videos(dataset, paths, data_paths, progress)
     sample = {path: files[path] for path in _sample(dataset.name, sorted(files), decode)}
 
-    def on_decoded(done: int) -> None:
-        progress(CheckProgress(dataset=dataset.name, stage="decode", done=done, total=len(sample)))
-
     decoded = decode_files(
-        sample, workers=workers, timeout=timeout, state=state, progress=on_decoded
+        sample,
+        workers=workers,
+        timeout=timeout,
+        state=state,
+        progress=lambda done: progress("decode", done, len(sample)),
     )
     label_sets = {split.labels for split in chosen if llm}
     labels = check_labels(dataset, label_sets, data_paths)
@@ -181,7 +174,7 @@ def _read_list(
 
 
 def _find_videos(
-    dataset: Dataset, paths: Sequence[str], data_paths: DataPaths, progress: Report
+    dataset: Dataset, paths: Sequence[str], data_paths: DataPaths, progress: Progress
 ) -> dict[str, Path]:
     """List entry -> file, of the videos that are there."""
     if data_paths.find_videos(dataset) is None:
@@ -194,7 +187,7 @@ def _find_videos(
             if file.is_file():
                 files[path] = file
             if done % 1000 == 0 or done == total:
-                progress(CheckProgress(dataset=dataset.name, stage="find", done=done, total=total))
+                progress("find", done, total)
     return files
 
 

@@ -29,15 +29,6 @@ BACKOFF_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class FetchProgress:
-    """File `number` (from 1) of `files` is done; it is `path`."""
-
-    path: str
-    number: int
-    files: int
-
-
-@dataclass(frozen=True)
 class Fault:
     """A file that is not as published. `known`: the manifest has its digest."""
 
@@ -86,13 +77,14 @@ def _fault(folder: Path, entry: Entry) -> Fault | None:
 def fetch(
     source: str | Path | None,
     to: Path,
-    progress: Callable[[FetchProgress], None] = lambda step: None,
+    progress: Callable[[str, int, int], None] = lambda path, number, files: None,
     entries: Sequence[Entry] | None = None,
 ) -> list[Fault]:
     """Bring the published set into `to`; returns what is still wrong there afterwards.
 
     `source`: a folder or a URL that has datasets_splits/ and labels/, None for the published
-    repository. UserError if the folder is not there; StorageError if `to` cannot be written.
+    repository. `progress` is told each file's path, its number from 1, and how many there are.
+    UserError if the folder is not there; StorageError if `to` cannot be written.
     """
     origin = _origin(source)
     wanted = tuple(entries or manifest())
@@ -100,7 +92,7 @@ def fetch(
     for number, entry in enumerate(wanted, start=1):
         if _fault(to, entry) is not None:
             faults.append(_fetch_file(origin, to, entry))
-        progress(FetchProgress(entry.path, number, len(wanted)))
+        progress(entry.path, number, len(wanted))
     return [fault for fault in faults if fault is not None]
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import protocols
-from experiments.datasets.check import CHECKS, CheckProgress, DatasetCheck, check_file
+from experiments.datasets.check import CHECKS, DatasetCheck, check_file
 from experiments.datasets.check import check as check_dataset
-from experiments.datasets.fetch import FetchProgress
 from experiments.datasets.fetch import fetch as fetch_files
 from experiments.datasets.paths import DataPaths
 from experiments.errors import UserError
@@ -24,26 +23,26 @@ from experiments.monitor.table import print_rows
 from experiments.store.files import write_text
 from protocols.datasets import Dataset
 
-#: Faults and examples shown a kind; the counts are always whole.
+#: How many faults and examples of each kind are printed; the counts are always complete.
 SHOWN = 10
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
+def _progress_bar(title: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar on stderr; yields what is called with a text, the number done, and of how many."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
-        yield bar
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=None)
+
+        def show(text: str, done: int, total: int) -> None:
+            bar.update(task, total=total, completed=done, description=f"{title}: {text[-60:]}")
+
+        yield show
 
 
 def fetch(source: str | None, to: Path) -> int:
     """Bring the published lists to `to`; 0 if every file with a known digest is there."""
-    with _bar() as bar:
-        task = bar.add_task("annotation files", total=None)
-
-        def show(step: FetchProgress) -> None:
-            bar.update(task, total=step.files, completed=step.number, description=step.path[-60:])
-
+    with _progress_bar("annotation files") as show:
         faults = fetch_files(source, to, show)
     wrong = [fault for fault in faults if fault.known]
     for fault in faults:
@@ -62,12 +61,12 @@ def show_list(data_paths: DataPaths, format: str) -> None:
             count = "–" if split.videos is None else str(split.videos)
             rows.append(
                 (data.name, split.name, labels.name, str(labels.classes), count,
-                 _place(data_paths, data, split.annotations), _videos(data_paths, data))
+                 _list_state(data_paths, data, split.annotations), _video_state(data_paths, data))
             )  # fmt: skip
     print_rows("data sets and their splits", head, rows, format, left=3)
 
 
-def _place(data_paths: DataPaths, data: Dataset, name: str) -> str:
+def _list_state(data_paths: DataPaths, data: Dataset, name: str) -> str:
     if data.embedded:
         return "embedded"
     folder = data_paths.find_annotations(data)
@@ -76,7 +75,7 @@ def _place(data_paths: DataPaths, data: Dataset, name: str) -> str:
     return "there" if (folder / name).is_file() else "missing"
 
 
-def _videos(data_paths: DataPaths, data: Dataset) -> str:
+def _video_state(data_paths: DataPaths, data: Dataset) -> str:
     if data.embedded:
         return "embedded"
     folder = data_paths.find_videos(data)
@@ -94,17 +93,10 @@ def check(
     workers: int,
     format: str,
 ) -> int:
-    """Check data sets, or what `protocol` needs; 0 if nothing stops them."""
-    wanted = _wanted(data_paths, names, protocol)
+    """Check data sets, or what `protocol` needs; 0 if nothing that is needed is missing."""
     checks = []
-    with _bar() as bar:
-        for data, splits, llm in wanted:
-            task = bar.add_task(data.name, total=None)
-
-            def show(step: CheckProgress, task: Any = task) -> None:
-                text = f"{step.dataset}: {step.stage}"
-                bar.update(task, total=step.total, completed=step.done, description=text)
-
+    for data, splits, llm in _wanted(data_paths, names, protocol):
+        with _progress_bar(data.name) as show:
             state = data_paths.cache / CHECKS / f"{data.name}.jsonl"
             checks.append(
                 check_dataset(

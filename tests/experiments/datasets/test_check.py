@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments.datasets import decode_check, tables
-from experiments.datasets.check import CheckProgress, check, check_labels
+from experiments.datasets.check import check, check_labels
 from experiments.datasets.decode_check import DecodedFile, append_decoded, read_decoded
 from experiments.datasets.own_data import read_own
 from experiments.datasets.paths import DataPaths
@@ -17,7 +17,7 @@ from tcclip.data.annotations import read_list
 
 @pytest.fixture
 def own(shapes: Path, tmp_path: Path) -> tuple[Dataset, DataPaths]:
-    """Four videos: fine, missing, unreadable, short; one is in a training and a test list."""
+    """Three listed videos: one is fine (and in both lists), one unreadable, one missing."""
     videos = tmp_path / "videos"
     videos.mkdir()
     source = shapes / "videos" / read_list(shapes / "splits" / "val.txt")[0].path
@@ -50,9 +50,11 @@ def test_without_decoding_only_existence_counts(own: tuple[Dataset, DataPaths]) 
     found = check(*own, splits=["train"])
     assert (found.decoded, found.undecodable, found.missing) == (0, 0, 0)
     assert found.complete
+    with pytest.raises(UserError, match="--decode -1"):
+        check(*own, decode=-1)
 
 
-def test_a_stopped_check_goes_on(
+def test_unchanged_files_are_not_decoded_again(
     own: tuple[Dataset, DataPaths], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = tmp_path / "state" / "mine.jsonl"
@@ -63,9 +65,15 @@ def test_a_stopped_check_goes_on(
     assert check(*own, decode="all", state=state) == first
     monkeypatch.undo()
     (tmp_path / "videos" / "broken.mp4").write_bytes(b"another content")
-    steps: list[CheckProgress] = []
-    check(*own, decode="all", state=state, progress=steps.append)
-    assert [step.done for step in steps if step.stage == "decode"] == [2]
+    steps: list[tuple[str, int, int]] = []
+    check(*own, decode="all", state=state, progress=lambda *step: steps.append(step))
+    assert [step for step in steps if step[0] == "decode"] == [("decode", 2, 2)]
+
+
+def test_decoded_files_are_read_back(tmp_path: Path) -> None:
+    decoded = DecodedFile(file="a b.mp4", bytes=3, modified_ns=2**60, cause="wörd")
+    append_decoded(tmp_path / "s.jsonl", decoded)
+    assert read_decoded(tmp_path / "s.jsonl") == {"a b.mp4": decoded}
 
 
 def test_changed_lists_are_named(own: tuple[Dataset, DataPaths], tmp_path: Path) -> None:
@@ -89,7 +97,7 @@ def test_the_embedded_set_is_complete(shapes: Path) -> None:
     assert again == found, "the same sample whatever the workers"
 
 
-def test_folders_that_nobody_named_are_findings(tmp_path: Path) -> None:
+def test_missing_folders_are_results(tmp_path: Path) -> None:
     found = check(HMDB51, DataPaths(cache=tmp_path))
     assert not found.complete
     assert all("no annotations folder" in str(one.problem) for one in found.splits)
@@ -132,17 +140,17 @@ def test_llm_names_that_cannot_be_used(
     assert check(with_llm(own), own[1], splits=["train"], llm=False).complete
 
 
-def test_llm_names_of_another_class_are_named(
+def test_llm_names_of_another_class_are_named_and_allowed(
     own: tuple[Dataset, DataPaths], tmp_path: Path
 ) -> None:
     (tmp_path / "llm.json").write_text('{"0": "Nod: a head", "1": "N od: a head again"}')
     found = check(with_llm(own), own[1], splits=["train"])
     assert found.labels[0].elsewhere == ("id 0 is 'wave', but 'Nod' here, which is id 1",)
-    assert found.complete, "as published is as published"
+    assert found.complete
 
 
 def test_published_llm_names(published_annotations: Path, tmp_path: Path) -> None:
-    """HMDB-51's have two pairs of classes the other way round, and nothing else has."""
+    """In HMDB-51 alone, two pairs of classes are swapped."""
     found = {}
     for data in DATASETS.values():
         data_paths = DataPaths(cache=tmp_path, annotations=published_annotations)
@@ -167,14 +175,3 @@ def test_the_command_names_llm_files_that_are_missing(
     code = tables.check(data_paths, names=("ucf101",), protocol="few_shot", **options)
     assert code == 1
     assert "ucf101 all, needed for variant llm: " in capsys.readouterr().out
-
-
-def test_a_negative_sample(own: tuple[Dataset, DataPaths]) -> None:
-    with pytest.raises(UserError, match="--decode -1"):
-        check(*own, decode=-1)
-
-
-def test_what_was_decoded_is_kept(tmp_path: Path) -> None:
-    decoded = DecodedFile(file="a b.mp4", bytes=3, modified_ns=2**60, cause="wörd")
-    append_decoded(tmp_path / "s.jsonl", decoded)
-    assert read_decoded(tmp_path / "s.jsonl") == {"a b.mp4": decoded}

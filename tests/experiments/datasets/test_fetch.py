@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.datasets import fetch as fetching
-from experiments.datasets.fetch import Fault, FetchProgress, fetch, verify
+from experiments.datasets import fetch as fetch_module
+from experiments.datasets.fetch import Fault, fetch, verify
 from experiments.errors import StorageError, UserError
 from protocols.datasets import DATASETS
 from protocols.manifest import Entry, manifest
@@ -33,14 +33,13 @@ ENTRIES = (_entry(LIST), _entry(LABELS), Entry(path=UNKNOWN))
 
 
 class _Server(ThreadingHTTPServer):
-    """Serves CONTENT. `broken`: answers that stop half way; `busy`: answers of 503."""
+    """Serves CONTENT. `broken`: responses that stop half way; `busy`: responses with 503."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.content = dict(CONTENT)
-        self.broken = 0
-        self.busy = 0
-        self.asked: list[str] = []
+        self.broken = self.busy = 0
+        self.requests: list[str] = []
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -48,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.removeprefix("/set/").replace("%20", " ")
-        self.server.asked.append(path)
+        self.server.requests.append(path)
         if self.server.busy:
             self.server.busy -= 1
             self.send_error(503)
@@ -70,18 +69,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server() -> Iterator[_Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
+    monkeypatch.setattr(fetch_module, "BACKOFF_SECONDS", 0.0)
     with _Server() as one:
         thread = threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield one
         one.shutdown()
         thread.join()
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "BACKOFF_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -93,16 +88,15 @@ def bring(server: _Server, tmp_path: Path) -> Callable[..., list[Fault]]:
 def test_from_an_address(
     bring: Callable[..., list[Fault]], server: _Server, tmp_path: Path
 ) -> None:
-    steps: list[FetchProgress] = []
-    assert bring(progress=steps.append) == []
+    steps: list[tuple[str, int, int]] = []
+    assert bring(progress=lambda *step: steps.append(step)) == []
     assert verify(tmp_path / "to", ENTRIES) == []
     assert {p: (tmp_path / "to" / p).read_bytes() for p in CONTENT} == CONTENT
-    assert {step.path for step in steps} == set(CONTENT)
-    assert steps[-1].number == steps[-1].files == 3
+    assert steps == [(path, number, 3) for number, path in enumerate(CONTENT, start=1)]
     assert not list((tmp_path / "to").rglob("*.part"))
-    server.asked.clear()
+    server.requests.clear()
     assert bring() == []
-    assert server.asked == [], "what is there is not asked for again"
+    assert server.requests == [], "verified files are not requested again"
 
 
 def test_a_busy_server_and_a_broken_transfer_are_tried_again(
@@ -110,11 +104,13 @@ def test_a_busy_server_and_a_broken_transfer_are_tried_again(
 ) -> None:
     server.busy, server.broken = 1, 2
     assert bring() == []
-    assert server.asked == [LIST] * 4 + [LABELS, UNKNOWN]
+    assert server.requests == [LIST] * 4 + [LABELS, UNKNOWN]
     assert (tmp_path / "to" / LIST).read_bytes() == CONTENT[LIST]
 
 
-def test_what_cannot_be_had_is_named(bring: Callable[..., list[Fault]], server: _Server) -> None:
+def test_what_cannot_be_fetched_is_named(
+    bring: Callable[..., list[Fault]], server: _Server, tmp_path: Path
+) -> None:
     del server.content[UNKNOWN]
     server.content[LABELS] = b"id,name\n0,wink\n"
     changed, missing = bring()
@@ -123,14 +119,9 @@ def test_what_cannot_be_had_is_named(bring: Callable[..., list[Fault]], server: 
     assert "HTTP 404" in str(missing)
     server.busy = 99
     assert "attempts" in bring()[0].detail
-
-
-def test_nobody_there(tmp_path: Path, server: _Server) -> None:
-    port = server.server_port
     server.shutdown()
     server.server_close()
-    (fault, *_) = fetch(f"http://127.0.0.1:{port}", tmp_path, entries=ENTRIES)
-    assert fault.kind == "unavailable"
+    assert {fault.kind for fault in bring()} == {"unavailable"}
 
 
 def test_from_a_folder(tmp_path: Path) -> None:
@@ -146,26 +137,22 @@ def test_from_a_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "to" / LIST).exists()
 
 
-def test_a_source_that_is_none(tmp_path: Path) -> None:
+def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither a folder nor an http"):
         fetch(tmp_path / "nowhere", tmp_path, entries=ENTRIES)
-
-
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "to").write_text("a file")
     with pytest.raises(StorageError):
         fetch(tmp_path, tmp_path / "to", entries=ENTRIES)
 
 
-def test_an_unreadable_list_without_a_digest_is_a_fault(tmp_path: Path) -> None:
+def test_a_list_without_a_digest_must_be_readable(tmp_path: Path) -> None:
     (tmp_path / "datasets_splits").mkdir()
     (tmp_path / UNKNOWN).write_text("no label here.mp4\n")
     (fault,) = verify(tmp_path, [Entry(path=UNKNOWN)])
-    assert fault.kind == "changed"
-    assert not fault.known
+    assert (fault.kind, fault.known) == ("changed", False)
 
 
-def test_the_manifest_covers_what_the_data_sets_name() -> None:
+def test_the_manifest_has_every_file_of_the_data_sets() -> None:
     entries = {entry.path: entry for entry in manifest()}
     assert len(entries) == len(manifest())
     unknown = {path for path, entry in entries.items() if entry.sha256 is None}
@@ -173,9 +160,7 @@ def test_the_manifest_covers_what_the_data_sets_name() -> None:
         "datasets_splits/k400_splits/train.txt",
         "datasets_splits/base2novel_splits/k400_splits/base_train.txt",
     }
-    for dataset in DATASETS.values():
-        if dataset.embedded:
-            continue
+    for dataset in (one for one in DATASETS.values() if not one.embedded):
         for split in dataset.splits:
             assert entries[split.annotations].lines == split.videos
         for labels in dataset.label_sets:
@@ -183,12 +168,11 @@ def test_the_manifest_covers_what_the_data_sets_name() -> None:
                 assert entries[file].classes == labels.classes
 
 
-def test_the_published_set_verifies_and_one_byte_is_found(
+def test_one_changed_byte_of_the_published_set_is_found(
     published_annotations: Path, tmp_path: Path
 ) -> None:
     faults = verify(published_annotations)
-    assert [fault.kind for fault in faults] == ["missing", "missing"]
-    assert not any(fault.known for fault in faults)
+    assert [(fault.kind, fault.known) for fault in faults] == [("missing", False)] * 2
     copy = tmp_path / "copy"
     shutil.copytree(published_annotations, copy)
     changed = copy / "datasets_splits/hmdb_splits/val2.txt"
@@ -197,6 +181,6 @@ def test_the_published_set_verifies_and_one_byte_is_found(
     content = bytearray(changed.read_bytes())
     content[1000] ^= 1
     changed.write_bytes(content)
-    named = [fault for fault in verify(copy) if fault.kind == "changed"]
-    assert [fault.path for fault in named] == ["datasets_splits/hmdb_splits/val2.txt"]
-    assert "sha256" in named[0].detail
+    (fault,) = [fault for fault in verify(copy) if fault.kind == "changed"]
+    assert fault.path == "datasets_splits/hmdb_splits/val2.txt"
+    assert "sha256" in fault.detail

@@ -97,7 +97,7 @@ def test_the_embedded_data_set_is_made_where_the_cache_is(
 ) -> None:
     from tcclip.data import moving_shapes
 
-    monkeypatch.setattr(moving_shapes, "make", lambda folder: folder)
+    monkeypatch.setattr(moving_shapes, "ensure_built", lambda folder: folder)
     found = DataPaths.find()
     assert found.annotation_folder(MOVING_SHAPES) == tmp_path / "cache" / "moving_shapes"
     assert found.video_folder(MOVING_SHAPES) == tmp_path / "cache" / "moving_shapes" / "videos"
