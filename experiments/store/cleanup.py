@@ -1,8 +1,7 @@
-"""What a killed process leaves half-written, and who may remove it."""
+"""Removing files that a killed process left half-written."""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
@@ -10,46 +9,46 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from results.reading.location import Location
+from results.reading.location import Location, names
 from results.reading.process_id import gone, place
 
-#: From elsewhere nobody can tell a dead writer from a slow one; no write takes this long.
+#: The age of a temporary file after which its writer elsewhere counts as dead: no write takes long.
 OLD_SECONDS = 24 * 3600.0
-#: Temporary files of `files` and local folders of `files.scratch`: whose they are.
-#: (A database that is being made has a journal beside it.)
+#: Temporary files of `files.write_whole`, named after their process; SQLite keeps a journal beside.
 _TEMPORARY = re.compile(r"\.(.+)\.([0-9a-f]{16})-(\d+)-[0-9a-f]{8}\.tmp(?:-journal|-wal|-shm)?")
+#: Folders of `location.scratch_folder`.
 _SCRATCH = re.compile(r"tcclip-([0-9a-f]{16})-(\d+)-\w+")
-#: What only the holder of a run's lease writes: files of its folder, and whole folders in it.
-_HOLDERS = ("metrics.jsonl", "result.json", "run.log")
+#: Files and folders of a run that only the holder of its lease writes.
+_HOLDERS_FILES = ("metrics.jsonl", "result.json", "run.log")
 _HOLDERS_FOLDERS = ("checkpoints", "predictions")
 
 
 def clear_abandoned(folder: Location) -> None:
-    """Remove the temporary files in `folder` whose writer is known to be dead.
+    """Remove the temporary files in `folder` whose writer is dead.
 
-    Others' live writers are at work in a run's folder: sweeps on its spec, who competes for it on
-    its lease. A store has no temporary files.
+    Live processes may be writing there: sweeps the run's spec, its competitors a lease. A store has
+    no temporary files.
     """
-    if not isinstance(folder, Path) or not folder.is_dir():
+    if not isinstance(folder, Path):
         return
-    for name in os.listdir(folder):  # noqa: PTH208  # names are enough
+    for name in names(folder):
         match = _TEMPORARY.fullmatch(name)
-        if match is not None and _dead(match[2], int(match[3]), folder / name):
+        if match is not None and _is_dead(match[2], int(match[3]), folder / name):
             _remove(folder / name)
 
 
 def clear_attempts(folder: Location) -> None:
-    """Remove what earlier attempts on a run left half-written, here and in its folder.
+    """Remove what earlier attempts at a run left half-written, in its folder and on this machine.
 
     For the holder of the run's lease: nobody else may write checkpoints, metrics and results.
     """
-    clear_scratch()
+    _clear_scratch()
     clear_abandoned(folder)
     if not isinstance(folder, Path):
         return
     for path in folder.glob(".*.tmp"):
         match = _TEMPORARY.fullmatch(path.name)
-        if match is not None and match[1] in _HOLDERS:
+        if match is not None and match[1] in _HOLDERS_FILES:
             _remove(path)
     for name in _HOLDERS_FOLDERS:
         for path in (folder / name).rglob(".*"):
@@ -58,16 +57,15 @@ def clear_attempts(folder: Location) -> None:
                 _remove(path)
 
 
-def clear_scratch() -> None:
-    """Remove the local scratch folders of processes that are gone."""
-    root = Path(tempfile.gettempdir())
-    for path in root.glob("tcclip-*"):
+def _clear_scratch() -> None:
+    for path in Path(tempfile.gettempdir()).glob("tcclip-*"):
         match = _SCRATCH.fullmatch(path.name)
         if match is not None and match[1] == place() and gone(int(match[2])):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _dead(where: str, pid: int, path: Path) -> bool:
+def _is_dead(where: str, pid: int, path: Path) -> bool:
+    """Whether process `pid` at the place `where`, which was writing `path`, is dead."""
     if where == place():
         return gone(pid)
     with suppress(FileNotFoundError):
@@ -76,5 +74,5 @@ def _dead(where: str, pid: int, path: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    with suppress(OSError):  # what cannot be removed is in nobody's way
+    with suppress(OSError):  # a file that cannot be removed does no harm
         path.unlink(missing_ok=True)

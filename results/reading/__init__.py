@@ -1,1 +1,14 @@
-"""."""
+"""Reading what runs left, on disk or in an object store; nothing is written here.
+
+In: output folders. Out: states, results, metrics and scores of their runs. Everybody in results/
+and experiments/ may call it. Read in this order:
+
+location      paths and s3:// addresses, and reading from both
+process_id    whether a process still runs
+holder        who holds a run's lease
+metrics_log   metrics.jsonl: records, epochs, attempts
+result_file   result.json, whole or in short
+run_folder    the files of one run, and its state
+collect       every result under some output folders, as one long_table
+predictions   per-video scores
+"""

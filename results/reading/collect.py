@@ -1,7 +1,7 @@
-"""From run folders to one long table: a row a number, with its key and its provenance.
+"""From run folders to one long table: a row a number, with its run's key and provenance.
 
-Nothing is dropped in silence: a file that cannot be used is a `Problem`, a run without a result
-an `Unfinished`, and both are shown wherever the table is.
+A file that cannot be used is a `Problem`, a run without a usable result is an `Unfinished`; every
+report shows both.
 """
 
 from __future__ import annotations
@@ -10,23 +10,22 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import ValidationError
 
 from results.errors import StorageError
 from results.reading.location import is_local, location, read_bytes
-from results.reading.long_table import LongTable
+from results.reading.long_table import long_table
 from results.reading.run_folder import RunFolder, State, run_folders
 from results.records import SCHEMA_VERSION, Result, RunKey
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ProblemKind = Literal["broken", "schema", "folder", "duplicate", "conflict", "measurement"]
+ProblemKind = Literal["broken", "schema", "folder", "duplicate", "conflict"]
 
-
-#: What is said of a run in a state, where the state alone does not say it.
+#: Why a run has no result, for states that do not say it themselves.
 _CAUSES = {
     State.STOPPED: "a search found it not worth finishing",
     State.PAUSED: "saved a checkpoint and ended; the same sweep command continues it",
@@ -36,7 +35,7 @@ _CAUSES = {
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that was not used as it is, and why."""
+    """A file that was not used, or not as it is, and why."""
 
     kind: ProblemKind
     out: str
@@ -49,7 +48,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run without a usable result. `key` is None where its spec cannot be read either."""
+    """A run without a usable result. `key` is None if its spec cannot be read either."""
 
     run_id: str
     out: str
@@ -65,7 +64,7 @@ class Unfinished:
 class Collected:
     """Everything under some output folders that a report is made of.
 
-    `table` is the long table (results/longtable.py): a row a number, the columns of
+    `table` is the long table (results/reading/long_table.py): a row a number, the columns of
     `RUN_COLUMNS` (the run and its provenance) and of `NUMBER_COLUMNS` (what was measured;
     `value` in percent of `videos`).
     """
@@ -82,144 +81,145 @@ def collect(
 ) -> Collected:
     """Read every run folder of `outs`; None means any protocol, demo or not.
 
-    FileNotFoundError if an output folder does not exist, StorageError if a store is out of reach;
-    anything else that is wrong with a run is named in `problems` and the run counts as unfinished.
+    FileNotFoundError if an output folder does not exist, StorageError if a store is out of reach.
+    Anything else that is wrong with a run is named in `problems`, and the run is unfinished.
     """
-    reading = _Reading(protocol, demo)
+    collector = _Collector(protocol, demo)
     for out in [outs] if isinstance(outs, Path | str) else outs:
         for folder in run_folders(location(out)):
-            reading.read(folder, str(out))
-    return reading.collected()
+            collector.add(folder, str(out))
+    return collector.collected()
 
 
-@dataclass(frozen=True)
-class _Read:
-    """A usable result: its number in the long table, and what tells it from another."""
+class _Entry(NamedTuple):
+    """A usable result, and the output folder it is in."""
 
-    number: int
     out: str
-    key: RunKey
-    measured: int
-    finished: str
-    made: str
+    result: Result
 
 
 @dataclass
-class _Reading:
-    """What has been read so far. Results go into the long table at once and are not kept."""
+class _Collector:
+    """What has been read so far."""
 
     protocol: str | None
     demo: bool | None
-    table: LongTable = field(default_factory=LongTable)
-    results: dict[str, _Read] = field(default_factory=dict)
-    withdrawn: set[str] = field(default_factory=set)
+    results: dict[str, _Entry] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unfinished: dict[str, Unfinished] = field(default_factory=dict)
+    #: Runs with several results that contradict each other: none is used.
+    contradictory: set[str] = field(default_factory=set)
 
-    def wanted(self, key: RunKey) -> bool:
+    def add(self, folder: RunFolder, out: str) -> None:
+        """Read one run folder of the output folder `out`."""
+        result = _read_result(folder, out)
+        if not isinstance(result, Result):
+            self._add_unfinished(folder, out, result)
+        elif self._is_wanted(result.key):
+            self._add_result(folder, out, result)
+
+    def _is_wanted(self, key: RunKey) -> bool:
         return self.protocol in (None, key.protocol) and self.demo in (None, key.demo)
 
-    def read(self, folder: RunFolder, out: str) -> None:
-        file = folder.name_of(folder.result)
-        try:
-            data = read_bytes(folder.result)
-        except StorageError as error:
-            self._unfinished(folder, out, Problem("broken", out, file, _unread(folder, error)))
-            return
-        if data is None:
-            self._unfinished(folder, out, None)
-            return
-        try:
-            result = Result.model_validate_json(data)
-        except ValidationError as error:
-            kind, message = _diagnose(data, error)
-            self._unfinished(folder, out, Problem(kind, out, file, message))
-            return
-        if not self.wanted(result.key):
-            return
-        run_id = folder.run_id
+    def _add_result(self, folder: RunFolder, out: str, result: Result) -> None:
+        run_id, file = folder.run_id, folder.name_of(folder.result)
         if result.run_id != run_id:
             message = f"is the result of {result.run_id}, in a folder of another name; not used"
             self.problems.append(Problem("folder", out, file, message))
-        elif run_id in self.results or run_id in self.withdrawn:
-            self._again(result, out, file)
+        elif run_id in self.results or run_id in self.contradictory:
+            self._add_second(result, out, file)
         else:
-            number = self.table.add(result, out)
-            self.results[run_id] = _Read(
-                number, out, result.key, hash(result.measurements),
-                result.provenance.finished, _made(result),
-            )  # fmt: skip
+            self.results[run_id] = _Entry(out, result)
 
-    def _again(self, result: Result, out: str, file: str) -> None:
-        """The same run in a second output folder: counted once, or not at all if they disagree."""
+    def _add_second(self, result: Result, out: str, file: str) -> None:
+        """A run in a second output folder: it counts once, or not at all if the numbers differ."""
         first = self.results.get(result.run_id)
-        if first is not None and first.measured == hash(result.measurements):
+        if first is not None and first.result.measurements == result.measurements:
             message = f"also in {first.out}; counted once"
             self.problems.append(Problem("duplicate", out, file, message))
             return
-        there = f"{first.out} ({first.made})" if first else "other output folders"
+        there = f"{first.out} ({_origin(first.result)})" if first else "other output folders"
         message = (
-            f"other numbers ({_made(result)}) than the same run in {there}; none is used: report "
+            f"other numbers ({_origin(result)}) than the same run in {there}; none is used: report "
             "the folders one by one, or delete the run's folder where it shall not count, or "
             f"compute it anew in both with --rerun {result.run_id}"
         )
         self.problems.append(Problem("conflict", out, file, message))
         if first is not None:
-            self._withdraw(result.run_id, "results that disagree")
+            self._exclude(result.run_id, "results that disagree")
 
-    def _withdraw(self, run_id: str, cause: str) -> None:
-        one = self.results.pop(run_id)
-        self.table.take_back(one.number)
-        self.withdrawn.add(run_id)
-        self.unfinished[run_id] = Unfinished(run_id, one.out, State.STALE, cause, one.key)
+    def _exclude(self, run_id: str, cause: str) -> None:
+        entry = self.results.pop(run_id)
+        self.contradictory.add(run_id)
+        self.unfinished[run_id] = Unfinished(
+            run_id, entry.out, State.STALE, cause, entry.result.key
+        )
 
-    def _unfinished(self, folder: RunFolder, out: str, problem: Problem | None) -> None:
-        key, complaint = _read_key(folder, out)
-        if key is not None and not self.wanted(key):
+    def _add_unfinished(self, folder: RunFolder, out: str, problem: Problem | None) -> None:
+        key, spec_problem = _read_key(folder, out)
+        if key is not None and not self._is_wanted(key):
             return
-        self.problems.extend(one for one in (problem, complaint) if one is not None)
+        self.problems.extend(one for one in (problem, spec_problem) if one is not None)
         state, cause = _state(folder)
         if problem is not None:
-            # It did run: a result that cannot be used is not the same as none planned yet.
+            # The run did begin: a result that cannot be used is there.
             state = State.STALE if state is State.PLANNED else state
             cause = problem.message if state is State.STALE else f"{problem.message}; {cause}"
         self.unfinished[folder.run_id] = Unfinished(folder.run_id, out, state, cause, key)
 
     def collected(self) -> Collected:
-        self._same_key_twice()
-        # Finished in one output folder is finished, whatever a second one says.
+        """Everything that was added."""
+        self._exclude_same_keys()
+        # A run that is finished in one output folder may be unfinished in another.
         unfinished = [one for name, one in self.unfinished.items() if name not in self.results]
+        unfinished.sort(key=lambda one: one.run_id)
         return Collected(
-            self.table.frame(), tuple(self.problems),
-            tuple(sorted(unfinished, key=lambda one: one.run_id)),
-        )  # fmt: skip
+            long_table(list(self.results.values())), tuple(self.problems), tuple(unfinished)
+        )
 
-    def _same_key_twice(self) -> None:
-        """Two results for one point of the grid: an average over both would count it twice."""
+    def _exclude_same_keys(self) -> None:
+        """Two runs for one point of the grid: an average over both would count it twice."""
         by_key: dict[RunKey, list[str]] = {}
-        for run_id, one in self.results.items():
-            by_key.setdefault(one.key, []).append(run_id)
+        for run_id, entry in self.results.items():
+            by_key.setdefault(entry.result.key, []).append(run_id)
         for run_ids in (ids for ids in by_key.values() if len(ids) > 1):
-            newest = max(run_ids, key=lambda run_id: self.results[run_id].finished)
+            newest = max(run_ids, key=self._finished)
             for run_id in run_ids:
                 others = ", ".join(other for other in run_ids if other != run_id)
                 advice = "keep it and delete the folders of the others"
                 if run_id != newest:
                     advice = f"the newest is {newest}, so delete the folder of this one"
+                entry = self.results[run_id]
                 message = (
                     f"stands for the same point of the grid as {others}; none is used. This one "
-                    f"{self.results[run_id].made}: {advice}, or give them different --out folders"
+                    f"{_origin(entry.result)}: {advice}, or give them different --out folders"
                 )
                 file = f"runs/{run_id}/result.json"
-                self.problems.append(Problem("conflict", self.results[run_id].out, file, message))
-                self._withdraw(run_id, f"same point of the grid as {others}")
+                self.problems.append(Problem("conflict", entry.out, file, message))
+                self._exclude(run_id, f"same point of the grid as {others}")
+
+    def _finished(self, run_id: str) -> str:
+        return self.results[run_id].result.provenance.finished
 
 
-def _made(result: Result) -> str:
+def _origin(result: Result) -> str:
     """When and by which code: `finished 2026-01-01T01:00:00+00:00 with commit 0123456789ab`."""
     one = result.provenance
     commit = "an unknown commit" if one.git_commit is None else f"commit {one.git_commit[:12]}"
     return f"finished {one.finished} with {commit}{' and changes' if one.git_dirty else ''}"
+
+
+def _read_result(folder: RunFolder, out: str) -> Result | Problem | None:
+    """The run's result, None if there is none, or why it cannot be used."""
+    file = folder.name_of(folder.result)
+    try:
+        data = read_bytes(folder.result)
+        return None if data is None else Result.model_validate_json(data)
+    except StorageError as error:
+        return Problem("broken", out, file, _unreadable(folder, error))
+    except ValidationError as error:
+        kind, message = _diagnose(data or b"", error)
+        return Problem(kind, out, file, message)
 
 
 def _diagnose(data: bytes, error: ValidationError) -> tuple[ProblemKind, str]:
@@ -243,7 +243,7 @@ def _read_key(folder: RunFolder, out: str) -> tuple[RunKey | None, Problem | Non
     try:
         data = read_bytes(folder.spec)
     except StorageError as error:
-        message = f"{_unread(folder, error)}, so what the run was is unknown"
+        message = f"{_unreadable(folder, error)}, so what the run was is unknown"
         return None, Problem("broken", out, file, message)
     if data is None:
         return None, Problem("broken", out, file, "missing, so what the run was is unknown")
@@ -253,8 +253,9 @@ def _read_key(folder: RunFolder, out: str) -> tuple[RunKey | None, Problem | Non
         return None, Problem("broken", out, file, "not readable, so what it was is unknown")
 
 
-def _unread(folder: RunFolder, error: StorageError) -> str:
-    """What is said of one file that cannot be read; a store out of reach is everybody's trouble."""
+def _unreadable(folder: RunFolder, error: StorageError) -> str:
+    """What to say of a local file that cannot be read. Raises `error` for one in a store, which
+    is then out of reach for all runs."""
     if not is_local(folder.path):
         raise error
     return f"cannot be read: {getattr(error.__cause__, 'strerror', None) or error}"
@@ -266,7 +267,7 @@ def _state(folder: RunFolder) -> tuple[State, str]:
         state = folder.state_without_result()
         failure = folder.read_failure() if state is State.FAILED else None
     except StorageError as error:
-        return State.STALE, f"a file of it {_unread(folder, error)}"
+        return State.STALE, f"a file of it {_unreadable(folder, error)}"
     if state is State.FAILED:
         if failure is None:
             return state, "failure.json is broken"

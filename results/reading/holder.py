@@ -1,16 +1,16 @@
 """Who works on a run, as its lease files say: `lease-000001.json`, the highest number holds.
 
-Dead or alive at one look: seen from the same place (machine, boot and process namespace) a lease
-lives as long as its process does; seen from elsewhere, while its heartbeat is recent.
+Seen from the same place (machine, boot and process namespace), a holder is alive as long as its
+process is; seen from elsewhere, while its heartbeat is recent.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+
+from pydantic import TypeAdapter
 
 from results.reading.location import Location, names, read_bytes
 from results.reading.metrics_log import epoch_seconds
@@ -18,16 +18,19 @@ from results.reading.process_id import hidden, place, process_start
 
 #: Seconds without a heartbeat after which a holder elsewhere counts as dead.
 PATIENCE = 60.0
-#: How lease files begin.
+#: How the names of lease files begin.
 PREFIX = "lease-"
-#: How often a lease file that vanished while it was read is looked for again.
-_LOOKS = 20
+#: How often to look again when a lease file vanishes while it is read.
+_TRIES = 20
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease. `beat` counts heartbeats; `heartbeat` in epoch seconds, by the clock of
-    the holder's machine; `started` is its process's `process_start`."""
+    """Who holds a lease.
+
+    `beat` counts heartbeats; `heartbeat` is the time of the last one in epoch seconds, by the clock
+    of the holder's machine; `started` is its process's `process_start`.
+    """
 
     owner: str
     number: int
@@ -44,13 +47,16 @@ class Holder:
         return self.place == place() and not hidden(self.pid)
 
     def running(self) -> bool:
-        """Of a holder here: whether its process is still there."""
+        """Whether the process of a holder here still runs."""
         started = process_start(self.pid)
         return started is not None and abs(started - self.started) < 0.005  # half a tick
 
     def seems_alive(self) -> bool:
-        """At one look: from elsewhere by the clocks, which may be off. To show, not to decide."""
+        """Whether it is alive, at one look: to show, not to decide, since clocks may differ."""
         return self.running() if self.here else abs(time.time() - self.heartbeat) < PATIENCE
+
+
+_HOLDER = TypeAdapter(Holder)
 
 
 def lease_files(folder: Location) -> list[Location]:
@@ -59,8 +65,8 @@ def lease_files(folder: Location) -> list[Location]:
 
 
 def read_holder(folder: Location, listed: Sequence[str] | None = None) -> Holder | None:
-    """Who holds the run in `folder`; None if nobody does. `listed`: its names, if known already."""
-    for _ in range(_LOOKS):
+    """Who holds the run in `folder`; None if nobody does. `listed`: its names, if known."""
+    for _ in range(_TRIES):
         present = names(folder) if listed is None else listed
         found = [folder / one for one in present if one.startswith(PREFIX)]
         if not found:
@@ -68,25 +74,19 @@ def read_holder(folder: Location, listed: Sequence[str] | None = None) -> Holder
         data = read_bytes(found[-1])
         if data is not None:
             return parse_holder(data, lease_number(found[-1]))
-        listed = None  # replaced or released since: look again
-        time.sleep(0.05)  # a network's file system may show a deleted name a little longer
+        listed = None  # replaced or released in the meantime
+        time.sleep(0.05)  # a network file system may list a deleted file for a while
     return None
 
 
 def parse_holder(data: bytes, number: int) -> Holder:
-    """The holder in a lease file; one of unknown origin where the file is damaged."""
-    with suppress(ValueError, TypeError):
-        holder = Holder(**json.loads(data))
+    """The holder in a lease file; an unknown one if the file is damaged."""
+    try:
+        holder = _HOLDER.validate_json(data, strict=True)
         epoch_seconds(holder.heartbeat)
-        whole = (holder.number, holder.pid, holder.beat)
-        texts = (holder.owner, holder.host, holder.place)
-        if (
-            all(type(one) is int for one in whole)
-            and all(isinstance(one, str) for one in texts)
-            and isinstance(holder.started, int | float)
-        ):
-            return holder
-    return Holder("", number, "unknown", "", 0, 0.0, 0, 0.0)
+    except ValueError:
+        return Holder("", number, "unknown", "", 0, 0.0, 0, 0.0)
+    return holder
 
 
 def lease_number(path: Location) -> int:

@@ -1,18 +1,17 @@
-"""Per-video scores that runs keep, and what is made of them: accuracy by class, confusion."""
+"""The per-video scores that runs keep; accuracy by class and confusions from them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from results.reading.location import read_bytes
 from results.reading.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 #: Key of the parquet file's metadata that holds the class list as a JSON array, if it was kept.
 CLASS_NAMES = b"class_names"
@@ -34,8 +33,6 @@ class Predictions:
 
     def predicted(self) -> NDArray[np.int64]:
         """The best-scored class of each video, the lowest id on ties; -1 where unreadable."""
-        import numpy as np
-
         best = self.scores.argmax(axis=1).astype(np.int64)
         return np.where(self.readable, best, -1)
 
@@ -50,13 +47,12 @@ class Predictions:
         return self.class_names[label] if self.class_names else f"class {label}"
 
 
-def read(
+def read_predictions(
     folder: RunFolder, suite: str, split: str, *, weights: str, checkpoint: str
 ) -> Predictions | None:
-    """The kept scores, or None if the run kept none of these.
+    """The kept scores of one split under one weight set; None if the run kept none of these.
 
-    ValueError naming the file if it is not a readable parquet file of scores, or has a video
-    twice.
+    ValueError if the file is not a readable parquet file of scores, or has a video twice.
     """
     file = folder.predictions(suite, split)
     data = read_bytes(file)
@@ -67,7 +63,7 @@ def read(
 
     try:
         table = pq.read_table(pa.BufferReader(data))
-        wanted = _keep(table, weights, checkpoint)
+        wanted = _select(table, weights, checkpoint)
     except (pa.ArrowException, KeyError) as error:
         raise ValueError(f"{file}: not readable: {error}") from error
     if wanted.num_rows == 0:
@@ -78,8 +74,11 @@ def read(
     return found
 
 
-def _keep(table: Any, weights: str, checkpoint: str) -> Any:
-    """The rows of one weight set; where best and last epoch are one, only "last" was kept."""
+def _select(table: Any, weights: str, checkpoint: str) -> Any:
+    """The rows of one weight set, by video.
+
+    A run whose last epoch is its best one kept "last" alone.
+    """
     import pyarrow.compute as pc
 
     epochs = table.column("checkpoint").cast("string")
@@ -93,8 +92,6 @@ def _keep(table: Any, weights: str, checkpoint: str) -> Any:
 
 
 def _predictions(table: Any, metadata: dict[bytes, bytes]) -> Predictions:
-    import numpy as np
-
     rows = table.num_rows
     scores = table.column("scores").combine_chunks()
     flat = scores.flatten().to_numpy(zero_copy_only=False)
@@ -120,8 +117,6 @@ class Confusion:
 
     def accuracy(self) -> NDArray[np.float64]:
         """Percent right by class; nan for a class without videos."""
-        import numpy as np
-
         right = np.diag(self.counts).astype(np.float64)
         empty = np.full(right.shape, np.nan)
         shares = np.divide(right, self.totals, out=empty, where=self.totals > 0)
@@ -129,8 +124,6 @@ class Confusion:
 
     def mistakes(self, most: int) -> list[tuple[str, str, int, int]]:
         """(true class, predicted class, videos, videos of the true class), most frequent first."""
-        import numpy as np
-
         wrong = self.counts.copy()
         np.fill_diagonal(wrong, 0)
         order = np.argsort(-wrong, axis=None, kind="stable")[:most]
@@ -144,8 +137,6 @@ class Confusion:
 
 def confusion(several: Sequence[Predictions]) -> Confusion:
     """Pooled over predictions of the same class list, e.g. one split by several seeds' models."""
-    import numpy as np
-
     classes = several[0].scores.shape[1]
     counts = np.zeros((classes, classes), np.int64)
     totals = np.zeros(classes, np.int64)

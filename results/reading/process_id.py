@@ -1,4 +1,4 @@
-"""Naming a process so that others can tell whether it is still there."""
+"""Identifying a process, so that others can tell whether it still runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LINUX = Path("/proc/self/stat").exists()
 
 @functools.cache
 def place() -> str:
-    """Names the machine, its boot and the process namespace: where process ids mean the same."""
+    """A digest of the machine, its boot and the process namespace: the scope of a process id."""
     parts = [socket.gethostname()]
     for path in (Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")):
         with suppress(OSError):  # not Linux: the host name has to do
@@ -25,10 +25,10 @@ def place() -> str:
 
 
 def process_start(pid: int) -> float | None:
-    """What tells process `pid` from others with the same id: when it started, in seconds.
+    """When process `pid` started, in seconds; tells it from a later one with the same id.
 
-    On Linux since the machine booted, so that setting the clock changes nothing; elsewhere since
-    the epoch. None if the process is gone or a zombie, or cannot be seen; see `gone`.
+    Since the boot on Linux, where a change of the clock does no harm; elsewhere since the epoch.
+    None if the process is gone, a zombie, or cannot be seen (see `hidden`).
     """
     if _LINUX:
         return _start_since_boot(pid)
@@ -41,7 +41,7 @@ def process_start(pid: int) -> float | None:
 
 def _start_since_boot(pid: int) -> float | None:
     try:
-        # The name before it, in brackets, may hold anything.
+        # The process name in brackets, before the fields, may contain anything.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -55,7 +55,7 @@ def gone(pid: int) -> bool:
 
 
 def hidden(pid: int) -> bool:
-    """Whether process `pid` is there, and this one may not see it (another user's, `hidepid`)."""
+    """Whether process `pid` runs, but cannot be seen by this user (`hidepid`)."""
     if process_start(pid) is not None or pid <= 0:
         return False
     try:
@@ -63,5 +63,5 @@ def hidden(pid: int) -> bool:
     except PermissionError:
         return True
     except (ProcessLookupError, OverflowError):
-        return False
-    return False  # a zombie
+        pass
+    return False

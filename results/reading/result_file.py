@@ -48,9 +48,9 @@ class ResultSummary:
 
 
 def read_result(path: Location) -> Result | None:
-    """The result at `path` if it is there and validates, else None: the run is not finished.
+    """The result at `path` if it exists and is valid, else None: the run is not finished.
 
-    UserError for one that a newer version wrote: it must not be computed again over it.
+    UserError if a newer version wrote it: such a result must not be overwritten.
     """
     data = read_bytes(path)
     try:

@@ -1,4 +1,4 @@
-"""A run folder as everybody reads it: where its files are, and what state the run is in."""
+"""A run folder: where its files are, and which state the run is in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from results.records import Failure, Result
 
 
 class State(StrEnum):
-    """What a run's folder says of it."""
+    """State of a run, as its folder says."""
 
     PLANNED = "planned"
     RUNNING = "running"
@@ -26,9 +26,9 @@ class State(StrEnum):
     FINISHED = "finished"
 
 
-#: States in which nothing is left to do: a search stopped the run early, or it has its result.
+#: States in which nothing is left to do: the run was stopped by a search, or has its result.
 ENDED = (State.STOPPED, State.FINISHED)
-#: How the files of best weights begin; their epoch follows.
+#: How the names of files with best weights begin; the epoch follows.
 BEST = "best-"
 
 
@@ -43,7 +43,7 @@ class RunFolder:
         return self.path.name
 
     def name_of(self, file: Location) -> str:
-        """How one of its files is called in messages: relative to the output folder."""
+        """The name of one of its files in messages: relative to the output folder."""
         return f"runs/{self.run_id}/{file.name}"
 
     @property
@@ -72,21 +72,22 @@ class RunFolder:
 
     @property
     def paused(self) -> Location:
-        """There since the run saved a checkpoint and ended, as it was asked to."""
+        """Written when the run saved a checkpoint and ended on request."""
         return self.path / "paused.json"
 
     @property
     def pause_request(self) -> Location:
-        """There while the run is asked to save a checkpoint and end."""
+        """An empty file that asks the run to save a checkpoint and end."""
         return self.path / "pause"
 
     def best_of(self, epoch: int) -> Location:
-        """The weights after `epoch`, kept while they are the best ones."""
+        """The weights after `epoch`, kept while they are the best."""
         return self.path / "checkpoints" / f"{BEST}{epoch:04d}.safetensors"
 
     @property
     def best(self) -> Location:
-        """The selected weights of a finished run. ValueError for another, or one never trained."""
+        """The selected weights of a finished run; ValueError if it is not finished, or was not
+        trained at all."""
         result = self.read_result()
         if result is None or result.selection.best_epoch == 0:
             raise ValueError(
@@ -102,11 +103,11 @@ class RunFolder:
         return self.path / "predictions" / suite / f"{split}.parquet"
 
     def read_result(self) -> Result | None:
-        """The result if it is there and validates, else None: the run is not finished."""
+        """The result if it exists and is valid, else None; see `result_file.read_result`."""
         return read_result(self.result)
 
     def read_failure(self) -> Failure | None:
-        """Why the last attempt stopped, if it did and the record is whole."""
+        """Why the last attempt failed, if it did and the record is valid."""
         data = read_bytes(self.failure)
         try:
             return None if data is None else Failure.model_validate_json(data)
@@ -114,13 +115,13 @@ class RunFolder:
             return None
 
     def state(self) -> State:
-        """What the files say; a result that is cut or does not validate is no result."""
+        """The state that the files say. A result that is cut or invalid counts as missing."""
         if self.read_result() is not None:
             return State.FINISHED
         return self.state_without_result()
 
     def state_without_result(self) -> State:
-        """What the other files say of a run whose result is missing or damaged."""
+        """The state of a run whose result is missing or invalid."""
         present = names(self.path)
         holder = read_holder(self.path, present)
         if holder is not None and holder.seems_alive():

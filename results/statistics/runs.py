@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from results.reading.location import location
 from results.reading.long_table import RUN_COLUMNS
-from results.reading.predictions import Predictions, read
+from results.reading.predictions import Predictions, read_predictions
 from results.reading.run_folder import RunFolder
 from results.records import RunKey
 from results.statistics.methods import Method
@@ -52,7 +52,9 @@ class FinishedRun:
         A file that cannot be read is named in `complaints`.
         """
         try:
-            return read(self.folder, suite, split, weights=weights, checkpoint=checkpoint)
+            return read_predictions(
+                self.folder, suite, split, weights=weights, checkpoint=checkpoint
+            )
         except ValueError as error:
             complaints.append(str(error))
             return None

@@ -108,7 +108,7 @@ def test_swapping_the_sides_swaps_the_signs(out: Path) -> None:
 
 def test_the_difference_is_that_of_the_videos_right(out: Path) -> None:
     """Against accuracies counted from the kept scores directly."""
-    from results.reading.predictions import read
+    from results.reading.predictions import read_predictions
     from results.reading.run_folder import RunFolder
 
     shares: dict[str, list[float]] = {"tc_clip": [], "vifi_clip": []}
@@ -116,7 +116,7 @@ def test_the_difference_is_that_of_the_videos_right(out: Path) -> None:
         for seed in (0, 1):
             run_id = builder.run_id(builder.key(DEMO, model=model, seed=seed))
             for split in DEMO.suites[0].splits:
-                one = read(
+                one = read_predictions(
                     RunFolder(out / "runs" / run_id), "moving_shapes", split,
                     weights="raw", checkpoint="last",
                 )  # fmt: skip
