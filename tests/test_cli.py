@@ -18,6 +18,8 @@ from tests.experiments.sweeping import EXECUTION, numbers, run_sweep, small_spec
 
 COMMAND = Path(sys.executable).with_name("tcclip")
 HEAVY = ("torch", "ray", "mlflow", "open_clip", "matplotlib", "fsspec")
+#: What even the help does without.
+UNNEEDED = ("pandas", "numpy", "yaml", "rich.progress")
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -40,6 +42,7 @@ def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedP
 )
 def test_quick_commands_import_nothing_heavy(arguments: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
+    names = HEAVY + (UNNEEDED if "--help" in arguments else ())
     code = f"""
 import sys
 sys.argv = ["tcclip", *{arguments!r}]
@@ -48,7 +51,7 @@ try:
     code = cli.main()
 except SystemExit as stop:
     code = stop.code
-loaded = [name for name in {HEAVY!r} if name in sys.modules]
+loaded = [name for name in {names!r} if name in sys.modules]
 print("loaded", loaded, "exit", code, file=sys.stderr)
 """
     done = subprocess.run(
@@ -62,11 +65,8 @@ print("loaded", loaded, "exit", code, file=sys.stderr)
     [
         (("sweep", "zeroshot"), "unknown protocol 'zeroshot'; known: zero_shot, few_shot"),
         (("sweep", "zero_shot", "--demo", "--datasets", "hmdb51"), "allowed: moving_shapes"),
-        (("sweep", "zero_shot", "--models", "resnet"), "allowed: tc_clip, vifi_clip, clip"),
         (("sweep", "zero_shot", "--seeds", "one"), "--seeds 'one': not a comma list of integers"),
         (("sweep", "zero_shot", "--seeds", ","), "--seeds ',' is empty"),
-        (("sweep", "zero_shot", "--set", "train.lrr=1"), "the nearest is 'train.lr'"),
-        (("sweep", "zero_shot", "--set", "train.lr"), "write NAME=VALUE"),
         (("sweep", "zero_shot", "--demo", "--micro-batch", "5"), "a global batch of 32 cannot"),
         (("sweep", "zero_shot", "--demo", "--micro-batch", "0"), "--micro-batch"),
         (("sweep", "zero_shot", "--workers-per-run", "0"), "--workers-per-run"),
@@ -81,7 +81,6 @@ print("loaded", loaded, "exit", code, file=sys.stderr)
         (("sweep", "zero_shot", "--dry-run", "--out", "/dev/null/x"), "/dev/null is a file"),
         (("sweep", "latin1.yaml"), "latin1.yaml is not YAML"),
         (("sweep", "empty.yaml"), "rows: Tuple should have at least 1 item"),
-        (("sweep", "zero_shot", "--demo", "--device", "tpu"), "--device 'tpu': "),
         (("sweep", "zero_shot", "--dry-run", "--format", "xml"), "'xml' is not one of"),
         (("sweep", "zero_shot", "--demo", "--rerun", "nothing*"), "matches none of"),
         (("sweep", "zero_shot", "--demo", "--dry-run", "--rerun", "nothing*"), "matches none of"),

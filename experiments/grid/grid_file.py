@@ -57,14 +57,11 @@ def read(name: str, *, demo: bool) -> Grid:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(f"{path}: {where}: {first['msg']}") from error
-    axes = {name: getattr(file, name) for name in ("datasets", "models", "shots", "splits")}
+    axes = file.model_dump(exclude={"set", "rows"})
     files: dict[str, Path] = {}
-    return Grid(
-        protocol=file.protocol, demo=demo, **axes, variants=file.variants, seeds=file.seeds,
-        settings=replace_path(file.set, files, path.parent),
-        rows=tuple(replace_path(row, files, path.parent) for row in file.rows),
-        files=files,
-    )  # fmt: skip
+    settings = replace_path(file.set, files, path.parent)
+    rows = tuple(replace_path(row, files, path.parent) for row in file.rows)
+    return Grid(**axes, demo=demo, settings=settings, rows=rows, files=files)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

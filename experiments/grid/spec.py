@@ -65,22 +65,17 @@ class RunSpec(FrozenModel):
         value = self.train.clip_weights
         return value.removeprefix(SCHEME) if value.startswith(SCHEME) else None
 
-    @property
-    def identity(self) -> str:
-        """sha256 of everything that changes the numbers, as canonical JSON."""
+    @cached_property
+    def run_id(self) -> str:
+        """The point in words, and 10 hex digits of the sha256 of the spec as canonical JSON."""
         # `overrides` only says which settings differ; the settings themselves are all here.
         data = self.model_dump(mode="json", exclude={"key": {"overrides"}})
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    @cached_property
-    def run_id(self) -> str:
-        """Readable slug and the first 10 hex digits of the identity."""
         key = self.key
         point = [f"k{key.shots}"] if key.shots is not None else []
         point += [f"b{key.base_split}"] if key.base_split is not None else []
         parts = [key.protocol, key.dataset, key.model, key.variant, *point, f"s{key.seed}"]
-        return "-".join([*parts, self.identity[:10]])
+        return "-".join([*parts, hashlib.sha256(text.encode()).hexdigest()[:10]])
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A changed copy, as pydantic's but without the cached `run_id`."""

@@ -9,7 +9,6 @@ import protocols
 from experiments.errors import UserError
 from experiments.grid.plan import Grid, expand, expand_evaluation
 from experiments.grid.request import check_search
-from experiments.monitor.cost import cost
 from tcclip.config import Execution, ModelConfig
 
 
@@ -88,18 +87,15 @@ def test_identity_is_what_changes_the_numbers() -> None:
     assert "/" not in one.run_id
 
 
-@pytest.mark.parametrize("variant", ["base", "pretrained"])
-def test_identity_is_the_hash_of_the_whole_spec_however_it_was_made(variant: str) -> None:
-    """Runs of a point are made and named together; each name is that of the spec by itself."""
-    specs = expand(Grid("few_shot", datasets=("ssv2",), seeds=(1, 2), variants=(variant,)))
+def test_run_ids_are_the_hash_of_the_whole_spec_also_of_a_changed_copy() -> None:
+    specs = expand(Grid("few_shot", datasets=("ssv2",), seeds=(1, 2), variants=("pretrained",)))
     changed = specs[-1].model_copy(update={"flip": not specs[-1].flip})
-    again = changed.model_copy(update={"key": changed.key.model_copy(update={"seed": 3})})
-    for spec in (*specs, changed, again):
+    for spec in (*specs, changed):
         data = spec.model_dump(mode="json", exclude={"key": {"overrides"}})
         canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
-        assert spec.identity == hashlib.sha256(canonical.encode()).hexdigest()
-        assert spec.run_id.endswith(f"-s{spec.key.seed}-{spec.identity[:10]}")
-    assert len({spec.run_id for spec in (*specs, changed, again)}) == len(specs) + 2
+        digest = hashlib.sha256(canonical.encode()).hexdigest()
+        assert spec.run_id.endswith(f"-s{spec.key.seed}-{digest[:10]}")
+    assert len({spec.run_id for spec in (*specs, changed)}) == len(specs) + 1
 
 
 def test_untrained_clip_has_no_epochs_whatever_is_set() -> None:
@@ -179,40 +175,3 @@ def test_searches_compare_like_with_like() -> None:
         check_search(expand(Grid("few_shot")))
     with pytest.raises(UserError, match="--init-checkpoint"):
         check_search(expand(Grid("few_shot", variants=("pretrained",))))
-
-
-#: Steps of a whole run: epochs x (videos // global batch), from SPEC 4 and 6.
-STEPS = {
-    ("few_shot", "hmdb51"): [50 * (51 * k // 64) for k in (2, 4, 8, 16)],
-    ("few_shot", "ucf101"): [50 * (101 * k // 64) for k in (2, 4, 8, 16)],
-    ("few_shot", "ssv2"): [50 * (174 * k // 64) for k in (2, 4, 8, 16)],
-    ("base_to_novel", "k400"): [12 * (3200 // 64)] * 3,
-    ("base_to_novel", "hmdb51"): [12 * (416 // 64)] * 3,
-    ("base_to_novel", "ucf101"): [12 * (816 // 64)] * 3,
-    ("base_to_novel", "ssv2"): [12 * (1392 // 64)] * 3,
-}
-TESTED = {
-    "zero_shot": {"k400": 3 * 1530 + 3783 + 3734 + 3696 + 14084 + 13978 + 14136},
-    "few_shot": {"hmdb51": 1530, "ucf101": 3783, "ssv2": 24777},
-    "base_to_novel": {"k400": 9944 + 9933, "hmdb51": 780 + 750, "ucf101": 2088 + 1695,
-                      "ssv2": 17562 + 7215},
-    "fully_supervised": {"k400": 19877},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("protocol", TESTED)
-def test_videos_and_steps_are_those_of_the_paper(protocol: str) -> None:
-    steps: dict[tuple[str, str], list[int | None]] = {}
-    for spec in expand(Grid(protocol)):
-        one = cost(spec, {})
-        assert one.eval_videos == TESTED[protocol][spec.key.dataset]
-        steps.setdefault((protocol, spec.key.dataset), []).append(one.steps)
-    for point, counts in steps.items():
-        # K400's training list is not of published length: nothing is claimed without it.
-        assert counts == STEPS.get(point, [None])
-
-
-def test_a_list_at_hand_gives_its_steps() -> None:
-    (spec,) = expand(Grid("zero_shot"))
-    assert cost(spec, {}, train_videos=2560).steps == 10 * 10
-    assert cost(spec, {}, train_videos=2559).steps == 10 * 9
