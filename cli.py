@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from experiments.datasets.paths import DataPaths
     from experiments.grid.request import RunPlan
-    from experiments.scheduler.sweep import Summary
+    from experiments.scheduler.summary import Summary
     from results.reading.location import Location
     from results.report.report import Report
 
@@ -238,21 +238,21 @@ def _run(
     from experiments.grid.request import make_execution
     from experiments.monitor.dry_run import dry_run as list_runs
     from experiments.monitor.dry_run import print_plan
-    from experiments.scheduler import commands
     from experiments.scheduler.loop import Policy
+    from experiments.scheduler.sweep import check, sweep
 
     for note in plan.notes:
         print(note, file=sys.stderr)
     out = _out(options.out, plan.grid.demo)
     execution = make_execution(options)
     address = None if dry_run else options.address
-    commands.check(plan.specs, execution, options.executor, address)
+    check(plan.specs, execution, options.executor, address)
     if dry_run:
         rows = list_runs(plan.specs, out, data_paths.list_length, options.rerun)
         print_plan(rows, options.format)
         return
     console = Console(stderr=True)
-    summary = commands.sweep(
+    summary = sweep(
         plan.specs,
         out=out,
         data_paths=data_paths,
@@ -273,11 +273,11 @@ def _conclude(
     plan: RunPlan, summary: Summary, out: Location, format: str, console: Console
 ) -> None:
     """Print the protocol's table and what is left to do, then exit; no table if interrupted."""
-    from experiments.scheduler.summary import ending
+    from experiments.scheduler.summary import summary_lines
     from experiments.tracking import ui as ui_commands
     from results.report.report import report as make_report
 
-    grid, lines = plan.grid, ending(summary, out, sys.argv[1:])
+    grid, lines = plan.grid, summary_lines(summary, out, sys.argv[1:])
     style = "red" if summary.exit_code <= 1 else None
     try:
         if summary.exit_code <= 1:

@@ -4,6 +4,8 @@ UserError                 what was asked for cannot be done; the message says wh
 ├── MissingData           annotation lists or videos a run needs are not there
 └── StorageError          a file or an object store cannot be read or written
 RunError                  one run stopped; others go on
+├── WorkerDied            a worker ended without a result and without an error of its own
+├── RunPaused             the run saved a checkpoint and ended, as it was asked to
 ├── LeaseHeld             a live process elsewhere works on this run
 ├── LeaseLost             another process took this run over
 ├── CheckpointDamaged     what the run would go on from cannot be read
@@ -28,6 +30,14 @@ class MissingData(UserError):
 
 class RunError(RuntimeError):
     """One run stopped; the others go on."""
+
+
+class WorkerDied(RunError):
+    """A worker ended without a result and without an error of its own."""
+
+
+class RunPaused(RunError):
+    """The run saved a checkpoint and ended, as it was asked to."""
 
 
 class LeaseHeld(RunError):

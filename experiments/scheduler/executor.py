@@ -11,7 +11,6 @@ import time
 import traceback
 import urllib.parse
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,30 +18,34 @@ from typing import Protocol
 from experiments.errors import UserError, is_permanent
 from experiments.worker.job import Job
 
+#: How long a Ray head may take to accept a connection.
+CONNECT_SECONDS = 5.0
+
 
 @dataclass(frozen=True)
 class AttemptError:
     """Why an attempt at a run ended without a result.
 
-    `error`: the exception's class name; `message` begins with it. `repeats`: another attempt
-    would end the same way.
+    `kind`: the exception's class; `message` begins with its name. The exception itself is not
+    kept: its frames would keep the run's tensors in memory. `permanent`: another attempt would end
+    the same way.
     """
 
-    error: str
+    kind: type[BaseException]
     message: str
-    traceback: str
-    repeats: bool = False
+    traceback: str = ""
+    permanent: bool = False
 
     @classmethod
     def of(cls, error: BaseException, trace: str | None = None) -> AttemptError:
-        """From an exception; `trace` where its own traceback got lost on the way."""
-        name = type(error).__name__
+        """From an exception; `trace` replaces a traceback that was lost between processes."""
+        kind = type(error)
         trace = trace or "".join(traceback.format_exception(error))
-        return cls(name, f"{name}: {error}", trace, is_permanent(error))
+        return cls(kind, f"{kind.__name__}: {error}", trace, is_permanent(error))
 
 
 class Executor(Protocol):
-    """Computes runs; the run folders say what came of them."""
+    """Computes runs. What came of a run is in its folder."""
 
     name: str
 
@@ -54,35 +57,20 @@ class Executor(Protocol):
         """Begin to compute `job`; returns at once."""
 
     def ended(self, timeout: float) -> dict[str, AttemptError | None]:
-        """The runs that ended and were not told of yet; waits at most `timeout` s for one."""
-
-    def faults(self, jobs: Sequence[Job]) -> dict[str, str]:
-        """Run id -> why, of those `jobs` that could not begin where runs are computed: `ready`.
-
-        UserError if that cannot be found out.
-        """
+        """Runs that ended since the last call, each with its error; waits at most `timeout` s."""
 
     def close(self) -> None:
-        """End what still runs, and give back what the executor holds."""
+        """End what still runs, and release the executor's resources."""
 
 
 class LocalExecutor:
     """One run after the other in this process: for debugging and tests."""
 
     name = "local"
+    slots = 1
 
-    def __init__(self, workers: int) -> None:
-        if workers > 1:
-            raise UserError(
-                f"--executor local computes in this process: no place for {workers} workers; "
-                "use --executor ray"
-            )
+    def __init__(self) -> None:
         self._jobs: deque[Job] = deque()
-
-    @property
-    def slots(self) -> int:
-        """See `Executor.slots`."""
-        return 1
 
     def start(self, job: Job) -> None:
         """See `Executor.start`; it is computed in `ended`."""
@@ -96,12 +84,6 @@ class LocalExecutor:
         job = self._jobs.popleft()
         return {job.spec.run_id: _execute(job)}
 
-    def faults(self, jobs: Sequence[Job]) -> dict[str, str]:
-        """See `Executor.faults`."""
-        from experiments.worker.preflight import faults
-
-        return faults(jobs)
-
     def close(self) -> None:
         """See `Executor.close`."""
         self._jobs.clear()
@@ -114,56 +96,19 @@ def _execute(job: Job) -> AttemptError | None:
         execute(job)
     except Exception as error:  # noqa: BLE001
         # A run may fail in any way; the others go on.
-        death = AttemptError.of(error)
+        failed = AttemptError.of(error)
     else:
         return None
     _free_memory()
-    return death
+    return failed
 
 
 def _free_memory() -> None:
-    """What a failed run leaves on a GPU would be missing to the next one."""
+    """Free what a failed run left on a GPU: the next run needs it."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-#: The names `make_executor` knows.
-EXECUTORS = ("ray", "local")
-
-
-def make_executor(
-    name: str,
-    *,
-    workers: int,
-    device: str,
-    max_concurrent: int | None,
-    address: str | None,
-    asha: bool = False,
-) -> Executor:
-    """The executor called `name` ("ray" or "local"); UserError for another name.
-
-    `asha`: stop runs that fall behind the others (Ray Tune's ASHA).
-    """
-    if name == "local" and asha:
-        raise UserError("--search stops trials early with Ray Tune; use --executor ray")
-    if name == "local":
-        return LocalExecutor(workers)
-    if name != "ray":
-        raise UserError(f"unknown executor {name!r}; known: {', '.join(EXECUTORS)}")
-    from experiments.scheduler.ray_train import Cluster, RayExecutor
-
-    cluster = Cluster(workers=workers, device=device, limit=max_concurrent, address=address)
-    if asha:
-        from experiments.scheduler.ray_tune import RaySearch
-
-        return RaySearch(cluster)
-    return RayExecutor(cluster)
-
-
-#: How long a Ray head may take to accept a connection.
-CONNECT_SECONDS = 5.0
 
 
 def check_address(address: str) -> None:
@@ -171,7 +116,7 @@ def check_address(address: str) -> None:
 
     Ray itself waits for minutes for a head that is not there.
     """
-    known = _this_machines_cluster() if address == "auto" else address
+    known = _cluster_of_this_machine() if address == "auto" else address
     if address == "local":
         return
     if known is None:
@@ -195,8 +140,8 @@ def check_address(address: str) -> None:
         ) from error
 
 
-def _this_machines_cluster() -> str | None:
-    """Where `--address auto` leads: $RAY_ADDRESS, else the cluster this machine is a node of."""
+def _cluster_of_this_machine() -> str | None:
+    """The address `auto` stands for: $RAY_ADDRESS, else the cluster this machine is a node of."""
     if os.environ.get("RAY_ADDRESS"):
         return os.environ["RAY_ADDRESS"]
     folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
@@ -204,8 +149,3 @@ def _this_machines_cluster() -> str | None:
         return (folder / "ray" / "ray_current_cluster").read_text().strip() or None
     except OSError:
         return None
-
-
-def cpu_count() -> int:
-    """CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,7 +1,7 @@
 """The Ray executor: every run is a Ray Train job, driven by a thread of the sweep's process.
 
-Ray finds the places and watches the workers; what is finished, what is tried again and from where
-a run goes on is the sweep's to say. Only this file and `ray_search` import ray.
+Ray places the workers and watches them; the sweep decides what is finished, what is tried again and
+from where a run goes on. Only this file and `ray_tune` import ray.
 """
 
 from __future__ import annotations
@@ -14,42 +14,35 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 # Read by Ray when it is imported or started, so they come first.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 # Ray polls its workers this often; the default of 2 s costs a short run several seconds.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-# A node that its provider takes back is a lost worker like any other: the sweep decides.
+# The workers of a node that its provider takes back are lost like any others, and the sweep starts
+# the run again; the watcher would cost every run one more process.
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-# The driver's environment, GPUs included, is not Ray's to rewrite when a worker has none.
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 import ray.exceptions
 import ray.train
 import ray.train.torch
 
-from experiments.errors import RunError, UserError, is_permanent
-from experiments.scheduler.executor import AttemptError, cpu_count
+from experiments.errors import RunError, UserError, WorkerDied, is_permanent
+from experiments.scheduler.executor import AttemptError
 from experiments.worker.job import Job
 from results.reading.location import scratch_folder
 
-#: What Ray says of a lost worker, among much else.
-_WHY = re.compile(r"The actor is dead because [^.]+")
+#: The sentence with the cause in Ray's long message about a lost worker.
+_CAUSE = re.compile(r"The actor is dead because [^.]+")
 #: How often a cluster is asked what it has, seconds.
-LOOK_SECONDS = 2.0
-#: After so long a user is told what is waited for.
-SILENT_SECONDS = 20.0
-#: What Ray raises where the cluster, or a part of it, is not there any more.
-_GONE = (ray.exceptions.RayError, ConnectionError, RuntimeError)
-
-log = logging.getLogger(__name__)
+POLL_SECONDS = 2.0
+#: What Ray raises when the cluster does not answer any more.
+_UNREACHABLE = (ray.exceptions.RayError, ConnectionError, RuntimeError)
 
 
 class Cluster:
@@ -81,41 +74,25 @@ class Cluster:
 
     @property
     def slots(self) -> int:
-        """Runs there is room for: without a cap, waiting runs keep each other from starting."""
-        if self._address is not None and time.monotonic() - self._looked > LOOK_SECONDS:
+        """Runs there is room for. With more, Ray could place some workers of each and wait."""
+        if self._address is not None and time.monotonic() - self._looked > POLL_SECONDS:
             self._looked, self._total = time.monotonic(), self._count()
         room = self._total // self.workers
         return room if self.limit is None else min(room, self.limit)
 
     def _count(self) -> int:
         if not self.gpu and self._address is None:
-            return cpu_count()  # Ray was told of one more, for the drivers of a search
+            return _cpu_count()  # Ray was told of one more, for the drivers of a search
         try:
             return int(ray.cluster_resources().get("GPU" if self.gpu else "CPU", 0))
-        except _GONE as error:
+        except _UNREACHABLE as error:
             raise UserError(
-                f"the Ray cluster does not answer any more ({error}); see to it, and start the "
+                f"the Ray cluster does not answer any more ({error}); repair it, and start the "
                 "sweep again: it goes on from the last checkpoints"
             ) from error
 
-    def faults(self, jobs: Sequence[Job]) -> dict[str, str]:
-        """See `Executor.faults`: asked on a node that has room for a worker, once there is one."""
-        room = {"num_gpus": 1} if self.gpu else {"num_cpus": 1}
-        try:
-            asked = ray.remote(max_retries=0, **room)(_faults).remote(
-                [job.model_dump_json() for job in jobs]
-            )
-            if not ray.wait([asked], timeout=SILENT_SECONDS)[0]:
-                log.warning("looking whether the runs can begin, or waiting for room to do so")
-            found: dict[str, str] = ray.get(asked)
-        except _GONE as error:
-            raise UserError(
-                f"whether the runs could begin was not found out ({error}); try again"
-            ) from error
-        return found
-
     def settings(self) -> dict[str, Any]:
-        """What `trainer` needs to know; plain values, for other processes."""
+        """The arguments of `trainer` as plain values, for other processes."""
         return {"gpu": self.gpu, "workers": self.workers, "scratch": str(self.scratch)}
 
     def close(self) -> None:
@@ -143,13 +120,13 @@ class RayExecutor:
         threading.Thread(target=self._drive, args=(job,), daemon=True, name="run").start()
 
     def _drive(self, job: Job) -> None:
-        death: AttemptError | None = None
+        failed: AttemptError | None = None
         try:
             trainer(job.model_dump_json(), self._cluster.settings()).fit()
         except Exception as error:  # noqa: BLE001
-            # Whatever stopped it, in the worker or in Ray: the sweep decides what follows.
-            death = death_of(error)
-        self._ended.put((job.spec.run_id, death))
+            # Anything in the worker or in Ray may have failed: the sweep decides what follows.
+            failed = attempt_error(error)
+        self._ended.put((job.spec.run_id, failed))
 
     def ended(self, timeout: float) -> dict[str, AttemptError | None]:
         """See `Executor.ended`."""
@@ -160,10 +137,6 @@ class RayExecutor:
         except queue.Empty:
             return {}
         return dict(found)
-
-    def faults(self, jobs: Sequence[Job]) -> dict[str, str]:
-        """See `Executor.faults`."""
-        return self._cluster.faults(jobs)
 
     def close(self) -> None:
         """See `Executor.close`."""
@@ -180,7 +153,7 @@ def _start(address: str | None, scratch: Path) -> None:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(
-                num_cpus=cpu_count() + 1,
+                num_cpus=_cpu_count() + 1,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -203,9 +176,9 @@ def trainer(job: str, settings: dict[str, Any]) -> ray.train.torch.TorchTrainer:
         run_config=ray.train.RunConfig(
             name=uuid.uuid4().hex,
             storage_path=settings["scratch"],
-            # What is tried again, and in whose name, is the sweep's to say: with Ray's own second
-            # try the first worker, if it still lives, would hold the same lease.
-            failure_config=ray.train.FailureConfig(max_failures=0, max_preemption_failures=0),
+            # Only the sweep retries: if Ray did, the first worker might still live and hold the
+            # same lease as the second.
+            failure_config=ray.train.FailureConfig(max_failures=0),
         ),
     )
 
@@ -217,33 +190,31 @@ def _work(config: dict[str, Any]) -> None:
     execute(Job.model_validate_json(config["job"]))
 
 
-def _faults(jobs: list[str]) -> dict[str, str]:
-    """What one worker does for `Cluster.faults`."""
-    from experiments.worker.preflight import faults
-
-    return faults([Job.model_validate_json(job) for job in jobs])
-
-
-def death_of(error: Exception) -> AttemptError:
-    """Why a Train job ended: of its ranks' errors the one that is not another's consequence."""
+def attempt_error(error: Exception) -> AttemptError:
+    """Why a Train job ended: of its ranks' errors the one that is not a consequence of another."""
     if not isinstance(error, ray.train.WorkerGroupError):
         return AttemptError.of(error)
     failures: dict[int, Exception] = error.worker_failures
-    rank = min(sorted(failures), key=lambda one: _telling(failures[one]))
-    if not _rays(failures[rank]):
+    rank = min(sorted(failures), key=lambda one: _order(failures[one]))
+    if not _from_ray(failures[rank]):
         return AttemptError.of(failures[rank], str(error))
-    said = _WHY.search(str(failures[rank]))
+    said = _CAUSE.search(str(failures[rank]))
     why = said[0] if said else str(failures[rank]).strip().splitlines()[0]
-    return AttemptError("WorkerDied", f"WorkerDied: rank {rank} is gone: {why}", str(error))
+    return AttemptError.of(WorkerDied(f"rank {rank} is gone: {why}"), str(error))
 
 
-def _rays(error: Exception) -> bool:
-    """Whether this is Ray's word on a worker, not what the run itself raised there."""
+def _from_ray(error: Exception) -> bool:
+    """Whether Ray raised this about a worker, not the run itself in the worker."""
     return type(error).__module__.partition(".")[0] == "ray"
 
 
-def _telling(error: Exception) -> int:
-    """Lowest for what the run itself raised; a rank whose partner is gone fails as well."""
+def _order(error: Exception) -> int:
+    """Lowest for an error of the run itself; a rank that loses its partner fails as well."""
     if isinstance(error, RunError) or is_permanent(error):
         return 0
-    return 1 if _rays(error) else 2
+    return 1 if _from_ray(error) else 2
+
+
+def _cpu_count() -> int:
+    """CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

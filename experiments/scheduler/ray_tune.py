@@ -14,7 +14,7 @@ from typing import Any
 # First: it sets what Ray reads when it is imported.
 from experiments.store.attempt_records import record_stop
 
-from experiments.scheduler.ray_train import Cluster, death_of, trainer  # isort: skip
+from experiments.scheduler.ray_train import Cluster, attempt_error, trainer  # isort: skip
 
 from ray import tune
 from ray.exceptions import RayTaskError
@@ -89,7 +89,7 @@ class RaySearch:
             tune.with_resources(trainable, {"cpu": DRIVER_CPUS}),
             param_space={"run_id": tune.grid_search(list(by_id))},
             tune_config=tune.TuneConfig(
-                max_concurrent_trials=self._cluster.slots, scheduler=_halving(jobs)
+                max_concurrent_trials=self._cluster.slots, scheduler=_asha(jobs)
             ),
             run_config=tune.RunConfig(
                 name=name, storage_path=str(self._cluster.scratch), verbose=0
@@ -100,12 +100,8 @@ class RaySearch:
         ended: dict[str, AttemptError | None] = dict.fromkeys(by_id)
         for result in results:
             if result.error is not None and result.config is not None:
-                ended[result.config["run_id"]] = death_of(_cause(result.error))
+                ended[result.config["run_id"]] = attempt_error(_cause(result.error))
         return ended
-
-    def faults(self, jobs: Sequence[Job]) -> dict[str, str]:
-        """See `Executor.faults`."""
-        return self._cluster.faults(jobs)
 
     def close(self) -> None:
         """See `Executor.close`."""
@@ -171,7 +167,7 @@ class _Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
             self._thread.join(STOP_SECONDS)
 
 
-def _halving(jobs: Sequence[Job]) -> ASHAScheduler:
+def _asha(jobs: Sequence[Job]) -> ASHAScheduler:
     """ASHA over validation top-1: at 1, 3, 9, ... epochs the best third goes on.
 
     A trial that reaches `max_t` is stopped too, and a run still has its tests to do after its

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks a sweep to end, the second ends it at once."""
+"""Ctrl-C and SIGTERM: the first signal asks a sweep to stop, the second ends it at once."""
 
 from __future__ import annotations
 
@@ -8,118 +8,114 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
-#: How long runs have to save a checkpoint; an evaluation that takes longer is given up. In a store
-#: they look less often whether they are to pause, and upload it.
+#: How long runs have to save a checkpoint before they are ended. In a store they look less often
+#: whether they are to pause, and upload the checkpoint.
 GRACE_SECONDS, REMOTE_GRACE_SECONDS = 30.0, 90.0
-#: How often it is looked whether runs are to be asked to pause.
-_ASK_SECONDS = 0.2
-#: How much later than the grace a run in this process is interrupted.
-_TELL_SECONDS = 1.0
+#: How often runs in progress are asked to pause, once a stop is requested.
+_POLL_SECONDS = 0.2
+#: How long after the grace period a run in this process is interrupted.
+_INTERRUPT_SECONDS = 1.0
 
 
-class AtOnce(BaseException):
-    """The sweep is to end wherever it stands. No Exception: nothing may handle it on the way."""
+class StopNow(BaseException):
+    """The sweep ends wherever it is. Not an Exception, so that nothing handles it on the way."""
 
 
-class Stop:
-    """Whether a sweep is to end, and why; use as a context manager.
+class StopRequest:
+    """Whether a sweep is to stop, and why; use as a context manager.
 
     `pause` asks the runs in progress to save and end. A thread calls it, since the main thread may
-    be computing a run. Signals are listened to in the main thread alone. `remote`: runs are in a
-    store.
+    be computing a run. `remote`: runs are in a store.
     """
 
     def __init__(
         self, pause: Callable[[], None], say: Callable[[str], None], remote: bool = False
     ) -> None:
         self.signal: signal.Signals | None = None
-        self._pause, self._say, self._remote = pause, say, remote
-        # Plain values: a signal handler may find the lock of an event taken by its own thread.
-        self._asked, self._deadline = False, float("inf")
-        self._over, self._deaf = threading.Event(), False
+        self._pause, self._say = pause, say
+        self._grace = REMOTE_GRACE_SECONDS if remote else GRACE_SECONDS
+        # Plain values: in a signal handler, this thread may already hold an event's lock.
+        self._requested, self._deadline, self._ignore = False, float("inf"), False
+        self._done = threading.Event()
         self._pid = os.getpid()
-        self._before: dict[int, Any] = {}
-        self._thread = threading.Thread(target=self._follow, daemon=True, name="stop")
+        self._handlers_before: dict[int, Any] = {}
+        self._thread = threading.Thread(target=self._pause_runs, daemon=True, name="stop")
 
     @property
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         """Whether nothing more is to be started."""
-        return self._asked
+        return self._requested
 
     @property
     def expired(self) -> bool:
-        """Whether the runs had their time to end by themselves."""
+        """Whether the grace period is over."""
         return time.monotonic() > self._deadline
 
-    def ask(self) -> None:
-        """Let the sweep end."""
-        grace = REMOTE_GRACE_SECONDS if self._remote else GRACE_SECONDS
-        self._deadline = time.monotonic() + grace
-        self._asked = True
+    def request(self) -> None:
+        """Ask the sweep to stop."""
+        self._deadline = time.monotonic() + self._grace
+        self._requested = True
 
-    def listen(self) -> None:
-        """Take the signals; again after a library took them for itself."""
+    def install(self) -> None:
+        """Install the signal handlers (again, if a library replaced them); main thread only."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM):
             before = signal.signal(number, self._handle)
-            self._before.setdefault(number, before)
+            self._handlers_before.setdefault(number, before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._pid:  # a loader's process, which inherited this handler
+        if os.getpid() != self._pid:  # a data loader's process, which inherited this handler
             if number == signal.SIGTERM:
                 os._exit(128 + number)
             return
-        if self._deaf:
+        if self._ignore:
             return
         if self.signal is not None:
-            raise AtOnce
+            raise StopNow
         self.signal = signal.Signals(number)
-        if not self.asked:
-            self.ask()
+        if not self.requested:
+            self.request()
 
-    def _follow(self) -> None:
-        said = False
-        while not self._over.wait(_ASK_SECONDS):
-            if not self._asked:
+    def _pause_runs(self) -> None:
+        announced = False
+        while not self._done.wait(_POLL_SECONDS):
+            if not self._requested:
                 continue
             self._pause()
-            if not said:
+            if not announced:
                 self._say("stopping: the running runs save a checkpoint (once more: at once)")
-                said = True
-            # Between two runs the sweep sees that itself; within one, it has to be told.
-            if self.signal is not None and time.monotonic() > self._deadline + _TELL_SECONDS:
+                announced = True
+            # The main thread checks the deadline itself, unless it is computing a run.
+            if self.signal is not None and time.monotonic() > self._deadline + _INTERRUPT_SECONDS:
                 main = threading.main_thread().ident
                 assert main is not None
-                signal.pthread_kill(main, self.signal)  # also out of a call that waits
+                signal.pthread_kill(main, self.signal)  # also interrupts a blocking call
                 return
 
-    def __enter__(self) -> Stop:
-        self._thread.start()
-        self.listen()
-        return self
-
     @contextmanager
-    def deaf(self) -> Iterator[None]:
-        """Runs are over, and cleaning up must not be cut short: signals change nothing."""
-        self._deaf = True
-        self._over.set()
-        self._thread.join()  # it must not ask a run to pause that is another sweep's by then
+    def ignored(self) -> Iterator[None]:
+        """Ignore signals while cleaning up; from here on no run is asked to pause either."""
+        self._ignore = True
+        self._join()  # another sweep may hold the runs by now
         try:
             yield
         finally:
-            self._deaf = False
+            self._ignore = False
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-        for number, before in self._before.items():
+    def __enter__(self) -> StopRequest:
+        self._thread.start()
+        self.install()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._join()
+        for number, before in self._handlers_before.items():
             signal.signal(number, before)
+
+    def _join(self) -> None:
+        self._done.set()
+        self._thread.join()

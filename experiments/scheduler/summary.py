@@ -1,4 +1,4 @@
-"""What a user reads when a sweep has ended: what came of it, and how to go on."""
+"""What a user reads when a sweep has ended: what came of it, and how to continue."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.errors import StorageError
-from experiments.scheduler.sweep import Summary
 from experiments.store.ledger import Ledger
 from results.reading.location import Location, exists, location
 from results.reading.run_folder import RunFolder
@@ -18,7 +18,31 @@ from results.reading.run_folder import RunFolder
 NAME = "tcclip"
 
 
-def ending(summary: Summary, out: Location, arguments: Sequence[str]) -> list[str]:
+@dataclass(frozen=True)
+class Summary:
+    """How a sweep ended. `failed`: run_id -> why; `attempts`: run_id -> how often it was tried.
+
+    `left`: run_id -> "paused" or "not started"; `halt`: why, where it was the sweep's decision;
+    `signal`: the one that ended the sweep; `restored`: runs of a rerun that are as before.
+    """
+
+    finished: tuple[str, ...]
+    failed: dict[str, str]
+    attempts: dict[str, int] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+    halt: str | None = None
+    signal: int | None = None
+    restored: frozenset[str] = frozenset()
+
+    @property
+    def exit_code(self) -> int:
+        """0 only if everything asked for is finished; 128 + the signal that left something."""
+        if self.left and self.signal is not None:
+            return 128 + self.signal
+        return 1 if self.failed or self.left else 0
+
+
+def summary_lines(summary: Summary, out: Location, arguments: Sequence[str]) -> list[str]:
     """Lines on what is not finished, each cause with its log, and the command to go on with.
 
     `arguments`: those the sweep was started with. Nothing if all is finished.
@@ -35,7 +59,10 @@ def ending(summary: Summary, out: Location, arguments: Sequence[str]) -> list[st
         times = {0: "", 1: " (1 attempt)"}.get(tried, f" ({tried} attempts)")
         log = Ledger(out).folder(run_id).log
         lines.append(f"failed: {run_id}{times}\n  {cause}\n  log: {log}")
-    return [*lines, f"{_what(summary, out)}: {command(arguments, out)}"]
+    if summary.restored >= summary.failed.keys() | summary.left.keys():
+        return lines  # a sweep without --rerun has nothing to do
+    # Without --rerun: it would begin again what has begun.
+    return [*lines, f"{_what(summary, out)}: {shown(without('--rerun', arguments), out)}"]
 
 
 def _what(summary: Summary, out: Location) -> str:
@@ -46,21 +73,19 @@ def _what(summary: Summary, out: Location) -> str:
 
 
 def _saved(folder: RunFolder) -> bool:
-    """Whether the run has a checkpoint; of one that cannot be read nobody knows."""
+    """Whether the run has a checkpoint; False if that cannot be read."""
     with suppress(StorageError):
         return exists(folder.last)
     return False
 
 
-def command(arguments: Sequence[str], out: Location) -> str:
-    """The command line to go on with: the same, but what was run again is not deleted again."""
-    return shown(without("--rerun", arguments), out)
-
-
 def shown(arguments: Sequence[str], out: Location | str) -> str:
     """`tcclip ARGUMENTS --out OUT`, quoted for a shell; OUT absolute, instead of another one."""
-    kept = without("--out", arguments)
-    return shlex.join([_program(), *kept, "--out", str(location(out))])
+    # Where this program is, unless its name is enough.
+    program = NAME
+    if shutil.which(NAME) is None and Path(sys.argv[0]).name == NAME:
+        program = str(Path(sys.argv[0]).absolute())
+    return shlex.join([program, *without("--out", arguments), "--out", str(location(out))])
 
 
 def without(option: str, arguments: Sequence[str]) -> list[str]:
@@ -71,10 +96,3 @@ def without(option: str, arguments: Sequence[str]) -> list[str]:
             kept.append(one)
         skip = one == option
     return kept
-
-
-def _program() -> str:
-    """Where this program is, unless its name is enough."""
-    if shutil.which(NAME) is None and Path(sys.argv[0]).name == NAME:
-        return str(Path(sys.argv[0]).absolute())
-    return NAME

@@ -68,23 +68,6 @@ def heartbeat_seconds(folder: Location) -> float:
     return HEARTBEAT if is_local(folder) else REMOTE_HEARTBEAT
 
 
-def stirs(folder: Location, holder: Holder) -> bool:
-    """Whether `holder` of the run in `folder` lives, for who cannot wait for a `Watch`.
-
-    One elsewhere that seems dead by the clocks is watched for `PATIENCE` seconds: a network's file
-    system may show its heartbeats late.
-    """
-    if holder.here or holder.seems_alive():
-        return holder.seems_alive()
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        time.sleep(heartbeat_seconds(folder) / 5)
-        now = read_holder(folder)
-        if now is None or now.owner != holder.owner or now.beat != holder.beat:
-            return now is not None
-    return False
-
-
 def _holders(folder: Location) -> dict[str, Holder]:
     """Owner -> holder, of every lease file there is."""
     read = {path: read_bytes(path) for path in lease_files(folder)}

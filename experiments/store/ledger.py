@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from experiments.errors import LeaseHeld, StorageError, UserError
 from experiments.grid.spec import RunSpec
 from experiments.store.cleanup import clear_abandoned
-from experiments.store.files import check_exclusive, remove, remove_all, write_text
-from experiments.store.lease import claim, held, stirs
-from results.reading.holder import PREFIX, Holder, read_holder
+from experiments.store.files import check_exclusive, remove, write_text
+from experiments.store.lease import held
+from results.reading.holder import PREFIX
 from results.reading.location import Location, folder_names, is_local, names, read_bytes
-from results.reading.result_file import ResultSummary, read_result, read_summary
+from results.reading.result_file import ResultSummary, read_summary
 from results.reading.run_folder import RunFolder, State
 
 #: Runs in an object store that are read at once.
 STORE_THREADS = 16
-#: Holders elsewhere that are watched at once, before their runs are deleted.
-WATCHED_AT_ONCE = 256
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -136,54 +133,6 @@ class Ledger:
                 for name in left:
                     remove(folder.path / name)
 
-    def forget(self, run_ids: Sequence[str], unfinished: Collection[str] = ()) -> list[str]:
-        """Delete what earlier attempts left, so that these runs start from the beginning.
-
-        `unfinished`: those that had no result when they were chosen. One that another sweep has
-        finished since keeps it; the ones that are kept are returned.
-
-        StorageError if a live process works on one of them: then none is deleted. What seems
-        dead elsewhere is watched for a while first, since clocks may differ.
-        """
-        with ThreadPoolExecutor(max(1, min(len(run_ids), WATCHED_AT_ONCE))) as pool:
-            dead = list(pool.map(self._dead_holder, run_ids))
-        kept = []
-        for run_id, holder in zip(run_ids, dead, strict=True):
-            if not self._forget(self.folder(run_id), holder, run_id in unfinished):
-                kept.append(run_id)
-        return kept
-
-    def _dead_holder(self, run_id: str) -> Holder | None:
-        """Who held a run and is dead; None if nobody does. StorageError if the holder lives."""
-        folder = self.folder(run_id)
-        holder = read_holder(folder.path)
-        if holder is not None and stirs(folder.path, holder):
-            raise _at_work(f"{run_id} is held by {holder.host} pid {holder.pid}")
-        return holder
-
-    def _forget(self, folder: RunFolder, dead: Holder | None, unfinished: bool) -> bool:
-        """Whether it was done: not where an `unfinished` run has its result by now."""
-        if not names(folder.path):
-            return True
-        try:
-            lease = claim(folder.path, alive=lambda holder: holder != dead)
-        except LeaseHeld as error:
-            raise _at_work(str(error)) from error
-        if unfinished and read_result(folder.result) is not None:
-            lease.release()
-            return False
-        lease.stop()  # a heartbeat would bring the folder back
-        # Whenever this is cut short, the run is not finished, and nothing says that it goes on from
-        # what is gone. The lease goes last: until then nobody can begin.
-        remove(folder.result)
-        remove(folder.last)
-        for name in sorted(names(folder.path), key=lambda name: name.startswith(PREFIX)):
-            remove_all(folder.path / name)
-        if isinstance(folder.path, Path):
-            with suppress(OSError):  # not empty: another attempt has begun
-                folder.path.rmdir()
-        return True
-
 
 def matching(states: Mapping[str, State], which: str) -> list[str]:
     """The runs that `--rerun` names: "failed", "all", or a run id pattern.
@@ -198,7 +147,3 @@ def matching(states: Mapping[str, State], which: str) -> list[str]:
     if not chosen:
         raise UserError(f"--rerun {which!r} matches none of: {', '.join(states)}")
     return chosen
-
-
-def _at_work(who: str) -> StorageError:
-    return StorageError(f"{who}; stop it before a rerun (nothing of it was deleted)")

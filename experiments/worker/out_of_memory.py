@@ -51,10 +51,12 @@ def detect_out_of_memory(setting: Setting, batch: int) -> Iterator[None]:
         raise kind(f"not enough memory for {phase} of {batch}: {message}") from error
 
 
-def reduction(spec: RunSpec, execution: Execution, error: str, cause: str) -> Reduction | None:
-    """Which batch to make smaller after `error` (a class name); None if it cannot be smaller."""
+def reduction(
+    spec: RunSpec, execution: Execution, kind: type[BaseException], cause: str
+) -> Reduction | None:
+    """Which batch to make smaller after an error of class `kind`; None if it cannot be smaller."""
     setting: Setting
-    if error == EvaluationOutOfMemory.__name__:
+    if issubclass(kind, EvaluationOutOfMemory):
         setting, before = "eval_batch", execution.eval_batch
         after = _smaller_eval_batch(spec, execution)
     else:

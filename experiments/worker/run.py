@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import torch
 
-from experiments.errors import LeaseLost, StoppedEarly, StorageError
+from experiments.errors import LeaseLost, RunPaused, StoppedEarly, StorageError
 from experiments.store.append_file import AppendFile
 from experiments.store.attempt_records import record_pause, record_start
 from experiments.store.cleanup import clear_attempts
@@ -52,11 +52,14 @@ def execute(job: Job) -> None:
         record_start(job.folder)
         try:
             _compute(job, ranks, lease)
-        except (LeaseLost, Paused, StoppedEarly) as error:
+        # The other ranks wait for this one: the whole job has to end.
+        except Paused as error:
             log.info("%s", error)
-            if isinstance(error, Paused):
-                _record_pause(job, lease, str(error))
-            raise  # the other ranks wait for this one: the whole job has to end
+            _record_pause(job, lease, str(error))
+            raise RunPaused(str(error)) from error
+        except (LeaseLost, StoppedEarly) as error:
+            log.info("%s", error)
+            raise
         except Exception:
             log.exception("the run failed")
             raise

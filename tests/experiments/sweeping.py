@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
 from experiments.scheduler.executor import LocalExecutor
 from experiments.scheduler.loop import Policy
-from experiments.scheduler.sweep import Summary, sweep
+from experiments.scheduler.summary import Summary
+from experiments.scheduler.sweep import compute_missing
 from experiments.store.ledger import Ledger
 from tcclip.config import Execution
 
@@ -29,17 +31,20 @@ def small_specs(models: tuple[str, ...] = ("tc_clip",), **settings: Any) -> list
 def run_sweep(
     specs: list[RunSpec],
     out: Path,
-    cache: Path,
+    data: Path | DataPaths,
     execution: Execution = EXECUTION,
     policy: Policy = ONCE,
+    files: Mapping[str, Path] | None = None,
 ) -> Summary:
-    return sweep(
+    """Compute `specs` in this process. `data`: the cache folder, or where lists and videos are."""
+    return compute_missing(
         specs,
         out=out,
-        data_paths=DataPaths(cache=cache),
+        data_paths=data if isinstance(data, DataPaths) else DataPaths(cache=data),
         execution=execution,
-        make_executor=lambda: LocalExecutor(1),
+        make_executor=LocalExecutor,
         watch=lambda ledger: nullcontext(),
+        files=files,
         policy=policy,
     )
 

@@ -1,7 +1,6 @@
 """A user's own data set, from a YAML file to a row of the report, without code."""
 
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -9,12 +8,10 @@ import pytest
 from experiments.datasets.paths import DataPaths
 from experiments.errors import UserError
 from experiments.grid.plan import Grid, expand
-from experiments.scheduler.executor import LocalExecutor
-from experiments.scheduler.sweep import sweep
 from results.compare.compare import compare
 from results.report.report import report
 from results.tables.formats import render, write
-from tests.experiments.sweeping import EXECUTION
+from tests.experiments.sweeping import EXECUTION, run_sweep
 
 
 @pytest.fixture
@@ -57,13 +54,8 @@ def grid(**changes: object) -> Grid:
 def test_from_a_yaml_file_to_a_row_of_the_report(own: Path, tmp_path: Path) -> None:
     data_paths = DataPaths.find(own=[own])
     (spec,) = expand(grid(), data_paths.datasets())
-    summary = sweep(
-        [spec],
-        out=tmp_path / "out",
-        data_paths=data_paths,
-        execution=EXECUTION.model_copy(update={"micro_batch": 16}),
-        make_executor=lambda: LocalExecutor(1),
-        watch=lambda ledger: nullcontext(),
+    summary = run_sweep(
+        [spec], tmp_path / "out", data_paths, EXECUTION.model_copy(update={"micro_batch": 16})
     )
     assert summary.exit_code == 0, summary.failed
     made = report([tmp_path / "out"], "few_shot")
@@ -90,14 +82,7 @@ def test_a_missing_video_fails_its_run_with_its_name(own: Path, tmp_path: Path) 
     name = next(p.name for p in lost.parent.iterdir() if p.name in listed)
     (lost.parent / name).unlink()
     data_paths = DataPaths.find(own=[own])
-    summary = sweep(
-        expand(grid(), data_paths.datasets()),
-        out=tmp_path / "out",
-        data_paths=data_paths,
-        execution=EXECUTION,
-        make_executor=lambda: LocalExecutor(1),
-        watch=lambda ledger: nullcontext(),
-    )
+    summary = run_sweep(expand(grid(), data_paths.datasets()), tmp_path / "out", data_paths)
     (cause,) = summary.failed.values()
     assert summary.exit_code == 1
     assert cause.startswith("MissingData: shapes8 val: 1 of 16 listed videos are not there")

@@ -2,24 +2,21 @@
 
 import shutil
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
-from experiments.datasets.paths import DataPaths
 from experiments.errors import UserError
 from experiments.grid.options import GridOptions
 from experiments.grid.plan import expand
 from experiments.grid.request import make_grid
 from experiments.grid.spec import RunSpec
-from experiments.scheduler.executor import LocalExecutor
-from experiments.scheduler.sweep import Summary, sweep
+from experiments.scheduler.sweep import Summary
 from experiments.store.ledger import Ledger
 from tcclip.config import GEOMETRIES
 from tcclip.weights.clip_weights import random_clip_state
-from tests.experiments.sweeping import EXECUTION, ONCE
+from tests.experiments.sweeping import run_sweep
 
 
 @pytest.fixture
@@ -38,16 +35,7 @@ def planned(*settings: str, seed: int = 0) -> tuple[RunSpec, dict[str, Path]]:
 
 
 def compute(spec: RunSpec, files: dict[str, Path], out: Path, cache: Path) -> Summary:
-    return sweep(
-        [spec],
-        out=out,
-        data_paths=DataPaths(cache=cache),
-        execution=EXECUTION,
-        files=files,
-        policy=ONCE,
-        make_executor=lambda: LocalExecutor(1),
-        watch=lambda ledger: nullcontext(),
-    )
+    return run_sweep([spec], out, cache, files=files)
 
 
 def test_the_same_content_elsewhere_is_the_same_run(

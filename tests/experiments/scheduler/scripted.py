@@ -5,11 +5,13 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from experiments.datasets.paths import DataPaths
+from experiments.errors import RunPaused, WorkerDied
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
 from experiments.scheduler.executor import AttemptError
 from experiments.scheduler.loop import Policy
-from experiments.scheduler.sweep import Summary, sweep
+from experiments.scheduler.summary import Summary
+from experiments.scheduler.sweep import compute_missing
 from experiments.store.ledger import Ledger
 from experiments.worker.job import Job
 from tcclip.config import Execution
@@ -17,8 +19,9 @@ from tests.builders import make_result
 
 #: What an attempt comes to: None is a finished run.
 End = AttemptError | None
-LOST = AttemptError("WorkerDied", "WorkerDied: rank 0 was killed", "")
-WRONG = AttemptError("ValueError", "ValueError: 3 is not 4", "", repeats=True)
+LOST = AttemptError.of(WorkerDied("rank 0 was killed"))
+WRONG = AttemptError.of(ValueError("3 is not 4"))
+PAUSED = AttemptError.of(RunPaused("paused after step 3"))
 
 
 def finish(job: Job) -> None:
@@ -80,7 +83,7 @@ def run(
     execution: Execution | None = None,
 ) -> Summary:
     """Sweep `specs` with `executor`."""
-    return sweep(
+    return compute_missing(
         specs, out=out, data_paths=DataPaths(cache=out), execution=execution or Execution(),
         make_executor=lambda: executor, watch=lambda ledger: nullcontext(), policy=policy, say=say,
     )  # fmt: skip

@@ -54,7 +54,7 @@ def test_a_killed_worker_is_replaced_within_the_sweep(
     assert "goes on from step 12" in log
 
 
-def test_what_a_worker_could_not_run_again_is_not_deleted(
+def test_what_a_worker_could_not_run_again_is_put_back(
     again: tuple[Path, RunSpec], tmp_path: Path, cache: Path
 ) -> None:
     out, spec = again
@@ -63,8 +63,8 @@ def test_what_a_worker_could_not_run_again_is_not_deleted(
     result = Ledger(out).folder(spec.run_id).result.read_bytes()
     process = start(spec, tmp_path, own, "--rerun", "all", executor="ray")
     _, error = process.communicate(timeout=120)
-    assert process.returncode == 2, error
-    assert "nothing was deleted, since 1 of 1 runs could not begin again" in error
+    assert process.returncode == 1, error
+    assert "1 runs could not begin again and are as they were before" in error
     assert "unseen1.txt:1: label" in error
     assert Ledger(out).folder(spec.run_id).result.read_bytes() == result
 

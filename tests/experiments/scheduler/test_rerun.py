@@ -1,5 +1,6 @@
-"""`--rerun`: nothing is deleted that could not be run again; a dry run shows what would."""
+"""`--rerun`: nothing is deleted that does not begin again; a dry run shows what would be."""
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +13,16 @@ from experiments.datasets.paths import DataPaths
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
 from experiments.monitor.dry_run import dry_run, print_plan
+from experiments.scheduler.executor import AttemptError
+from experiments.scheduler.loop import Policy
 from experiments.store.attempt_records import record_failure
+from experiments.store.files import write_text
 from experiments.store.ledger import Ledger
-from experiments.worker.job import Job
-from experiments.worker.preflight import faults
+from experiments.store.rerun import back_up, find_backups
 from results.reading.run_folder import State
 from tests.builders import make_result
-from tests.experiments.sweeping import EXECUTION, break_list, copy_cache, small_specs
+from tests.experiments.scheduler.scripted import WRONG, Scripted, by_name, grid, run
+from tests.experiments.sweeping import break_list, copy_cache, numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its dependencies' own
 
@@ -45,6 +49,12 @@ def broken_list(cache: Path) -> tuple[str, ...]:
     return ()
 
 
+def options(spec: RunSpec, out: Path) -> list[str]:
+    """The arguments of a sweep over `spec` alone."""
+    settings = [part for one in spec.key.overrides for part in ("--set", one)]
+    return ["sweep", *GRID, *settings, "--out", str(out), "--executor", "local", "--device", "cpu"]
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -52,7 +62,7 @@ def broken_list(cache: Path) -> tuple[str, ...]:
         (broken_list, "AnnotationError"),
     ],
 )
-def test_what_could_not_be_run_again_is_not_deleted(
+def test_a_run_that_cannot_begin_again_is_as_before(
     again: tuple[Path, RunSpec],
     cache: Path,
     tmp_path: Path,
@@ -64,81 +74,69 @@ def test_what_could_not_be_run_again_is_not_deleted(
     out, spec = again
     monkeypatch.setenv("TCCLIP_CACHE", str(copy_cache(cache, tmp_path / "cache")))
     more = damage(tmp_path / "cache")
-    settings = [part for one in spec.key.overrides for part in ("--set", one)]
     before = content(out)
-    status = tcclip(
-        monkeypatch, "sweep", *GRID, *settings, "--out", str(out), "--executor", "local",
-        "--rerun", "all", *more,
-    )  # fmt: skip
-    assert status == 2
-    error = capsys.readouterr().err
-    assert "nothing was deleted, since 1 of 1 runs could not begin again" in error
-    assert f"  {spec.run_id}: " in error
-    assert said in error
-    assert content(out) == before
+    with pytest.raises(SystemExit, match="1"):
+        tcclip(monkeypatch, *options(spec, out), "--rerun", "all", *more)
+    shown = capsys.readouterr()
+    assert "1 runs could not begin again and are as they were before" in shown.err
+    assert f"failed: {spec.run_id} (1 attempt)" in shown.err
+    assert said in shown.err
+    assert "to try again: " not in shown.err, "without --rerun there is nothing to do"
+    assert "TC-CLIP" in shown.out, "the report has its numbers again"
+    log = str(Ledger(out).folder(spec.run_id).log)
+    after = content(out)
+    assert after.pop(log).startswith(before.pop(log))
+    assert after == before
 
 
-def test_what_another_sweep_finishes_while_it_is_looked_at_is_kept(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_what_a_run_held_is_deleted_when_it_has_begun_again(
+    again: tuple[Path, RunSpec], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (spec,) = expand(Grid("zero_shot", demo=True, models=("clip",), seeds=(0,)))
-    folder = Ledger(tmp_path).folder(spec.run_id)
-    record_failure(folder, "Boom", "boom", "trace")
-    result = make_result(spec).model_dump_json()
-
-    def look(*_: Any) -> dict[str, str]:
-        Path(folder.result).write_text(result)
-        return {}
-
-    monkeypatch.setattr("experiments.scheduler.executor.LocalExecutor.faults", look)
+    out, spec = again
     monkeypatch.setenv("TCCLIP_CACHE", str(cache))
-    with pytest.raises(SystemExit) as end:
-        sys.exit(
-            tcclip(
-                monkeypatch, "sweep", "zero_shot", "--demo", "--models", "clip", "--seeds", "0",
-                "--out", str(tmp_path), "--executor", "local", "--rerun", "failed",
-            )
-        )  # fmt: skip
-    assert not end.value.code
-    assert f"{spec.run_id}: finished meanwhile, and kept" in capsys.readouterr().err
-    assert Path(folder.result).read_text() == result
+    folder, before = Ledger(out).folder(spec.run_id), numbers(out, spec)
+    old = Path(folder.metrics).read_text()
+    with pytest.raises(SystemExit, match="0"):
+        tcclip(monkeypatch, *options(spec, out), "--rerun", "all")
+    assert Path(folder.metrics).read_text() != old
+    assert not find_backups(Ledger(out), {spec.run_id})
+    assert numbers(out, spec)["measurements"] == before["measurements"]
 
 
-def job(spec: RunSpec, out: Path, cache: Path, **more: Any) -> Job:
-    return Job(spec=spec, out=out, data_paths=DataPaths(cache=cache), execution=EXECUTION, **more)
+def test_after_a_signal_the_same_command_begins_what_was_not_begun(tmp_path: Path) -> None:
+    specs = grid(2)
+    assert run(specs, tmp_path, Scripted()).exit_code == 0
+    ledger = Ledger(tmp_path)
+    back_up(ledger, [spec.run_id for spec in specs], [])
+
+    class Signalled(Scripted):
+        def ended(self, timeout: float) -> dict[str, AttemptError | None]:
+            write_text(self.jobs[0].folder.metrics, "new")
+            signal.raise_signal(signal.SIGTERM)
+            return super().ended(timeout)
+
+    said: list[str] = []
+    summary = run(specs, tmp_path, Signalled(), say=said.append)
+    assert summary.exit_code == 143
+    assert find_backups(ledger, {spec.run_id for spec in specs}) == {specs[1].run_id}
+    assert "1 runs have not begun again; what they held stays in" in said[-1]
+    write_text(ledger.folder(specs[1].run_id).metrics, "new")
+    assert run(specs, tmp_path, Scripted()).finished == tuple(spec.run_id for spec in specs)
+    assert not find_backups(ledger, {spec.run_id for spec in specs})
 
 
-def test_lists_and_videos_must_be_there(tmp_path: Path) -> None:
-    spec = expand(Grid("zero_shot"))[0]
-    (found,) = faults([job(spec, tmp_path, tmp_path / "cache")]).values()
-    assert "MissingData: k400: no annotations folder; give" in found
-
-
-def test_given_weights_must_still_be_there(tmp_path: Path, cache: Path) -> None:
-    (spec,) = small_specs()
-    (tmp_path / "weights").write_text("others by now")
-    changed = spec.model_copy(update={"checkpoint": "0" * 64})
-    (found,) = faults(
-        [job(changed, tmp_path, cache, files={"0" * 64: tmp_path / "weights"})]
-    ).values()
-    assert "weights does not hold what it did" in found
-
-
-def test_a_parent_must_have_its_weights_or_be_run_again(tmp_path: Path, cache: Path) -> None:
-    (parent,) = small_specs()
-    child = parent.model_copy(update={"parent": parent.run_id})
-    assert faults([job(child, tmp_path, cache)]) == {}, "it is computed first"
-    folder = Ledger(tmp_path).folder(parent.run_id)
-    Path(folder.path).mkdir(parents=True)
-    Path(folder.result).write_text(make_result(parent).model_dump_json())
-    Path(folder.best).parent.mkdir()
-    Path(folder.best).write_bytes(b"")
-    (found,) = faults([job(child, tmp_path, cache)]).values()
-    assert "damaged or truncated" in found
-    Path(folder.best).unlink()
-    (found,) = faults([job(child, tmp_path, cache)]).values()
-    assert "MissingData: the weights of its parent run are not" in found
-    assert faults([job(parent, tmp_path, cache), job(child, tmp_path, cache)]) == {}
+def test_a_sweep_that_ends_early_puts_back_what_it_did_not_begin(tmp_path: Path) -> None:
+    specs = grid(3)
+    assert run(specs, tmp_path, Scripted()).exit_code == 0
+    before = content(tmp_path)
+    back_up(Ledger(tmp_path), [spec.run_id for spec in specs], [])
+    summary = run(specs, tmp_path, Scripted(tc_clip0=[WRONG]), Policy(fail_fast=True))
+    assert by_name(specs, summary.failed) == {"tc_clip0": WRONG.message}
+    assert by_name(specs, summary.left).keys() == {"tc_clip1", "tc_clip2"}
+    assert summary.restored == {spec.run_id for spec in specs}
+    after = content(tmp_path)
+    after = {path: data for path, data in after.items() if not path.endswith("run.log")}
+    assert after == before
 
 
 @pytest.mark.parametrize(
@@ -157,7 +155,7 @@ def test_a_dry_run_shows_what_would_be_deleted(
     Path(ledger.folder(specs[0].run_id).result).write_text(make_result(specs[0]).model_dump_json())
     record_failure(ledger.folder(specs[1].run_id), "Boom", "boom", "trace")
     before = content(tmp_path)
-    rows = dry_run(specs, tmp_path, data_paths, rerun)
+    rows = dry_run(specs, tmp_path, data_paths.list_length, rerun)
     assert [row.state for row in rows] == [State.FINISHED, State.FAILED, State.PLANNED]
     assert [number for number, row in enumerate(rows) if row.again] == again
     print_plan(rows, "terminal")

@@ -13,15 +13,14 @@ from typing import Any
 import pytest
 
 from experiments.grid.spec import RunSpec
-from experiments.scheduler import loop
-from experiments.scheduler import signals as stopping
+from experiments.scheduler import loop, signals
 from experiments.scheduler.executor import AttemptError
-from experiments.scheduler.signals import AtOnce, Stop
+from experiments.scheduler.signals import StopNow, StopRequest
 from experiments.store.lease import Lease
 from experiments.store.ledger import Ledger
 from results.reading.holder import lease_files
 from results.reading.run_folder import RunFolder, State
-from tests.experiments.scheduler.scripted import Scripted, by_name, grid
+from tests.experiments.scheduler.scripted import LOST, Scripted, by_name, grid
 from tests.experiments.scheduler.scripted import run as run_scripted
 from tests.experiments.sweeping import numbers, small_specs
 
@@ -108,8 +107,8 @@ class Busy(Scripted):
 def test_a_run_that_cannot_pause_is_given_up_after_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stopping, "GRACE_SECONDS", 0.3)
-    monkeypatch.setattr(stopping, "_TELL_SECONDS", 0.1)
+    monkeypatch.setattr(signals, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(signals, "_INTERRUPT_SECONDS", 0.1)
     specs = grid(2)
     before = signal.getsignal(signal.SIGINT)
     summary = run_scripted(specs, tmp_path, Busy())
@@ -120,7 +119,7 @@ def test_a_run_that_cannot_pause_is_given_up_after_a_while(
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopping, "GRACE_SECONDS", 3600.0)
+    monkeypatch.setattr(signals, "GRACE_SECONDS", 3600.0)
     specs = grid(1)
 
     class Twice(Busy):
@@ -142,7 +141,7 @@ def test_what_a_signal_does_to_workers_is_no_failure_of_theirs(tmp_path: Path) -
         def ended(self, timeout: float) -> dict[str, AttemptError | None]:
             signal.raise_signal(signal.SIGTERM)
             job = self.jobs.pop()
-            return {job.spec.run_id: AttemptError("WorkerDied", "WorkerDied: killed", "")}
+            return {job.spec.run_id: LOST}
 
     summary = run_scripted(specs, tmp_path, Killed())
     assert summary.exit_code == 143
@@ -157,26 +156,25 @@ def test_a_run_that_a_signal_hits_between_two_states_is_not_lost(
     real = loop._ended
 
     def ended(folder: RunFolder) -> bool:
-        if asked.append(folder) or len(asked) > 2:  # its attempt is over, and not yet told
-            raise AtOnce
+        if asked.append(folder) or len(asked) > 1:  # its attempt is over, and not yet recorded
+            raise StopNow
         return real(folder)
 
     asked: list[RunFolder] = []
     monkeypatch.setattr(loop, "_ended", ended)
-    lost = AttemptError("WorkerDied", "WorkerDied: killed", "")
-    summary = run_scripted(specs, tmp_path, Scripted(tc_clip0=[lost]))
+    summary = run_scripted(specs, tmp_path, Scripted(tc_clip0=[LOST]))
     assert by_name(specs, summary.left) == {"tc_clip0": "paused"}
     assert summary.exit_code == 1
     assert not lease_files(Ledger(tmp_path).folder(specs[0].run_id).path)
 
 
 def test_signals_during_the_cleaning_up_change_nothing() -> None:
-    with Stop(lambda: None, lambda text: None) as stop:
-        with stop.deaf():
+    with StopRequest(lambda: None, lambda text: None) as stop:
+        with stop.ignored():
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
         assert stop.signal is None
-        with pytest.raises(AtOnce):
+        with pytest.raises(StopNow):
             for _ in range(2):
                 signal.raise_signal(signal.SIGINT)
 
@@ -213,7 +211,7 @@ def test_a_run_that_just_ended_is_not_asked_to_pause(
         begin(self, *arguments)
 
     def release(self: Lease) -> None:
-        loops[0]._pause()
+        loops[0]._pause_running()
         assert not self.folder.joinpath("pause").exists()
         real(self)
 

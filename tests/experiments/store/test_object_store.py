@@ -25,11 +25,19 @@ from experiments.store.attempt_records import record_failure
 from experiments.store.files import create_text, write_text
 from experiments.store.lease import held
 from experiments.store.ledger import Ledger, matching
+from experiments.store.rerun import back_up, find_backups, restore_unless_begun
 from experiments.tracking import Mirror, default_uri, mirror, ui
 from experiments.worker.checkpoints import RunCheckpoints
 from experiments.worker.job import Job
 from results.reading.holder import lease_files, read_holder
-from results.reading.location import Location, check_reachable, local_copy, location, names
+from results.reading.location import (
+    Location,
+    check_reachable,
+    local_copy,
+    location,
+    names,
+    read_bytes,
+)
 from results.reading.run_folder import State
 from results.report.report import report
 from tcclip.model import Model, build_model
@@ -200,7 +208,7 @@ def test_metrics_that_did_not_change_are_not_read_again(
     assert read == [0, len(first)], "the last line again, to see that it is the same file"
 
 
-def test_a_run_is_forgotten_unless_somebody_is_at_it(bucket: Bucket) -> None:
+def test_a_rerun_moves_a_run_aside_and_puts_it_back(bucket: Bucket) -> None:
     out, (spec,) = bucket(), small_specs()
     ledger = Ledger(out)
     ledger.add([spec])
@@ -208,12 +216,18 @@ def test_a_run_is_forgotten_unless_somebody_is_at_it(bucket: Bucket) -> None:
     with held(folder.path):
         assert folder.state() is State.RUNNING
         with pytest.raises(StorageError, match="stop it before a rerun"):
-            ledger.forget(matching(ledger.states([spec]), spec.run_id))
+            back_up(ledger, matching(ledger.states([spec]), spec.run_id), [])
     record_failure(folder, "Boom", "boom", "trace")
-    assert matching(ledger.states([spec]), "failed") == [spec.run_id]
-    ledger.forget([spec.run_id])
-    assert not names(folder.path)
+    write_text(folder.last, "state")
+    before = names(folder.path)
+    assert back_up(ledger, matching(ledger.states([spec]), "failed"), []) == []
     assert folder.state() is State.PLANNED
+    assert not names(folder.path)
+    assert find_backups(ledger, {spec.run_id}) == {spec.run_id}
+    assert restore_unless_begun(ledger, spec.run_id)
+    assert names(folder.path) == before
+    assert read_bytes(folder.last) == b"state"
+    assert not find_backups(ledger, {spec.run_id})
 
 
 GRAB = """

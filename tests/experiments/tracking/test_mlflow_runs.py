@@ -19,6 +19,7 @@ from experiments.grid.spec import RunSpec
 from experiments.store.attempt_records import record_failure
 from experiments.store.lease import held
 from experiments.store.ledger import Ledger
+from experiments.store.rerun import back_up
 from experiments.tracking import Mirror, default_uri, ui
 from experiments.tracking import sqlite_file as database
 from experiments.tracking.mlflow_runs import _tags
@@ -256,7 +257,7 @@ def test_a_run_that_is_begun_again_does_not_go_on_in_the_old_copy(
     stopped_short(out, spec)
     first = Mirror(Ledger(out), default_uri(out))
     first.sync([spec])
-    Ledger(out).forget([spec.run_id])
+    back_up(Ledger(out), [spec.run_id], [])
     Ledger(out).add([spec])
     short = "".join(lines.splitlines(keepends=True)[:15]).replace('"time": 1', '"time": 2')
     folder.metrics.write_text(short)  # type: ignore[union-attr]

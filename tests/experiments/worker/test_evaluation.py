@@ -1,25 +1,21 @@
 """`tcclip evaluate`: a checkpoint is ensembled with the weights it started from, or not at all."""
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 import protocols
-from experiments.datasets.paths import DataPaths
 from experiments.errors import UserError
 from experiments.grid.options import GridOptions
 from experiments.grid.plan import Grid, expand
 from experiments.grid.request import RunPlan, plan_evaluation
-from experiments.scheduler.executor import LocalExecutor
-from experiments.scheduler.sweep import sweep
 from experiments.store.ledger import Ledger
 from protocols.datasets import DATASETS
 from results.records import Measurement
 from tcclip.config import ModelConfig
 from tcclip.model import build_model, save_checkpoint
-from tests.experiments.sweeping import EXECUTION, ONCE, SETTINGS, run_sweep
+from tests.experiments.sweeping import SETTINGS, run_sweep
 
 OPENAI = {"clip_weights": "openai", "seed": 7}
 RANDOM = {"clip_weights": "random", "seed": 7}
@@ -91,16 +87,7 @@ def test_evaluating_a_runs_checkpoint_gives_the_runs_numbers(tmp_path: Path, cac
     kept = json.loads(Path(folder.best.with_suffix(".json")).read_text())
     assert kept["start"] == {"clip_weights": "random", "seed": 1}
     made = planned(str(folder.best))
-    summary = sweep(
-        made.specs,
-        out=tmp_path,
-        data_paths=DataPaths(cache=cache),
-        execution=EXECUTION,
-        policy=ONCE,
-        files=made.grid.files,
-        make_executor=lambda: LocalExecutor(1),
-        watch=lambda ledger: nullcontext(),
-    )
+    summary = run_sweep(list(made.specs), tmp_path, cache, files=made.grid.files)
     assert summary.exit_code == 0, summary.failed
     assert best(Ledger(tmp_path), made.specs[0].run_id) == best(Ledger(tmp_path), spec.run_id)
 

@@ -94,12 +94,11 @@ def test_when_nothing_smaller_is_left_it_says_what_to_try(
 
 def test_a_smaller_batch_makes_the_same_global_batch() -> None:
     (spec,) = expand(Grid("zero_shot", demo=True, models=("tc_clip",), seeds=(0,)))
-    name = OutOfMemory.__name__
 
     def smaller(micro_batch: int, **settings: Any) -> int | None:
         train = spec.train.model_copy(update=settings)
         one = spec.model_copy(update={"train": train})
-        made = reduction(one, Execution(micro_batch=micro_batch), name, "")
+        made = reduction(one, Execution(micro_batch=micro_batch), OutOfMemory, "")
         return None if made is None else made.after
 
     assert [smaller(n) for n in (32, 16, 8, 4, 2, 1)] == [16, 8, 4, 2, 1, None]
@@ -108,20 +107,19 @@ def test_a_smaller_batch_makes_the_same_global_batch() -> None:
 
 
 def test_a_smaller_test_batch_is_one_that_puts_fewer_videos_together() -> None:
-    name = EvaluationOutOfMemory.__name__
     (spec,) = expand(Grid("zero_shot", demo=True, models=("tc_clip",), seeds=(0,)))
     (full, *_) = expand(Grid("fully_supervised", models=("tc_clip",), seeds=(0,)))
-    made = reduction(spec, Execution(eval_batch=8), name, "x")
+    made = reduction(spec, Execution(eval_batch=8), EvaluationOutOfMemory, "x")
     assert made is not None
     assert (made.setting, made.after, made.cause) == ("eval_batch", 4, "x")
-    assert reduction(spec, Execution(eval_batch=1), name, "") is None
+    assert reduction(spec, Execution(eval_batch=1), EvaluationOutOfMemory, "") is None
     # A tested video has 12 views and is one batch already; a validated one has a single view.
     assert {one.views.clips * one.views.crops for one in full.suites} == {12}
-    made = reduction(full, Execution(eval_batch=8), name, "")
+    made = reduction(full, Execution(eval_batch=8), EvaluationOutOfMemory, "")
     assert made is not None and made.after == 4
     tests = full.model_copy(update={"validation": ()})
-    assert reduction(tests, Execution(eval_batch=8), name, "") is None
-    assert reduction(tests, Execution(eval_batch=48), name, "") is not None
+    assert reduction(tests, Execution(eval_batch=8), EvaluationOutOfMemory, "") is None
+    assert reduction(tests, Execution(eval_batch=48), EvaluationOutOfMemory, "") is not None
 
 
 def test_other_errors_stay_what_they_are() -> None:

@@ -1,6 +1,5 @@
 """A few-shot run on real clips of two published data sets. Skipped where they are not at hand."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +7,10 @@ import pytest
 
 from experiments.datasets.paths import DataPaths
 from experiments.grid.plan import expand
-from experiments.scheduler.executor import LocalExecutor
-from experiments.scheduler.sweep import sweep
 from experiments.store.ledger import Ledger
 from tcclip.config import Execution
 from tests.experiments.datasets.test_own_data import grid
+from tests.experiments.sweeping import run_sweep
 from tests.places import SHARED
 
 CLIPS = {
@@ -40,11 +38,9 @@ def test_a_few_shot_list_of_real_clips_runs_to_its_result(tmp_path: Path) -> Non
     data_paths = DataPaths.find(own=[tmp_path / "real.yaml"])
     asked = grid(**{"train.global_batch": 4, "train.schedule_batch": 4})
     (spec,) = expand(replace(asked, datasets=("real",)), data_paths.datasets())
-    summary = sweep(
-        [spec], out=tmp_path / "out", data_paths=data_paths,
-        execution=Execution(device="cpu", micro_batch=4),
-        make_executor=lambda: LocalExecutor(1), watch=lambda ledger: nullcontext(),
-    )  # fmt: skip
+    summary = run_sweep(
+        [spec], tmp_path / "out", data_paths, Execution(device="cpu", micro_batch=4)
+    )
     assert summary.exit_code == 0, summary.failed
     result = Ledger(tmp_path / "out").folder(spec.run_id).read_result()
     assert result is not None
