@@ -7,10 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from experiments.datasets.paths import DataPaths
 from experiments.errors import (
     LeaseHeld,
     LeaseLost,
@@ -53,15 +51,6 @@ class Policy:
     fail_fast: bool = False
 
 
-@dataclass(frozen=True)
-class JobInputs:
-    """What all runs of a sweep are computed with. `files`: sha256 -> file of given weights."""
-
-    data_paths: DataPaths
-    execution: Execution
-    files: Mapping[str, Path] = field(default_factory=dict)
-
-
 @dataclass
 class _Run:
     """A run this sweep wants to see finished."""
@@ -85,13 +74,17 @@ class Loop:
         ledger: Ledger,
         specs: Sequence[RunSpec],
         states: Mapping[str, State],
-        inputs: JobInputs,
+        execution: Execution,
+        make_job: Callable[..., Job],
         policy: Policy,
         say: Callable[[str], None],
     ) -> None:
-        self.ledger, self.inputs, self.policy, self._print = ledger, inputs, policy, say
+        """`make_job`: a `Job` from what a run has of its own; the rest is the same for all."""
+        self.ledger, self.policy, self._make_job, self._print = ledger, policy, make_job, say
         unfinished = [spec for spec in specs if states[spec.run_id] not in ENDED]
-        self.runs = {spec.run_id: self._read(spec, states[spec.run_id]) for spec in unfinished}
+        self.runs = {
+            spec.run_id: self._read(spec, states[spec.run_id], execution) for spec in unfinished
+        }
         self.pending = set(self.runs)
         self.running: dict[str, Lease] = {}
         self.paused: set[str] = set()
@@ -100,22 +93,20 @@ class Loop:
         self.backups = find_backups(ledger, {spec.run_id for spec in specs})
         self.stop = StopRequest(self._pause_running, self._say, remote=not is_local(ledger.out))
         self._breaker, self._watch = Breaker(), Watch()
-        #: Runs whose attempt is over, though they are still in `running`. The thread that asks
-        #: runs to pause looks here, under the lock.
-        self._over: set[str] = set()
+        #: Held while a run is asked to pause, and while one leaves `running`.
         self._pause_lock = threading.Lock()
         #: No run is claimed before then (monotonic seconds): an error of the storage at one run
         #: is likely at the others too.
         self._no_claims_before = 0.0
         self._no_room = False
 
-    def _read(self, spec: RunSpec, state: State) -> _Run:
+    def _read(self, spec: RunSpec, state: State, execution: Execution) -> _Run:
         folder, failure = self.ledger.folder(spec.run_id), None
         if state is not State.PLANNED:  # else there is nothing to ask a store for
             with suppress(StorageError):  # reported when the run is claimed
                 failure = folder.read_failure()
         attempts = 0 if failure is None else failure.attempt
-        return _Run(spec, folder, self.inputs.execution, attempts)
+        return _Run(spec, folder, execution, attempts)
 
     def _say(self, text: str) -> None:
         log.info("%s", text)
@@ -161,17 +152,16 @@ class Loop:
             try:
                 executor.close()
             finally:
-                for run_id, lease in self.running.items():
+                for run_id in list(self.running):
                     self.paused.add(run_id)
-                    self._release(self.runs[run_id], lease)
+                    self._release(run_id)
 
     def _pause_running(self) -> None:
         """Ask the runs in progress to save and end; called by the thread of `stop`."""
         for run_id in list(self.running):
             path = self.runs[run_id].folder.pause_request
-            # Under the lock: not after its attempt has ended, when the file was removed already.
             with self._pause_lock, suppress(StorageError):  # then the run ends without saving
-                if run_id not in self._over and not exists(path):
+                if run_id in self.running and not exists(path):
                     write_text(path, "")
 
     # ---- Starting ----
@@ -221,16 +211,13 @@ class Loop:
         if lease is None:
             return
         self.pending.remove(run_id)
-        self._over.discard(run_id)
         self.running[run_id] = lease
         reduced, run.reduction = run.reduction, None  # recorded by one attempt only
         executor.start(
-            Job(
-                spec=run.spec, out=self.ledger.out, data_paths=self.inputs.data_paths,
-                execution=run.execution, files=dict(self.inputs.files),
-                owner=lease.owner, reduction=reduced,
+            self._make_job(
+                spec=run.spec, execution=run.execution, owner=lease.owner, reduction=reduced
             )
-        )  # fmt: skip
+        )
 
     def _claim(self, run: _Run) -> Lease | None:
         """The run's lease; None if another sweep has ended it. LeaseHeld if a process has it."""
@@ -278,8 +265,7 @@ class Loop:
                 self._decide(run, error, lease, ended)
             except StorageError as unusable:
                 self._attempt_failed(run, AttemptError.of(unusable), lease)
-        self._release(run, lease)
-        del self.running[run_id]  # last: a signal at any moment before must find the run here
+        self._release(run_id)  # last: until then, a second signal has to find the run here
 
     def _decide(self, run: _Run, error: AttemptError | None, lease: Lease, ended: bool) -> None:
         """What follows for a run whose attempt is over."""
@@ -347,14 +333,14 @@ class Loop:
         if self.policy.fail_fast:
             self.stop.request()
 
-    def _release(self, run: _Run, lease: Lease) -> None:
+    def _release(self, run_id: str) -> None:
+        with self._pause_lock:
+            lease = self.running.pop(run_id)
         try:
-            with self._pause_lock:
-                self._over.add(run.spec.run_id)
-                if lease.is_held():
-                    remove(run.folder.pause_request)
+            if lease.is_held():
+                remove(self.runs[run_id].folder.pause_request)
         except StorageError as error:
-            log.warning("%s: its file `pause` may be left: %s", run.spec.run_id, error)
+            log.warning("%s: its file `pause` may be left: %s", run_id, error)
         lease.release()
 
 

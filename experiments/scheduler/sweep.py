@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -14,12 +15,13 @@ from experiments.errors import StorageError, UserError, user_errors
 from experiments.grid.spec import RunSpec
 from experiments.monitor.display import Display
 from experiments.scheduler.executor import Executor, LocalExecutor, check_address
-from experiments.scheduler.loop import JobInputs, Loop, Policy
+from experiments.scheduler.loop import Loop, Policy
 from experiments.scheduler.summary import Summary
 from experiments.store.files import remove
 from experiments.store.ledger import Ledger, matching
 from experiments.store.rerun import back_up, backup_folder, restore_unless_begun
 from experiments.tracking.ui import mirrored
+from experiments.worker.job import Job
 from results.reading.location import Location
 from results.reading.run_folder import ENDED, State
 from tcclip.config import Execution
@@ -165,8 +167,8 @@ def compute_missing(
     ledger = Ledger(out)
     states = ledger.states(specs)
     ledger.repair(spec for spec in specs if states[spec.run_id] is State.FINISHED)
-    inputs = JobInputs(data_paths, execution, files or {})
-    loop = Loop(ledger, specs, states, inputs, policy or Policy(), say)
+    make_job = partial(Job, out=out, data_paths=data_paths, files=dict(files or {}))
+    loop = Loop(ledger, specs, states, execution, make_job, policy or Policy(), say)
     restored: set[str] = set()
     try:
         if loop.runs:
