@@ -357,7 +357,7 @@ def test_when_nothing_can_be_claimed_not_every_run_is_tried(
         raise StorageError("cannot reach the store")
 
     monkeypatch.setattr(loop, "WAIT_SECONDS", 0.4)
-    monkeypatch.setattr(loop, "Lease", gone)
+    monkeypatch.setattr(loop, "claim", gone)
     summary = run(specs, tmp_path, Scripted(slots=4), Policy(retries=1))
     assert len(tried) == 6, "three runs, twice each; then the breaker knows"
     assert len(summary.failed) == 3

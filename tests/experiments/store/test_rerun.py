@@ -44,7 +44,7 @@ def spec() -> RunSpec:
 
 def fill(ledger: Ledger, spec: RunSpec) -> dict[str, bytes | None]:
     """A finished run in short; its files."""
-    ledger.enter([spec])
+    ledger.add([spec])
     folder = ledger.folder(spec.run_id)
     for path in (folder.metrics, folder.log, folder.last, folder.best_of(1)):
         write_text(path, "old\n")
@@ -68,7 +68,7 @@ def test_a_run_that_could_not_begin_is_as_before_but_for_its_log(
     assert back_up(ledger, [spec.run_id], []) == []
     assert not any(content(folder).values())
     assert folder.state() is State.PLANNED
-    ledger.enter([spec])
+    ledger.add([spec])
     record_failure(folder, "Boom", "boom", "trace")
     write_text(folder.log, "new\n")
     assert find_backups(ledger, {spec.run_id}) == {spec.run_id}
@@ -105,7 +105,7 @@ def test_a_second_rerun_keeps_the_first_ones_backup(out: Location, spec: RunSpec
 def test_a_run_in_use_is_refused_and_no_other_one_moved(out: Location) -> None:
     specs = expand(Grid("zero_shot", demo=True, seeds=(0, 1, 2)))
     ledger = Ledger(out)
-    ledger.enter(specs)
+    ledger.add(specs)
     with (
         held(ledger.folder(specs[2].run_id).path),
         pytest.raises(StorageError, match=f"{specs[2].run_id} is held by .*stop it before a rerun"),
