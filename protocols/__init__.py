@@ -1,4 +1,12 @@
-"""What each protocol trains on, evaluates on, and how a result is selected: data, no torch."""
+"""The four published protocols, as data: training, evaluation, selection and statistic of each.
+
+Out: `PROTOCOLS` and `get`; `datasets.DATASETS`; `manifest.manifest`, the published annotation
+files. For the planner, data commands and reports; needs `tcclip.config` alone, no torch. A
+protocol is frozen and versioned: run ids depend on every value, so a fix is a new version.
+
+Read `protocol` (the fields), one of `zero_shot`, `few_shot`, `base_to_novel`, `fully_supervised`,
+then `datasets`, `demo` (the same protocols in small) and `manifest`.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The data sets, their splits and label sets (SPEC 6), as data.
 
 Paths are relative: annotation lists and label files to the annotations folder, videos to the
-data set's video folder. Where those folders are is no property of a data set.
+data set's video folder.
 """
 
 from __future__ import annotations
@@ -58,20 +58,20 @@ class Dataset(FrozenModel):
         return self
 
     def split(self, name: str) -> Split:
-        """The split called `name`; ValueError naming the ones there are."""
-        for split in self.splits:
-            if split.name == name:
-                return split
-        names = ", ".join(split.name for split in self.splits)
-        raise ValueError(f"data set {self.name} has no split {name!r}; it has: {names}")
+        """The split called `name`; ValueError naming the known ones."""
+        found = {split.name: split for split in self.splits}
+        if name not in found:
+            known = ", ".join(found)
+            raise ValueError(f"data set {self.name} has no split {name!r}; it has: {known}")
+        return found[name]
 
     def labels(self, name: str) -> LabelSet:
-        """The label set called `name`; ValueError naming the ones there are."""
-        for labels in self.label_sets:
-            if labels.name == name:
-                return labels
-        names = ", ".join(labels.name for labels in self.label_sets)
-        raise ValueError(f"data set {self.name} has no label set {name!r}; it has: {names}")
+        """The label set called `name`; ValueError naming the known ones."""
+        found = {labels.name: labels for labels in self.label_sets}
+        if name not in found:
+            known = ", ".join(found)
+            raise ValueError(f"data set {self.name} has no label set {name!r}; it has: {known}")
+        return found[name]
 
 
 SHOTS = (2, 4, 8, 16)
@@ -114,16 +114,14 @@ def _vals(folder: str, videos: tuple[int, int, int]) -> tuple[Split, ...]:
     )  # fmt: skip
 
 
-def _labels(
-    stem: str, llm_stem: str, suffix: str, classes: tuple[int, int, int]
-) -> tuple[LabelSet, ...]:
+def _labels(stem: str, classes: tuple[int, int, int]) -> tuple[LabelSet, ...]:
     """The full, base and novel label sets of a data set that has all three, LLM names included."""
     return tuple(
         LabelSet(
             name=name,
             file=f"labels/{stem}{infix}_labels.csv",
             classes=count,
-            llm=f"labels/labels_froster/{llm_stem}{infix}_{suffix}.json",
+            llm=f"labels/labels_froster/{stem}{infix}_llm_labels.json",
         )
         for name, infix, count in zip(
             ("all", "base", "novel"), ("", "_base", "_novel"), classes, strict=True
@@ -137,8 +135,8 @@ def _temporal_static(
     """Subsets of the classes that need no motion / need motion: (classes, train, val videos)."""
     splits: list[Split] = []
     labels: list[LabelSet] = []
+    path = f"datasets_splits/temporal_static_splits/{folder}"
     for kind, (classes, train_videos, val_videos) in (("static", static), ("temporal", temporal)):
-        path = f"datasets_splits/temporal_static_splits/{folder}"
         file = f"labels/labels_temporal_static/{stem}_{kind}{classes}_labels.csv"
         labels.append(LabelSet(name=kind, file=file, classes=classes))
         for name, prefix, videos in (("train", "train", train_videos), ("val", val, val_videos)):
@@ -159,7 +157,7 @@ HMDB51 = Dataset(
         *_few_shot("hmdb_splits", 51),
         *_base_to_novel("hmdb_splits", 416, 780, 750),
     ),
-    label_sets=_labels("hmdb_51", "hmdb_51", "llm_labels", (51, 26, 25)),
+    label_sets=_labels("hmdb_51", (51, 26, 25)),
 )
 
 UCF101 = Dataset(
@@ -170,7 +168,7 @@ UCF101 = Dataset(
         *_few_shot("ucf_splits", 101),
         *_base_to_novel("ucf_splits", 816, 2088, 1695),
     ),
-    label_sets=_labels("ucf_101", "ucf_101", "llm_labels", (101, 51, 50)),
+    label_sets=_labels("ucf_101", (101, 51, 50)),
 )
 
 _K400_SUBSETS = _temporal_static(
@@ -180,7 +178,7 @@ K400 = Dataset(
     name="k400",
     title="K-400",
     splits=(
-        # The list is too large for the published annotation copies at hand: no line count.
+        # The number of lines was not counted: the list is missing from the copies we had.
         Split(name="train", annotations="datasets_splits/k400_splits/train.txt", labels="all"),
         Split(
             name="train_tiny", annotations="datasets_splits/k400_splits/train_tiny.txt",
@@ -194,7 +192,7 @@ K400 = Dataset(
         *_K400_SUBSETS[0],
     ),
     label_sets=(
-        *_labels("kinetics_400", "kinetics_400", "llm_labels", (400, 200, 200)),
+        *_labels("kinetics_400", (400, 200, 200)),
         *_K400_SUBSETS[1],
     ),
 )  # fmt: skip
@@ -249,7 +247,7 @@ SSV2 = Dataset(
 )  # fmt: skip
 
 #: Made by `tcclip.data.moving_shapes`: 96 classes = 6 colours x 4 shapes x 4 motions, half of the
-#: combinations seen in training, the other half unseen and dealt into three lists.
+#: combinations seen in training, the other half unseen and split into three lists.
 MOVING_SHAPES = Dataset(
     name="moving_shapes",
     title="moving shapes",

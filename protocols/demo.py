@@ -1,7 +1,7 @@
 """The same protocols on the embedded moving-shapes videos, small enough for two CPU cores.
 
 Only sizes differ from the published protocols: a tiny model trained from scratch, fewer epochs,
-smaller pixels, a higher learning rate. Every mechanism is the real one.
+smaller frames, a higher learning rate.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from tcclip.config import AugmentConfig, MixConfig, TrainConfig, Views
 _DATASET = "moving_shapes"
 _VIEWS = Views(clips=2)
 
-#: A model from scratch has no use for the mixing that keeps CLIP's features from overfitting,
-#: and colour is part of the class here: hue and grey would change the label.
+#: No mixing: it keeps pretrained CLIP from overfitting, and this model starts from scratch.
 _TRAIN = TrainConfig(
     epochs=12, warmup_epochs=1, lr=2e-3, lr_min=2e-5, global_batch=32, schedule_batch=16,
     prompt_lr_scale=1.0, precision="fp32", clip_weights="random", validate_every=3,
@@ -23,6 +22,7 @@ _TRAIN = TrainConfig(
 _FEW_SHOT = _TRAIN.model_copy(
     update={"epochs": 20, "warmup_epochs": 2, "global_batch": 16, "validate_every": 5}
 )
+#: Colour is part of the class: hue and grey would change the label.
 _AUGMENT = AugmentConfig(resize=36, crop=32, hue=0.0, grey=0.0)
 _MODEL = {
     "backbone": "tiny", "num_frames": 8, "text_length": 16, "context_tokens": 12,

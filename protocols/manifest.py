@@ -1,6 +1,6 @@
-"""What the published annotation set holds: paths, digests and counts, as facts.
+"""The files of the published annotation set: paths, digests and counts.
 
-The files are third-party data; the project downloads and verifies them, and holds none.
+They are third-party data: the project downloads and verifies them, and contains none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COMMIT = "8728fe4"
 class Entry(FrozenModel):
     """One file. `lines`: videos of a list; `classes`: names of a label file.
 
-    Without `sha256` nobody has had the file yet: its name is known, its content is not.
+    Without `sha256`, only the file's name is known, not its content.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""The nouns of a protocol: what is trained on, what is evaluated, how the number is made."""
+"""The fields of a protocol: training, evaluation, and the statistic of its table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GridAxis = Literal["shots", "base_split"]
 
 
 class Suite(FrozenModel):
-    """An evaluation: some splits of one data set, each scored against its own class list."""
+    """An evaluation: splits of one data set, each scored against its own class list."""
 
     name: str
     dataset: str
@@ -23,10 +23,10 @@ class Suite(FrozenModel):
 
 
 class Statistic(FrozenModel):
-    """How a table's number is made from a run's: the mean over an axis, its std if there is one.
+    """How a table's number is computed: the mean over an axis, and its std.
 
-    `axis` "splits": splits of one model; "base_splits": runs trained on different base splits;
-    "none": a single run's number. `ddof` is that of the published std.
+    `axis` "splits": the splits of one model; "base_splits": runs trained on different base
+    splits; "none": a single run's number. `ddof` is that of the published std.
     """
 
     axis: Literal["none", "splits", "base_splits"]
@@ -35,7 +35,7 @@ class Statistic(FrozenModel):
 
 
 class Protocol(FrozenModel):
-    """A frozen, versioned recipe. A fix makes a new version; old results stay readable.
+    """A frozen, versioned protocol. A fix makes a new version; old results stay readable.
 
     `{dataset}`, `{shots}` and `{base_split}` in split names are filled in per grid point.
     `eval_splits` names the test split of each data set where `{test}` is written.
@@ -45,7 +45,7 @@ class Protocol(FrozenModel):
     version: int
     title: str
     demo: bool = False
-    #: What may be trained on: the grid's data set axis.
+    #: Training data sets: an axis of the grid.
     datasets: tuple[str, ...]
     axis: GridAxis | None = None
     axis_values: tuple[int, ...] = ()
@@ -59,11 +59,10 @@ class Protocol(FrozenModel):
     eval_splits: dict[str, str] = Field(default_factory=dict)
     #: Share of the fine-tuned weights when ensembled with CLIP's (SPEC 5); None: not evaluated.
     ensemble_weight: float | None = None
-    #: The rule's name; first epoch on ties (SPEC 4). Quirk: validation is the test set where
-    #: the protocol has no other.
+    #: The first epoch wins a tie (SPEC 4). Quirk: some protocols validate on the test set.
     selection: Literal["best_validation_top1"] = "best_validation_top1"
     statistic: Statistic
-    #: Model settings that differ from ModelConfig's own.
+    #: Model settings that differ from the defaults of ModelConfig.
     model: dict[str, JsonValue] = Field(default_factory=dict)
     augment: AugmentConfig = AugmentConfig()
     seeds: tuple[int, ...] = (1024,)
@@ -78,12 +77,13 @@ class Protocol(FrozenModel):
 
     def point_suite(self, suite: Suite, dataset_name: str) -> Suite:
         """`suite` with the placeholders filled in for a model trained on `dataset_name`."""
-        fill = {
-            "name": self._fill(suite.name, dataset_name, None),
-            "dataset": self._fill(suite.dataset, dataset_name, None),
-            "splits": tuple(self._fill(s, dataset_name, None) for s in suite.splits),
-        }
-        return suite.model_copy(update=fill)
+        return suite.model_copy(
+            update={
+                "name": self._fill(suite.name, dataset_name, None),
+                "dataset": self._fill(suite.dataset, dataset_name, None),
+                "splits": tuple(self._fill(s, dataset_name, None) for s in suite.splits),
+            }
+        )
 
     def _fill(self, text: str, dataset_name: str, value: int | None) -> str:
         return text.format(

@@ -1,7 +1,13 @@
-"""TC-CLIP for video action recognition: the models and how they learn (plain PyTorch).
+"""TC-CLIP for video action recognition: the models and how they are trained (plain PyTorch).
 
-`create_model` and `load_checkpoint` are loaded on first use: importing this package, or
-`tcclip.config`, does not import torch.
+In: settings (`config`), annotation lists and videos (`data`), CLIP weights (`weights`). Out: a
+model (`model`), its training (`train`) and its scores (`evaluate`). It knows nothing of
+protocols, runs or clusters; `experiments.worker` puts the parts together, and `create_model` and
+`load_checkpoint` are for everybody. They are imported on first use: importing this package or
+`tcclip.config` does not import torch.
+
+Read `config`, `model/`, `data/`, `train` (with `schedule` and `distributed`), `evaluate` (with
+`accuracy`).
 """
 
 from __future__ import annotations

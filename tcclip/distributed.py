@@ -1,4 +1,4 @@
-"""The few collective operations training and evaluation need; one process needs no group."""
+"""The collective operations of training and evaluation; a single process needs no group."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Ranks:
         return values
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has called this."""
         if self.world > 1:
             dist.barrier()
 

@@ -61,17 +61,18 @@ def build_optimizer(model: nn.Module, prompt_names: frozenset[str], config: Trai
     """AdamW over every trained parameter in two groups, the second at `prompt_lr_scale` x lr.
 
     Quirk: weight decay also applies to biases and norms. Each group carries its full rate as
-    `base_lr`; the rate in force is set by `set_rates` before every step.
+    `base_lr`; `set_rates` sets the present rate before every step.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     unknown = prompt_names - {name for name, _ in named}
     if unknown:
-        raise ValueError(f"fast parameters that are not trained: {', '.join(sorted(unknown))}")
-    slow = [p for name, p in named if name not in prompt_names]
-    fast = [p for name, p in named if name in prompt_names]
-    groups = [{"params": slow, "base_lr": config.lr, "lr": 0.0}]
-    if fast:
-        groups.append({"params": fast, "base_lr": config.lr * config.prompt_lr_scale, "lr": 0.0})
+        raise ValueError(f"prompt parameters that are not trained: {', '.join(sorted(unknown))}")
+    others = [p for name, p in named if name not in prompt_names]
+    prompting = [p for name, p in named if name in prompt_names]
+    groups = [{"params": others, "base_lr": config.lr, "lr": 0.0}]
+    if prompting:
+        base_lr = config.lr * config.prompt_lr_scale
+        groups.append({"params": prompting, "base_lr": base_lr, "lr": 0.0})
     return AdamW(
         groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from tcclip.config import ModelConfig, ModelName
 from tcclip.model.tc_clip import Model
 from tcclip.model.tokens import PROMPT_WORDS, tokenizer, word_ids
-from tcclip.weights.clip_weights import ClipWeights, StateDict, clip_state, clip_std
+from tcclip.weights.clip_weights import ClipWeights, StateDict, clip_state, initial_values
 from tcclip.weights.parameter_names import from_openai
 
 
@@ -41,8 +40,8 @@ def build_model(
 
     `clip_weights`: None or "random" (drawn from `seed`, CLIP's initialisation), "openai" (of
     `config.backbone`, through open_clip), or an OpenAI-named state dict or a path to one; its
-    geometry is then the model's. What CLIP does not have is drawn from `seed`; the global
-    generators are neither read nor moved. ValueError for settings that cannot be built.
+    geometry is then the model's. What CLIP does not have is drawn from `seed`; the global random
+    number generators are not used. ValueError for settings that cannot be built.
     """
     state, geometry = clip_state(clip_weights, config, seed)
     if geometry != config.sizes:
@@ -80,7 +79,7 @@ def _initial_state(model: Model, clip: StateDict, generator: torch.Generator) ->
         for name, parameter in model.text.prompters[j].named_parameters():
             shape = tuple(parameter.shape)
             state[f"text.prompters.{j}.{name}"] = (
-                _random(name, shape, config.sizes.text_layers, generator)
+                initial_values(name, shape, config.sizes.text_layers, generator)
                 if config.prompt_init == "random"
                 else state[f"text.blocks.{layer - 1}.{name.replace('ln_1_kv', 'ln_1')}"].clone()
             )
@@ -88,17 +87,9 @@ def _initial_state(model: Model, clip: StateDict, generator: torch.Generator) ->
 
 
 def _prompt_vectors(table: Tensor, length: int, generator: torch.Generator) -> Tensor:
-    """The words "a photo of a"; of fewer vectors the last words, of more the first drawn small."""
+    """The words "a photo of a": the last ones for a shorter prompt, small random ones before them
+    for a longer one."""
     words = table[word_ids(PROMPT_WORDS)]
     drawn = torch.randn(max(length - len(words), 0), table.shape[1], generator=generator)
     vectors = torch.cat([0.02 * drawn, words])
     return vectors[len(vectors) - length :].clone()
-
-
-def _random(name: str, shape: tuple[int, ...], layers: int, generator: torch.Generator) -> Tensor:
-    """CLIP's initial values for one tensor of a text layer."""
-    if name.endswith("bias"):
-        return torch.zeros(shape)
-    if re.match(r"ln_", name):
-        return torch.ones(shape)
-    return torch.randn(shape, generator=generator) * clip_std(name, shape, layers)

@@ -1,4 +1,4 @@
-"""What a frame may attend to: itself and, by choice, other frames or context (SPEC 2.1, 2.3).
+"""What a frame attends to: itself and, by setting, other frames or context (SPEC 2.1, 2.3).
 
 Shape legend: B videos, T frames, N tokens a frame (CLS first), P = N - 1 patches, k context
 tokens, H heads, E width of a head, S queries a frame, M keys a frame.
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tcclip.config import FrameAttention
 from tcclip.model.layers import full_precision, no_autocast
 
-#: The bias takes one column of queries and keys; 8 keep the width a multiple fused kernels like.
+#: The bias needs one more column of queries and keys; fused kernels prefer multiples of 8.
 BIAS_COLUMNS = 8
 
 
@@ -24,7 +24,7 @@ class FrameKeys:
     """Keys and values (B, T, M, H, E) of each frame, its own N tokens first when there is context.
 
     `own` is N, the number of the frame's own tokens. `mask` (T, M) is True where a key is
-    allowed, None for everywhere. `bias` (H, M) is added to the scores. `joint`: one set of keys
+    allowed; None allows all. `bias` (H, M) is added to the scores. `joint`: one set of keys
     for all frames, so T is 1 here.
     """
 
@@ -52,7 +52,7 @@ def frame_keys(
     if mode == "cls":
         return FrameKeys(_with_all_cls(k), _with_all_cls(v), N)
     if mode == "window":
-        return FrameKeys(_with_neighbours(k), _with_neighbours(v), N, mask=_inside(k))
+        return FrameKeys(_with_neighbours(k), _with_neighbours(v), N, mask=_neighbour_mask(k))
     if mode == "joint":
         return FrameKeys(k.flatten(1, 2)[:, None], v.flatten(1, 2)[:, None], N, joint=True)
     if mode == "none" or context is None:
@@ -103,8 +103,8 @@ def _fold_bias(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> tuple[Tensor, T
 def cls_attention(q: Tensor, keys: FrameKeys) -> Tensor:
     """The CLS queries' (B, T, H, E) softmax weights on their own patches -> (B, T, H, P).
 
-    The weights on CLS itself and on context tokens count in the softmax but are left out.
-    In float32 at least, without gradient: it decides which patches become seeds.
+    The softmax includes CLS itself and the context tokens; their weights are not returned.
+    In float32 at least, without gradient: it selects the patches that become seeds.
     """
     E = q.shape[-1]
     with no_autocast(q):
@@ -119,8 +119,8 @@ def cls_attention(q: Tensor, keys: FrameKeys) -> Tensor:
 def _with_all_cls(x: Tensor) -> Tensor:
     """Every frame's CLS token, then the frame's own patches: (B, T, N, H, E) to T + P keys."""
     T = x.shape[1]
-    everyone = x[:, :, 0].unsqueeze(1).expand(-1, T, -1, -1, -1)
-    return torch.cat([everyone, x[:, :, 1:]], dim=2)
+    all_cls = x[:, :, 0].unsqueeze(1).expand(-1, T, -1, -1, -1)
+    return torch.cat([all_cls, x[:, :, 1:]], dim=2)
 
 
 def _with_neighbours(x: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ def _with_neighbours(x: Tensor) -> Tensor:
     return torch.cat([x, patches.roll(1, dims=1), patches.roll(-1, dims=1)], dim=2)
 
 
-def _inside(x: Tensor) -> Tensor:
+def _neighbour_mask(x: Tensor) -> Tensor:
     """Which of `_with_neighbours`' keys exist: the first frame has none before it, (T, N + 2P)."""
     T, N = x.shape[1:3]
     frame = torch.arange(T, device=x.device)

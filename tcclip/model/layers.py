@@ -1,4 +1,4 @@
-"""What both towers are made of: packed attention projections, the MLP, precision helpers.
+"""Layers of both towers: packed attention projections, the MLP, precision helpers.
 
 Shape legend: H heads, E width of a head, D = H * E width of a tower, S queries, M keys.
 Leading axes, written `...`, are free.
@@ -24,8 +24,8 @@ def no_autocast(x: Tensor) -> torch.autocast:
 class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x), CLIP's activation (SPEC 1).
 
-    SiLU of 1.702 x, divided, would store less for the backward pass, but rounds twice more:
-    float32 logits came out almost twice as far from float64's.
+    SiLU of 1.702 x, divided, would store less for the backward pass, but rounds twice more: the
+    error of float32 logits almost doubled.
     """
 
     def forward(self, x: Tensor) -> Tensor:

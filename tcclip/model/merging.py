@@ -2,10 +2,10 @@
 
 Shape legend: B videos, n seed tokens of a video (all frames in a row), k context tokens, D width.
 
-Every method answers one question, "which context token does each seed go into?", without
-gradient: an assignment (B, n) of int64 in [0, k), or -1 for a seed that is dropped. The value
-of a context token is the mean of its seeds, which is what the step-by-step weighted mean of
-the published method comes to, and gradients reach the seeds through it alone.
+Every method computes, without gradient, which context token each seed goes into: an assignment
+(B, n) of int64 in [0, k), or -1 for a dropped seed. A context token is the mean of its seeds,
+which equals the step-by-step weighted mean of the published method; gradients reach the seeds
+through this mean alone.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def membership(assignment: Tensor, k: int) -> Tensor:
 
 
 def merge_steps(n: int, k: int, step: int) -> list[int]:
-    """How many tokens each matching removes on the way from n to k: full steps, then the rest."""
+    """How many tokens each step removes from n to k: full steps, then the remainder."""
     steps = []
     for _ in range(max(n - k, 0) // step):
         steps.append(min(step, n // 2))
@@ -83,16 +83,16 @@ def bipartite(tokens: Tensor, k: int, step: int) -> Tensor:
     Sums are kept instead of weighted means: the cosine of two sums is that of the two means.
     """
     B, n, _ = tokens.shape
-    owner = torch.arange(n, device=tokens.device).expand(B, n)
+    clusters = torch.arange(n, device=tokens.device).expand(B, n)
     sums = tokens
     for r in merge_steps(n, k, step):
-        sums, moved = _match(sums, r)
-        owner = moved.gather(1, owner)
-    return owner
+        sums, destination = _merge_step(sums, r)
+        clusters = destination.gather(1, clusters)
+    return clusters
 
 
-def _match(sums: Tensor, r: int) -> tuple[Tensor, Tensor]:
-    """One step: r tokens fewer. (B, m, D) -> (B, m - r, D), and where each went (B, m)."""
+def _merge_step(sums: Tensor, r: int) -> tuple[Tensor, Tensor]:
+    """Remove r tokens. (B, m, D) -> (B, m - r, D), and the new index of each token (B, m)."""
     B, m, D = sums.shape
     a, b = sums[:, ::2], sums[:, 1::2]
     unit = F.normalize(sums, dim=-1)
@@ -104,15 +104,15 @@ def _match(sums: Tensor, r: int) -> tuple[Tensor, Tensor]:
     absorbed = membership(target, b.shape[1]).to(sums.dtype) @ _take(a, merged)
     result = torch.cat([_take(a, kept), b + absorbed], dim=1)
 
-    a_goes = torch.empty_like(order).scatter(1, merged, kept.shape[1] + target)
+    a_to = torch.empty_like(order).scatter(1, merged, kept.shape[1] + target)
     rank = torch.arange(kept.shape[1], device=sums.device).expand_as(kept)
-    a_goes = a_goes.scatter(1, kept, rank)
-    b_goes = torch.arange(kept.shape[1], m - r, device=sums.device).expand(B, -1)
+    a_to = a_to.scatter(1, kept, rank)
+    b_to = torch.arange(kept.shape[1], m - r, device=sums.device).expand(B, -1)
     # Interleave again: a came from even positions, b from odd ones.
-    moved = torch.empty(B, m, dtype=order.dtype, device=sums.device)
+    destination = torch.empty(B, m, dtype=order.dtype, device=sums.device)
     even = torch.arange(0, m, 2, device=sums.device).expand(B, -1)
     odd = torch.arange(1, m, 2, device=sums.device).expand(B, -1)
-    return result, moved.scatter(1, even, a_goes).scatter(1, odd, b_goes)
+    return result, destination.scatter(1, even, a_to).scatter(1, odd, b_to)
 
 
 def _take(tokens: Tensor, index: Tensor) -> Tensor:
@@ -159,6 +159,6 @@ def density_peaks(tokens: Tensor, k: int) -> Tensor:
     separation = distance.where(denser, farthest).amin(-1)
     centres = (density * separation).argsort(dim=-1, descending=True, stable=True)[:, :k]
     assignment = distance.gather(2, centres.unsqueeze(1).expand(-1, n, -1)).argmin(-1)
-    own = torch.arange(k, device=tokens.device).expand(B, k)
-    with_centres: Tensor = assignment.scatter(1, centres, own)
+    ids = torch.arange(k, device=tokens.device).expand(B, k)
+    with_centres: Tensor = assignment.scatter(1, centres, ids)
     return with_centres

@@ -24,11 +24,11 @@ CLASS_BUFFERS = ("prefix", "suffix", "eot")
 
 @dataclass(frozen=True)
 class Intermediates:
-    """What the model saw on the way, by name. The tuples have one entry a vision layer and are
-    empty unless frames attend to context tokens.
+    """Intermediate results. The tuples have one entry for each vision layer and are empty unless
+    frames attend to context tokens.
 
     frame_features (B, T, d): projected CLS tokens before the temporal mean, not normalised.
-    context_tokens (B, prompted layers, k, d): projected, as the prompts see them.
+    context_tokens (B, prompted layers, k, d): projected, as the prompts use them.
     seeds (B, T, S): patch indices, best first. assignments (B, T*P): the context token each patch
     went into, -1 for none. cls_attention (B, T, H, P): the scores that chose the seeds.
     """
@@ -42,7 +42,7 @@ class Intermediates:
 
 @dataclass(frozen=True)
 class VideoFeatures:
-    """Videos, encoded once: score them against any class list.
+    """Encoded videos, to be scored against any class list.
 
     feature (B, d), normalised; contexts, one (B, k, d) for each prompted layer.
     """
@@ -58,7 +58,7 @@ class VideoFeatures:
 
 @dataclass(frozen=True)
 class Output:
-    """logits (B, n), and the named intermediates if they were asked for."""
+    """logits (B, n), and the intermediates if they were requested."""
 
     logits: Tensor
     intermediates: Intermediates | None = None
@@ -72,17 +72,17 @@ class Model(nn.Module):
     class_eot: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
-        """Lays out the parameters; `build_model` fills them and sets the class names."""
+        """Allocate the parameters; `build_model` fills them and sets the class names."""
         super().__init__()
         self.config = config
         layers = config.prompt_layers if config.prompts_video else ()
         words = config.prompt_length if config.prompts_video else 0
-        self.vision = VisionTower(config, taps=layers)
+        self.vision = VisionTower(config, context_layers=layers)
         self.text = TextTower(config, layers, words)
         self.logit_scale = nn.Parameter(torch.empty(()))
         self._class_names: tuple[str, ...] = ()
         for name in CLASS_BUFFERS:
-            # Buffers, so that they follow the model to its device; rebuilt, so never saved.
+            # Buffers move with the model to its device; rebuilt from the names, so never saved.
             self.register_buffer(f"class_{name}", None, persistent=False)
 
     # ---- The class list ----
@@ -119,7 +119,7 @@ class Model(nn.Module):
     def forward(self, video: Tensor, *, intermediates: bool = False) -> Output:
         """Video (B, T, 3, height, width), float, normalised -> logits (B, n).
 
-        Intermediates are computed and returned only when asked for. ValueError for a video that
+        Intermediates are computed and returned only on request. ValueError for a video that
         does not fit the model.
         """
         features = self.encode_video(video, intermediates=intermediates)
@@ -129,10 +129,10 @@ class Model(nn.Module):
     def encode_video(self, video: Tensor, *, intermediates: bool = False) -> VideoFeatures:
         """Video (B, T, 3, height, width), float, normalised -> its features."""
         self._check_video(video)
-        tower = self.vision(video, traces=intermediates)
+        tower = self.vision(video, selections=intermediates)
         feature = F.normalize(tower.frames.mean(1), dim=-1)
-        seen = _intermediates(tower) if intermediates else None
-        return VideoFeatures(feature, tower.contexts, seen)
+        details = _intermediates(tower) if intermediates else None
+        return VideoFeatures(feature, tower.contexts, details)
 
     def encode_classes(self, names: Sequence[str] | None = None) -> ClassFeatures:
         """All text work that needs no video, for `names` or the model's own classes.
@@ -163,12 +163,12 @@ class Model(nn.Module):
             )
         self.config.check_frames(video.shape[1])
 
-    # ---- For whoever trains it ----
+    # ---- Training ----
 
     def prompt_parameter_names(self) -> frozenset[str]:
         """Parameters of the 10 x learning rate group: prompt vectors and VP layers (SPEC 4)."""
-        fast = ("text.prompt_vectors", "text.prompters.")
-        return frozenset(n for n, _ in self.named_parameters() if n.startswith(fast))
+        prompting = ("text.prompt_vectors", "text.prompters.")
+        return frozenset(n for n, _ in self.named_parameters() if n.startswith(prompting))
 
     def set_activation_checkpointing(self, enabled: bool) -> None:
         """Recompute the layers in the backward pass instead of storing their activations."""
@@ -180,7 +180,7 @@ def _intermediates(tower: VisionOutput) -> Intermediates:
     return Intermediates(
         frame_features=tower.frames,
         context_tokens=torch.stack(tower.contexts, dim=1) if tower.contexts else None,
-        seeds=tuple(t.seeds for t in tower.traces),
-        assignments=tuple(t.assignment for t in tower.traces),
-        cls_attention=tuple(t.cls_attention for t in tower.traces),
+        seeds=tuple(s.seeds for s in tower.selections),
+        assignments=tuple(s.assignment for s in tower.selections),
+        cls_attention=tuple(s.cls_attention for s in tower.selections),
     )

@@ -4,10 +4,11 @@ Shape legend: B videos, n classes, p prefix tokens (start-of-text and m prompt v
 tokens (name, full stop, end-of-text, cut at the longest of the list), k context tokens, D width,
 H heads, E width of a head, d joint embedding. A is 1 while nothing depends on the video, then B.
 
-Under the causal mask the prefix sees no class name, so it is kept apart, (A, p, D), from the
-classes' suffixes, (A, n, s, D). Prompting rewrites the prefix alone. In the last layer only the
-end-of-text token asks, and its attention over what the video does not change is kept as one
-value and one log-sum-exp a head (`EndOfText`), to which the prompts' keys are added a video.
+Under the causal mask the prefix does not depend on the class name, so it is kept apart,
+(A, p, D), from the classes' suffixes, (A, n, s, D). Prompting changes the prefix alone. In the
+last layer only the end-of-text token is a query: its attention over what the video does not
+change is kept as one value and one log-sum-exp for each head (`EndOfText`), and each video's
+prompts are added to it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tcclip.model.tokens import Prompts
 
 @dataclass(frozen=True)
 class EndOfText:
-    """The last layer's end-of-text queries, attended to everything but the prompts.
+    """The last layer's end-of-text queries, after attention to everything but the prompts.
 
     residual (A, n, D); query and value (A, H, n, E); log_sum (A, H, n).
     """
@@ -39,11 +40,11 @@ class EndOfText:
 
 @dataclass(frozen=True)
 class ClassFeatures:
-    """A class list as far as it goes without a video; `score` takes it from there.
+    """A class list, encoded as far as no video is needed; `Model.score` does the rest.
 
     `features` (n, d), normalised, if no prompt depends on the video, else None. Otherwise the
     tokens that enter the first prompted layer: prefix (1, p, D), suffix (1, n, s, D), the place
-    of end-of-text in the suffix (n,), and `tail` if that layer is also the last.
+    of end-of-text in the suffix (n,), and `end_of_text` if that layer is also the last.
     """
 
     names: tuple[str, ...]
@@ -51,7 +52,7 @@ class ClassFeatures:
     suffix: Tensor
     eot: Tensor
     features: Tensor | None = None
-    tail: EndOfText | None = None
+    end_of_text: EndOfText | None = None
 
 
 class TextBlock(nn.Module):
@@ -78,7 +79,7 @@ class TextBlock(nn.Module):
         suffix = self._ffn(suffix + self.attn.merge_heads(attended).view(A, n, s, D))
         return prefix, suffix
 
-    def end_of_text(self, start: Tensor, suffix: Tensor, eot: Tensor) -> EndOfText:
+    def attend_end_of_text(self, start: Tensor, suffix: Tensor, eot: Tensor) -> EndOfText:
         """The end-of-text query of every class, on the start token and its suffix only.
 
         start (A, 1, D), suffix (A, n, s, D), eot (n,).
@@ -100,19 +101,19 @@ class TextBlock(nn.Module):
             value = torch.einsum("ahnm,anmhe->ahne", scores.softmax(-1), v)
             return EndOfText(residual, q.transpose(1, 2), value, scores.logsumexp(-1))
 
-    def with_prompts(self, tail: EndOfText, prompts: Tensor) -> Tensor:
-        """Add the prompts' (A, m, D) keys to the tail and finish the layer -> (A, n, D).
+    def finish_with_prompts(self, end_of_text: EndOfText, prompts: Tensor) -> Tensor:
+        """Add attention to the prompts (A, m, D) and finish the layer -> (A, n, D).
 
         Either may have A = 1 where the other has B.
         """
         k, v = self.attn.keys_values(self.ln_1(prompts))
         k, v = (full_precision(x).transpose(1, 2) for x in (k, v))
         with no_autocast(k):
-            scores = tail.query @ k.transpose(2, 3) * k.shape[-1] ** -0.5
-            rest = tail.log_sum.unsqueeze(-1).expand(*scores.shape[:-1], 1)
+            scores = end_of_text.query @ k.transpose(2, 3) * k.shape[-1] ** -0.5
+            rest = end_of_text.log_sum.unsqueeze(-1).expand(*scores.shape[:-1], 1)
             weight = torch.cat([rest, scores], dim=-1).softmax(-1)
-            attended = weight[..., :1] * tail.value + weight[..., 1:] @ v
-        return self._ffn(tail.residual + self.attn.merge_heads(attended.transpose(1, 2)))
+            attended = weight[..., :1] * end_of_text.value + weight[..., 1:] @ v
+        return self._ffn(end_of_text.residual + self.attn.merge_heads(attended.transpose(1, 2)))
 
     def _ffn(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.mlp(self.ln_2(x))
@@ -125,7 +126,7 @@ def suffix_mask(keys: int, s: int, device: torch.device) -> Tensor:
 
 
 class VideoPrompter(nn.Module):
-    """VP: prompts c ask the video's context tokens z (SPEC 2.2)."""
+    """VP: prompts c attend to the video's context tokens z (SPEC 2.2)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -146,7 +147,7 @@ class VideoPrompter(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Class names to features, by way of the video where layers are prompted."""
+    """Class names to features, conditioned on the video where layers are prompted."""
 
     def __init__(self, config: ModelConfig, prompt_layers: tuple[int, ...], words: int) -> None:
         """`prompt_layers`: 1-based; `words`: learnable prompt vectors, 0 for none."""
@@ -165,20 +166,20 @@ class TextTower(nn.Module):
         self.activation_checkpointing = False
 
     def encode(self, prompts: Prompts) -> ClassFeatures:
-        """All that needs no video. Differentiable where gradients are enabled."""
+        """Everything that needs no video. Differentiable where gradients are enabled."""
         prefix, suffix = self._embed(prompts)
         last = len(self.blocks)
         first = min(self.prompt_layers, default=last)
         for layer in range(1, first):
-            prefix, suffix = self._block(layer, prefix, suffix)
-        classes = ClassFeatures(prompts.names, prefix, suffix, prompts.eot)
-        if first < last:
-            return classes
-        tail = self._layer(last).end_of_text(prefix[:, :1], suffix, prompts.eot)
-        if self.prompt_layers:
-            return ClassFeatures(prompts.names, prefix, suffix, prompts.eot, tail=tail)
-        features = self._finish(self._layer(last).with_prompts(tail, prefix[:, 1:]))[0]
-        return ClassFeatures(prompts.names, prefix, suffix, prompts.eot, features=features)
+            prefix, suffix = self._run_block(layer, prefix, suffix)
+        features = end_of_text = None
+        if first == last:
+            block = self._layer(last)
+            end_of_text = block.attend_end_of_text(prefix[:, :1], suffix, prompts.eot)
+            if not self.prompt_layers:
+                tokens = block.finish_with_prompts(end_of_text, prefix[:, 1:])
+                features = self._project(tokens)[0]
+        return ClassFeatures(prompts.names, prefix, suffix, prompts.eot, features, end_of_text)
 
     def condition(self, classes: ClassFeatures, contexts: tuple[Tensor, ...]) -> Tensor:
         """Class features of each video, normalised, (B, n, d), or (1, n, d) if they are shared.
@@ -191,13 +192,13 @@ class TextTower(nn.Module):
         B, last = contexts[0].shape[0], len(self.blocks)
         for layer in range(min(self.prompt_layers), last):
             prefix = self._prompt(layer, prefix, contexts)
-            prefix, suffix = self._block(layer, prefix, suffix.expand(B, -1, -1, -1))
+            prefix, suffix = self._run_block(layer, prefix, suffix.expand(B, -1, -1, -1))
         block = self._layer(last)
-        tail = classes.tail
-        if tail is None:
-            tail = block.end_of_text(prefix[:, :1], suffix, classes.eot)
+        end_of_text = classes.end_of_text
+        if end_of_text is None:
+            end_of_text = block.attend_end_of_text(prefix[:, :1], suffix, classes.eot)
         prefix = self._prompt(last, prefix, contexts)
-        return self._finish(block.with_prompts(tail, prefix[:, 1:]))
+        return self._project(block.finish_with_prompts(end_of_text, prefix[:, 1:]))
 
     def _embed(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
         prefix = self.token_embedding(prompts.prefix)
@@ -212,7 +213,7 @@ class TextTower(nn.Module):
         assert isinstance(block, TextBlock)
         return block
 
-    def _block(self, layer: int, prefix: Tensor, suffix: Tensor) -> tuple[Tensor, Tensor]:
+    def _run_block(self, layer: int, prefix: Tensor, suffix: Tensor) -> tuple[Tensor, Tensor]:
         block = self._layer(layer)
         if not (self.activation_checkpointing and torch.is_grad_enabled()):
             out: tuple[Tensor, Tensor] = block(prefix, suffix)
@@ -228,6 +229,6 @@ class TextTower(nn.Module):
         prompts = self.prompters[at](prefix[:, 1:], contexts[at])
         return torch.cat([prefix[:, :1].expand(prompts.shape[0], -1, -1), prompts], dim=1)
 
-    def _finish(self, eot: Tensor) -> Tensor:
+    def _project(self, tokens: Tensor) -> Tensor:
         """End-of-text tokens (A, n, D) -> normalised features (A, n, d)."""
-        return F.normalize(full_precision(self.ln_final(eot) @ self.text_projection), dim=-1)
+        return F.normalize(full_precision(self.ln_final(tokens) @ self.text_projection), dim=-1)

@@ -27,8 +27,8 @@ def tokenizer() -> SimpleTokenizer:
 class Prompts:
     """A tokenised class list, split where the class-independent part ends.
 
-    `prefix` (p,): start-of-text and the prompt words' places; `suffix` (n, s): the rest, padded
-    with 0 after end-of-text; `eot` (n,): end-of-text's place within the suffix. All int64.
+    `prefix` (p,): start-of-text and the prompt words; `suffix` (n, s): the rest, padded with 0
+    after end-of-text; `eot` (n,): the position of end-of-text in the suffix. All int64.
     """
 
     names: tuple[str, ...]
@@ -45,8 +45,8 @@ class Prompts:
 def normalise_name(name: str, *, underscores: bool = False) -> str:
     """`ApplyEyeMakeup` -> `Apply Eye Makeup`, `brush_hair` -> `brush hair` (all data sets).
 
-    Quirk: the published ViFi-CLIP and CLIP keep underscores (`underscores`), which CLIP reads as
-    tokens of their own; give them names with spaces to do without.
+    Quirk: the published ViFi-CLIP and CLIP keep underscores (`underscores`), which are separate
+    tokens for CLIP; names with spaces avoid that.
     """
     spaced = re.sub(r"([A-Z])", r" \1", name if underscores else name.replace("_", " "))
     return " ".join(spaced.split())
@@ -63,9 +63,9 @@ def tokenise(
 ) -> Prompts:
     """Tokenise a class list for a text length of `length` tokens.
 
-    `words` places precede the name: those of "a photo of a" (repeated from its end if there are
-    more), whose embeddings a learnable prompt replaces. With `template` false the text is the
-    bare name (and `words` is 0), without the full stop. `underscores` keeps them in the names.
+    `words` tokens precede the name: the last ones of "... a photo of a", whose embeddings a
+    learnable prompt replaces. With `template` false the text is the bare name (and `words` is
+    0), without the full stop. `underscores` keeps them in the names.
     ValueError for an empty list, an empty name or a name too long for `length`.
     """
     if not names or isinstance(names, str):
@@ -86,14 +86,14 @@ def tokenise(
 
 
 def prompt_word_ids(words: int) -> list[int]:
-    """The last `words` tokens of "... a photo of a": the places a learnable prompt fills."""
+    """The last `words` tokens of "a photo of a", repeated as often as needed."""
     ids = word_ids(PROMPT_WORDS)
     repeated = ids * -(-words // len(ids))
     return repeated[len(repeated) - words :]
 
 
 def _suffix(name: str, text: str, room: int) -> list[int]:
-    """Token ids of one class's text, checked to leave room for the end."""
+    """Token ids of one class's text; ValueError if end-of-text does not fit after them."""
     ids = word_ids(text)
     if not ids:
         raise ValueError(f"class name {name!r} is empty; every class needs a name")

@@ -3,8 +3,8 @@
 Shape legend: B videos, T frames, P patches a frame, N = 1 + P tokens a frame (CLS first),
 S seed patches a frame, k context tokens, D width, H heads, E width of a head, d joint embedding.
 
-Frame tokens (B, T, N, D) and context tokens (B, k, D) travel as two tensors: only frame tokens
-ask (queries), both answer (keys and values).
+Frame tokens (B, T, N, D) and context tokens (B, k, D) are two tensors: only frame tokens are
+queries, both are keys and values.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ class LayerSelection:
 
 @dataclass(frozen=True)
 class VisionOutput:
-    """What leaves the tower: frames (B, T, d), not normalised; the tapped layers' projected
-    context tokens, each (B, k, d); one trace a layer if asked for and if there is context."""
+    """frames (B, T, d), not normalised; the context layers' projected context tokens, each
+    (B, k, d); one selection for each layer, if requested and if there is context."""
 
     frames: Tensor
     contexts: tuple[Tensor, ...]
-    traces: tuple[LayerSelection, ...]
+    selections: tuple[LayerSelection, ...]
 
 
 BlockOutput = tuple[Tensor, Tensor | None, LayerSelection | None]
 
 
 class VisionBlock(nn.Module):
-    """One layer: attention within what a frame may see, new context tokens, MLP."""
+    """One layer: attention of each frame to its keys, new context tokens, MLP."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class VisionBlock(nn.Module):
         self.attn = Attention(sizes.vision_width, sizes.vision_heads)
         self.ln_2 = nn.LayerNorm(sizes.vision_width)
         self.mlp = Mlp(sizes.vision_width)
-        # The first layer sees no context, so it has nothing to weigh against local keys.
+        # The first layer has no context keys to weigh against local ones.
         has_bias = config.uses_context and config.local_global_bias and layer > 0
         self.bias_table = nn.Parameter(torch.empty(sizes.vision_heads, 1, 2)) if has_bias else None
 
@@ -64,19 +64,19 @@ class VisionBlock(nn.Module):
         q, k, v = self.attn.qkv(self.ln_1(x))
         keys = self._keys(k, v, context)
         x = x + self.attn.merge_heads(attend_frames(q, keys))
-        new_context, trace = None, None
+        new_context, selection = None, None
         if self.config.uses_context:
             scores = cls_attention(q[:, :, 0], keys)
             seeds = top_patches(scores, self.config.seeds_per_frame)
-            new_context, trace = self._context(take_patches(x, seeds), seeds, scores)
-        return self._ffn(x), new_context, trace
+            new_context, selection = self._context(take_patches(x, seeds), seeds, scores)
+        return self._ffn(x), new_context, selection
 
     def forward_last(
         self, x: Tensor, context: Tensor | None, *, with_context: bool, detach: bool
     ) -> BlockOutput:
-        """The same for the last layer, whose patches nobody reads: only the CLS tokens
+        """The same for the last layer, whose patches are not used: only the CLS tokens
         (B, T, 1, D), and the seeds if `with_context`, are computed. `detach`: the context
-        is read without gradient, so that none of its graph is kept."""
+        is computed without gradient, which saves the memory of its graph."""
         h = self.ln_1(x)
         keys = self._keys(*self.attn.keys_values(h), context)
         q = self.attn.queries(h[:, :, :1])
@@ -86,8 +86,8 @@ class VisionBlock(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
             scores = cls_attention(q[:, :, 0], keys)
             seeds = top_patches(scores, self.config.seeds_per_frame)
-            asked = self.attn.queries(take_patches(h, seeds))
-            tokens = take_patches(x, seeds) + self.attn.merge_heads(attend_frames(asked, keys))
+            q = self.attn.queries(take_patches(h, seeds))
+            tokens = take_patches(x, seeds) + self.attn.merge_heads(attend_frames(q, keys))
             return cls, *self._context(tokens, seeds, scores)
 
     def _keys(self, k: Tensor, v: Tensor, context: Tensor | None) -> FrameKeys:
@@ -101,19 +101,19 @@ class VisionBlock(nn.Module):
     def _context(
         self, tokens: Tensor, seeds: Tensor, scores: Tensor
     ) -> tuple[Tensor, LayerSelection]:
-        """Seed tokens (B, T, S, D) of all frames in a row -> context tokens (B, k, D), FFN'd."""
+        """Seed tokens (B, T, S, D) of all frames -> context tokens (B, k, D), after the MLP."""
         B, T, S, _ = tokens.shape
         P = scores.shape[-1]
         config = self.config
-        context, owner = aggregate(
+        context, clusters = aggregate(
             tokens.flatten(1, 2),
             config.context_tokens,
             method=config.aggregation,
             step=config.merge_step,
             layer=self.layer,
         )
-        nobody = torch.full((B, T, P), -1, dtype=owner.dtype, device=owner.device)
-        assignment = nobody.scatter(2, seeds, owner.view(B, T, S)).flatten(1)
+        unassigned = torch.full((B, T, P), -1, dtype=clusters.dtype, device=clusters.device)
+        assignment = unassigned.scatter(2, seeds, clusters.view(B, T, S)).flatten(1)
         return self._ffn(context), LayerSelection(seeds, assignment, scores)
 
 
@@ -131,13 +131,13 @@ def take_patches(x: Tensor, index: Tensor) -> Tensor:
 class VisionTower(nn.Module):
     """Patches to per-frame features and projected context tokens."""
 
-    def __init__(self, config: ModelConfig, taps: tuple[int, ...]) -> None:
-        """`taps`: 1-based layers whose outgoing context tokens are wanted."""
+    def __init__(self, config: ModelConfig, context_layers: tuple[int, ...]) -> None:
+        """`context_layers`: 1-based layers whose outgoing context tokens are returned."""
         super().__init__()
         sizes = config.sizes
         D, N = sizes.vision_width, 1 + sizes.patches
         joint = config.positional_embedding == "joint"
-        self.config, self.taps = config, taps
+        self.config, self.context_layers = config, context_layers
         self.conv1 = nn.Conv2d(3, D, sizes.patch_size, stride=sizes.patch_size, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(D))
         self.positional_embedding = nn.Parameter(
@@ -149,29 +149,29 @@ class VisionTower(nn.Module):
         self.proj = nn.Parameter(torch.empty(D, sizes.embed_dim))
         self.activation_checkpointing = False
 
-    def forward(self, video: Tensor, *, traces: bool = False) -> VisionOutput:
-        """Video (B, T, 3, height, width), normalised -> `VisionOutput`, with every layer's trace if
-        `traces`."""
+    def forward(self, video: Tensor, *, selections: bool = False) -> VisionOutput:
+        """Video (B, T, 3, height, width), normalised -> `VisionOutput`; `selections`: with
+        each layer's selection."""
         x = self.embed(video)
         context: Tensor | None = None
-        tapped: list[Tensor] = []
-        kept: list[LayerSelection] = []
+        contexts: list[Tensor] = []
+        collected: list[LayerSelection] = []
         last = len(self.blocks)
         for layer, block in enumerate(self.blocks, start=1):
             if layer == last:
-                x, context, trace = self._last(block, x, context, traces=traces)
+                x, context, selection = self._run_last(block, x, context, selections=selections)
             else:
-                x, context, trace = self._block(block, x, context)
-            if layer in self.taps and context is not None:
-                tapped.append(self._prompt_context(context))
-            if traces and trace is not None:
-                kept.append(trace)
+                x, context, selection = self._run_block(block, x, context)
+            if layer in self.context_layers and context is not None:
+                contexts.append(self._prompt_context(context))
+            if selections and selection is not None:
+                collected.append(selection)
         frames = self.project(x[:, :, 0])
-        if self.taps and not self.config.uses_context:
-            # No context tokens to prompt with: the frames' CLS tokens are the video's summary.
+        if self.context_layers and not self.config.uses_context:
+            # No context tokens to prompt with: the frames' CLS tokens take their place.
             z = frames.detach() if self.config.prompt_stop_grad else frames
-            tapped = [z] * len(self.taps)
-        return VisionOutput(frames, tuple(tapped), tuple(kept))
+            contexts = [z] * len(self.context_layers)
+        return VisionOutput(frames, tuple(contexts), tuple(collected))
 
     def embed(self, video: Tensor) -> Tensor:
         """Video (B, T, 3, height, width) -> tokens (B, T, N, D) that enter the first layer."""
@@ -187,12 +187,12 @@ class VisionTower(nn.Module):
         return full_precision(self.ln_post(x) @ self.proj)
 
     def _prompt_context(self, context: Tensor) -> Tensor:
-        """Context (B, k, D) as prompts see it, (B, k, d): by default without gradient, which
-        leaves the projection to learn from the frames alone."""
+        """Context (B, k, D) as the prompts use it, (B, k, d): by default without gradient, so
+        that the projection learns from the frames alone."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.prompt_stop_grad):
             return self.project(context)
 
-    def _block(self, block: nn.Module, x: Tensor, context: Tensor | None) -> BlockOutput:
+    def _run_block(self, block: nn.Module, x: Tensor, context: Tensor | None) -> BlockOutput:
         out: BlockOutput
         if self.activation_checkpointing and torch.is_grad_enabled():
             out = checkpoint(block, x, context, use_reentrant=False, preserve_rng_state=False)
@@ -200,11 +200,13 @@ class VisionTower(nn.Module):
             out = block(x, context)
         return out
 
-    def _last(
-        self, block: nn.Module, x: Tensor, context: Tensor | None, *, traces: bool
+    def _run_last(
+        self, block: nn.Module, x: Tensor, context: Tensor | None, *, selections: bool
     ) -> BlockOutput:
         assert isinstance(block, VisionBlock)
-        with_context = self.config.uses_context and (traces or len(self.blocks) in self.taps)
+        with_context = self.config.uses_context and (
+            selections or len(self.blocks) in self.context_layers
+        )
         return block.forward_last(
             x, context, with_context=with_context, detach=self.config.prompt_stop_grad
         )

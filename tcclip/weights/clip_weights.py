@@ -87,23 +87,26 @@ def _block_shapes(width: int) -> dict[str, tuple[int, ...]]:
 
 def random_clip_state(sizes: Geometry, generator: torch.Generator) -> StateDict:
     """CLIP's own initialisation, drawn from `generator` alone, to train from scratch."""
-    state = {}
+    state = {"logit_scale": torch.tensor(math.log(1 / 0.07))}
     for name, shape in clip_shapes(sizes).items():
-        if name == "logit_scale":
-            state[name] = torch.tensor(math.log(1 / 0.07))
-        elif name.endswith("bias"):
-            state[name] = torch.zeros(shape)
-        elif ".ln_" in f".{name}":
-            state[name] = torch.ones(shape)
-        else:
+        if name not in state:
             layers = sizes.vision_layers if name.startswith("visual.") else sizes.text_layers
-            std = clip_std(name, shape, layers)
-            state[name] = torch.randn(shape, generator=generator) * std
+            state[name] = initial_values(name, shape, layers, generator)
     return state
 
 
-def clip_std(name: str, shape: tuple[int, ...], layers: int) -> float:
-    """Standard deviation of a matrix's or embedding's initial values, by OpenAI name."""
+def initial_values(
+    name: str, shape: tuple[int, ...], layers: int, generator: torch.Generator
+) -> Tensor:
+    """CLIP's initial values of one tensor, by OpenAI name, of a tower of `layers` layers."""
+    if name.endswith("bias"):
+        return torch.zeros(shape)
+    if ".ln_" in f".{name}":
+        return torch.ones(shape)
+    return torch.randn(shape, generator=generator) * _std(name, shape, layers)
+
+
+def _std(name: str, shape: tuple[int, ...], layers: int) -> float:
     if name in ("token_embedding.weight", "positional_embedding"):
         return 0.02 if name.startswith("token") else 0.01
     if name.endswith(("out_proj.weight", "c_proj.weight")):

@@ -26,11 +26,11 @@ VIDEOS, STEPS = 48, 12  # 3 steps an epoch
 
 
 class Interrupted(Exception):
-    """The process ends here."""
+    """Training stops here, as if its process had died."""
 
 
 class Disk:
-    """A recorder that survives the process: states as bytes, metrics by step.
+    """A recorder whose content outlives a training: states as bytes, losses by step.
 
     `stop_after` a step, or within the validation that follows it if `validating`.
     """

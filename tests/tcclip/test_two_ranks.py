@@ -17,29 +17,7 @@ from tcclip.distributed import current_ranks
 from tcclip.model import build_model
 from tcclip.train import Trainer, Validation
 from tests.experiments.sweeping import small_specs
-
-
-class Memory:
-    """A recorder that keeps nothing but the metrics."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-
-    def log(self, record: Any) -> None:
-        if record["kind"] == "step":
-            self.losses.append(record["loss"])
-
-    def save_best(self, model: Any, epoch: int) -> None:
-        pass
-
-    def save_last(self, state: dict[str, Any]) -> None:
-        pass
-
-    def load_last(self) -> None:
-        return None
-
-    def interrupted(self) -> bool:
-        return False
+from tests.tcclip.test_resume import Disk
 
 
 def train(cache: Path, workers: int, micro_batch: int) -> tuple[list[float], torch.Tensor]:
@@ -52,13 +30,13 @@ def train(cache: Path, workers: int, micro_batch: int) -> tuple[list[float], tor
     ranks = current_ranks("cpu")
     data = RunData.load(job, ranks)
     model = build_model(spec.model, data.train.class_names, clip_weights="random", seed=0).double()
-    recorder = Memory()
+    disk = Disk()
     Trainer(
         model=model, loader=data.train_loader(), config=spec.train, augment=spec.augment,
         execution=execution, ranks=ranks, seed=0, videos=len(data.train.items),
-        validate=lambda model: Validation(0.0, 0.0, 1), recorder=recorder,
+        validate=lambda model: Validation(0.0, 0.0, 1), recorder=disk,
     ).fit()  # fmt: skip
-    return recorder.losses, torch.cat([p.detach().flatten() for p in model.parameters()])
+    return list(disk.losses.values()), torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 def _rank(rank: int, port: int, cache: Path, results: Any) -> None:

@@ -20,7 +20,7 @@ from tcclip.data.seeding import seeded_rng
 from tcclip.data.transforms import EvalTransform, TrainTransform, normalise, resize_short_side
 from tests.places import GOLDEN
 
-GOLDEN: dict[str, Any] = json.loads((GOLDEN / "preprocess.json").read_text())
+RECORDED: dict[str, Any] = json.loads((GOLDEN / "preprocess.json").read_text())
 #: One grey level after normalising is 1 / the smallest std; values are recorded to 5 decimals.
 GREY_LEVEL = 1 / 57.12 + 1e-4
 
@@ -29,11 +29,11 @@ def _clip(height: int, width: int, frames: int = 4) -> NDArray[np.uint8]:
     return seeded_rng("clip", height, width).integers(0, 256, (frames, height, width, 3), np.uint8)
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("name", RECORDED)
 def test_golden_preprocessing(real_clips: Path, name: str) -> None:
     # The HMDB51 golden holds the wrong frames that decord's seeking returns (SPEC 3).
     mode: Reader = "published" if name.startswith("hmdb51") else "auto"
-    golden = GOLDEN[name]
+    golden = RECORDED[name]
     clip = read_video(real_clips / name, lambda total: segment_indices(total, 16), mode)
     assert clip.total_frames == golden["total_frames"]
     assert segment_indices(clip.total_frames, 16).tolist() == golden["frame_inds"]

@@ -58,38 +58,39 @@ def test_own_format_round_trip(tmp_path: Path, name: str) -> None:
     assert sorted(f.name for f in tmp_path.iterdir()) == ["best.json", "best.safetensors"]
 
 
-def test_describe_own(tmp_path: Path) -> None:
-    save_checkpoint(small_model(), tmp_path / "best.safetensors")
-    shown = json.loads(json.dumps(describe(tmp_path / "best.safetensors")))
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A checkpoint in our own format."""
+    path = tmp_path / "best.safetensors"
+    save_checkpoint(small_model(), path)
+    return path
+
+
+def test_describe_own(own: Path) -> None:
+    shown = json.loads(json.dumps(describe(own)))
     assert shown["format"] == "own"
     assert shown["class_names"] == list(NAMES)
     assert shown["model"]["context_tokens"] == 5
     assert shown["token_embedding"] and shown["dtypes"] == ["float32"]
 
 
-def test_own_format_needs_its_json(tmp_path: Path) -> None:
-    path = tmp_path / "best.safetensors"
-    save_checkpoint(small_model(), path)
-    path.with_suffix(".json").unlink()
+def test_own_format_needs_its_json(own: Path) -> None:
+    own.with_suffix(".json").unlink()
     with pytest.raises(FileNotFoundError, match="keep the two files together"):
-        describe(path)
+        describe(own)
 
 
-def test_a_newer_version_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "best.safetensors"
-    save_checkpoint(small_model(), path)
-    beside = path.with_suffix(".json")
-    beside.write_text(json.dumps(json.loads(beside.read_text()) | {"version": 99}))
+def test_a_newer_version_is_refused(own: Path) -> None:
+    header = own.with_suffix(".json")
+    header.write_text(json.dumps(json.loads(header.read_text()) | {"version": 99}))
     with pytest.raises(ValueError, match="version 99, newer than this program's 1"):
-        describe(path)
+        describe(own)
 
 
-def test_a_truncated_own_file(tmp_path: Path) -> None:
-    path = tmp_path / "best.safetensors"
-    save_checkpoint(small_model(), path)
-    path.write_bytes(path.read_bytes()[:10_000])
+def test_a_truncated_own_file(own: Path) -> None:
+    own.write_bytes(own.read_bytes()[:10_000])
     with pytest.raises(ValueError, match="damaged or truncated"):
-        load_checkpoint(small_model(), path)
+        load_checkpoint(small_model(), own)
 
 
 def test_names_end_in_safetensors(tmp_path: Path) -> None:
@@ -279,31 +280,33 @@ def test_a_missing_file(tmp_path: Path) -> None:
         load_checkpoint(small_model(), tmp_path / "none.pth")
 
 
-def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
+def without(name: str) -> dict[str, Tensor]:
     state = published(small_model())
-    del state["module.image_encoder.ln_post.bias"]
-    torch.save({"model": state}, tmp_path / "best.pth")
-    with pytest.raises(ValueError, match=re.escape("missing: vision.ln_post.bias; unexpected: no")):
-        load_checkpoint(small_model(), tmp_path / "best.pth")
+    del state[f"module.image_encoder.{name}"]
+    return state
 
 
-def test_half_of_a_split_projection_is_named() -> None:
-    state = published(small_model())
-    del state["module.image_encoder.transformer.resblocks.0.attn.k_proj.bias"]
-    with pytest.raises(ValueError, match=r"missing: vision.blocks.0.attn.in_proj_bias; unexpected"):
-        load_checkpoint(small_model(), state)
-
-
-def test_an_unexpected_tensor_is_named() -> None:
-    state = small_model().state_dict() | {"surprise": torch.zeros(1)}
-    with pytest.raises(ValueError, match="missing: none; unexpected: surprise"):
-        load_checkpoint(small_model(), state)
-
-
-def test_another_geometry_is_named() -> None:
-    state = published(small_model(prompt_length=6))
-    with pytest.raises(ValueError, match=r"prompt_vectors \(6, 24\) instead of \(4, 24\)"):
-        load_checkpoint(small_model(), state)
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (lambda: without("ln_post.bias"), "missing: vision.ln_post.bias; unexpected: none"),
+        (
+            lambda: without("transformer.resblocks.0.attn.k_proj.bias"),
+            "missing: vision.blocks.0.attn.in_proj_bias; unexpected",
+        ),
+        (
+            lambda: small_model().state_dict() | {"surprise": torch.zeros(1)},
+            "missing: none; unexpected: surprise",
+        ),
+        (
+            lambda: published(small_model(prompt_length=6)),
+            "prompt_vectors (6, 24) instead of (4, 24)",
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(state: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_checkpoint(small_model(), state())
 
 
 def test_a_refused_checkpoint_changes_nothing() -> None:

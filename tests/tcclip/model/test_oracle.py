@@ -98,19 +98,6 @@ def test_gradients_agree(layers: tuple[int, ...], stop: bool) -> None:
         torch.testing.assert_close(a, b, msg=lambda m, name=name: f"{name}: {m}")
 
 
-def test_a_batch_equals_its_videos_one_by_one() -> None:
-    model = small_model(dtype=DOUBLE).eval()
-    video = small_video(3, dtype=DOUBLE)
-    whole = model(video, intermediates=True)
-    for b in range(3):
-        one = model(video[b : b + 1], intermediates=True)
-        torch.testing.assert_close(one.logits, whole.logits[b : b + 1])
-        for alone, together in zip(
-            one.intermediates.assignments, whole.intermediates.assignments, strict=True
-        ):
-            assert torch.equal(alone[0], together[b])
-
-
 def test_reruns_are_equal_to_the_bit() -> None:
     model = small_model()
     video = small_video()

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from tcclip.data.annotations import read_list
-from tcclip.data.decode import decoder as decoder_module
 from tcclip.data.decode.decoder import Decoder
 from tcclip.data.decode.reader import UnreadableVideo, read_video
 
@@ -29,7 +28,7 @@ def video(shapes: Path) -> Path:
     return shapes / "videos" / read_list(shapes / "splits" / "val.txt")[0].path
 
 
-def _hurting(decoder: Decoder, what: signal.Signals, times: int) -> Callable[[int], list[int]]:
+def _signalling(decoder: Decoder, what: signal.Signals, times: int) -> Callable[[int], list[int]]:
     """Chooses frames, but does `what` to the process that is reading, the first `times` times."""
     left = [times]
 
@@ -68,7 +67,7 @@ def test_one_process_reads_many(decoder: Decoder, video: Path) -> None:
 def test_a_reader_that_hangs_or_dies_is_replaced_by_the_other(
     decoder: Decoder, video: Path, what: signal.Signals
 ) -> None:
-    clip = decoder.read(video, _hurting(decoder, what, 1))
+    clip = decoder.read(video, _signalling(decoder, what, 1))
     assert clip.reader == "decord_forward"
     assert (clip.frames[0] == read_video(video, lambda _: [0]).frames[0]).all()
 
@@ -77,7 +76,7 @@ def test_a_video_that_hangs_every_reader_is_named_and_not_tried_again(
     decoder: Decoder, video: Path
 ) -> None:
     with pytest.raises(UnreadableVideo) as error:
-        decoder.read(video, _hurting(decoder, signal.SIGSTOP, 9))
+        decoder.read(video, _signalling(decoder, signal.SIGSTOP, 9))
     assert "pyav: no answer within 2 s, stopped" in error.value.cause
     assert "decord_forward: no answer within 2 s" in error.value.cause
     process = decoder._process
@@ -134,9 +133,7 @@ def test_a_missing_video(decoder: Decoder, tmp_path: Path) -> None:
 
 
 def test_without_memory_files(monkeypatch: pytest.MonkeyPatch, video: Path) -> None:
-    from tcclip.data.decode import shared_memory as exchange
-
-    monkeypatch.delattr(exchange.os, "memfd_create")
-    decoder = decoder_module.Decoder(timeout=10)
+    monkeypatch.delattr(os, "memfd_create")
+    decoder = Decoder(timeout=10)
     assert decoder.read(video, lambda _: [0]).frames.shape[0] == 1
     decoder.close()

@@ -18,7 +18,7 @@ from tcclip.data.decode.pyav_reader import DecodingError
 from tcclip.data.decode.reader import UnreadableVideo, read_video
 from tcclip.data.sampling import segment_indices
 
-#: The real clips that nobody can read, by what is wrong with them.
+#: The real clips that no method can read.
 UNREADABLE = {"exo_vp9_invalid.webm", "mp4parse_zero_empty_stsc.mp4"}
 
 
@@ -130,7 +130,7 @@ def test_a_file_without_pictures(tmp_path: Path) -> None:
         read_video(tmp_path / "a.mp4", range, "pyav")
 
 
-def test_an_index_that_is_not_there_is_our_mistake(tmp_path: Path) -> None:
+def test_an_index_that_is_not_in_the_file_is_an_error(tmp_path: Path) -> None:
     _write(tmp_path / "a.mp4")
     with pytest.raises(ValueError, match=r"indices \[40\] are not in a video of 40 frames"):
         read_video(tmp_path / "a.mp4", lambda total: [total])
@@ -230,8 +230,8 @@ def _compare_with_ffmpeg(paths: Sequence[Path]) -> None:
     assert equal >= 0.6 * len(paths)
 
 
-#: One of each awkwardness: edit list, rotation, order, hidden frames, B-frames, depth, nothing.
-AWKWARD = (
+#: One of each peculiarity: edit list, rotation, order, hidden frames, B-frames, depth, no frame.
+PECULIAR = (
     "clipvideoencode_vid1.mp4", "datumaro_video.avi", "decord_rot_90.mov", "decord_unordered.mov",
     "exo_vp9_invalid.webm", "exo_vp9_odd_dims.webm", "hmdb51_cartwheel_Turnk_Pippi_6.avi",
     "imageio_realshort.mp4", "ssv2_166766_poking_falls_over.mp4", "tc_h265_10bits.mp4",
@@ -242,8 +242,8 @@ needs_ffmpeg = pytest.mark.skipif(which("ffmpeg") is None, reason="needs the ffm
 
 
 @needs_ffmpeg
-def test_awkward_clips_are_what_ffmpeg_shows(real_clips: Path) -> None:
-    _compare_with_ffmpeg([real_clips / name for name in AWKWARD])
+def test_peculiar_clips_are_what_ffmpeg_shows(real_clips: Path) -> None:
+    _compare_with_ffmpeg([real_clips / name for name in PECULIAR])
 
 
 @needs_ffmpeg
