@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """The same in page-locked memory (called by torch's DataLoader)."""
-        return Batch(self.video.pin_memory(), self.labels, self.indices, self.replaced, self.causes)
+        return replace(self, video=self.video.pin_memory())
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class EvalLoader:
         self._loader: DataLoader[Any] = DataLoader(
             clips,
             batch_sampler=[list(own[i : i + batch]) for i in range(0, len(own), batch)],
-            collate_fn=_CollateEval(clips.shape),
+            collate_fn=partial(_collate_eval, shape=clips.shape),
             **_worker_options(workers),
         )
 
@@ -186,20 +187,15 @@ class EvalLoader:
         yield from self._loader
 
 
-@dataclass(frozen=True)
-class _CollateEval:
-    """Stacks the readable videos; `shape` (v, T, 3, S, S) is that of one."""
-
-    shape: tuple[int, ...]
-
-    def __call__(self, clips: Sequence[EvalClip]) -> EvalBatch:
-        read = [clip for clip in clips if clip.video is not None]
-        videos = [clip.video for clip in read if clip.video is not None]
-        empty = torch.empty(0, *self.shape, dtype=torch.uint8)
-        return EvalBatch(
-            torch.stack(videos) if videos else empty,
-            torch.tensor([clip.label for clip in read], dtype=torch.int64),
-            torch.tensor([clip.index for clip in read], dtype=torch.int64),
-            {clip.index: str(clip.cause) for clip in clips if clip.video is None},
-            {clip.index: clip.reader for clip in read if clip.reader is not None},
-        )
+def _collate_eval(clips: Sequence[EvalClip], *, shape: tuple[int, ...]) -> EvalBatch:
+    """Stack the readable videos; `shape` (v, T, 3, S, S) is that of one."""
+    read = [clip for clip in clips if clip.video is not None]
+    videos = [clip.video for clip in read if clip.video is not None]
+    empty = torch.empty(0, *shape, dtype=torch.uint8)
+    return EvalBatch(
+        torch.stack(videos) if videos else empty,
+        torch.tensor([clip.label for clip in read], dtype=torch.int64),
+        torch.tensor([clip.index for clip in read], dtype=torch.int64),
+        {clip.index: str(clip.cause) for clip in clips if clip.video is None},
+        {clip.index: clip.reader for clip in read if clip.reader is not None},
+    )

@@ -94,7 +94,7 @@ def ensure_built(folder: Path) -> Path:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether `folder` holds this version and every file has its size; see `damaged_files`."""
+    """Whether `folder` holds this version and every file has its size."""
     manifest = _manifest(folder)
     if manifest is None or manifest.get("version") != VERSION:
         return False
@@ -105,18 +105,6 @@ def is_complete(folder: Path) -> bool:
         )
     except FileNotFoundError:
         return False
-
-
-def damaged_files(folder: Path) -> list[str]:
-    """The files of `folder` that are missing or whose sha256 is not the manifest's."""
-    manifest = _manifest(folder)
-    if manifest is None:
-        return ["manifest.json"]
-    return [
-        name
-        for name, entry in manifest["files"].items()
-        if not (folder / name).is_file() or sha256_of(folder / name) != entry["sha256"]
-    ]
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:

@@ -80,6 +80,7 @@ def attend_frames(q: Tensor, keys: FrameKeys) -> Tensor:
     mask = None
     if keys.mask is not None:
         mask = keys.mask.expand(B, -1, -1).flatten(0, 1)[:, None, None]
+    # The scale of E columns, whatever the bias adds to them.
     out = F.scaled_dot_product_attention(
         q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask, scale=E**-0.5
     )

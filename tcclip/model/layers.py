@@ -6,9 +6,12 @@ Leading axes, written `...`, are free.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 def full_precision(x: Tensor) -> Tensor:
@@ -19,6 +22,13 @@ def full_precision(x: Tensor) -> Tensor:
 def no_autocast(x: Tensor) -> torch.autocast:
     """A context in which matrix products on `x`'s device keep their inputs' precision."""
     return torch.autocast(x.device.type, enabled=False)
+
+
+def run_layer(layer: nn.Module, *inputs: Tensor | None, recompute: bool) -> Any:
+    """`layer(*inputs)`; with `recompute`, activations are recomputed in the backward pass."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return layer(*inputs)
 
 
 class QuickGELU(nn.Module):

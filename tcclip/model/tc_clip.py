@@ -95,7 +95,7 @@ class Model(nn.Module):
     def set_class_names(self, names: Sequence[str]) -> None:
         """Change the classes. ValueError for an empty list or a name that is too long."""
         prompts = self._tokenise(names)
-        self._class_names = prompts.names
+        self._class_names = tuple(names)
         for name in CLASS_BUFFERS:
             setattr(self, f"class_{name}", getattr(prompts, name))
 
@@ -140,9 +140,7 @@ class Model(nn.Module):
         Differentiable where gradients are enabled. ValueError as `set_class_names`.
         """
         if names is None:
-            prompts = Prompts(
-                self._class_names, self.class_prefix, self.class_suffix, self.class_eot
-            )
+            prompts = Prompts(self.class_prefix, self.class_suffix, self.class_eot)
         else:
             prompts = self._tokenise(names)
         return self.text.encode(prompts)

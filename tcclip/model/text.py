@@ -18,10 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from tcclip.config import ModelConfig
-from tcclip.model.layers import Attention, Mlp, attend, full_precision, no_autocast
+from tcclip.model.layers import Attention, Mlp, attend, full_precision, no_autocast, run_layer
 from tcclip.model.tokens import Prompts
 
 
@@ -47,7 +46,6 @@ class ClassFeatures:
     of end-of-text in the suffix (n,), and `end_of_text` if that layer is also the last.
     """
 
-    names: tuple[str, ...]
     prefix: Tensor
     suffix: Tensor
     eot: Tensor
@@ -179,7 +177,7 @@ class TextTower(nn.Module):
             if not self.prompt_layers:
                 tokens = block.finish_with_prompts(end_of_text, prefix[:, 1:])
                 features = self._project(tokens)[0]
-        return ClassFeatures(prompts.names, prefix, suffix, prompts.eot, features, end_of_text)
+        return ClassFeatures(prefix, suffix, prompts.eot, features, end_of_text)
 
     def condition(self, classes: ClassFeatures, contexts: tuple[Tensor, ...]) -> Tensor:
         """Class features of each video, normalised, (B, n, d), or (1, n, d) if they are shared.
@@ -214,11 +212,9 @@ class TextTower(nn.Module):
         return block
 
     def _run_block(self, layer: int, prefix: Tensor, suffix: Tensor) -> tuple[Tensor, Tensor]:
-        block = self._layer(layer)
-        if not (self.activation_checkpointing and torch.is_grad_enabled()):
-            out: tuple[Tensor, Tensor] = block(prefix, suffix)
-        else:
-            out = checkpoint(block, prefix, suffix, use_reentrant=False, preserve_rng_state=False)
+        out: tuple[Tensor, Tensor] = run_layer(
+            self._layer(layer), prefix, suffix, recompute=self.activation_checkpointing
+        )
         return out
 
     def _prompt(self, layer: int, prefix: Tensor, contexts: tuple[Tensor, ...]) -> Tensor:

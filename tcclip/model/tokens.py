@@ -31,15 +31,13 @@ class Prompts:
     after end-of-text; `eot` (n,): the position of end-of-text in the suffix. All int64.
     """
 
-    names: tuple[str, ...]
     prefix: Tensor
     suffix: Tensor
     eot: Tensor
 
     def to(self, device: torch.device) -> Prompts:
         """The same on another device."""
-        moved = (x.to(device) for x in (self.prefix, self.suffix, self.eot))
-        return Prompts(self.names, *moved)
+        return Prompts(self.prefix.to(device), self.suffix.to(device), self.eot.to(device))
 
 
 def normalise_name(name: str, *, underscores: bool = False) -> str:
@@ -82,7 +80,7 @@ def tokenise(
     suffix = torch.zeros(len(names), max(ends) + 1, dtype=torch.long)
     for row, ids in enumerate(suffixes):
         suffix[row, : len(ids) + 1] = torch.tensor([*ids, encoder.eot_token_id])
-    return Prompts(tuple(names), torch.tensor(prefix), suffix, torch.tensor(ends))
+    return Prompts(torch.tensor(prefix), suffix, torch.tensor(ends))
 
 
 def prompt_word_ids(words: int) -> list[int]:

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from tcclip.config import ModelConfig
 from tcclip.model.frame_attention import FrameKeys, attend_frames, cls_attention, frame_keys
-from tcclip.model.layers import Attention, Mlp, full_precision
+from tcclip.model.layers import Attention, Mlp, full_precision, run_layer
 from tcclip.model.merging import aggregate
 
 
@@ -161,7 +160,9 @@ class VisionTower(nn.Module):
             if layer == last:
                 x, context, selection = self._run_last(block, x, context, selections=selections)
             else:
-                x, context, selection = self._run_block(block, x, context)
+                x, context, selection = run_layer(
+                    block, x, context, recompute=self.activation_checkpointing
+                )
             if layer in self.context_layers and context is not None:
                 contexts.append(self._prompt_context(context))
             if selections and selection is not None:
@@ -191,14 +192,6 @@ class VisionTower(nn.Module):
         that the projection learns from the frames alone."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.prompt_stop_grad):
             return self.project(context)
-
-    def _run_block(self, block: nn.Module, x: Tensor, context: Tensor | None) -> BlockOutput:
-        out: BlockOutput
-        if self.activation_checkpointing and torch.is_grad_enabled():
-            out = checkpoint(block, x, context, use_reentrant=False, preserve_rng_state=False)
-        else:
-            out = block(x, context)
-        return out
 
     def _run_last(
         self, block: nn.Module, x: Tensor, context: Tensor | None, *, selections: bool
