@@ -11,8 +11,7 @@ def top_k_correct(
 ) -> NDArray[np.bool_]:
     """(videos,): whether the label is among the k best of `scores` (videos, classes).
 
-    Equal scores are ordered by class id, lowest first, so that the answer is determined. A video
-    that was not `readable` is wrong.
+    Equal scores are ordered by class id, lowest first. A video that was not `readable` is wrong.
     """
     own = np.take_along_axis(scores, labels[:, None], axis=1)
     lower_id = np.arange(scores.shape[1])[None] < labels[:, None]

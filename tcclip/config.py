@@ -1,7 +1,7 @@
 """Settings of model, training, augmentation and evaluation, as frozen pydantic models.
 
 No torch here: planning, `--help`, `status` and `report` read these without loading it.
-A default stands in exactly one place: here when it belongs to the method (SPEC 2 and 3),
+A default is in exactly one place: here when it belongs to the method (SPEC 2 and 3),
 in `protocols/` when it belongs to a protocol (SPEC 4 and 5).
 """
 
@@ -113,7 +113,7 @@ class ModelConfig(FrozenModel):
 
     @property
     def sizes(self) -> Geometry:
-        """The tower sizes in force: `geometry` if given, else the backbone's."""
+        """The tower sizes: `geometry` if given, else the backbone's."""
         if self.geometry is not None:
             return self.geometry
         if self.backbone not in GEOMETRIES:
@@ -125,12 +125,12 @@ class ModelConfig(FrozenModel):
 
     @property
     def prompts_video(self) -> bool:
-        """Does the text depend on the video (VP)? Only tc_clip's does."""
+        """Whether the text depends on the video (VP); only tc_clip's can."""
         return self.name == "tc_clip" and self.video_prompting
 
     @property
     def uses_context(self) -> bool:
-        """Does the vision tower make context tokens (TC)?"""
+        """Whether the vision tower makes context tokens (TC)."""
         return self.frame_attention == "context"
 
     @property
@@ -164,7 +164,7 @@ class ModelConfig(FrozenModel):
         return config
 
     def check_frames(self, frames: int) -> None:
-        """Can the model take videos of so many frames? ValueError if not."""
+        """ValueError if the model cannot take videos of `frames` frames."""
         if frames < 1:
             raise ValueError("the video has no frames")
         if self.positional_embedding == "joint" and frames != self.num_frames:
@@ -228,7 +228,7 @@ class AugmentConfig(FrozenModel):
 
 
 class MixConfig(FrozenModel):
-    """CutMix and Mixup with smoothed targets (SPEC 3), drawn a group of neighbours at a time."""
+    """CutMix and Mixup with smoothed targets (SPEC 3), drawn group by group."""
 
     probability: float = Field(default=1.0, ge=0, le=1)
     cutmix_share: float = Field(default=0.5, ge=0, le=1)
@@ -246,7 +246,7 @@ class TrainConfig(FrozenModel):
     lr: float = Field(gt=0)
     lr_min: float = Field(ge=0)
     global_batch: int = Field(gt=0)
-    #: Videos a loader iteration of the published set-up (4 GPUs x 4), the schedule's unit of time.
+    #: Videos in a loader iteration of the published set-up (4 GPUs x 4): the schedule's time unit.
     schedule_batch: int = Field(default=16, gt=0)
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = Field(default=1e-8, gt=0)
@@ -256,7 +256,7 @@ class TrainConfig(FrozenModel):
     precision: Precision = "bf16"
     validate_every: int = Field(default=1, gt=0)
     #: Starting weights: "openai" (through open_clip), "random" (drawn from the seed), or a file's
-    #: path, for which "sha256:" and the digest of its content stand in the settings of a run.
+    #: path, which the settings of a run replace by "sha256:" and the digest of its content.
     clip_weights: str = "openai"
     mix: MixConfig = MixConfig()
 
@@ -304,8 +304,8 @@ class Execution(FrozenModel):
         """
         group = train.mix.group
         chunk = max(self.micro_batch, group)
-        whole = chunk % self.micro_batch == 0 and chunk % group == 0
-        if not whole or train.global_batch % (chunk * self.workers):
+        divides = chunk % self.micro_batch == 0 and chunk % group == 0
+        if not divides or train.global_batch % (chunk * self.workers):
             raise ValueError(
                 f"a global batch of {train.global_batch} cannot be made from micro-batches of "
                 f"{self.micro_batch} on {self.workers} workers in mixing groups of {group}; "

@@ -50,12 +50,12 @@ def current_ranks(device: str = "auto") -> Ranks:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' was asked for, but torch sees none; use --device cpu")
-    place = (
+        raise ValueError("device is 'cuda', but torch finds no CUDA device; use --device cpu")
+    own_device = (
         torch.device("cuda", torch.cuda.current_device())
         if device == "cuda"
         else torch.device(device)
     )
     if dist.is_available() and dist.is_initialized():
-        return Ranks(dist.get_rank(), dist.get_world_size(), place)
-    return Ranks(0, 1, place)
+        return Ranks(dist.get_rank(), dist.get_world_size(), own_device)
+    return Ranks(0, 1, own_device)

@@ -43,7 +43,7 @@ class Schedule:
         return config.lr_min + (base - config.lr_min) / 2 * cosine
 
     def rate(self, step: int, base: float) -> float:
-        """The rate optimiser step `step` (0-based, over the whole run) is taken at.
+        """The rate of optimiser step `step` (0-based, over the whole run).
 
         Quirk: the published loop sets the rate after each optimiser step, with that step's
         iteration number, so step j runs at t of step j - 1 and the first step runs at 0.

@@ -37,7 +37,7 @@ class RanksDiffer(RuntimeError):
 
 
 class Paused(RuntimeError):
-    """Training was asked to pause, and did after its state was saved: it can be resumed."""
+    """Training paused on request, after its state was saved: it can be resumed."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class TrainingRecorder(Protocol):
         """The training state to resume from, tensors on the CPU; None at the start."""
 
     def interrupted(self) -> bool:
-        """Whether training was asked to pause; the first rank calls this after every step."""
+        """Whether training should pause; the first rank calls this after every step."""
 
 
 @dataclass

@@ -47,22 +47,22 @@ def _text(path: Path) -> str:
         raise AnnotationError(f"{path} is not UTF-8 text: {error}") from error
 
 
-def _item(line: str, place: str, classes: int | None) -> Item:
+def _item(line: str, where: str, classes: int | None) -> Item:
     parts = line.strip().rsplit(maxsplit=1)
     if len(parts) != 2:
-        raise AnnotationError(f"{place}: {line!r} is not `relative/path label`")
+        raise AnnotationError(f"{where}: {line!r} is not `relative/path label`")
     path, label = parts
     if not (label.isascii() and label.isdigit()):
         raise AnnotationError(
-            f"{place}: label {label!r} is not a class id; a line is `relative/path label`, "
+            f"{where}: label {label!r} is not a class id; a line is `relative/path label`, "
             "with a whole number from 0"
         )
     if classes is not None and int(label) >= classes:
         raise AnnotationError(
-            f"{place}: label {label} is out of range; the class list has ids 0 to {classes - 1}"
+            f"{where}: label {label} is out of range; the class list has ids 0 to {classes - 1}"
         )
     if path.startswith("/") or ".." in path.split("/"):
-        raise AnnotationError(f"{place}: path {path!r} leaves the video folder; give it relative")
+        raise AnnotationError(f"{where}: path {path!r} leaves the video folder; give it relative")
     return Item(path, int(label))
 
 
@@ -73,13 +73,13 @@ def read_class_names(path: Path, classes: int | None = None) -> list[str]:
     """
     pairs = _json_pairs(path) if path.suffix == ".json" else _csv_pairs(path)
     names: dict[int, str] = {}
-    for place, number, name in pairs:
+    for where, number, name in pairs:
         if not (number.isascii() and number.isdigit()):
-            raise AnnotationError(f"{place}: class id {number!r} is not a whole number from 0")
+            raise AnnotationError(f"{where}: class id {number!r} is not a whole number from 0")
         if int(number) in names:
-            raise AnnotationError(f"{place}: class id {number} is given twice")
+            raise AnnotationError(f"{where}: class id {number} is given twice")
         if not name.strip():
-            raise AnnotationError(f"{place}: class {number} has no name")
+            raise AnnotationError(f"{where}: class {number} has no name")
         names[int(number)] = name.strip()
     missing = set(range(len(names))) - set(names)
     if missing or not names:

@@ -23,7 +23,7 @@ from tcclip.data.transforms import EvalTransform, TrainTransform
 
 #: Where videos are: their folder, or a function from a list's path to a file.
 VideoSource = Path | Callable[[str], Path]
-#: So many other videos are tried in place of an unreadable one.
+#: How many other videos are tried in place of an unreadable one.
 MAX_REPLACEMENTS = 20
 
 
@@ -145,7 +145,7 @@ class EvalClips(Dataset[EvalClip]):
         seed: int,
         timeout: float = 60.0,
     ) -> None:
-        """`seed` draws the temporal views where `views` asks for that (SPEC 3)."""
+        """`seed` draws the temporal views if `views` are drawn (SPEC 3)."""
         self.items = tuple(items)
         self.names = unique_names(items)
         self.locate, self.num_frames = locate, num_frames

@@ -86,7 +86,7 @@ class _ChunkSampler(Sampler[list[TrainKey]]):
             first = step * self._global_batch + self._offset
             for chunk in range(first, first + self._share, self._load_batch):
                 positions = range(chunk, chunk + self._load_batch)
-                yield [TrainKey(self.epoch, place, order[place]) for place in positions]
+                yield [TrainKey(self.epoch, at, order[at]) for at in positions]
 
 
 class TrainLoader:

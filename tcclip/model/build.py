@@ -23,7 +23,7 @@ def create_model(
     seed: int = 0,
     **config: Any,
 ) -> Model:
-    """A model by name; `config` are fields of `ModelConfig`. The rest as `build_model`."""
+    """A model by name; `config`: fields of `ModelConfig`; the other arguments as `build_model`."""
     return build_model(
         ModelConfig(name=name, **config), class_names, clip_weights=clip_weights, seed=seed
     )

@@ -187,7 +187,7 @@ def _is_own(path: Path) -> bool:
 
 
 def _read_published(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
-    """(state under our names, model settings as JSON values, the file's whole content)."""
+    """(state under our names, model settings as JSON values, the file's content)."""
     content = read_torch_file(path)
     state = from_published(_tensors(content, path))
     config = published_config(state, to_plain(content.get("config")))

@@ -42,7 +42,7 @@ class ClassFeatures:
     """A class list, encoded as far as no video is needed; `Model.score` does the rest.
 
     `features` (n, d), normalised, if no prompt depends on the video, else None. Otherwise the
-    tokens that enter the first prompted layer: prefix (1, p, D), suffix (1, n, s, D), the place
+    tokens that enter the first prompted layer: prefix (1, p, D), suffix (1, n, s, D), the position
     of end-of-text in the suffix (n,), and `end_of_text` if that layer is also the last.
     """
 
@@ -102,7 +102,7 @@ class TextBlock(nn.Module):
     def finish_with_prompts(self, end_of_text: EndOfText, prompts: Tensor) -> Tensor:
         """Add attention to the prompts (A, m, D) and finish the layer -> (A, n, D).
 
-        Either may have A = 1 where the other has B.
+        A may be 1 for one of them and B for the other.
         """
         k, v = self.attn.keys_values(self.ln_1(prompts))
         k, v = (full_precision(x).transpose(1, 2) for x in (k, v))

@@ -25,7 +25,7 @@ ALLOWED = {
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
     **{("builtins", t.__name__): t for t in (bool, bytes, dict, float, int, list, set, str, tuple)},
 }
-#: Packages whose objects settings and counters are made of: a call to them makes a stub.
+#: Packages of the objects in settings and counters: a call to them makes a stub.
 DATA_PACKAGES = ("omegaconf", "typing", "numpy", "yacs", "argparse", "enum", "pathlib")
 DATA_CALLS = ("operator.getitem", "_operator.getitem", "copyreg._reconstructor", "_codecs.encode")
 

@@ -36,7 +36,7 @@ def test_tc_clip_trains_everything_but_the_token_embedding_and_vp_faster() -> No
 
 
 @pytest.mark.parametrize("name", ["vifi_clip", "clip"])
-def test_the_peers_have_one_group(name: str) -> None:
+def test_vifi_clip_and_clip_have_one_group(name: str) -> None:
     model = model_of(name)
     assert model.prompt_parameter_names() == frozenset()
     assert len(build_optimizer(model, frozenset(), TRAIN).param_groups) == 1
@@ -52,7 +52,7 @@ def test_the_loss_is_the_soft_target_cross_entropy_summed_over_the_batch() -> No
     assert soft_target_loss(logits.bfloat16(), targets.float()).dtype == torch.float32
 
 
-def test_precisions_a_cpu_has_and_has_not() -> None:
+def test_precisions_on_a_cpu() -> None:
     cpu = torch.device("cpu")
     with autocast(TRAIN.model_copy(update={"precision": "bf16"}), cpu):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16

@@ -113,7 +113,7 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
         try:
             width, height = stream.width, stream.height
         except AttributeError as error:
-            # PyAV asks the decoder's context for these, and a damaged header may name no decoder.
+            # PyAV reads these from the decoder's context; a damaged header may name no decoder.
             raise DecodingError("no decoder for its video stream") from error
         if width * height > MAX_PIXELS:
             raise DecodingError(f"frames of {width} x {height} pixels")

@@ -20,7 +20,7 @@ def _written(tmp_path: Path, text: str, name: str = "list.txt") -> Path:
     "text",
     ["a b.mp4 0\nc/d.avi 12\n", "a b.mp4 0\r\nc/d.avi 12", "\ufeffa b.mp4 0\n\nc/d.avi 12\n\n"],
 )
-def test_lists_as_people_write_them(tmp_path: Path, text: str) -> None:
+def test_line_ends_and_empty_lines(tmp_path: Path, text: str) -> None:
     assert read_list(_written(tmp_path, text)) == [Item("a b.mp4", 0), Item("c/d.avi", 12)]
 
 
@@ -35,7 +35,7 @@ def test_lists_as_people_write_them(tmp_path: Path, text: str) -> None:
         ("../a.mp4 1", "leaves the video folder"),
     ],
 )
-def test_a_broken_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+def test_a_malformed_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     path = _written(tmp_path, f"fine.mp4 0\n{line}\n")
     with pytest.raises(AnnotationError) as error:
         read_list(path, classes=5)
@@ -53,7 +53,7 @@ def test_a_broken_line_is_named(tmp_path: Path, line: str, message: str) -> None
     ),
     st.sampled_from(["\n", "\r\n"]),
 )
-def test_what_is_written_is_read(tmp_path: Path, pairs: list[tuple[str, int]], end: str) -> None:
+def test_lists_round_trip(tmp_path: Path, pairs: list[tuple[str, int]], end: str) -> None:
     text = end.join(f"{path} {label}" for path, label in pairs)
     assert read_list(_written(tmp_path, text)) == [Item(*pair) for pair in pairs]
 
@@ -76,7 +76,7 @@ def test_class_names(tmp_path: Path) -> None:
         ("id,name\n0,a\n", "1 classes where 2 are expected"),
     ],
 )
-def test_a_broken_class_list_says_why(tmp_path: Path, text: str, message: str) -> None:
+def test_a_malformed_class_list_is_explained(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(AnnotationError) as error:
         read_class_names(_written(tmp_path, text, "labels.csv"), 2)
     assert message in str(error.value)
@@ -84,12 +84,12 @@ def test_a_broken_class_list_says_why(tmp_path: Path, text: str, message: str) -
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"0": 1}'])
-def test_broken_json_is_named(tmp_path: Path, text: str) -> None:
+def test_malformed_json_is_named(tmp_path: Path, text: str) -> None:
     with pytest.raises(AnnotationError, match=r"labels\.json"):
         read_class_names(_written(tmp_path, text, "labels.json"))
 
 
-def test_not_text(tmp_path: Path) -> None:
+def test_a_list_that_is_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(AnnotationError, match="is not UTF-8 text"):
@@ -102,9 +102,7 @@ def test_digest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, one in DATASETS.items() if not one.embedded])
-def test_published_lists_hold_what_the_protocols_say(
-    published_annotations: Path, name: str
-) -> None:
+def test_published_lists_match_the_protocols(published_annotations: Path, name: str) -> None:
     dataset = DATASETS[name]
     for split in dataset.splits:
         path = published_annotations / split.annotations

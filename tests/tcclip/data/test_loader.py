@@ -67,7 +67,7 @@ def test_an_epoch(straight: list[Batch], shapes: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_workers_do_not_matter(straight: list[Batch], shapes: Path, workers: int) -> None:
+def test_workers_change_no_batch(straight: list[Batch], shapes: Path, workers: int) -> None:
     loader = _loader(_train_clips(shapes), workers)
     for epoch in (0, 1):
         batches = list(loader.epoch(epoch))
@@ -85,7 +85,7 @@ def test_dropping_a_loader_stops_its_workers(shapes: Path) -> None:
     assert not any(worker.is_alive() for worker in workers)
 
 
-def test_two_ranks_together_are_one(straight: list[Batch], shapes: Path) -> None:
+def test_two_ranks_load_what_one_does(straight: list[Batch], shapes: Path) -> None:
     ranks = [list(_loader(_train_clips(shapes), rank=r, world=2).epoch(1)) for r in (0, 1)]
     assert [len(one) for one in ranks] == [4, 4]
     # Step by step: the first rank's two chunks, then the second's.
@@ -116,7 +116,7 @@ def test_a_video_listed_twice_is_drawn_twice(shapes: Path) -> None:
 
 
 @pytest.mark.parametrize(("load", "world"), [(6, 1), (8, 3), (32, 1)])
-def test_batches_that_cannot_be_made(shapes: Path, load: int, world: int) -> None:
+def test_impossible_global_batches_are_refused(shapes: Path, load: int, world: int) -> None:
     with pytest.raises(ValueError, match="a global batch of 16 is not made of chunks"):
         TrainLoader(
             _train_clips(shapes), global_batch=16, group=4, chunk_size=load, workers=0, seed=0,
@@ -183,7 +183,7 @@ def test_a_batch_without_a_readable_video(shapes: Path) -> None:
     assert batch.unreadable == {0: "no such file"}
 
 
-def test_videos_may_be_anywhere(shapes: Path) -> None:
+def test_videos_can_be_located_by_a_function(shapes: Path) -> None:
     real = shapes / "videos" / read_list(shapes / "splits" / "val.txt")[0].path
     clips = EvalClips(
         [Item("one", 0)], lambda path: {"one": real}[path],

@@ -36,7 +36,7 @@ def test_no_mixing_leaves_the_video() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 50), st.floats(0, 1), st.sampled_from([4, 8, 12]))
-def test_groups_do_not_know_their_batch(step: int, share: float, chunk: int) -> None:
+def test_groups_do_not_depend_on_their_batch(step: int, share: float, chunk: int) -> None:
     config = MixConfig(cutmix_share=share)
     whole, targets = _mix(_batch(24), config, step)
     parts = [_mix(_batch(chunk, start), config, step) for start in range(0, 24, chunk)]
@@ -47,7 +47,7 @@ def test_groups_do_not_know_their_batch(step: int, share: float, chunk: int) -> 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 200), st.booleans())
-def test_targets_are_the_shares_of_the_pixels(step: int, cut: bool) -> None:
+def test_targets_equal_the_share_of_pixels(step: int, cut: bool) -> None:
     batch = _batch(4)
     config = MixConfig(cutmix_share=float(cut), smoothing=0.0)
     video, targets = _mix(batch, config, step)
@@ -60,7 +60,7 @@ def test_targets_are_the_shares_of_the_pixels(step: int, cut: bool) -> None:
     assert torch.equal(video[:, 0], video[:, 1]), "all frames of a video are mixed alike"
 
 
-def test_probability_is_a_groups() -> None:
+def test_probability_applies_to_groups() -> None:
     config = MixConfig(probability=0.5, mixup_alpha=5.0, cutmix_share=0.0)
     untouched = 0
     for step in range(100):

@@ -27,7 +27,7 @@ def test_files_are_what_the_protocols_name(shapes: Path) -> None:
         assert len(read_class_names(shapes / labels.file)) == labels.classes
 
 
-def test_names_fit_the_labels(shapes: Path) -> None:
+def test_file_names_match_the_labels(shapes: Path) -> None:
     names = {
         split: read_class_names(
             shapes / MOVING_SHAPES.labels(MOVING_SHAPES.split(split).labels).file
@@ -53,7 +53,7 @@ def test_train_and_test_share_no_video(shapes: Path) -> None:
     assert sum(map(len, unseen)) == len(paths("novel_val"))
 
 
-def test_the_design_is_balanced() -> None:
+def test_attribute_values_are_balanced() -> None:
     seen = [(one.colour, one.shape, one.motion) for one in moving_shapes.seen_classes()]
     for first, second in combinations(range(3), 2):
         pairs = Counter((one[first], one[second]) for one in seen)
@@ -73,7 +73,7 @@ def test_size_and_manifest(shapes: Path) -> None:
     assert moving_shapes.is_complete(shapes)
 
 
-def test_motions_show_in_unordered_frames() -> None:
+def test_unordered_frames_tell_motions_apart() -> None:
     def spread(motion: str, number: int) -> tuple[float, float, float]:
         frames = render_clip("white", "circle", motion, seeded_rng("test", motion, number))
         cover = (frames.min(-1) > 130).astype(float)
@@ -91,7 +91,7 @@ def test_motions_show_in_unordered_frames() -> None:
     assert min(grow[2], blink[2]) > 1.5 * max(up[2], side[2])
 
 
-def test_videos_are_drawn_equal_and_read_back(shapes: Path) -> None:
+def test_rendered_frames_are_read_back(shapes: Path) -> None:
     one = moving_shapes.seen_classes()[0]
     drawn = render_clip(
         moving_shapes.COLOURS[one.colour],
@@ -113,7 +113,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_broken_folder_is_made_again(tmp_path: Path) -> None:
+def test_an_incomplete_folder_is_rebuilt(tmp_path: Path) -> None:
     folder = moving_shapes.ensure_built(tmp_path / "shapes")
     before = (folder / "manifest.json").read_text()
     (folder / "splits" / "val.txt").unlink()
@@ -125,7 +125,7 @@ def test_a_broken_folder_is_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_callers_at_the_same_time(tmp_path: Path) -> None:
+def test_simultaneous_callers(tmp_path: Path) -> None:
     context = get_context("fork")
     callers = [
         context.Process(target=moving_shapes.ensure_built, args=(tmp_path / "shapes",))

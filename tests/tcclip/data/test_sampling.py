@@ -14,7 +14,7 @@ CLIP = st.integers(1, 32)
 
 
 @given(FRAMES, CLIP)
-def test_eval_takes_the_middles(total: int, frames: int) -> None:
+def test_segment_indices_are_the_middles(total: int, frames: int) -> None:
     indices = segment_indices(total, frames)
     interval = total / frames
     assert indices.tolist() == [int(i * interval + interval / 2) for i in range(frames)]
@@ -67,6 +67,6 @@ def test_uniform_views_draw_nothing_and_interleave() -> None:
 
 
 @pytest.mark.parametrize(("total", "frames"), [(0, 16), (5, 0)])
-def test_nothing_to_sample(total: int, frames: int) -> None:
+def test_no_frames_to_sample(total: int, frames: int) -> None:
     with pytest.raises(ValueError, match="both must be at least 1"):
         segment_indices(total, frames)

@@ -104,7 +104,7 @@ def test_crops_are_the_published_ones() -> None:
 _STILL = AugmentConfig(flip=0, jitter=0, grey=0, crop_scales=(1.0,), resize=32, crop=32)
 
 
-def test_without_draws_a_clip_is_its_resized_self() -> None:
+def test_without_augmentation_a_clip_is_only_resized() -> None:
     frames = _clip(32, 32)
     assert torch.equal(
         TrainTransform(_STILL)(frames, seeded_rng(0)), torch.from_numpy(frames).permute(0, 3, 1, 2)
@@ -120,7 +120,7 @@ def test_flip(allowed: bool) -> None:
     assert torch.equal(video, straight.flip(-1) if allowed else straight)
 
 
-def test_grey_is_the_clips() -> None:
+def test_grey_applies_to_the_clip() -> None:
     augment = _STILL.model_copy(update={"grey": 1.0})
     video = TrainTransform(augment)(_clip(32, 32), seeded_rng(0))
     assert torch.equal(video[:, 0], video[:, 1])
@@ -128,7 +128,7 @@ def test_grey_is_the_clips() -> None:
 
 
 @pytest.mark.parametrize("per", ["frame", "clip"])
-def test_jitter_quirk(per: str) -> None:
+def test_jitter_per_frame_or_clip(per: str) -> None:
     augment = _STILL.model_copy(update={"jitter": 1.0, "jitter_per": per})
     frames = np.repeat(_clip(32, 32, 1), 4, axis=0)
     video = TrainTransform(augment)(frames, seeded_rng(0))

@@ -61,7 +61,7 @@ def test_batches_equal_single_videos(case: str) -> None:
             assert torch.equal(one[0], every[b])
 
 
-def test_the_choices_differ() -> None:
+def test_all_settings_give_different_logits() -> None:
     """No setting is ignored: from the same weights, no two give the same logits."""
     results: list[Tensor] = []
     alike = {"gradient through context"}  # the same forward pass

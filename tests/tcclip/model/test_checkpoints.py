@@ -117,7 +117,7 @@ def test_published_state_dict_without_a_file() -> None:
     assert torch.equal(logits(other), logits(model))
 
 
-def test_a_golden_checkpoint_gives_the_golden_logits(tmp_path: Path) -> None:
+def test_a_published_checkpoint_gives_the_golden_logits(tmp_path: Path) -> None:
     """Every published name and shape, at full size, into a model with other weights."""
     facts, golden = recorded("tcclip_t4")
     model = golden_model(facts)
@@ -136,7 +136,7 @@ def test_a_golden_checkpoint_gives_the_golden_logits(tmp_path: Path) -> None:
     torch.testing.assert_close(found, golden["logits"], rtol=0, atol=1e-4)
 
 
-def test_another_token_embedding_is_pointed_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_another_token_embedding_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     state = published(small_model())
     with caplog.at_level(logging.WARNING):
         load_checkpoint(small_model(seed=1), state)
@@ -248,7 +248,7 @@ def test_a_checkpoint_that_runs_code_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", [eval, exec, getattr, __import__, torch.hub.load, shutil.rmtree])
-def test_no_call_of_anything_is_made(tmp_path: Path, call: Any) -> None:
+def test_no_function_is_called(tmp_path: Path, call: Any) -> None:
     class Calls:
         def __reduce__(self) -> Any:
             return call, ("1",)
@@ -336,7 +336,7 @@ def test_ensembling_mixes_what_clip_has() -> None:
     assert tables == ["vision.blocks.1.bias_table", "vision.blocks.2.bias_table"]
 
 
-def test_ensembling_ends(tmp_path: Path) -> None:
+def test_ensembling_with_weight_0_and_1(tmp_path: Path) -> None:
     start, tuned = small_model(seed=0).state_dict(), small_model(seed=1).state_dict()
     whole = ensembled_state(start, tuned, 1.0)
     none = ensembled_state(start, tuned, 0.0)

@@ -92,7 +92,7 @@ def test_tokens_are_those_of_the_whole_sentence() -> None:
     assert torch.equal(prompts.eot + 5, tokenizer(texts).argmax(-1))
 
 
-def test_a_name_just_fits() -> None:
+def test_the_longest_possible_name() -> None:
     need = 1 + 4 + len(word_ids("pull ups.")) + 1
     tokenise(["pull ups"], words=4, template=True, length=need)
     with pytest.raises(ValueError, match=r"'pull ups' needs 4 tokens, but only 3 are left"):
@@ -141,7 +141,7 @@ def test_weights_from_a_file(tmp_path: Path, suffix: str) -> None:
     assert model.vision.proj.dtype == torch.float32
 
 
-def test_the_geometry_is_the_weights() -> None:
+def test_the_geometry_comes_from_the_weights() -> None:
     sizes = Geometry(
         image_size=32, patch_size=16, vision_width=128, vision_layers=2, vision_heads=2,
         text_width=64, text_layers=1, text_heads=1, embed_dim=64, context_length=40,

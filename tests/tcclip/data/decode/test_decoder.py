@@ -85,13 +85,13 @@ def test_a_video_that_hangs_every_reader_is_named_and_not_tried_again(
     assert decoder._process is process, "no process was asked again"
 
 
-def test_a_process_that_died_between_videos_costs_nothing(decoder: Decoder, video: Path) -> None:
+def test_a_process_that_died_between_videos_is_replaced(decoder: Decoder, video: Path) -> None:
     decoder.read(video, lambda _: [0])
     os.kill(_pid(decoder), signal.SIGKILL)
     assert decoder.read(video, lambda _: [0]).total_frames > 0
 
 
-def test_after_an_error_of_the_caller_it_goes_on(decoder: Decoder, video: Path) -> None:
+def test_reading_continues_after_an_error_of_the_caller(decoder: Decoder, video: Path) -> None:
     def broken(total: int) -> list[int]:
         raise ZeroDivisionError(str(total))
 
@@ -102,7 +102,7 @@ def test_after_an_error_of_the_caller_it_goes_on(decoder: Decoder, video: Path) 
     assert decoder.read(video, lambda _: [0]).frames.shape[0] == 1
 
 
-def test_clips_that_grow(decoder: Decoder, video: Path) -> None:
+def test_clips_of_changing_size(decoder: Decoder, video: Path) -> None:
     for count in (1, 30, 2, 300):
         indices = [n % 16 for n in range(count)]
         clip = decoder.read(video, lambda _, indices=indices: indices)

@@ -56,7 +56,7 @@ def _levels(frames: NDArray[np.uint8]) -> list[int]:
 
 
 @pytest.mark.parametrize("mode", ["auto", "pyav", "decord", "published"])
-def test_the_frames_asked_for(tmp_path: Path, mode: reader.Reader) -> None:
+def test_requested_frames(tmp_path: Path, mode: reader.Reader) -> None:
     _write(tmp_path / "a.mp4", g="5")
     wanted = [3, 3, 17, 39]
     clip = read_video(tmp_path / "a.mp4", lambda total: wanted, mode)
@@ -70,7 +70,7 @@ def test_the_frames_asked_for(tmp_path: Path, mode: reader.Reader) -> None:
 @pytest.mark.parametrize(
     ("name", "codec"), [("a.avi", "mpeg4"), ("a.mkv", "libx264"), ("a.webm", "libvpx")]
 )
-def test_other_streams_are_read_forward(tmp_path: Path, name: str, codec: str) -> None:
+def test_other_streams_are_read_sequentially(tmp_path: Path, name: str, codec: str) -> None:
     _write(tmp_path / name, codec=codec)
     clip = read_video(tmp_path / name, range)
     assert clip.reader == "pyav"
@@ -85,7 +85,7 @@ def test_the_stream_decides_not_the_extension(tmp_path: Path) -> None:
     assert read_video(tmp_path / "a.mp4", range).reader == "pyav"
 
 
-def test_open_groups_of_pictures_are_read_forward(tmp_path: Path) -> None:
+def test_open_groups_of_pictures_are_read_sequentially(tmp_path: Path) -> None:
     _write(tmp_path / "a.mp4", g="8", bf="3", **{"x264-params": "open-gop=1:b-adapt=0:scenecut=0"})
     found = read_packet_index(tmp_path / "a.mp4")
     assert found.inexact == "" or "shown before the key frame" in found.inexact
@@ -100,7 +100,7 @@ def test_without_decord_pyav_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         read_video(tmp_path / "a.mp4", range, "published")
 
 
-def test_ways_that_fail_are_named(tmp_path: Path) -> None:
+def test_failed_methods_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"this is no video")
     with pytest.raises(UnreadableVideo) as error:
         read_video(tmp_path / "a.mp4", range)
@@ -110,14 +110,14 @@ def test_ways_that_fail_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b""])
-def test_nothing_there(tmp_path: Path, content: bytes | None) -> None:
+def test_missing_and_empty_files(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "a.mp4").write_bytes(content)
     with pytest.raises(UnreadableVideo, match="no such file" if content is None else "cannot be"):
         read_video(tmp_path / "a.mp4", range)
 
 
-def test_a_file_without_pictures(tmp_path: Path) -> None:
+def test_a_file_without_video(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=44100)
         sound = av.AudioFrame.from_ndarray(
@@ -136,7 +136,7 @@ def test_an_index_that_is_not_in_the_file_is_an_error(tmp_path: Path) -> None:
         read_video(tmp_path / "a.mp4", lambda total: [total])
 
 
-def test_all_ways_agree(tmp_path: Path) -> None:
+def test_all_methods_agree(tmp_path: Path) -> None:
     _write(tmp_path / "a.mp4", g="6", bf="2")
     clips = [
         read_video(tmp_path / "a.mp4", range, "auto", exclude=exclude).frames
@@ -146,7 +146,7 @@ def test_all_ways_agree(tmp_path: Path) -> None:
     assert (clips[0] == clips[2]).all()
 
 
-def test_large_files_are_read_twice_to_the_same_end(
+def test_large_files_are_read_in_two_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _write(tmp_path / "a.mp4")
@@ -165,7 +165,7 @@ def test_absurd_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=16).map(sorted))
-def test_what_seeking_costs(wanted: Sequence[int]) -> None:
+def test_when_seeking_is_faster(wanted: Sequence[int]) -> None:
     everywhere = PacketIndex(100, tuple(range(100)), "")
     assert everywhere.seeking_is_faster(wanted)
     assert not PacketIndex(100, (0,), "").seeking_is_faster([*wanted, 99])
@@ -175,7 +175,7 @@ def test_what_seeking_costs(wanted: Sequence[int]) -> None:
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
-def test_damage_never_raises_anything_else(tmp_path: Path, data: st.DataObject) -> None:
+def test_damage_raises_only_unreadable_video(tmp_path: Path, data: st.DataObject) -> None:
     source = tmp_path / "whole.mp4"
     if not source.exists():
         _write(source, frames=12)
@@ -254,7 +254,7 @@ def test_real_clips_are_what_ffmpeg_shows(real_clips: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_real_clips_twenty_times_the_same(real_clips: Path) -> None:
+def test_real_clips_are_read_the_same_twenty_times(real_clips: Path) -> None:
     for path in sorted(real_clips.iterdir()):
         if path.suffix == ".md" or path.name in UNREADABLE:
             continue
