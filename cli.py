@@ -239,7 +239,8 @@ def _run(
     from experiments.monitor.dry_run import dry_run as list_runs
     from experiments.monitor.dry_run import print_plan
     from experiments.scheduler.loop import Policy
-    from experiments.scheduler.sweep import check, sweep
+    from experiments.scheduler.sweep import check
+    from experiments.scheduler.sweep import sweep as compute
 
     for note in plan.notes:
         print(note, file=sys.stderr)
@@ -252,7 +253,7 @@ def _run(
         print_plan(rows, options.format)
         return
     console = Console(stderr=True)
-    summary = sweep(
+    summary = compute(
         plan.specs,
         out=out,
         data_paths=data_paths,
