@@ -16,7 +16,7 @@ from results.reading.run_folder import State
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One row of a dry run. `again`: its folder would be deleted, and the run repeated."""
+    """One row of a dry run. `again`: it would be run from the beginning."""
 
     run_id: str
     state: State
@@ -74,7 +74,7 @@ def print_plan(rows: Sequence[PlannedRun], format: str) -> None:
     print_rows(count_states([row.state for row in rows]), head, cells, format, left=3)
     again = sum(row.again for row in rows)
     if again:
-        print(f"--rerun: {again} of these runs would be deleted and run again, from the beginning")
+        print(f"--rerun: {again} of these runs would be run again, from the beginning")
     print(f"{_totals(rows)}\n{ASSUMPTION}")
 
 

@@ -26,13 +26,14 @@ from results.reading.location import exists, is_local, read_bytes
 from results.reading.metrics_log import read_epochs
 from results.reading.run_folder import RunFolder
 
-#: How often a trial of a search looks at its run's metrics (in a store: downloads them), and what
-#: share of trials goes on.
-REPORT_SECONDS, REMOTE_REPORT_SECONDS, REDUCTION = 0.5, 15.0, 3
+#: How often a trial reads its run's metrics (in a store it downloads them).
+REPORT_SECONDS, REMOTE_REPORT_SECONDS = 0.5, 15.0
+#: One of so many trials continues at each of ASHA's stages.
+REDUCTION = 3
 #: How long a stopped run may take to end by itself.
 STOP_SECONDS = 120.0
 STOP_REASON = "the search: its validation top-1 fell behind the other trials' (ASHA)"
-#: What a trial's driver asks for: it only waits for its workers (0 is refused by Ray).
+#: CPUs of a trial's driver, which only waits for its workers (Ray refuses 0).
 DRIVER_CPUS = 0.01
 
 
@@ -49,7 +50,7 @@ class RaySearch:
 
     @property
     def slots(self) -> int:
-        """All of them: ASHA compares, and Tune sees to it that they do not run all at once."""
+        """No limit: ASHA needs all trials at the start, and Tune limits how many run at once."""
         return sys.maxsize
 
     def start(self, job: Job) -> None:
@@ -75,7 +76,7 @@ class RaySearch:
         try:
             self._ended = self._search(jobs)
         except Exception as error:  # noqa: BLE001
-            # Tune itself failed, in whatever way: none of the trials has an end of its own.
+            # Tune itself failed: no trial has an error of its own.
             self._ended = {job.spec.run_id: AttemptError.of(error) for job in jobs}
 
     def _search(self, jobs: Sequence[Job]) -> dict[str, AttemptError | None]:
@@ -95,7 +96,7 @@ class RaySearch:
                 name=name, storage_path=str(self._cluster.scratch), verbose=0
             ),
         )
-        with contextlib.redirect_stdout(io.StringIO()):  # Tune's banners; the sweep has a display
+        with contextlib.redirect_stdout(io.StringIO()):  # Tune prints over the sweep's display
             results = tuner.fit()
         ended: dict[str, AttemptError | None] = dict.fromkeys(by_id)
         for result in results:
@@ -109,27 +110,27 @@ class RaySearch:
 
 
 def _cause(error: Exception) -> Exception:
-    """What a trial raised, out of what Ray wraps it in."""
+    """The exception that a trial raised, without Ray's wrappers."""
     while isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
         error = error.cause
     return error
 
 
 class _Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
-    """A run that tells Tune every validation's top-1, and ends when Tune has seen enough.
+    """A run that reports the top-1 of every validation to Tune, and ends when Tune stops it.
 
-    Tune stops a trial by ending its process, which would leave the workers' resources taken. So
-    the run is asked to stop, by `stopped.json`, and ends by itself at its next step.
+    Tune stops a trial by ending its process, its run's workers included. So that the run ends by
+    itself, at its next step, it is asked to: by `stopped.json`.
     """
 
     def setup(self, config: dict[str, Any], jobs: dict[str, str], settings: dict[str, Any]) -> None:
         """Start the run's Train job in a thread."""
         job = jobs[config["run_id"]]
         self._folder: RunFolder = Job.model_validate_json(job).folder
-        self._told: list[tuple[int, float]] = []
+        self._reported: list[tuple[int, float]] = []
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._fit, args=(job, settings), daemon=True)
-        if not exists(self._folder.pause_request):  # the sweep is being stopped: begin nothing
+        if not exists(self._folder.pause_request):  # else the sweep is stopping
             self._thread.start()
 
     def _fit(self, job: str, settings: dict[str, Any]) -> None:
@@ -139,11 +140,11 @@ class _Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
             self._failure = error  # raised by the trial's own thread, in `step`
 
     def step(self) -> dict[str, Any]:
-        """Wait for the next validation, or for the end of the run."""
+        """Tune's next result: waits for the next validation, or for the end of the run."""
         while self._thread.is_alive():
-            news = self._validations()[len(self._told) :]
-            if news:
-                self._told.append(news[0])
+            new = self._validations()[len(self._reported) :]
+            if new:
+                self._reported.append(new[0])
                 return self._metrics()
             local = is_local(self._folder.path)
             self._thread.join(REPORT_SECONDS if local else REMOTE_REPORT_SECONDS)
@@ -157,7 +158,7 @@ class _Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
         return [(int(one["epoch"]), float(one["top1"])) for one in epochs if "top1" in one]
 
     def _metrics(self) -> dict[str, Any]:
-        epoch, top1 = self._told[-1] if self._told else (0, 0.0)
+        epoch, top1 = self._reported[-1] if self._reported else (0, 0.0)
         return {"epoch": epoch, "top1": top1}
 
     def cleanup(self) -> None:

@@ -1,4 +1,4 @@
-"""`--rerun`: nothing is deleted that does not begin again; a dry run shows what would be."""
+"""`--rerun`: nothing is deleted that does not begin again; a dry run shows what would begin."""
 
 import signal
 import sys
@@ -142,7 +142,7 @@ def test_a_sweep_that_ends_early_puts_back_what_it_did_not_begin(tmp_path: Path)
 @pytest.mark.parametrize(
     ("rerun", "again", "left"), [(None, [], 2), ("failed", [1], 2), ("all", [0, 1], 3)]
 )
-def test_a_dry_run_shows_what_would_be_deleted(
+def test_a_dry_run_shows_what_would_be_run_again(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     rerun: str | None,
@@ -162,5 +162,5 @@ def test_a_dry_run_shows_what_would_be_deleted(
     shown = capsys.readouterr().out
     assert f"left: {left} runs" in shown
     assert shown.count(", again") == len(again)
-    assert (f"--rerun: {len(again)} of these runs would be deleted" in shown) == bool(again)
+    assert (f"--rerun: {len(again)} of these runs would be run again" in shown) == bool(again)
     assert content(tmp_path) == before

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+import cli
 from experiments.grid.spec import RunSpec
 from experiments.store.ledger import Ledger
 from results.reading.holder import lease_files
@@ -121,6 +122,41 @@ run_sweep(small_specs(), Path({str(tmp_path)!r}), Path({str(cache)!r}))
     assert numbers(tmp_path, spec) == numbers(out, spec)
     assert _steps(folder.metrics) == 24, "every step is written down once"
     assert "goes on from step 12" in folder.log.read_text()
+
+
+def test_status_and_report_agree_at_once_that_a_killed_run_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (spec,) = small_specs()
+    ledger = Ledger(tmp_path)
+    ledger.add([spec])
+    path = ledger.folder(spec.run_id).path
+
+    def printed(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["tcclip", *arguments, "--out", str(tmp_path)])
+        with pytest.raises(SystemExit, match="0"):
+            cli.main()
+        return capsys.readouterr().out
+
+    def states() -> tuple[str, bool, bool]:
+        (run,) = json.loads(printed("status", "--format", "json"))
+        report = printed("report", "zero_shot", "--demo", "--format", "json")
+        return run["state"], '"running"' in report, '"stale' in report
+
+    code = f"""
+import time
+from pathlib import Path
+from experiments.store.lease import claim
+claim(Path({str(path)!r}))
+print("claimed", flush=True)
+time.sleep(600)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    with process:
+        assert process.stdout is not None and process.stdout.readline() == b"claimed\n"
+        assert states() == ("running", True, False)
+        process.kill()
+    assert states() == ("stale", False, True)
 
 
 def _steps(metrics: Path) -> int:
