@@ -252,19 +252,17 @@ class Loop:
     def _attempt_ended(self, run_id: str, error: AttemptError | None) -> None:
         """Record how an attempt ended, and decide what follows."""
         run, lease = self.runs[run_id], self.running[run_id]
-        try:
+        with suppress(StorageError):  # tried again when the sweep ends
             if run_id in self.backups and delete_if_begun(self.ledger, run_id):
                 self.backups.discard(run_id)
+        try:
             ended = _ended(run.folder)
         except StorageError as unreadable:
             # It may have its result: looked at again, not counted as a failure.
             self._say(f"{run_id}: {unreadable}")
             self._retry(run, WAIT_SECONDS)
         else:
-            try:
-                self._decide(run, error, lease, ended)
-            except StorageError as unusable:
-                self._attempt_failed(run, AttemptError.of(unusable), lease)
+            self._decide(run, error, lease, ended)
         self._release(run_id)  # last: until then, a second signal has to find the run here
 
     def _decide(self, run: _Run, error: AttemptError | None, lease: Lease, ended: bool) -> None:

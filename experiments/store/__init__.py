@@ -10,4 +10,5 @@ lease            who works on a run: claim, adopt, renew, release
 attempt_records  an attempt begins, fails, pauses or is stopped
 cleanup          remove what killed processes left half-written
 ledger           all runs of an output folder: specs, states, results
+rerun            what a run held is kept aside until it has begun again
 """
