@@ -1,1 +1,10 @@
-"""."""
+"""Annotation lists and videos on this machine: where they are, fetched, checked (`tcclip data`).
+
+In: command line, environment, config file and YAML files of own data sets; the published lists.
+Out: DataPaths, which says where a data set's lists and videos are; lists in a folder; results of
+checks in the cache's checks/. Used by cli, worker, scheduler and doctor.
+
+Read in this order: video_files (a listed video -> its file), own_data (a YAML file -> a data set),
+paths (DataPaths), fetch (the published lists, verified), decode_check and check (what is missing
+or unreadable), tables and commands (what `tcclip data` prints).
+"""

@@ -1,1 +1,10 @@
-"""."""
+"""What runs are doing and what a grid will cost: `tcclip status`, the live table, `--dry-run`.
+
+In: run folders, read through results.reading and store.Ledger; the specs of a grid. Out: text,
+markdown or JSON on stdout; nothing is written. Used by cli, scheduler (Display), doctor and
+datasets (print_rows). Imports neither torch nor Ray.
+
+Read in this order: status (a run's files -> RunStatus), table (any table as text, markdown, JSON),
+status_table (the columns, and what fits the terminal), display (redrawn, or a line a change),
+commands (`tcclip status`), cost (videos, steps, GPU-hours, disk of a run), dry_run.
+"""

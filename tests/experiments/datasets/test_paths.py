@@ -46,9 +46,9 @@ def test_options_before_environment_before_file(
     assert found.annotation_folder(K400) == Path("/lists")
     monkeypatch.setenv("TCCLIP_DATA_ROOT", "/env")
     assert DataPaths.find().video_folder(HMDB51) == Path("/env/hmdb51")
-    given = DataPaths.find(data_root=Path("/option"), annotations=Path("/other"))
-    assert given.video_folder(HMDB51) == Path("/option/hmdb51")
-    assert given.annotation_folder(HMDB51) == Path("/other")
+    options = DataPaths.find(data_root=Path("/option"), annotations=Path("/other"))
+    assert options.video_folder(HMDB51) == Path("/option/hmdb51")
+    assert options.annotation_folder(HMDB51) == Path("/other")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_config_file_that_is_wrong(text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("listed", "kept"),
+    ("listed", "stored"),
     [
         ("a_b.avi", "a_b.avi"),
         ("a_b.avi", "wave/a_b.avi"),
@@ -74,22 +74,21 @@ def test_a_config_file_that_is_wrong(text: str, message: str) -> None:
         ("sub.folder/a b.c.mp4", "a b.c.mkv"),
     ],
 )
-def test_layouts(tmp_path: Path, listed: str, kept: str) -> None:
-    _touch(tmp_path / kept, tmp_path / "other" / "another.mp4", tmp_path / "notes.txt")
+def test_a_video_is_found_however_it_is_stored(tmp_path: Path, listed: str, stored: str) -> None:
+    _touch(tmp_path / stored, tmp_path / "other" / "another.mp4", tmp_path / "notes.txt")
     locate = pickle.loads(pickle.dumps(Locator(tmp_path)))
-    assert locate(listed) == tmp_path / kept
+    assert locate(listed) == tmp_path / stored
     assert locate("gone.mp4") == tmp_path / "gone.mp4"
 
 
-def test_of_several_the_listed_then_the_replacement_and_no_guess(tmp_path: Path) -> None:
+def test_of_several_videos_of_one_name(tmp_path: Path) -> None:
     _touch(tmp_path / "train" / "x.mp4", tmp_path / "b" / "x.mp4")
-    _touch(tmp_path / "replacement" / "y.mp4", tmp_path / "b" / "y.mp4", tmp_path / "c" / "z.mp4")
-    _touch(tmp_path / "b" / "z.mp4")
+    _touch(tmp_path / "replacement" / "y.mp4", tmp_path / "b" / "y.mp4")
+    _touch(tmp_path / "b" / "z.mp4", tmp_path / "c" / "z.mp4")
     locate = Locator(tmp_path)
-    assert locate("train/x.mp4") == tmp_path / "train" / "x.mp4"
+    assert locate("train/x.mp4") == tmp_path / "train" / "x.mp4", "the listed path comes first"
     assert locate("train/y.mp4") == tmp_path / "replacement" / "y.mp4"
-    # Two videos of one name: neither may be the listed one.
-    assert locate("train/z.mp4") == tmp_path / "train" / "z.mp4"
+    assert locate("train/z.mp4") == tmp_path / "train" / "z.mp4", "either may be another video"
 
 
 def test_the_embedded_data_set_is_made_where_the_cache_is(
