@@ -75,15 +75,18 @@ def picture() -> str:
     An arrow that follows from others (a imports b, b imports c, so a may import c) is left out.
     """
     imports = _imports()
+    below = {one: _reached(one, imports) for one in imports}
+    # The highest first: who imports another, directly or not, reaches more.
+    order = sorted(imports, key=lambda one: (-len(below[one]), one))
     arrows = [
         f"    {one} --> {other}"
-        for one in sorted(imports)
-        for other in sorted(imports[one])
-        if not any(other in _reached(between, imports) for between in imports[one] - {other})
+        for one in order
+        for other in order
+        if other in imports[one] and not any(other in below[two] for two in imports[one] - {other})
     ]
     groups = []
-    for package in PACKAGES:
-        rooms = sorted(one for one in imports if one.split(".")[0] == package)
+    for package in PACKAGES[:3]:  # protocols is one room
+        rooms = [one for one in order if one.split(".")[0] == package]
         groups += [f"    subgraph {package}", *(f"        {one}" for one in rooms), "    end"]
     return "\n".join(["flowchart TD", *groups, *arrows]) + "\n"
 
