@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from results.compare.selection import SelectedRuns, paired, parse_selection
 from results.plots import figures
 from results.statistics.bootstrap import Resampled, interval, resample
 from results.statistics.columns import HARMONIC, Column, columns
-from results.statistics.mean_std import SEEDS_DDOF, Estimate, estimate, harmonic_mean
+from results.statistics.mean_std import SEEDS_DDOF, Estimate, estimate
 from results.tables.text_table import NOTHING, count, signed
 
 if TYPE_CHECKING:
@@ -84,10 +84,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Compared:
-    """A column's numbers of both methods, in percent: means, by seed, and by resample."""
+    """A column's numbers of both methods, in percent. `means` (2,); `by_seed`: a value a seed."""
 
-    means: tuple[float, float]
-    by_seed: tuple[dict[int, float], dict[int, float]]
+    means: NDArray[np.float64]
+    by_seed: tuple[pd.Series[float], pd.Series[float]]
     drawn: Resampled
     videos: int
 
@@ -116,8 +116,8 @@ def compare(
     generator = np.random.Generator(np.random.PCG64(0))
     for column in columns(definition, pd.concat([runs.measured for runs in both])):
         if column.part == HARMONIC:
-            halves = [compared.get((column.dataset, half)) for half in ("base", "novel")]
-            one = _harmonic(*halves)
+            base, novel = (compared.get((column.dataset, half)) for half in ("base", "novel"))
+            one = _harmonic(base, novel)
         else:
             one = _compared(column, both, complaints, resamples, generator)
         if one is not None:
@@ -156,16 +156,10 @@ def _compared(
     if not a.there.any(axis=1).all():
         complaints.append(f"{place}: a split has no video that both scored")
         return None
-    means = a.means(), b.means()
-    return _Compared(
-        means=(float(means[0].mean()), float(means[1].mean())),
-        by_seed=(
-            dict(zip(a.seeds, means[0].tolist(), strict=True)),
-            dict(zip(b.seeds, means[1].tolist(), strict=True)),
-        ),
-        drawn=resample(a, b, resamples=resamples, generator=generator),
-        videos=len(a.there[0]),
-    )
+    by_seed = pd.Series(a.means(), list(a.seeds)), pd.Series(b.means(), list(b.seeds))
+    means = np.array([one.to_numpy().mean() for one in by_seed])
+    drawn = resample(a, b, resamples=resamples, generator=generator)
+    return _Compared(means, by_seed, drawn, videos=a.there.shape[1])
 
 
 def _harmonic(base: _Compared | None, novel: _Compared | None) -> _Compared | None:
@@ -175,43 +169,37 @@ def _harmonic(base: _Compared | None, novel: _Compared | None) -> _Compared | No
     """
     if base is None or novel is None:
         return None
-    if [list(one) for one in base.by_seed] != [list(one) for one in novel.by_seed]:
+    (base_a, base_b), (novel_a, novel_b) = base.by_seed, novel.by_seed
+    if not (base_a.index.equals(novel_a.index) and base_b.index.equals(novel_b.index)):
         return None
     seeds = None
     if base.drawn.seeds is not None and novel.drawn.seeds is not None:
         seeds = _harmonic_means(base.drawn.seeds, novel.drawn.seeds)
-    a, b = (
-        {seed: harmonic_mean(value, of_novel[seed]) for seed, value in of_base.items()}
-        for of_base, of_novel in zip(base.by_seed, novel.by_seed, strict=True)
-    )
     return _Compared(
-        means=(
-            harmonic_mean(base.means[0], novel.means[0]),
-            harmonic_mean(base.means[1], novel.means[1]),
-        ),
-        by_seed=(a, b),
-        drawn=Resampled(_harmonic_means(base.drawn.fixed, novel.drawn.fixed), seeds),
-        videos=base.videos + novel.videos,
+        _harmonic_means(base.means, novel.means),
+        (_harmonic_means(base_a, novel_a), _harmonic_means(base_b, novel_b)),
+        Resampled(_harmonic_means(base.drawn.fixed, novel.drawn.fixed), seeds),
+        base.videos + novel.videos,
     )
 
 
-def _harmonic_means(base: NDArray[np.float64], novel: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Element by element."""
-    return np.vectorize(harmonic_mean, otypes=[np.float64])(base, novel)  # type: ignore[no-any-return]
+def _harmonic_means(base: Any, novel: Any) -> Any:
+    """`harmonic_mean` of arrays or series, element by element."""
+    # The least sum makes 0 of 0 / 0.
+    return 2 * base * novel / np.maximum(base + novel, 1e-9)
 
 
 def _difference(column: Column, one: _Compared) -> Difference:
-    a, b = one.by_seed
-    per_seed = [a[seed] - b[seed] for seed in a if seed in b]
+    per_seed = (one.by_seed[0] - one.by_seed[1]).dropna().tolist()
     over_seeds = None
     if one.drawn.seeds is not None:
         over_seeds = interval(one.drawn.seeds[0] - one.drawn.seeds[1], CONFIDENCE)
     return Difference(
-        dataset=column.title, part=column.part_title, a=one.means[0], b=one.means[1],
+        dataset=column.title, part=column.part_title, a=float(one.means[0]), b=float(one.means[1]),
         over_videos=interval(one.drawn.fixed[0] - one.drawn.fixed[1], CONFIDENCE),
         over_seeds=over_seeds,
         per_seed=estimate(per_seed, axis="seeds", ddof=SEEDS_DDOF) if per_seed else None,
-        videos=one.videos, seeds=(len(a), len(b)),
+        videos=one.videos, seeds=(len(one.by_seed[0]), len(one.by_seed[1])),
     )  # fmt: skip
 
 
@@ -282,11 +270,5 @@ def save_plot(comparison: Comparison, path: Path | str) -> None:
     """Draw the differences and their widest intervals to a .svg or .png file."""
     names = [f"{one.dataset} {one.part}" for one in comparison.differences]
     intervals = [(one.difference, *one.interval) for one in comparison.differences]
-    figure = figures.differences(names, intervals, f"{comparison.a}\nminus {comparison.b}")
-    path = Path(path)
-    if path.suffix == ".svg":
-        path.write_text(figures.to_svg(figure))
-    elif path.suffix == ".png":
-        figures.save_png(figure, path)
-    else:
-        raise ValueError(f"{path}: a plot is saved as .svg or .png")
+    title = f"{comparison.a}\nminus {comparison.b}"
+    figures.save(figures.differences(names, intervals, title), Path(path))

@@ -49,9 +49,14 @@ def to_svg(figure: Figure) -> str:
     )
 
 
-def save_png(figure: Figure, path: Path) -> None:
-    """The figure as a PNG file at 150 dots an inch."""
-    figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
+def save(figure: Figure, path: Path) -> None:
+    """The figure as a .svg file, or as a .png with 150 dots an inch; ValueError for another."""
+    if path.suffix == ".svg":
+        path.write_text(to_svg(figure))
+    elif path.suffix == ".png":
+        figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
+    else:
+        raise ValueError(f"{path}: a plot is saved as .svg or .png")
 
 
 def learning(curves: Sequence[Curve]) -> Figure:

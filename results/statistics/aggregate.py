@@ -77,16 +77,19 @@ def _values(table: pd.DataFrame, expected: ExpectedRuns) -> dict[CellKey, _Value
     Other suites, views and metrics than the published table's stay in the long table only.
     """
     runs = {run.run_id: run for run in expected.finished}
-    over_base_splits = expected.protocol.statistic.axis == "base_splits"
+    names = ["run_id", "weights", "checkpoint", "split", "value"]
     values: dict[CellKey, _Values] = defaultdict(dict)
     for column in expected.columns:
-        names = ["run_id", "weights", "checkpoint", "split", "value"]
+        by_model: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
         numbers = table.loc[_is_of(column, table), names]
         for run_id, weights, checkpoint, split, value in numbers.itertuples(index=False, name=None):
+            by_model[run_id, weights, checkpoint][split] = value
+        for (run_id, weights, checkpoint), by_split in by_model.items():
             run = runs[run_id]
-            unit = f"s{run.point.base_split}" if over_base_splits else split
-            key = CellKey(run.method, weights, checkpoint, column.key)
-            values[key].setdefault(run.point.seed, {})[unit] = value
+            by_seed = values[CellKey(run.method, weights, checkpoint, column.key)]
+            by_seed.setdefault(run.point.seed, {}).update(
+                {column.unit(split, run.point.base_split): by_split[split] for split in by_split}
+            )
     return values
 
 

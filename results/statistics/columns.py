@@ -52,13 +52,22 @@ class Column:
         """`part` as it is printed."""
         return _PART_TITLES.get(self.part, self.part)
 
+    @property
+    def over_base_splits(self) -> bool:
+        """Whether a unit is a base split, with a model of its own."""
+        return self.units != self.splits
+
+    def unit(self, split: str, base_split: int | None) -> str:
+        """The unit of a number of the test split `split`, by a model trained on `base_split`."""
+        return f"s{base_split}" if self.over_base_splits else split
+
     def base_split(self, unit: str) -> int | None:
         """The base split that `unit` stands for; None where it is a test split."""
-        return None if unit in self.splits else int(unit[1:])
+        return int(unit[1:]) if self.over_base_splits else None
 
     def test_split(self, unit: str) -> str:
         """The test split that a unit's number comes from; models of base splits share one."""
-        return unit if unit in self.splits else self.splits[0]
+        return self.splits[0] if self.over_base_splits else unit
 
 
 #: Class counts of users' own data sets, as their runs measured them: (data set, split) -> classes.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results.plots import figures
@@ -23,45 +24,7 @@ MOST_MISTAKES = 12
 #: Methods in the curves and class plots: more cannot be told apart, and cost seconds each.
 MOST_METHODS = 6
 
-_STYLE = """
-:root { color-scheme: light; --line: #d9dde3; --dim: #5c6673; }
-* { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff;
-       margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 72rem; }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .5rem; }
-h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem; border-bottom: 1px solid var(--line); }
-h3 { font-size: 1rem; margin: 1.25rem 0 .5rem; }
-p, li { max-width: 60rem; }
-.status { display: inline-block; padding: .1rem .6rem; border-radius: 1rem; font-size: .85rem; }
-.status.complete { background: #e0f3e6; color: #14532d; }
-.status.incomplete { background: #fdf0d5; color: #7a4b00; }
-.wide { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { padding: .25rem .7rem; white-space: nowrap; text-align: right; }
-th { font-weight: 600; vertical-align: bottom; }
-thead tr:first-child th { border-top: 2px solid #1b1f24; }
-thead tr:last-child th { border-bottom: 1px solid #1b1f24; color: var(--dim); font-weight: 400; }
-thead th.group { text-align: center; }
-tbody tr.first td { border-top: 1px solid var(--line); }
-tbody tr:last-child td { border-bottom: 2px solid #1b1f24; }
-td.label, th.label { text-align: left; }
-td.label:first-child, th.label:first-child { position: sticky; left: 0; background: #fff; }
-td.published, td.chance, .caption, .dim { color: var(--dim); }
-td.within { color: #14632f; } td.above { color: #0b5ca8; } td.below { color: #b3261e; }
-td.missing, td.partial { color: #8a5300; }
-.caption, .notes { font-size: .85rem; }
-.problem { color: #b3261e; }
-code { font-size: .85em; overflow-wrap: anywhere; }
-figure { margin: 1rem 0; overflow-x: auto; }
-figure svg { display: block; width: 100%; min-width: 30rem; max-width: 56rem; height: auto; }
-sup { line-height: 0; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr));
-        gap: 1rem; align-items: start; }
-details { border: 1px solid var(--line); border-radius: .4rem; padding: .5rem .8rem;
-          margin: .6rem 0; }
-summary { cursor: pointer; font-weight: 600; }
-@media (max-width: 40rem) { body { font-size: 15px; } th, td { padding: .25rem .45rem; } }
-"""
+_STYLE = Path(__file__).with_name("page.css")
 
 
 def render(report: Report) -> str:
@@ -85,7 +48,7 @@ def render(report: Report) -> str:
         [
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
+            f"<title>{title}</title>\n<style>\n{_STYLE.read_text()}</style>\n</head>\n<body>",
             *(part for part in body if part),
             "</body>\n</html>\n",
         ]
