@@ -83,11 +83,11 @@ class Provenance(Record):
     precision: str
     started: str
     finished: str
-    #: Of the last attempt, as `started` and `finished`; `gpu_hours` are those of all attempts, but
-    #: for what one did after its last checkpoint, and 0 on a CPU.
+    #: Of the last attempt, as `started` and `finished` are.
     wall_seconds: float
+    #: Of all attempts, without what one did after its last checkpoint; 0 on a CPU.
     gpu_hours: float
-    #: Of the last attempt: its host (of rank 0) and training clips a second; how many there were.
+    #: The last attempt's host (of rank 0) and training clips a second, and the number of attempts.
     #: None in results that are older than these fields, and where nothing was trained.
     host: str | None = None
     attempts: int | None = None
@@ -137,7 +137,7 @@ class Failure(Record):
     traceback: str
     attempt: int
     time: str
-    #: Whether another attempt would end the same way; older records do not tell.
+    #: Whether another attempt would end the same way; False in older records.
     repeats: bool = False
     #: Whether another attempt has begun since.
     went_on: bool = False

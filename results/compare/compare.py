@@ -206,13 +206,16 @@ def _difference(column: Column, one: _Compared) -> Difference:
 def render(comparison: Comparison, format: str) -> str:
     """The comparison as text; ValueError naming the formats there are."""
     if format == "json":
-        return json.dumps(_data(comparison), indent=1, ensure_ascii=False) + "\n"
+        data = asdict(comparison)
+        for row, one in zip(data["differences"], comparison.differences, strict=True):
+            row |= {"difference": one.difference, "clear": one.clear}
+        return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
     share = f"{100 * comparison.confidence:g} %"
-    heads = ["", "A", "B", "A - B", "over videos", "and seeds", "by seed", "videos"]
+    titles = ["", "A", "B", "A - B", "over videos", "and seeds", "by seed", "videos"]
     rows = [_cells(one) for one in comparison.differences]
-    table = _markdown(heads, rows) if format == "md" else _aligned(heads, rows)
+    table = _markdown(titles, rows) if format == "md" else _aligned(titles, rows)
     caption = [
         f"A: {comparison.a}", f"B: {comparison.b}",
         f"Percent, differences in percentage points; {share} percentile intervals of "
@@ -244,26 +247,18 @@ def _interval(one: tuple[float, float] | None) -> str:
     return NOTHING if one is None else f"[{signed(one[0])}, {signed(one[1])}]"
 
 
-def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rules = [":---", *["---:"] * (len(heads) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (heads, rules, *rows))
+def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rules = [":---", *["---:"] * (len(titles) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (titles, rules, *rows))
 
 
-def _aligned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+def _aligned(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     lines = []
-    for row in (heads, *rows):
+    for row in (titles, *rows):
         cells = [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
         lines.append("  ".join(cells))
     return "\n".join(lines)
-
-
-def _data(comparison: Comparison) -> dict[str, object]:
-    rows = [
-        asdict(one) | {"difference": one.difference, "clear": one.clear}
-        for one in comparison.differences
-    ]
-    return asdict(comparison) | {"differences": rows}
 
 
 def save_plot(comparison: Comparison, path: Path | str) -> None:

@@ -153,15 +153,15 @@ def paired(a: pd.DataFrame, b: pd.DataFrame, units: Sequence[str]) -> tuple[Scor
 
     A video is known by its path: the same path in two units is the same video.
     """
-    scored = pd.concat({"a": a, "b": b}, axis=1)
-    by_all = scored.dropna()
-    videos = sorted(set(by_all.index.get_level_values("video")))
+    joined = pd.concat({"a": a, "b": b}, axis=1)
+    complete = joined.dropna()
+    videos = sorted(set(complete.index.get_level_values("video")))
     places = pd.MultiIndex.from_product([units, videos])
     shape = (len(units), len(videos))
-    there = places.isin(by_all.index).astype(float).reshape(shape)
+    there = places.isin(complete.index).astype(float).reshape(shape)
 
-    def of(name: str) -> Scored:
-        right = by_all[name].reindex(places, fill_value=False).to_numpy(float)
-        return Scored(tuple(by_all[name].columns), right.T.reshape(-1, *shape), there)
+    def scored(name: str) -> Scored:
+        right = complete[name].reindex(places, fill_value=False).to_numpy(float)
+        return Scored(tuple(complete[name].columns), right.T.reshape(-1, *shape), there)
 
-    return of("a"), of("b"), len(scored) - len(by_all)
+    return scored("a"), scored("b"), len(joined) - len(complete)

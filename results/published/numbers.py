@@ -72,7 +72,7 @@ def _expand(entry: dict[str, Any]) -> list[PublishedNumber]:
     return found
 
 
-def number_beside(
+def matching_number(
     protocol: str, method: Method, column: Column, weights: str, checkpoint: str
 ) -> PublishedNumber | None:
     """The published figure one of ours is compared with: same weights, best epoch, plain settings.

@@ -12,7 +12,7 @@ from typing import Literal
 
 import protocols
 from protocols.protocol import Protocol
-from results.published.numbers import PublishedNumber, number_beside, published_rows
+from results.published.numbers import PublishedNumber, matching_number, published_rows
 from results.reading.collect import Problem, Unfinished, collect
 from results.report.footnotes import Footnotes
 from results.statistics.aggregate import Aggregated, CellKey, aggregate
@@ -175,7 +175,7 @@ def _row(
         ours = numbers.get(CellKey(source, weights, checkpoint, column.key))
         published = None
         if not protocol.demo:
-            published = number_beside(protocol.name, method, column, weights, checkpoint)
+            published = matching_number(protocol.name, method, column, weights, checkpoint)
         marks = notes.of_cell(source, column, ours, note) if ours is not None else ()
         cells.append(Cell(ours, published, marks))
     return Row(method.title, weights, checkpoint, tuple(cells), method)

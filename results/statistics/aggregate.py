@@ -81,7 +81,7 @@ def _values(table: pd.DataFrame, expected: ExpectedRuns) -> dict[CellKey, _Value
     values: dict[CellKey, _Values] = defaultdict(dict)
     for column in expected.columns:
         by_model: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
-        numbers = table.loc[_is_of(column, table), names]
+        numbers = table.loc[_rows_of(column, table), names]
         for run_id, weights, checkpoint, split, value in numbers.itertuples(index=False, name=None):
             by_model[run_id, weights, checkpoint][split] = value
         for (run_id, weights, checkpoint), by_split in by_model.items():
@@ -93,7 +93,8 @@ def _values(table: pd.DataFrame, expected: ExpectedRuns) -> dict[CellKey, _Value
     return values
 
 
-def _is_of(column: Column, table: pd.DataFrame) -> pd.Series[bool]:
+def _rows_of(column: Column, table: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows of the long table hold the column's numbers."""
     found = table["suite"] == column.suite
     for name in ("dataset", "metric", "views", "trained_on"):
         found &= table[name] == getattr(column, name)

@@ -157,7 +157,7 @@ def _figure(figure: Figure) -> str:
     return f"<figure>{figures.to_svg(figure)}</figure>"
 
 
-_RUN_HEADS = ("run", "state", "seed", "best epoch", "hours", "GPU-hours", "device", "commit")
+_RUN_TITLES = ("run", "state", "seed", "best epoch", "hours", "GPU-hours", "device", "commit")
 
 
 def _runs(report: Report) -> list[str]:
@@ -169,16 +169,17 @@ def _runs(report: Report) -> list[str]:
         rows.append(_run(report, one.run_id, str(one), one.key.seed if one.key else ""))
     if not rows:
         return []
-    head = "".join(f'<th class="label">{head}</th>' for head in _RUN_HEADS)
+    head = "".join(f'<th class="label">{title}</th>' for title in _RUN_TITLES)
     table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return ["<h2>Runs</h2>", f'<div class="wide"><table>{table}</table></div>']
 
 
 def _run_details(run: FinishedRun) -> tuple[str, ...]:
     """Best epoch, hours, GPU-hours, device and commit."""
-    told = run.details
-    hours = f"{told['wall_seconds'] / 3600:.2f}", f"{told['gpu_hours']:.2f}"
-    return str(told["best_epoch"]), *hours, told["device"], (told["git_commit"] or "")[:10]
+    details = run.details
+    hours = f"{details['wall_seconds'] / 3600:.2f}", f"{details['gpu_hours']:.2f}"
+    commit = (details["git_commit"] or "")[:10]
+    return str(details["best_epoch"]), *hours, details["device"], commit
 
 
 def _run(report: Report, run_id: str, *texts: object) -> str:
@@ -186,5 +187,5 @@ def _run(report: Report, run_id: str, *texts: object) -> str:
     link = report.links.get(run_id)
     cells = [f'<a href="{escape(link)}">{name}</a>' if link else name]
     cells += [escape(str(text)) for text in texts]
-    cells += [""] * (len(_RUN_HEADS) - len(cells))
+    cells += [""] * (len(_RUN_TITLES) - len(cells))
     return "<tr>" + "".join(f'<td class="label">{cell}</td>' for cell in cells) + "</tr>"

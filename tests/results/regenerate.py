@@ -16,7 +16,7 @@ import matplotlib as mpl
 import protocols
 from results.report.report import Report, report
 from results.tables.formats import write
-from tests.results import records
+from tests.results import recorded_runs
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "report"
 
@@ -37,7 +37,7 @@ def main() -> None:
     """Replace the golden files."""
     shutil.rmtree(GOLDEN, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
-        records.write(Path(folder))
+        recorded_runs.write(Path(folder))
         for one in reports(Path(folder)):
             # Problems name the output folder, which is another one each time.
             for path in write(one, GOLDEN):

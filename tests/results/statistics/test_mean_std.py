@@ -19,16 +19,13 @@ def test_population_and_sample_std_by_hand() -> None:
     assert (population.mean, population.n) == (4.0, 3)
     assert population.std == pytest.approx(math.sqrt(8 / 3))
     assert estimate([2.0, 4.0, 6.0], axis="seeds", ddof=1).std == pytest.approx(2.0)
+    assert estimate([5.0, 5.0, 5.0], axis="splits", ddof=0).std == 0.0
 
 
 def test_the_std_of_one_value_is_undefined() -> None:
     assert estimate([54.2], axis="splits", ddof=0).std is None
     assert estimate([54.2], axis="seeds", ddof=1).std is None
     assert std([], 0) is None
-
-
-def test_equal_values_have_a_std_of_zero() -> None:
-    assert estimate([5.0, 5.0, 5.0], axis="splits", ddof=0).std == 0.0
 
 
 def test_no_values_is_an_error() -> None:

@@ -34,7 +34,7 @@ def write(out: Path) -> None:
         protocol = protocols.get(name)
         for of in keys(protocol):
             _write(out, protocol, of)
-    _demo(out)
+    write_demo(out)
     _damage(out)
 
 
@@ -143,7 +143,7 @@ DEMO_CLASSES = tuple(
 )
 
 
-def _demo(out: Path) -> None:
+def write_demo(out: Path) -> None:
     """The zero-shot demo, with kept scores and learning curves."""
     protocol = protocols.get("zero_shot", demo=True)
     strength = {"tc_clip": 0.7, "vifi_clip": 0.4, "clip": 0.05}
