@@ -93,7 +93,11 @@ class RaySearch:
                 max_concurrent_trials=self._cluster.slots, scheduler=_asha(jobs)
             ),
             run_config=tune.RunConfig(
-                name=name, storage_path=str(self._cluster.scratch), verbose=0
+                name=name,
+                storage_path=str(self._cluster.scratch),
+                verbose=0,
+                # By default Tune asks a trial for a checkpoint when it ends: runs keep their own.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
         with contextlib.redirect_stdout(io.StringIO()):  # Tune prints over the sweep's display
@@ -119,8 +123,8 @@ def _cause(error: Exception) -> Exception:
 class _Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
     """A run that reports the top-1 of every validation to Tune, and ends when Tune stops it.
 
-    Tune stops a trial by ending its process, its run's workers included. So that the run ends by
-    itself, at its next step, it is asked to: by `stopped.json`.
+    Tune stops a trial by ending its process, whatever the run's workers are doing. So the run is
+    asked by `stopped.json` to end by itself, at its next step, and Tune waits for that.
     """
 
     def setup(self, config: dict[str, Any], jobs: dict[str, str], settings: dict[str, Any]) -> None:
