@@ -1,4 +1,4 @@
-"""A circuit breaker: an error that ends run after run is not tried on all the others."""
+"""A circuit breaker: when the same error ends several runs, runs like them are not started."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from experiments.grid.spec import RunSpec
 
-#: So many different runs that end with the same error, and none that finishes in between.
-SAME = 3
+#: After so many runs with the same error, and none that finishes in between, it blocks others.
+LIMIT = 3
 #: Paths and numbers, hexadecimal ones included: they differ between runs with the same error.
 _VARYING = re.compile(r"(?<!\w)/[^\s:;,'\")]+|0x[0-9a-f]+|\d+(\.\d+)?(e[+-]?\d+)?")
 
@@ -28,29 +28,29 @@ def traits(spec: RunSpec) -> frozenset[str]:
 
 
 @dataclass
-class Breaker:
+class CircuitBreaker:
     """Counts the runs that failed for good, by error.
 
-    An error holds back the runs that share what all its failed runs have in common: a data set
-    that is missing does not stop the other data sets, a broken driver stops everything. Attempts
-    are not counted: one lost node ends several runs with one error.
+    An error blocks the runs that share what all its failed runs have in common: a missing data
+    set does not stop the other data sets, a broken driver stops everything. Runs are counted, not
+    attempts, since one lost node ends attempts at several runs with one error.
     """
 
     _failed: dict[str, list[frozenset[str]]] = field(default_factory=dict)
 
-    def failed(self, spec: RunSpec, message: str) -> None:
+    def add_failure(self, spec: RunSpec, message: str) -> None:
         """A run failed for good."""
         self._failed.setdefault(signature(spec.run_id, message), []).append(traits(spec))
 
-    def finished(self, spec: RunSpec) -> None:
-        """A run finished: an error it shares the traits of does not end every such run."""
+    def add_success(self, spec: RunSpec) -> None:
+        """A run finished: drop the errors of runs like it, which do not end every such run."""
         own = traits(spec)
         self._failed = {e: runs for e, runs in self._failed.items() if not _common(runs) <= own}
 
-    def holds(self, spec: RunSpec) -> str | None:
+    def blocking_error(self, spec: RunSpec) -> str | None:
         """The error that keeps `spec` from being started, if there is one."""
         for error, failed in self._failed.items():
-            if len(failed) >= SAME and _common(failed) <= traits(spec):
+            if len(failed) >= LIMIT and _common(failed) <= traits(spec):
                 return error
         return None
 

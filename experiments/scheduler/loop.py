@@ -18,7 +18,7 @@ from experiments.errors import (
     WorkerDied,
 )
 from experiments.grid.spec import RunSpec
-from experiments.scheduler.circuit_breaker import SAME, Breaker
+from experiments.scheduler.circuit_breaker import LIMIT, CircuitBreaker
 from experiments.scheduler.executor import AttemptError, Executor
 from experiments.scheduler.signals import StopNow, StopRequest
 from experiments.store.attempt_records import append_to_log, record_failure
@@ -92,7 +92,7 @@ class Loop:
         #: Runs that `--rerun` chose and that have not begun again.
         self.backups = find_backups(ledger, {spec.run_id for spec in specs})
         self.stop = StopRequest(self._pause_running, self._say, remote=not is_local(ledger.out))
-        self._breaker, self._watch = Breaker(), Watch()
+        self._breaker, self._watch = CircuitBreaker(), Watch()
         #: Held while a run is asked to pause, and while one leaves `running`.
         self._pause_lock = threading.Lock()
         #: No run is claimed before then (monotonic seconds): an error of the storage at one run
@@ -117,9 +117,11 @@ class Loop:
         """Why runs were not started, if that was this sweep's decision."""
         if self.policy.fail_fast and self.failed:
             return f"--fail-fast: {next(iter(self.failed))} failed"
-        held = [self._breaker.holds(self.runs[run_id].spec) for run_id in sorted(self.pending)]
-        error = next((one for one in held if one is not None), None)
-        return None if error is None else f"{SAME} runs like them ended with the same: {error}"
+        for run_id in sorted(self.pending):
+            error = self._breaker.blocking_error(self.runs[run_id].spec)
+            if error is not None:
+                return f"{LIMIT} runs like them ended with the same: {error}"
+        return None
 
     def run(
         self,
@@ -182,7 +184,7 @@ class Loop:
                 self._give_up(run, f"its parent run {parent} failed")
             elif parent in self.pending or parent in self.running or parent in self.paused:
                 possible |= {run_id} if parent in possible else set()
-            elif self._breaker.holds(run.spec) is None:
+            elif self._breaker.blocking_error(run.spec) is None:
                 due = now >= max(run.not_before, self._no_claims_before)
                 if due and len(self.running) < slots and not self.stop.requested:
                     self._start(run, executor)
@@ -269,7 +271,7 @@ class Loop:
         """What follows for a run whose attempt is over."""
         error = error or _NO_RESULT
         if ended:
-            self._breaker.finished(run.spec)
+            self._breaker.add_success(run.spec)
         elif self.stop.signal is not None or issubclass(error.kind, RunPaused):
             # A signal may have ended the worker too: no failure of the run.
             self.paused.add(run.spec.run_id)
@@ -323,11 +325,11 @@ class Loop:
         run_id = run.spec.run_id
         self.failed[run_id] = cause
         self.pending.discard(run_id)
-        held = self._breaker.holds(run.spec)
+        blocked = self._breaker.blocking_error(run.spec)
         if run.spec.parent not in self.failed:
-            self._breaker.failed(run.spec, cause)
-        if held is None and self._breaker.holds(run.spec) is not None:
-            self._say(f"{SAME} runs ended with the same error: none like them is started any more")
+            self._breaker.add_failure(run.spec, cause)
+        if blocked is None and self._breaker.blocking_error(run.spec) is not None:
+            self._say(f"{LIMIT} runs ended with the same error: none like them is started any more")
         if self.policy.fail_fast:
             self.stop.request()
 

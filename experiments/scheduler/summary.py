@@ -61,25 +61,25 @@ def summary_lines(summary: Summary, out: Location, arguments: Sequence[str]) -> 
         lines.append(f"failed: {run_id}{times}\n  {cause}\n  log: {log}")
     if summary.restored >= summary.failed.keys() | summary.left.keys():
         return lines  # a sweep without --rerun has nothing to do
-    # Without --rerun: it would begin again what has begun.
-    return [*lines, f"{_what(summary, out)}: {shown(without('--rerun', arguments), out)}"]
+    command = shell_command(without("--rerun", arguments), out)  # continues what has begun
+    return [*lines, f"{_next_step(summary, out)}: {command}"]
 
 
-def _what(summary: Summary, out: Location) -> str:
+def _next_step(summary: Summary, out: Location) -> str:
     if not summary.failed:
         return "to go on"
-    saved = any(_saved(Ledger(out).folder(run_id)) for run_id in summary.failed)
+    saved = any(_has_checkpoint(Ledger(out).folder(run_id)) for run_id in summary.failed)
     return "to try again" + (", from the last checkpoints" if saved else "")
 
 
-def _saved(folder: RunFolder) -> bool:
+def _has_checkpoint(folder: RunFolder) -> bool:
     """Whether the run has a checkpoint; False if that cannot be read."""
     with suppress(StorageError):
         return exists(folder.last)
     return False
 
 
-def shown(arguments: Sequence[str], out: Location | str) -> str:
+def shell_command(arguments: Sequence[str], out: Location | str) -> str:
     """`tcclip ARGUMENTS --out OUT`, quoted for a shell; OUT absolute, instead of another one."""
     # Where this program is, unless its name is enough.
     program = NAME

@@ -20,7 +20,7 @@ from experiments.scheduler import loop
 from experiments.scheduler.circuit_breaker import signature
 from experiments.scheduler.executor import AttemptError
 from experiments.scheduler.loop import Policy
-from experiments.scheduler.summary import shown, summary_lines, without
+from experiments.scheduler.summary import shell_command, summary_lines, without
 from experiments.store.files import write_text
 from experiments.store.lease import claim
 from experiments.store.ledger import Ledger
@@ -326,11 +326,12 @@ def test_commands_that_are_shown_work_in_any_folder(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     # As with $TCCLIP_OUT, which the next shell may not have.
-    assert shown(["sweep", *given, "--demo"], "b") == f"tcclip sweep --demo --out {tmp_path / 'b'}"
+    command = shell_command(["sweep", *given, "--demo"], "b")
+    assert command == f"tcclip sweep --demo --out {tmp_path / 'b'}"
     assert sync_command("s3://bucket/out") == "tcclip ui --sync --out s3://bucket/out"
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("sys.argv", [".venv/bin/tcclip"])
-    assert shown(["ui"], "/out") == f"{tmp_path}/.venv/bin/tcclip ui --out /out"
+    assert shell_command(["ui"], "/out") == f"{tmp_path}/.venv/bin/tcclip ui --out /out"
 
 
 @pytest.mark.parametrize("file", ["result.json", "failure.json", "pause", "lease-000001.json"])
