@@ -47,8 +47,6 @@ class AttemptError:
 class Executor(Protocol):
     """Computes runs. What came of a run is in its folder."""
 
-    name: str
-
     @property
     def slots(self) -> int:
         """How many runs can be computed at once; changes as machines come and go."""
@@ -66,7 +64,6 @@ class Executor(Protocol):
 class LocalExecutor:
     """One run after the other in this process: for debugging and tests."""
 
-    name = "local"
     slots = 1
 
     def __init__(self) -> None:

@@ -104,8 +104,6 @@ class Cluster:
 class RayExecutor:
     """Runs as Ray Train jobs side by side, as many as there is room for."""
 
-    name = "ray"
-
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._ended: queue.SimpleQueue[tuple[str, AttemptError | None]] = queue.SimpleQueue()
@@ -131,12 +129,9 @@ class RayExecutor:
     def ended(self, timeout: float) -> dict[str, AttemptError | None]:
         """See `Executor.ended`."""
         try:
-            found = [self._ended.get(timeout=timeout)]
-            while not self._ended.empty():
-                found.append(self._ended.get())
+            return dict([self._ended.get(timeout=timeout)])
         except queue.Empty:
             return {}
-        return dict(found)
 
     def close(self) -> None:
         """See `Executor.close`."""

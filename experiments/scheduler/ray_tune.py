@@ -40,8 +40,6 @@ DRIVER_CPUS = 0.01
 class RaySearch:
     """Collects the runs that are started, and computes them together as trials of one search."""
 
-    name = "ray"
-
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._jobs: list[Job] = []

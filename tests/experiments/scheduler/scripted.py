@@ -33,8 +33,6 @@ def finish(job: Job) -> None:
 class Scripted:
     """Ends one attempt at a call of `ended`, as the run's script says; without one it finishes."""
 
-    name = "scripted"
-
     def __init__(self, slots: int = 1, **script: list[End]) -> None:
         self.slots = slots
         self.script = script
