@@ -212,14 +212,17 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     sync: Annotated[
-        bool, typer.Option("--sync", help="Copy the run folders to MLflow and stop.")
+        bool, typer.Option("--sync", help="Copy to MLflow what it lacks of the runs, and stop.")
+    ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="With --sync: delete MLflow's copy first.")
     ] = False,
 ) -> None:
-    """Serve MLflow's UI on the runs, or rebuild its view of them with --sync."""
+    """Serve MLflow's UI on the runs, or bring its copy of them up to date with --sync."""
     from experiments.tracking import ui as ui_commands
 
-    if sync:
-        copied, others = ui_commands.sync(_out(out, demo))
+    if sync or rebuild:
+        copied, others = ui_commands.sync(_out(out, demo), rebuild)
         print(f"{copied} runs are in MLflow" + (f"; {others} have not begun" if others else ""))
         return
     raise typer.Exit(ui_commands.serve_ui(_out(out, demo), host=host, port=port))

@@ -1,17 +1,14 @@
-"""MLflow as a view of the run folders; nothing outside of this folder imports mlflow.
+"""MLflow's copy of the run folders; no other package imports mlflow.
 
-`mirror` copies what the folders say, `copies` finds the MLflow run of a run folder, `database`
-looks after a tracker that is a file, `following` keeps the view up to date while a sweep runs.
+In: run folders, which are only read. Out: one MLflow run for each of them, kept up to date by a
+thread of the sweep, and by `tcclip ui --sync`. The copy holds nothing of its own: whatever happens
+to it, it is made again from the folders. `cli.py` and `experiments.scheduler` use `ui.py`.
+
+Read `mirror` (what is copied), `mlflow_runs` (which MLflow run belongs to a run folder),
+`sync_thread` (during a sweep), `ui` (`tcclip ui`), `connection` (where the tracker is).
 """
 
-from experiments.tracking.mirror import (
-    LOCAL_UI,
-    Mirror,
-    StillCopying,
-    database_of,
-    default_uri,
-    home,
-)
-from experiments.tracking.sync_errors import Incomplete
+from experiments.tracking.connection import LOCAL_UI, default_uri
+from experiments.tracking.mirror import Incomplete, Mirror
 
-__all__ = ["LOCAL_UI", "Incomplete", "Mirror", "StillCopying", "database_of", "default_uri", "home"]
+__all__ = ["LOCAL_UI", "Incomplete", "Mirror", "default_uri"]

@@ -1,79 +1,97 @@
-"""A tracker that does not answer: found out soon, waited for briefly, told without its password."""
+"""Where the tracker of an output folder is, and its SQLite file; URLs without passwords."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import shlex
-import ssl
-import threading
-import urllib.error
-import urllib.request
-from collections.abc import Callable
-from typing import TypeVar
+import urllib.parse
+from pathlib import Path
 
+from experiments.store.cleanup import clear_abandoned
+from experiments.store.files import create_whole
 from results.reading.location import Location, location
 
-T = TypeVar("T")
+LOCAL_UI = "http://127.0.0.1:5000"
+#: The folder of artifacts beside a database of ours.
+ARTIFACTS = "mlflow-artifacts"
 
-#: How long a server may take to say that it is there.
-ANSWER_SECONDS = 5.0
-
-
-def check_answers(uri: str) -> None:
-    """ConnectionError if there is a server at `uri` to be asked and it does not answer soon.
-
-    Any answer will do, an error or a refused certificate included; databases are not asked.
-    """
-    if not uri.startswith(("http://", "https://")):
-        return
-    address = redact_url(uri).rstrip("/") + "/health"
-    try:
-        with urllib.request.urlopen(address, timeout=ANSWER_SECONDS):
-            return
-    except urllib.error.HTTPError:
-        return
-    except urllib.error.URLError as error:
-        if isinstance(error.reason, ssl.SSLError):
-            return
-        raise ConnectionError(f"no answer: {error.reason}") from error
-    except OSError as error:
-        raise ConnectionError(f"no answer within {ANSWER_SECONDS:g} s: {error}") from error
-
-
-#: What a query may call a secret.
+#: Names of query parameters whose values are secret.
 _SECRET = r"(?i:password|passwd|pwd|token|secret|api_?key|access_?key|key)"
-#: Where an address ends in a text, in a set of a regular expression.
+#: What ends a URL in a text, inside a set of a regular expression.
 _END = r"\s\"'<>"
 
 
-def redact_url(text: str) -> str:
-    """`text` without the names and passwords of the addresses in it.
+def default_uri(out: Location) -> str:
+    """$MLFLOW_TRACKING_URI, or else a database in the output folder's `home`.
 
-    A password may hold an @ or a slash that should have been quoted: up to the last @ it goes.
+    The path of a SQLite file is made absolute: `tcclip ui` serves it from another folder.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(home(out) / "mlflow.db")
+    file = sqlite_file(uri)
+    return uri if file is None or file.is_absolute() else sqlite_uri(file)
+
+
+def home(out: Location) -> Path:
+    """The local folder for MLflow's copy of the runs of `out`, absolute; it may not exist yet.
+
+    It is `out` itself, or a folder in the user's cache for a store, which cannot hold a database.
+    """
+    if isinstance(out, Path):
+        return out.resolve()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    digest = hashlib.sha256(str(out).encode()).hexdigest()[:8]
+    return cache.resolve() / "tcclip" / f"{out.name}-{digest}"
+
+
+def sqlite_uri(path: Path) -> str:
+    """The tracking URI of a SQLite file, with its absolute path."""
+    return "sqlite:///" + urllib.parse.quote(str(path.absolute()), safe="/ ")
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a `sqlite:///` URI; None for any other URI, and for a database in memory."""
+    try:
+        parts = urllib.parse.urlsplit(uri)
+    except ValueError:  # not a URL: connecting to it fails with a message
+        return None
+    name = urllib.parse.unquote(parts.path.removeprefix("/"))
+    if not parts.scheme.startswith("sqlite") or parts.netloc or name in ("", ":memory:"):
+        return None
+    return Path(name)
+
+
+def open_database(uri: str, path: Path) -> None:
+    """Create MLflow's database at `path`, the file of `uri`, if it is missing.
+
+    MLflow creates its tables in many steps: one process that is killed halfway, or several at
+    once, leave an unusable file. So the database is created aside and appears when it is complete.
+    StorageError if it cannot be created.
+    """
+    clear_abandoned(path.parent)
+    if not path.exists():
+        create_whole(path, lambda temporary: _connect(sqlite_uri(temporary), path.parent))
+    _connect(uri, path.parent)
+
+
+def _connect(uri: str, folder: Path) -> None:
+    """Open the database, which creates its tables. Connections that MLflow keeps are closed: they
+    may lead to a file that was deleted since."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore._get_or_create_engine(uri).dispose()
+    SqlAlchemyStore(uri, folder.as_uri()).engine.dispose()
+
+
+def redact_url(text: str) -> str:
+    """`text` without the user names, passwords and keys of the URLs in it.
+
+    Regular expressions, since error messages contain URLs, and since urllib.parse takes the rest
+    of an unquoted password that holds a slash for a path: all up to the last @ is removed.
     """
     text = re.sub(rf"(?<=://)(?:[^/?{_END}]*@|[^/?:{_END}]*:(?!\d+[/?])[^{_END}]*@)", "", text)
     return re.sub(rf"(?<=[?&])({_SECRET}=)[^&{_END}]*", r"\1...", text)
-
-
-def within(seconds: float, action: Callable[[], T]) -> T:
-    """What `action` returns or raises; TimeoutError if it takes longer, and is left to itself."""
-    results: list[T] = []
-    errors: list[Exception] = []
-
-    def work() -> None:
-        try:
-            results.append(action())
-        except Exception as error:  # noqa: BLE001
-            errors.append(error)  # raised by who waits
-
-    thread = threading.Thread(target=work, daemon=True, name="mlflow")
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise TimeoutError(f"no answer within {seconds:g} s")
-    return results[0]
 
 
 def ui_command(out: Location | str) -> str:
@@ -81,6 +99,7 @@ def ui_command(out: Location | str) -> str:
     return shlex.join(["tcclip", "ui", "--out", str(location(out))])
 
 
-def sync_command(out: Location | str) -> str:
+def sync_command(out: Location | str, rebuild: bool = False) -> str:
     """What brings MLflow's copy of the runs in `out` up to date, for a shell."""
-    return shlex.join(["tcclip", "ui", "--sync", "--out", str(location(out))])
+    options = ["--sync", "--rebuild"] if rebuild else ["--sync"]
+    return shlex.join(["tcclip", "ui", *options, "--out", str(location(out))])

@@ -26,7 +26,7 @@ from experiments.store.files import create_text, write_text
 from experiments.store.lease import held
 from experiments.store.ledger import Ledger, matching
 from experiments.store.rerun import back_up, find_backups, restore_unless_begun
-from experiments.tracking import Mirror, default_uri, mirror, ui
+from experiments.tracking import Mirror, default_uri, ui
 from experiments.worker.checkpoints import RunCheckpoints
 from experiments.worker.job import Job
 from results.reading.holder import lease_files, read_holder
@@ -176,7 +176,7 @@ def test_mlflow_has_its_view_in_the_users_cache(
     with pytest.raises(UserError, match=rf"view of {out} .*\({tmp_path}.*tcclip ui --sync"):
         ui.serve_ui(out, host="127.0.0.1", port=0)
     made = Mirror(Ledger(out), default_uri(out))
-    made.sync([spec])
+    made.sync([spec.run_id])
     (view,) = (tmp_path / "tcclip").iterdir()
     assert view.name.startswith("out-") and (view / "mlflow.db").exists()
     experiment = made.client.get_experiment_by_name("zero_shot (demo)")
@@ -186,26 +186,6 @@ def test_mlflow_has_its_view_in_the_users_cache(
     assert [point.step for point in history] == list(range(1, 25))
     found = {file.path for file in made.client.list_artifacts(run.info.run_id)}
     assert found == {"spec.json", "result.json", "run.log"}
-
-
-def test_metrics_that_did_not_change_are_not_read_again(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = Ledger(bucket()).folder("run")
-    read: list[int] = []
-    real = mirror.read_from
-    monkeypatch.setattr(
-        mirror, "read_from", lambda path, start: read.append(start) or real(path, start)
-    )
-    copy = mirror._Mirrored("id", "", {})
-    first, second, third = (f'{{"kind": "step", "step": {step}}}\n' for step in (1, 2, 3))
-    write_text(folder.metrics, first + second)
-    assert [one["step"] for one in mirror._records(folder, copy)] == [1, 2]
-    assert not list(mirror._records(folder, copy))
-    write_text(folder.metrics, first + second + third + '{"ki')
-    assert [one["step"] for one in mirror._records(folder, copy)] == [3]
-    assert not list(mirror._records(folder, copy))
-    assert read == [0, len(first)], "the last line again, to see that it is the same file"
 
 
 def test_a_rerun_moves_a_run_aside_and_puts_it_back(bucket: Bucket) -> None:

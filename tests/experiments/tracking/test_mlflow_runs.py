@@ -1,31 +1,33 @@
-"""Copies of runs in MLflow: one a history, whoever makes it and however often."""
+"""Each run folder has one MLflow run, whoever creates it and however often."""
 
-import json
 import shutil
-import sqlite3
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.tracking._tracking_service import utils
 
 from experiments.errors import StorageError, UserError
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
 from experiments.store.attempt_records import record_failure
-from experiments.store.lease import held
 from experiments.store.ledger import Ledger
 from experiments.store.rerun import back_up
-from experiments.tracking import Mirror, default_uri, ui
-from experiments.tracking import sqlite_file as database
-from experiments.tracking.mlflow_runs import _tags
-from experiments.tracking.sqlite_file import sqlite_file, sqlite_uri
+from experiments.tracking import Mirror, connection, default_uri, ui
+from experiments.tracking.connection import sqlite_file, sqlite_uri
+from experiments.tracking.mlflow_runs import _tags, parameters
 from tests.experiments.sweeping import small_specs
-from tests.experiments.tracking.mirrored import children, has_all, stopped_short
+from tests.experiments.tracking.mirrored import (
+    OTHER,
+    begin,
+    copies,
+    has_all,
+    mirror_of,
+    steps,
+    unfinish,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its dependencies' own
 
@@ -33,376 +35,281 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its dependenci
 def test_a_run_without_overrides_has_no_tag_for_them() -> None:
     (plain,) = expand(Grid("zero_shot"))
     assert "overrides" not in _tags(plain)
+    assert parameters(plain)["key.protocol"] == "zero_shot"
 
 
-def test_a_run_of_another_folder_with_the_same_tracker_is_left_alone(
-    again: tuple[Path, RunSpec], tmp_path: Path
+# ---- One history, one MLflow run ----
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+def test_a_rerun_replaces_the_copy(tmp_path: Path, same_process: bool) -> None:
+    begin(tmp_path, steps=24)
+    first = mirror_of(tmp_path)
+    first.sync([OTHER.run_id])
+    (old,) = copies(first, OTHER)
+    back_up(Ledger(tmp_path), [OTHER.run_id], [])
+    begin(tmp_path, steps=9, at=5000.0)
+    made = first if same_process else mirror_of(tmp_path)
+    made.sync([OTHER.run_id])
+    (new,) = copies(made, OTHER)
+    assert new.info.run_id != old.info.run_id
+    assert steps(made, new) == list(range(1, 10))
+
+
+def test_a_finished_run_that_lost_its_metrics_and_its_result_is_another_history(
+    again: tuple[Path, RunSpec],
 ) -> None:
     out, spec = again
-    stopped_short(out, spec)
-    with held(Ledger(out).folder(spec.run_id).path):
-        mirror = Mirror(Ledger(out), default_uri(out))
-        mirror.sync([spec])
-        Mirror(Ledger(tmp_path / "elsewhere"), default_uri(out)).settle()
-        (run,) = children(mirror, spec)
-    assert run.info.status == "RUNNING"
+    mirror_of(out).sync([spec.run_id])
+    unfinish(out, spec)
+    folder = Ledger(out).folder(spec.run_id)
+    Path(folder.metrics).unlink()
+    record_failure(folder, "Boom", "Boom: before it began", "trace")
+    made = mirror_of(out)
+    made.sync([spec.run_id])
+    (run,) = copies(made, spec)
+    assert run.data.metrics == {}
 
 
-def superseded(mirror: Mirror, spec: RunSpec) -> list[bool]:
-    return ["tcclip.superseded" in run.data.tags for run in children(mirror, spec)]
+def test_a_run_that_begins_after_its_first_failure_stays_one_copy(tmp_path: Path) -> None:
+    Ledger(tmp_path).add([OTHER])
+    record_failure(Ledger(tmp_path).folder(OTHER.run_id), "Boom", "Boom: too early", "trace")
+    made = mirror_of(tmp_path)
+    made.sync([OTHER.run_id])
+    (early,) = copies(made, OTHER)
+    begin(tmp_path)
+    made.sync([OTHER.run_id])
+    (run,) = copies(made, OTHER)
+    assert (run.info.run_id, run.data.tags["tcclip.begun"]) == (early.info.run_id, "1000.0")
 
 
-def test_a_creation_that_is_repeated_leaves_one_copy(
+def test_a_call_that_is_repeated_leaves_one_copy(
     again: tuple[Path, RunSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, spec = again
-    mirror = Mirror(Ledger(out), default_uri(out))
-    create = mirror.client.create_run
+    made = mirror_of(out)
+    create = made.client.create_run
 
     def twice(*arguments: Any, **named: Any) -> Any:
         create(*arguments, **named)  # its answer came too late
         return create(*arguments, **named)
 
-    monkeypatch.setattr(mirror.client, "create_run", twice)
-    mirror.sync([spec])
-    has_all(mirror, spec)
-    experiment = mirror.client.get_experiment_by_name("zero_shot (demo)")
-    (_,) = mirror.client.search_runs([experiment.experiment_id], "tags.`tcclip.sweep` != ''")
+    monkeypatch.setattr(made.client, "create_run", twice)
+    made.sync([spec.run_id])
+    has_all(made, spec)
 
 
-def test_copies_that_are_there_twice_become_one(again: tuple[Path, RunSpec]) -> None:
-    out, spec = again
-    mirror = Mirror(Ledger(out), default_uri(out))
-    mirror.sync([spec])
-    (run,) = children(mirror, spec)
-    tags = {name: value for name, value in run.data.tags.items() if name != "tcclip.synced"}
-    mirror.client.create_run(run.info.experiment_id, start_time=0, tags=tags)
-    Mirror(Ledger(out), default_uri(out)).sync([spec])
-    has_all(mirror, spec)
-    assert [one.info.run_id for one in children(mirror, spec)] == [run.info.run_id]
-
-
-def test_the_same_run_in_two_folders_has_two_copies(
-    again: tuple[Path, RunSpec], tmp_path: Path
+def test_two_processes_that_create_a_copy_at_once_keep_one(
+    again: tuple[Path, RunSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The other process creates its copy, and sends all, between this one's search and creation."""
     out, spec = again
-    other = tmp_path / "other"
-    shutil.copytree(out, other)
-    metrics = Ledger(other).folder(spec.run_id).metrics
-    assert isinstance(metrics, Path)
-    metrics.write_text(metrics.read_text().replace('"time": 1', '"time": 2'))
-    for _ in range(2):
-        for folder in (out, other):
-            mirror = Mirror(Ledger(folder), default_uri(out))
-            mirror.sync([spec])
-            mirror.settle()
-            (link,) = mirror.links([spec]).values()
-    assert superseded(mirror, spec) == [False, False]
-    assert {run.data.tags["tcclip.output"] for run in children(mirror, spec)} == {
+    slow, quick = mirror_of(out), mirror_of(out)
+    create, raced = slow.client.create_run, list[bool]()
+
+    def late(*arguments: Any, **named: Any) -> Any:
+        if not raced:
+            raced.append(True)
+            quick.sync([spec.run_id])
+        return create(*arguments, **named)
+
+    monkeypatch.setattr(slow.client, "create_run", late)
+    slow.sync([spec.run_id])
+    quick.sync([spec.run_id], last=True)
+    has_all(quick, spec)
+    assert len(slow.runs._search("tags.`tcclip.sweep` = 'zero_shot (demo)'")) == 1
+
+
+def test_a_copy_that_another_process_deleted_is_replaced(tmp_path: Path) -> None:
+    begin(tmp_path, steps=3)
+    made = mirror_of(tmp_path)
+    made.sync([OTHER.run_id])
+    (run,) = copies(made, OTHER)
+    made.client.delete_run(run.info.run_id)
+    begin(tmp_path, steps=5)
+    made.sync([OTHER.run_id])
+    (new,) = copies(made, OTHER)
+    assert steps(made, new) == [1, 2, 3, 4, 5]
+
+
+def test_an_experiment_that_was_deleted_is_restored(again: tuple[Path, RunSpec]) -> None:
+    out, spec = again
+    made = mirror_of(out)
+    made.sync([spec.run_id])
+    experiment = made.client.get_experiment_by_name("zero_shot (demo)")
+    made.client.delete_experiment(experiment.experiment_id)
+    begin(out)
+    made = mirror_of(out)
+    made.sync([OTHER.run_id, spec.run_id])
+    has_all(made, spec)
+    assert len(copies(made, OTHER)) == 1
+
+
+# ---- One folder, one set of copies ----
+
+
+def test_two_folders_may_share_a_tracker(again: tuple[Path, RunSpec], tmp_path: Path) -> None:
+    out, spec = again
+    uri, other = sqlite_uri(tmp_path / "shared.db"), tmp_path / "other"
+    Mirror(Ledger(out), uri).sync([spec.run_id])
+    begin(other, spec)
+    second = Mirror(Ledger(other), uri)
+    second.sync([spec.run_id], last=True)
+    assert sorted(run.info.status for run in copies(second, spec)) == ["FINISHED", "KILLED"]
+    assert {run.data.tags["tcclip.output"] for run in copies(second, spec)} == {
         str(out), str(other)
     }  # fmt: skip
-    (mine,) = (run for run in children(mirror, spec) if mirror.copies.is_ours(run))
-    assert link.endswith(mine.info.run_id)
+    shutil.rmtree(Ledger(other).folder(spec.run_id).path)
+    second.sync([], last=True)
+    has_all(second, spec)
 
 
-def test_a_folder_that_is_moved_keeps_its_copies(
-    again: tuple[Path, RunSpec], tmp_path: Path
-) -> None:
-    out, spec = again
-    stopped_short(out, spec)
-    uri = sqlite_uri(tmp_path / "mlflow.db")
-    Mirror(Ledger(out), uri).sync([spec])
-    out.rename(tmp_path / "moved")
-    mirror = Mirror(Ledger(tmp_path / "moved"), uri)
-    mirror.sync([spec])
-    (run,) = children(mirror, spec)
-    assert run.data.tags["tcclip.output"] == str(tmp_path / "moved")
-    assert len(mirror.links([spec])) == 1
-
-
-@pytest.mark.parametrize("copied", [True, False])
-def test_a_folder_with_its_database_takes_its_artifacts_along(
-    again: tuple[Path, RunSpec], tmp_path: Path, copied: bool
-) -> None:
-    """MLflow keeps absolute addresses: what is new went into the folder of before."""
-    out, spec = again
-    result = Path(Ledger(out).folder(spec.run_id).result)
-    text = result.read_text()
-    stopped_short(out, spec)
-    Mirror(Ledger(out), default_uri(out)).sync([spec])
-    moved = tmp_path / "moved, 100 %"
-    if copied:
-        shutil.copytree(out, moved)
-    else:
-        out.rename(moved)
-    before = sorted(out.rglob("*"))
-    Path(Ledger(moved).folder(spec.run_id).result).write_text(text)
-    utils._artifact_repos_cache.clear()  # as in another process
-    mirror = Mirror(Ledger(moved), default_uri(moved))
-    mirror.sync([spec])
-    has_all(mirror, spec)
-    (run,) = children(mirror, spec)
-    assert run.info.artifact_uri.startswith((moved / "mlflow-artifacts").as_uri() + "/")
-    found = {file.path for file in mirror.client.list_artifacts(run.info.run_id)}
-    assert {"spec.json", "result.json"} <= found, "what was there, and what is new"
-    assert sorted(out.rglob("*")) == before, "nothing goes to where it was"
-    mirror.report(spec, Path(Ledger(moved).folder(spec.run_id).path) / "predictions")
-    assert sorted(out.rglob("*")) == before
-    if copied:  # and the first one is a folder of its own
-        first = Mirror(Ledger(out), default_uri(out))
-        assert len(first.links([spec])) == 1
-
-
-def test_a_database_moved_without_its_artifacts_still_leads_to_them(
-    again: tuple[Path, RunSpec], tmp_path: Path
-) -> None:
-    out, spec = again
-    Mirror(Ledger(out), default_uri(out)).sync([spec])
-    (tmp_path / "other disk").mkdir()
-    (out / "mlflow.db").rename(tmp_path / "other disk" / "mlflow.db")
-    utils._artifact_repos_cache.clear()
-    mirror = Mirror(Ledger(out), sqlite_uri(tmp_path / "other disk" / "mlflow.db"))
-    mirror.sync([spec])
-    (run,) = children(mirror, spec)
-    assert {file.path for file in mirror.client.list_artifacts(run.info.run_id)} >= {"result.json"}
-    assert run.data.tags["tcclip.output"] == str(out)
-
-
-def test_a_folder_has_one_copy_under_all_its_names(
-    again: tuple[Path, RunSpec], tmp_path: Path
-) -> None:
-    out, spec = again
-    stopped_short(out, spec)
-    mirror = Mirror(Ledger(out), default_uri(out))
-    mirror.sync([spec])
-    (tmp_path / "link").symlink_to(out)
-    (run,) = children(mirror, spec)
-    mirror.client.set_tag(run.info.run_id, "tcclip.output", str(tmp_path / "link"))
-    mirror = Mirror(Ledger(tmp_path / "link"), default_uri(out))
-    mirror.sync([spec])
-    (same,) = children(mirror, spec)
-    assert same.info.run_id == run.info.run_id
-    assert same.data.tags["tcclip.output"] == str(out)
-
-
-def test_artifacts_go_to_the_folder_whoever_has_it_under_another_path(
-    again: tuple[Path, RunSpec], tmp_path: Path
-) -> None:
-    out, spec = again
-    mirror = Mirror(Ledger(out), default_uri(out))
-    mirror.copies.experiment(spec)
-    database = sqlite3.connect(out / "mlflow.db")
-    there = (tmp_path / "host" / "mlflow-artifacts").as_uri()
-    database.execute("UPDATE experiments SET artifact_location = ?", (there,))
-    database.commit()  # as its UI on the host does
-    database.close()
-    mirror.sync([spec])
-    (run,) = children(mirror, spec)
-    assert {file.path for file in mirror.client.list_artifacts(run.info.run_id)} >= {"result.json"}
-    assert not (tmp_path / "host").exists()
-
-
-def test_a_run_at_work_elsewhere_keeps_its_copy_from_who_has_a_duplicate(
-    again: tuple[Path, RunSpec], tmp_path: Path
-) -> None:
-    out, spec = again
-    stopped_short(out, spec)
-    uri = sqlite_uri(tmp_path / "mlflow.db")
-    cluster = tmp_path / "cluster"
-    out.rename(cluster)
-    with held(Ledger(cluster).folder(spec.run_id).path):
-        (lease,) = Path(Ledger(cluster).folder(spec.run_id).path).glob("lease-*")
-        lease.write_text(json.dumps({**json.loads(lease.read_text()), "host": "gpu7"}))
-        first = Mirror(Ledger(cluster), uri)
-        first.sync([spec])
-        laptop = tmp_path / "laptop"
-        shutil.copytree(cluster, laptop)
-        cluster.rename(tmp_path / "not seen from the laptop")
-        second = Mirror(Ledger(laptop), uri)
-        second.sync([spec])
-        second.settle()
-    (run,) = (one for one in children(first, spec) if first.copies.is_ours(one))
-    assert run.info.status == "RUNNING"
-    assert run.data.tags["tcclip.output"] == str(cluster)
-    assert len(second.links([spec])) == 1
-
-
-def test_a_database_of_others_keeps_their_addresses(
-    again: tuple[Path, RunSpec], tmp_path: Path
-) -> None:
-    out, spec = again
-    uri = sqlite_uri(tmp_path / "shared.db")
-    client = MlflowClient(uri)
-    client.create_experiment("theirs", artifact_location="s3://their/mlflow-artifacts")
-    client.create_experiment("zero_shot (demo)", artifact_location="s3://chosen/by-hand")
-    mirror = Mirror(Ledger(out), uri)
-    found = {one.name: one.artifact_location for one in client.search_experiments()}
-    assert found["theirs"] == "s3://their/mlflow-artifacts"
-    assert found["zero_shot (demo)"] == "s3://chosen/by-hand"
-    client.rename_experiment(
-        client.get_experiment_by_name("zero_shot (demo)").experiment_id, "another"
-    )
-    mirror.sync([spec])
-    made = client.get_experiment_by_name("zero_shot (demo)")
-    assert made.artifact_location == (tmp_path / "mlflow-artifacts").as_uri()
-
-
-@pytest.mark.parametrize("same_process", [True, False])
-def test_a_run_that_is_begun_again_does_not_go_on_in_the_old_copy(
-    again: tuple[Path, RunSpec], same_process: bool
-) -> None:
-    out, spec = again
-    folder = Ledger(out).folder(spec.run_id)
-    lines = folder.metrics.read_text()  # type: ignore[union-attr]
-    stopped_short(out, spec)
-    first = Mirror(Ledger(out), default_uri(out))
-    first.sync([spec])
-    back_up(Ledger(out), [spec.run_id], [])
-    Ledger(out).add([spec])
-    short = "".join(lines.splitlines(keepends=True)[:15]).replace('"time": 1', '"time": 2')
-    folder.metrics.write_text(short)  # type: ignore[union-attr]
-    mirror = first if same_process else Mirror(Ledger(out), default_uri(out))
-    mirror.sync([spec])
-    old, new = sorted(children(mirror, spec), key=lambda run: run.info.start_time)
-    assert ("tcclip.superseded" in old.data.tags, "tcclip.superseded" in new.data.tags) == (
-        True, False
-    )  # fmt: skip
-    steps = [len(mirror.client.get_metric_history(run.info.run_id, "loss")) for run in (old, new)]
-    assert steps == [24, 13]
-
-
-def test_a_run_that_begins_after_its_first_failure_stays_one_copy(
-    again: tuple[Path, RunSpec],
-) -> None:
-    out, spec = again
-    folder = Ledger(out).folder(spec.run_id)
-    assert isinstance(folder.metrics, Path) and isinstance(folder.result, Path)
-    lines, result = folder.metrics.read_bytes(), folder.result.read_bytes()
-    folder.metrics.unlink()
-    folder.result.unlink()
-    record_failure(folder, "Boom", "Boom: before it began", "trace")
-    mirror = Mirror(Ledger(out), default_uri(out))
-    mirror.sync([spec])
-    folder.metrics.write_bytes(lines)
-    folder.result.write_bytes(result)
-    mirror.sync([spec])
-    has_all(mirror, spec)
-    (run,) = children(mirror, spec)
-    assert run.data.tags["tcclip.begun"]
-
-
-def test_an_experiment_that_was_deleted_comes_back(again: tuple[Path, RunSpec]) -> None:
-    out, spec = again
-    mirror = Mirror(Ledger(out), default_uri(out))
-    mirror.sync([spec])
-    experiment = mirror.client.get_experiment_by_name("zero_shot (demo)")
-    mirror.client.delete_experiment(experiment.experiment_id)
-    (other,) = small_specs(train__lr=1e-4)
-    Ledger(out).add([other])
-    record_failure(Ledger(out).folder(other.run_id), "Boom", "Boom", "trace")
-    mirror.sync([other])
-    has_all(mirror, spec)
-    assert len(children(mirror, other)) == 1
-
-
-def test_finished_runs_that_a_killed_sweep_left_running_are_copied(
-    again: tuple[Path, RunSpec],
-) -> None:
-    out, spec = again
-    folder = Ledger(out).folder(spec.run_id)
-    assert isinstance(folder.result, Path)
-    result = folder.result.read_bytes()
-    stopped_short(out, spec)
-    with held(folder.path):
-        Mirror(Ledger(out), default_uri(out)).sync([spec])
-    folder.result.write_bytes(result)
-    mirror = Mirror(Ledger(out), default_uri(out))
-    mirror.settle()
-    has_all(mirror, spec)
-
-
-def test_copies_are_made_by_one_process_at_a_time(again: tuple[Path, RunSpec]) -> None:
-    out, spec = again
-    mirror, other = (Mirror(Ledger(out), default_uri(out)) for _ in range(2))
-    other.copies.turn.take()
-    mirror.sync([spec])
-    assert mirror.client.get_experiment_by_name("zero_shot (demo)") is not None
-    assert children(mirror, spec) == []
-    with pytest.raises(TimeoutError, match="another process makes copies"):
-        mirror.sync([spec], wait=0.6)
-    threading.Timer(0.6, other.copies.turn.end).start()
-    mirror.sync([spec], wait=30)
-    has_all(mirror, spec)
-    assert not (out / "mlflow-turn").exists()
+@pytest.mark.parametrize("link", [True, False])
+def test_a_folder_that_is_moved_or_linked_keeps_its_copies(tmp_path: Path, link: bool) -> None:
+    uri, out, other = sqlite_uri(tmp_path / "shared.db"), tmp_path / "out", tmp_path / "other"
+    begin(out)
+    Mirror(Ledger(out), uri).sync([OTHER.run_id])
+    other.symlink_to(out) if link else out.rename(other)
+    made = Mirror(Ledger(other), uri)
+    made.sync([OTHER.run_id])
+    (run,) = copies(made, OTHER)
+    assert run.data.tags["tcclip.output"] == str(out if link else other)
+    assert len(made.links([OTHER])) == 1
 
 
 def test_runs_that_may_only_be_read_are_copied(
     again: tuple[Path, RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, spec = again
-    (out / "mlflow-turn").write_text("a file where a folder should be")
-    mirror = Mirror(Ledger(out), sqlite_uri(tmp_path / "mine.db"))
-    mirror.sync([spec])
-    has_all(mirror, spec)
+
+    def read_only(*_: Any) -> bool:
+        raise StorageError("cannot write")
+
+    monkeypatch.setattr("experiments.tracking.mlflow_runs.create_text", read_only)
+    for _ in range(2):
+        made = Mirror(Ledger(out), sqlite_uri(tmp_path / "mine.db"))
+        made.sync([spec.run_id])
+        has_all(made, spec)
+    assert not (out / "mlflow.json").exists()
+
+
+# ---- Deleted and made again ----
+
+
+def sync(out: Path, *options: str) -> str:
+    """`tcclip ui --sync` as a process of its own: what it prints."""
+    command = [str(Path(sys.executable).with_name("tcclip")), "ui", "--sync", *options]
+    return subprocess.run(
+        [*command, "--out", str(out)], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def test_a_deleted_database_is_filled_again(again: tuple[Path, RunSpec]) -> None:
+    out, spec = again
+    Ledger(out).add([OTHER])
+    for _ in range(2):
+        assert sync(out) == "1 runs are in MLflow; 1 have not begun\n"
+        has_all(mirror_of(out), spec)
+        (out / "mlflow.db").unlink()
+
+
+def test_the_copy_of_a_deleted_run_is_deleted(again: tuple[Path, RunSpec]) -> None:
+    out, spec = again
+    begin(out)
+    assert ui.sync(out) == (2, 0)
+    shutil.rmtree(Ledger(out).folder(OTHER.run_id).path)
+    assert ui.sync(out) == (1, 0)
+    assert copies(mirror_of(out), OTHER) == []
+    has_all(mirror_of(out), spec)
+
+
+def test_rebuild_replaces_a_damaged_database(again: tuple[Path, RunSpec]) -> None:
+    out, spec = again
+    (out / "mlflow.db").write_text("not a database")
+    with pytest.raises(
+        UserError, match=r"cannot be written (?s:.*)--rebuild if its database is damaged"
+    ):
+        ui.sync(out)
+    assert sync(out, "--rebuild") == "1 runs are in MLflow\n"
+    has_all(mirror_of(out), spec)
+
+
+def test_rebuild_on_a_tracker_of_others_deletes_only_the_folders_own_copies(
+    again: tuple[Path, RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, spec = again
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_uri(tmp_path / "shared.db"))
+    begin(tmp_path / "other")
+    assert ui.sync(tmp_path / "other") == (1, 0)
+    assert ui.sync(out) == (1, 0)
+    (before,) = copies(mirror_of(out), spec)
+    (others,) = copies(mirror_of(out), OTHER)
+    assert ui.sync(out, rebuild=True) == (1, 0)
+    has_all(mirror_of(out), spec)
+    assert copies(mirror_of(out), spec)[0].info.run_id != before.info.run_id
+    assert [run.info.run_id for run in copies(mirror_of(out), OTHER)] == [others.info.run_id]
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_database_that_moved_with_its_folder_is_made_again(
+    again: tuple[Path, RunSpec], tmp_path: Path, copied: bool
+) -> None:
+    """MLflow keeps absolute addresses: new artifacts would go to the old folder."""
+    out, spec = again
+    ui.sync(out)
+    moved = tmp_path / "moved, 100 %"
+    shutil.copytree(out, moved) if copied else out.rename(moved)
+    with pytest.raises(UserError, match=r"made in another folder.*--sync --rebuild --out"):
+        ui.sync(moved)
+    before = sorted(out.rglob("*"))
+    assert ui.sync(moved, rebuild=True) == (1, 0)
+    has_all(mirror_of(moved), spec)
+    (run,) = copies(mirror_of(moved), spec)
+    assert run.info.artifact_uri.startswith((moved / "mlflow-artifacts").as_uri() + "/")
+    assert sorted(out.rglob("*")) == before, "nothing goes to where it was"
 
 
 # ---- The database ----
 
 
-def test_processes_that_begin_at_once_make_one_whole_database(tmp_path: Path) -> None:
+def test_processes_that_begin_at_once_make_one_database_with_one_copy(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from experiments.store.ledger import Ledger\n"
-        "from experiments.tracking import Mirror, default_uri\n"
-        "from tests.experiments.sweeping import small_specs\n"
-        "out, (spec,) = Path(sys.argv[1]), small_specs()\n"
-        "mirror = Mirror(Ledger(out), default_uri(out))\n"
-        "from experiments.store.attempt_records import record_failure\n"
-        "Ledger(out).add([spec])\n"
-        "record_failure(Ledger(out).folder(spec.run_id), 'Boom', 'Boom', '')\n"
-        "mirror.sync([spec], wait=30)\n"
+        "import sys; from pathlib import Path\n"
+        "from tests.experiments.tracking.mirrored import OTHER, mirror_of\n"
+        "mirror_of(Path(sys.argv[1])).sync([OTHER.run_id], last=True)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "out")]
-    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    out = tmp_path / "my out"
+    begin(out, steps=50)
+    both = [
+        subprocess.Popen([sys.executable, "-c", code, str(out)], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     errors = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
-    (spec,) = small_specs()
-    mirror = Mirror(Ledger(tmp_path / "out"), default_uri(tmp_path / "out"))
-    mirror.sync([spec])
-    assert len(children(mirror, spec)) == 1
-    left = {path.name for path in (tmp_path / "out").iterdir()}
-    assert left == {"runs", "mlflow.db", "mlflow-artifacts"}
+    made = mirror_of(out)
+    made.sync([OTHER.run_id])
+    (run,) = copies(made, OTHER)
+    assert steps(made, run) == list(range(1, 51))
+    left = {path.name for path in out.iterdir()}
+    assert left == {"runs", "mlflow.db", "mlflow.json", "mlflow-artifacts"}
+    assert [path.name for path in tmp_path.iterdir()] == ["my out"]
 
 
-def test_a_database_that_is_not_whole_is_not_there(
+def test_a_database_that_was_cut_short_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(self: database.SqliteFile, uri: str) -> None:
-        sqlite3.connect(sqlite_file(uri) or "").execute(
-            "CREATE TABLE half (made)"
-        ).connection.close()
+    def cut(uri: str, _: Path) -> None:
+        path = sqlite_file(uri)
+        assert path is not None
+        path.write_text("half")
         raise StorageError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(database.SqliteFile, "_connect", cut)
+        patch.setattr(connection, "_connect", cut)
         with pytest.raises(StorageError):
-            Mirror(Ledger(tmp_path), default_uri(tmp_path))
+            mirror_of(tmp_path)
     assert list(tmp_path.iterdir()) == []
-    Mirror(Ledger(tmp_path), default_uri(tmp_path)).client.search_experiments()
-
-
-def test_a_database_removed_under_a_sweep_is_made_and_filled_again(
-    again: tuple[Path, RunSpec],
-) -> None:
-    out, spec = again
-    mirror = Mirror(Ledger(out), default_uri(out))
-    mirror.sync([spec])
-    (out / "mlflow.db").unlink()
-    mirror.sync([spec])
-    has_all(mirror, spec)
-    connection = sqlite3.connect(out / "mlflow.db")
-    (runs,) = connection.execute("SELECT count(*) FROM runs").fetchone()
-    connection.close()
-    assert runs == 2, "the run and its sweep are in the file, not in the one that is gone"
+    mirror_of(tmp_path).client.search_experiments()
 
 
 def test_a_relative_database_is_meant_from_here(
@@ -410,14 +317,16 @@ def test_a_relative_database_is_meant_from_here(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///my runs.db")
-    uri = default_uri(tmp_path / "out")
-    assert sqlite_file(uri) == tmp_path / "my runs.db"
-    Mirror(Ledger(tmp_path / "out"), uri)
+    assert sqlite_file(default_uri(tmp_path / "out")) == tmp_path / "my runs.db"
+    mirror_of(tmp_path / "out")
     assert (tmp_path / "my runs.db").exists()
 
 
-def test_a_server_has_a_ui_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ann:se/cr@et@mlflow.example:8443")
-    with pytest.raises(UserError, match=r"mlflow\.example:8443") as raised:
-        ui.serve_ui(tmp_path, host="127.0.0.1", port=5000)
-    assert "cr@et" not in str(raised.value) and "ann" not in str(raised.value)
+def test_a_database_of_others_keeps_their_addresses(tmp_path: Path) -> None:
+    uri = sqlite_uri(tmp_path / "shared.db")
+    MlflowClient(uri).create_experiment("zero_shot (demo)", "s3://chosen/by-hand")
+    (spec,) = small_specs()
+    made = Mirror(Ledger(tmp_path / "out"), uri)
+    made.runs.parent(spec)
+    experiment = made.client.get_experiment_by_name("zero_shot (demo)")
+    assert experiment.artifact_location == "s3://chosen/by-hand"
