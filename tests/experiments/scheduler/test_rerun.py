@@ -58,7 +58,7 @@ def options(spec: RunSpec, out: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (no_cuda, "device 'cuda' was asked for"),
+        (no_cuda, "device is 'cuda'"),
         (broken_list, "AnnotationError"),
     ],
 )
