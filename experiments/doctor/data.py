@@ -21,12 +21,12 @@ VIDEO, FRAMES = Path(__file__).with_name("doctor.mp4"), 8
 DECORD = """
 import decord, json, sys
 decord.logging.set_level(decord.logging.QUIET)
-reader = decord.VideoReader(sys.argv[1], num_threads=1)
+reader = decord.VideoReader(sys.stdin.read(), num_threads=1)
 print(json.dumps([float(reader[i].asnumpy().mean()) for i in range(len(reader))]))
 """
 PYAV = """
 import av, json, sys
-with av.open(sys.argv[1]) as container:
+with av.open(sys.stdin.read()) as container:
     frames = [float(f.to_ndarray(format="rgb24").mean()) for f in container.decode(video=0)]
 print(json.dumps(frames))
 """
@@ -35,8 +35,7 @@ print(json.dumps(frames))
 def decord() -> Finding:
     """Whether decord decodes a video correctly."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        detail = "there is none for this platform: PyAV decodes every video"
-        return Finding("decord", None, detail)
+        return Finding("decord", None, "none for this platform: PyAV decodes every video")
     return decoder("decord", DECORD, "pip install decord==0.6.0")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from types import MappingProxyType
 from typing import Any, Self
 
 from experiments.errors import UserError
@@ -71,19 +69,17 @@ def run_checks(checks: Mapping[str, Check], seconds: float) -> list[Finding]:
     return [one for name in checks for one in found.get(name, [Finding(name, False, late, hint)])]
 
 
-def run_python(
-    code: str, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
-) -> Any:
+def run_python(code: str, text: str = "") -> Any:
     """Run `code`, which may crash or hang, in its own process; returns the JSON it prints.
 
-    `environment`: variables beside those of this process. Raises ProcessFailed with the cause.
+    `text`: its standard input. Raises ProcessFailed with the cause.
     """
     # -P: the current folder must not be on the import path.
-    command = [sys.executable, "-P", "-c", code, *arguments]
+    command = [sys.executable, "-P", "-c", code]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PROCESS_SECONDS, check=False,
-            stdin=subprocess.DEVNULL, env={**os.environ, **environment},
+            command, input=text, capture_output=True, text=True, timeout=PROCESS_SECONDS,
+            check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise ProcessFailed(f"no answer within {PROCESS_SECONDS:g} s, stopped") from error

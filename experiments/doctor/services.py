@@ -14,13 +14,13 @@ from experiments.store.files import check_exclusive
 from experiments.tracking.connection import redact_url, sync_command
 from results.reading.location import Location, check_reachable
 
-#: Limit on one answer over the network.
-NETWORK_SECONDS = 5
 #: Asks for an experiment, so that a server's database has to answer too.
 MLFLOW = """
+import os, sys
+os.environ |= {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 import mlflow
 try:
-    mlflow.MlflowClient().search_experiments(max_results=1)
+    mlflow.MlflowClient(sys.stdin.read()).search_experiments(max_results=1)
 except Exception as error:
     raise SystemExit(" ".join(str(error).split()))
 print("null")
@@ -35,17 +35,15 @@ def object_store(place: Location) -> Finding:
 
 
 def mlflow(uri: str, out: str) -> Finding:
-    """Whether MLflow's tracking store at `uri`, for the runs in `out`, can be used."""
+    """Whether MLflow's tracking store at `uri`, for the runs in `out`, can be used.
+
+    An empty PostgreSQL database gets MLflow's tables, as it would from the first sweep.
+    """
     if uri.startswith("sqlite:///"):
         path = Path(urllib.parse.unquote(uri.removeprefix("sqlite:///")))
         return _database(path.absolute(), out)
-    settings = {
-        "MLFLOW_TRACKING_URI": uri,
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(NETWORK_SECONDS),
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    }
     try:
-        run_python(MLFLOW, environment=settings)
+        run_python(MLFLOW, uri)
     except ProcessFailed as error:
         remedy = (
             "start the server (for 'Invalid Host header' with --allowed-hosts), or correct "
@@ -62,7 +60,7 @@ def _database(path: Path, out: str) -> Finding:
         return machine.folder("MLflow", path.parent, "$MLFLOW_TRACKING_URI")
     address = f"file:{urllib.parse.quote(str(path))}?mode=ro"
     try:
-        with closing(sqlite3.connect(address, uri=True, timeout=NETWORK_SECONDS)) as database:
+        with closing(sqlite3.connect(address, uri=True)) as database:
             (runs,) = database.execute("SELECT count(*) FROM runs").fetchone()
     except sqlite3.Error as error:
         remedy = f"move {path} away and make it again from the runs: {sync_command(out)}"
