@@ -27,7 +27,7 @@ class Job(FrozenModel):
     #: sha256 -> file, absolute, of the weights that `spec` names by their content.
     files: dict[str, Path] = Field(default_factory=dict)
     #: In whose name the sweep claimed the run for this attempt.
-    owner: str = ""
+    owner: str
     #: The batch made smaller for this attempt after an out-of-memory error.
     reduction: Reduction | None = None
 

@@ -34,7 +34,10 @@ def _setting() -> tuple[Evaluator, dict[str, Model], list[EvalList]]:
     out = Path(tempfile.gettempdir())
     execution = Execution(device="cpu", eval_batch=32)
     data, novel = (
-        RunData.load(Job(spec=spec, out=out, data_paths=data_paths, execution=execution), ranks)
+        RunData.load(
+            Job(spec=spec, out=out, data_paths=data_paths, execution=execution, owner="benchmark"),
+            ranks,
+        )
         for spec in (zero_shot, to_novel)
     )
     models = {

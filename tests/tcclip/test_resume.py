@@ -76,7 +76,9 @@ def train(protocol: str, cache: Path, disk: Disk, save_every_step: bool) -> Trai
     spec = expand(Grid(protocol, demo=True, models=("tc_clip",), settings=SETTINGS))[0]
     minutes = 1e-9 if save_every_step else 60.0
     execution = Execution(micro_batch=8, device="cpu", checkpoint_minutes=minutes)
-    job = Job(spec=spec, out=cache, data_paths=DataPaths(cache=cache), execution=execution)
+    job = Job(
+        spec=spec, out=cache, data_paths=DataPaths(cache=cache), execution=execution, owner="test"
+    )
     ranks = current_ranks("cpu")
     data = RunData.load(job, ranks)
     data = replace(data, train=replace(data.train, items=data.train.items[:VIDEOS]))

@@ -26,7 +26,9 @@ def train(cache: Path, workers: int, micro_batch: int) -> tuple[list[float], tor
     mixing = {"train.mix.probability": 1.0, "train.epochs": 1, "model.prompt_stop_grad": False}
     (spec,) = small_specs(**{name.replace(".", "__"): value for name, value in mixing.items()})
     execution = Execution(workers=workers, micro_batch=micro_batch, device="cpu")
-    job = Job(spec=spec, out=cache, data_paths=DataPaths(cache=cache), execution=execution)
+    job = Job(
+        spec=spec, out=cache, data_paths=DataPaths(cache=cache), execution=execution, owner="test"
+    )
     ranks = current_ranks("cpu")
     data = RunData.load(job, ranks)
     model = build_model(spec.model, data.train.class_names, clip_weights="random", seed=0).double()

@@ -71,6 +71,7 @@ def test_locations_are_absolute_and_travel_as_text(
             out=out,
             data_paths=DataPaths(cache=tmp_path),
             execution=Execution(),
+            owner="test",
         )
         again = Job.model_validate_json(job.model_dump_json())
         assert (again.out, str(again.out), type(again.out)) == (out, str(out), type(out))

@@ -119,7 +119,9 @@ def test_a_child_starts_from_its_parents_selected_weights(
 ) -> None:
     out, spec = swept
     child = spec.model_copy(update={"parent": spec.run_id})
-    job = Job(spec=child, out=out, data_paths=DataPaths(cache=tmp_path), execution=EXECUTION)
+    job = Job(
+        spec=child, out=out, data_paths=DataPaths(cache=tmp_path), execution=EXECUTION, owner="test"
+    )
     path = Job.model_validate_json(job.model_dump_json()).initial_weights
     assert path is not None
     with local_copy(path) as copy:
