@@ -11,9 +11,9 @@ from experiments.errors import UserError
 from experiments.monitor.display import Display
 from experiments.monitor.status import statuses
 from experiments.monitor.status_table import print_statuses
-from experiments.store.ledger import Ledger
+from experiments.store.ledger import Ledger, check_runs
 from protocols import PROTOCOLS
-from results.reading.location import Location, names
+from results.reading.location import Location
 from results.reading.run_folder import State
 
 
@@ -39,12 +39,6 @@ def status(
         raise UserError(f"{out} is not there; give the folder of a sweep with --out")
     with suppress(KeyboardInterrupt):
         Display(Ledger(out), None, console, protocol=protocol, states=states).run()
-
-
-def check_runs(out: Location) -> None:
-    """UserError unless `out` is the folder of a sweep."""
-    if "runs" not in names(out):
-        raise UserError(f"{out} holds no runs; give the folder of a sweep with --out")
 
 
 def states_named(text: str | None) -> frozenset[State] | None:

@@ -134,6 +134,12 @@ class Ledger:
                     remove(folder.path / name)
 
 
+def check_runs(out: Location) -> None:
+    """UserError unless `out` is the folder of a sweep."""
+    if "runs" not in names(out):
+        raise UserError(f"{out} holds no runs; give the folder of a sweep with --out")
+
+
 def matching(states: Mapping[str, State], which: str) -> list[str]:
     """The runs that `--rerun` names: "failed", "all", or a run id pattern.
 

@@ -16,8 +16,7 @@ from rich.console import Console
 
 from experiments.errors import UserError
 from experiments.grid.spec import RunSpec
-from experiments.monitor.commands import check_runs
-from experiments.store.ledger import Ledger
+from experiments.store.ledger import Ledger, check_runs
 from experiments.tracking.connection import (
     ARTIFACTS,
     LOCAL_UI,
