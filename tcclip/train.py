@@ -213,8 +213,8 @@ class Trainer:
         scaler.update()
         progress.step += 1
         progress.epoch_loss += loss
-        replaced = torch.tensor(sum(batch.replaced for batch in chunks), device=self.ranks.device)
-        progress.replaced += int(self.ranks.sum(replaced))
+        replaced = sum(len(batch.replaced) for batch in chunks)
+        progress.replaced += int(self.ranks.sum(torch.tensor(replaced, device=self.ranks.device)))
         if self.ranks.first:
             rates = [group["lr"] for group in session.optimizer.param_groups]
             record = {"kind": "step", "epoch": epoch + 1, "step": progress.step, "loss": loss}

@@ -6,6 +6,7 @@ the list, with a count if the path is listed again. Nothing depends on workers o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,25 +22,21 @@ from tcclip.data.sampling import train_indices, view_indices
 from tcclip.data.seeding import seeded_rng
 from tcclip.data.transforms import EvalTransform, TrainTransform
 
-#: Where videos are: their folder, or a function from a list's path to a file.
-VideoSource = Path | Callable[[str], Path]
+#: From a list's path to the file, such as `folder.joinpath`.
+Locate = Callable[[str], Path]
 #: How many other videos are tried in place of an unreadable one.
 MAX_REPLACEMENTS = 20
 
 
 def unique_names(items: Sequence[Item]) -> list[str]:
     """A name for each item: its path, with a count where the path was listed before."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     names = []
     for item in items:
-        number = counts.get(item.path, 0)
-        counts[item.path] = number + 1
+        number = counts[item.path]
         names.append(f"{item.path}#{number}" if number else item.path)
+        counts[item.path] += 1
     return names
-
-
-def _file(locate: VideoSource, path: str) -> Path:
-    return locate / path if isinstance(locate, Path) else locate(path)
 
 
 @dataclass(frozen=True)
@@ -53,13 +50,12 @@ class TrainKey:
 
 @dataclass(frozen=True)
 class TrainClip:
-    """video (T, 3, S, S) uint8. `unreadable`: why another video takes the place of this one."""
+    """video (T, 3, S, S) uint8. `replaced`: path and cause of the unreadable one it stands for."""
 
     video: torch.Tensor
     label: int
     position: int
-    path: str
-    unreadable: str | None
+    replaced: tuple[str, str] | None
 
 
 class TrainClips(Dataset[TrainClip]):
@@ -68,7 +64,7 @@ class TrainClips(Dataset[TrainClip]):
     def __init__(
         self,
         items: Sequence[Item],
-        locate: VideoSource,
+        locate: Locate,
         *,
         num_frames: int,
         augment: AugmentConfig,
@@ -90,18 +86,17 @@ class TrainClips(Dataset[TrainClip]):
         """The clip of `key`. An unreadable video is replaced by others of the list, drawn from
         (seed, epoch, video); raises UnreadableVideo if these cannot be read either.
         """
-        index, cause = key.index, None
+        index, replaced = key.index, None
         others = seeded_rng("replacement", self.seed, key.epoch, self.names[key.index])
         for _ in range(MAX_REPLACEMENTS):
             try:
                 video = self._clip(index, key.epoch)
             except UnreadableVideo as error:
-                cause = cause or error.cause
+                replaced = replaced or (self.items[key.index].path, error.cause)
                 index = int(others.integers(len(self.items)))
                 last = error
             else:
-                path = self.items[key.index].path
-                return TrainClip(video, self.items[index].label, key.position, path, cause)
+                return TrainClip(video, self.items[index].label, key.position, replaced)
         raise UnreadableVideo(
             last.path, f"{last.cause}; {MAX_REPLACEMENTS} videos in a row could not be read"
         )
@@ -113,7 +108,7 @@ class TrainClips(Dataset[TrainClip]):
             rng = seeded_rng("frames", self.seed, epoch, name)
             return [int(index) for index in train_indices(total, self.num_frames, rng)]
 
-        clip = self.decoder.read(_file(self.locate, self.items[index].path), choose)
+        clip = self.decoder.read(self.locate(self.items[index].path), choose)
         return self.transform(clip.frames, seeded_rng("pixels", self.seed, epoch, name))
 
 
@@ -137,7 +132,7 @@ class EvalClips(Dataset[EvalClip]):
     def __init__(
         self,
         items: Sequence[Item],
-        locate: VideoSource,
+        locate: Locate,
         *,
         num_frames: int,
         augment: AugmentConfig,
@@ -156,18 +151,12 @@ class EvalClips(Dataset[EvalClip]):
     def __len__(self) -> int:
         return len(self.items)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(views, T, 3, S, S) of one video."""
-        size, crops = self.transform.augment.crop, self.transform.crops
-        return (self.views.clips * crops, self.num_frames, 3, size, size)
-
     def __getitem__(self, index: int) -> EvalClip:
         """Video `index` of the list; an unreadable one carries its cause instead of raising."""
         item = self.items[index]
         try:
             clip = self.decoder.read(
-                _file(self.locate, item.path), lambda total: self._indices(total, index)
+                self.locate(item.path), lambda total: self._indices(total, index)
             )
         except UnreadableVideo as error:
             return EvalClip(index, item.label, None, error.cause)

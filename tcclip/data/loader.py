@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -20,41 +18,30 @@ from tcclip.data.seeding import seeded_rng
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Training clips: video (b, T, 3, S, S) uint8, labels (b,), indices (b,) in the global order.
 
-    `replaced`: how many took the place of an unreadable one; `causes`: its path -> why.
+    `replaced`: (path, cause) of each unreadable video that another one takes the place of.
     """
 
     video: torch.Tensor
     labels: torch.Tensor
     indices: torch.Tensor
-    replaced: int
-    causes: dict[str, str] = field(default_factory=dict)
-
-    def pin_memory(self) -> Batch:
-        """The same in page-locked memory (called by torch's DataLoader)."""
-        return replace(self, video=self.video.pin_memory())
+    replaced: list[tuple[str, str]]
 
 
-@dataclass(frozen=True)
-class EvalBatch:
+class EvalBatch(NamedTuple):
     """Test videos: video (b, v, T, 3, S, S) uint8, labels (b,), indices (b,) in the list.
 
-    `unreadable`: index -> cause, of videos that are in none of the tensors. b may be 0.
-    `readers`: index -> the method that read it.
+    `unreadable`: index -> cause, of videos that are in none of the tensors. If b is 0, `video` has
+    shape (0,). `readers`: index -> the method that read it.
     """
 
     video: torch.Tensor
     labels: torch.Tensor
     indices: torch.Tensor
-    unreadable: dict[int, str] = field(default_factory=dict)
-    readers: dict[int, str] = field(default_factory=dict)
-
-    def pin_memory(self) -> EvalBatch:
-        """The same in page-locked memory (called by torch's DataLoader)."""
-        return replace(self, video=self.video.pin_memory())
+    unreadable: dict[int, str]
+    readers: dict[int, str]
 
 
 def global_order(videos: int, seed: int, epoch: int) -> list[int]:
@@ -76,7 +63,7 @@ class _ChunkSampler(Sampler[list[TrainKey]]):
         self.epoch, self.start = 0, 0
         self.steps = videos // global_batch
         self._videos, self._seed = videos, seed
-        self._global_batch, self._load_batch = global_batch, chunk_size
+        self._global_batch, self._chunk_size = global_batch, chunk_size
         self._share = global_batch // world
         self._offset = rank * self._share
 
@@ -84,8 +71,8 @@ class _ChunkSampler(Sampler[list[TrainKey]]):
         order = global_order(self._videos, self._seed, self.epoch)
         for step in range(self.start, self.steps):
             first = step * self._global_batch + self._offset
-            for chunk in range(first, first + self._share, self._load_batch):
-                positions = range(chunk, chunk + self._load_batch)
+            for chunk in range(first, first + self._share, self._chunk_size):
+                positions = range(chunk, chunk + self._chunk_size)
                 yield [TrainKey(self.epoch, at, order[at]) for at in positions]
 
 
@@ -134,37 +121,29 @@ class TrainLoader:
         """Chunks of each step of `epoch` from `start_step` on: G / (world * chunk_size) a step."""
         self._steps.epoch, self._steps.start = epoch, start_step
         for batch in self._loader:
-            self._warn_once(batch)
+            for path, cause in batch.replaced:
+                # Once: it is requested in every epoch.
+                if path not in self._warned:
+                    log.warning("another training video takes the place of %s: %s", path, cause)
+                self._warned.add(path)
             yield batch
-
-    def _warn_once(self, batch: Batch) -> None:
-        """Name each unreadable video once: it is requested in every epoch."""
-        for path, cause in batch.causes.items():
-            if path not in self._warned:
-                log.warning("another training video takes the place of %s: %s", path, cause)
-            self._warned.add(path)
 
 
 def _worker_options(workers: int) -> dict[str, Any]:
-    options: dict[str, Any] = {
+    return {
         "num_workers": workers,
         "pin_memory": torch.cuda.is_available(),
         # Its own generator: otherwise each epoch would draw from torch's global one.
         "generator": torch.Generator(),
     }
-    if workers:
-        options |= {"prefetch_factor": 2}
-    return options
 
 
 def _collate_train(clips: Sequence[TrainClip]) -> Batch:
-    causes = {clip.path: clip.unreadable for clip in clips if clip.unreadable is not None}
     return Batch(
         torch.stack([clip.video for clip in clips]),
         torch.tensor([clip.label for clip in clips]),
         torch.tensor([clip.position for clip in clips]),
-        sum(clip.unreadable is not None for clip in clips),
-        causes,
+        [clip.replaced for clip in clips if clip.replaced is not None],
     )
 
 
@@ -179,7 +158,7 @@ class EvalLoader:
         self._loader: DataLoader[Any] = DataLoader(
             clips,
             batch_sampler=[list(own[i : i + batch]) for i in range(0, len(own), batch)],
-            collate_fn=partial(_collate_eval, shape=clips.shape),
+            collate_fn=_collate_eval,
             **_worker_options(workers),
         )
 
@@ -187,13 +166,11 @@ class EvalLoader:
         yield from self._loader
 
 
-def _collate_eval(clips: Sequence[EvalClip], *, shape: tuple[int, ...]) -> EvalBatch:
-    """Stack the readable videos; `shape` (v, T, 3, S, S) is that of one."""
+def _collate_eval(clips: Sequence[EvalClip]) -> EvalBatch:
     read = [clip for clip in clips if clip.video is not None]
     videos = [clip.video for clip in read if clip.video is not None]
-    empty = torch.empty(0, *shape, dtype=torch.uint8)
     return EvalBatch(
-        torch.stack(videos) if videos else empty,
+        torch.stack(videos) if videos else torch.empty(0, dtype=torch.uint8),
         torch.tensor([clip.label for clip in read], dtype=torch.int64),
         torch.tensor([clip.index for clip in read], dtype=torch.int64),
         {clip.index: str(clip.cause) for clip in clips if clip.video is None},

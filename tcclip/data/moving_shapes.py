@@ -12,12 +12,10 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 from tcclip.data.annotations import sha256_of
 from tcclip.data.seeding import seeded_rng
@@ -65,12 +63,8 @@ def unseen_classes(part: int | None = None) -> list[ShapeClass]:
 
 
 def _all_classes() -> list[ShapeClass]:
-    return [
-        ShapeClass(colour, shape, motion)
-        for colour in range(len(COLOURS))
-        for shape in range(len(SHAPES))
-        for motion in range(len(MOTIONS))
-    ]
+    indices = product(range(len(COLOURS)), range(len(SHAPES)), range(len(MOTIONS)))
+    return [ShapeClass(*one) for one in indices]
 
 
 def _part(one: ShapeClass) -> int:
@@ -80,65 +74,40 @@ def _part(one: ShapeClass) -> int:
 def ensure_built(folder: Path) -> Path:
     """Build the data set in `folder` unless it is there already; returns the folder.
 
-    Holds videos/*.mp4, splits/*.txt, labels/*.csv and manifest.json. Built beside the folder and
-    renamed, so it is never half built; simultaneous callers wait for the first to build it.
+    Holds videos/*.mp4, splits/*.txt, labels/*.csv and, written last, manifest.json. Simultaneous
+    callers wait for the first one to build it.
     """
     folder = folder.absolute()
-    if is_complete(folder):
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_name(f".{folder.name}.lock")):
-        if not is_complete(folder):
-            _build(folder)
+    if not is_complete(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not is_complete(folder):
+                _build(folder)
     return folder
 
 
 def is_complete(folder: Path) -> bool:
     """Whether `folder` holds this version and every file has its size."""
-    manifest = _manifest(folder)
-    if manifest is None or manifest.get("version") != VERSION:
-        return False
     try:
-        return all(
+        manifest = json.loads((folder / "manifest.json").read_text())
+        return manifest["version"] == VERSION and all(
             (folder / name).stat().st_size == entry["bytes"]
             for name, entry in manifest["files"].items()
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, json.JSONDecodeError):
         return False
 
 
-def _manifest(folder: Path) -> dict[str, Any] | None:
-    """The folder's manifest; None if there is none that can be read."""
-    try:
-        content = json.loads((folder / "manifest.json").read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return None
-    return content if isinstance(content, dict) and "files" in content else None
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _build(folder: Path) -> None:
-    """Build in a temporary folder and rename it; an unusable `folder` is removed."""
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        for name in ("videos", "splits", "labels"):
-            (temporary / name).mkdir()
-        _write_videos(temporary / "videos")
-        _write_lists(temporary)
-        _write_manifest(temporary)
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.move(folder, temporary / "replaced")
-        temporary.rename(folder)
-        shutil.rmtree(folder / "replaced", ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    """Build the data set in place of what an older version or a killed process left."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    for name in ("videos", "splits", "labels"):
+        (folder / name).mkdir(parents=True)
+    _write_videos(folder / "videos")
+    _write_lists(folder)
+    _write_manifest(folder)
 
 
 def _write_videos(videos: Path) -> None:

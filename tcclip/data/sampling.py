@@ -16,7 +16,6 @@ Indices = NDArray[np.int64]
 
 def segment_indices(total: int, frames: int, position: float = 0.5) -> Indices:
     """(T,) the frame at `position` (0 start, 1 end) of each of T equal segments of F frames."""
-    _check(total, frames)
     interval = total / frames
     return (np.arange(frames) * interval + interval * position).astype(np.int64) % total
 
@@ -26,7 +25,6 @@ def train_indices(total: int, frames: int, rng: np.random.Generator) -> Indices:
 
     The published rule has a third branch, for F > T with F // T = 0: no such F exists.
     """
-    _check(total, frames)
     interval = total // frames
     if interval == 0:
         return np.around(np.arange(frames) * (total / frames)).astype(np.int64) % total
@@ -45,8 +43,3 @@ def view_indices(total: int, frames: int, views: Views, seed: int, video: str) -
         return np.stack([train_indices(total, frames, rng) for _ in range(views.clips)])
     positions = (np.arange(views.clips) + 0.5) / views.clips
     return np.stack([segment_indices(total, frames, float(position)) for position in positions])
-
-
-def _check(total: int, frames: int) -> None:
-    if total < 1 or frames < 1:
-        raise ValueError(f"cannot sample {frames} of {total} frames; both must be at least 1")

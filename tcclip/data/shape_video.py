@@ -27,34 +27,17 @@ FPS = 12
 Plane = NDArray[np.floating[Any]]
 
 
-def _circle(x: Plane, y: Plane) -> Plane:
-    distance: Plane = np.hypot(x, y) - 1.0
-    return distance
-
-
-def _square(x: Plane, y: Plane) -> Plane:
-    distance: Plane = np.maximum(np.abs(x), np.abs(y)) - 0.85
-    return distance
-
-
-def _triangle(x: Plane, y: Plane) -> Plane:
-    # Pointing up, its base at y = 0.8: symmetric, so mirroring does not change it.
-    sides: Plane = (2.0 * np.abs(x) - y - 1.0) / np.sqrt(5.0)
-    distance: Plane = np.maximum(y - 0.8, sides)
-    return distance
-
-
 def _cross(x: Plane, y: Plane) -> Plane:
     across = np.maximum(np.abs(x) - 1.0, np.abs(y) - 0.32)
-    distance: Plane = np.minimum(across, np.maximum(np.abs(y) - 1.0, np.abs(x) - 0.32))
-    return distance
+    return np.asarray(np.minimum(across, np.maximum(np.abs(y) - 1.0, np.abs(x) - 0.32)))
 
 
-#: Distance to the outline in units of the shape's radius, negative inside.
+#: Distance to the outline in units of the shape's radius, negative inside. The triangle points up,
+#: its base at y = 0.8; all are symmetric, so mirroring does not change them.
 OUTLINES: dict[str, Callable[[Plane, Plane], Plane]] = {
-    "circle": _circle,
-    "square": _square,
-    "triangle": _triangle,
+    "circle": lambda x, y: np.hypot(x, y) - 1.0,
+    "square": lambda x, y: np.maximum(np.abs(x), np.abs(y)) - 0.85,
+    "triangle": lambda x, y: np.maximum(y - 0.8, (2.0 * np.abs(x) - y - 1.0) / np.sqrt(5.0)),
     "cross": _cross,
 }
 SHAPES = tuple(OUTLINES)
@@ -117,8 +100,7 @@ def _cover(shape: str, height: int, width: int, x: float, y: float, radius: floa
     """(H, W) how much of each pixel the shape covers, 0 to 1, with a soft edge of a pixel."""
     rows, columns = np.arange(height)[:, None] + 0.5, np.arange(width)[None] + 0.5
     distance = OUTLINES[shape]((columns - x) / radius, (rows - y) / radius)
-    cover: Plane = np.clip(0.5 - radius * distance, 0.0, 1.0)
-    return cover
+    return np.asarray(np.clip(0.5 - radius * distance, 0.0, 1.0))
 
 
 def write_video(path: Path, frames: NDArray[np.uint8]) -> None:

@@ -202,10 +202,9 @@ def _tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
 
 
 def _our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    plain_names = {name.removeprefix("module.") for name in state}
-    if any(name.startswith("image_encoder.") for name in plain_names):
-        return from_published(state)
-    return {name.removeprefix("module."): x for name, x in state.items()}
+    plain = {name.removeprefix("module."): x for name, x in state.items()}
+    published = any(name.startswith("image_encoder.") for name in plain)
+    return from_published(plain) if published else plain
 
 
 # ---- Checking ----

@@ -16,8 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tcclip.config import GEOMETRIES, Geometry, ModelConfig
-from tcclip.weights.geometry import geometry_of
-from tcclip.weights.parameter_names import from_openai
+from tcclip.weights.parameter_names import TOKEN_EMBEDDING, from_openai
 
 ClipWeights = str | Path | Mapping[str, Tensor] | None
 StateDict = dict[str, Tensor]
@@ -82,16 +81,52 @@ def _block_shapes(width: int) -> dict[str, tuple[int, ...]]:
     }
 
 
+def geometry_of(state: Mapping[str, Tensor], known: Geometry | None) -> Geometry:
+    """The sizes of a CLIP or TC-CLIP state dict under our names.
+
+    Shapes do not tell the number of heads: it is that of `known` for a tower of the same width,
+    else one for every 64 columns. Without a token embedding the vocabulary is CLIP's.
+    """
+    width, _, _, patch_size = state["vision.conv1.weight"].shape
+    context_length, text_width = state["text.positional_embedding"].shape
+    table = state["vision.positional_embedding"]
+    vision_heads, text_heads = max(width // 64, 1), max(text_width // 64, 1)
+    if known is not None and known.vision_width == width:
+        vision_heads = known.vision_heads
+    if known is not None and known.text_width == text_width:
+        text_heads = known.text_heads
+    vocabulary = {}
+    if TOKEN_EMBEDDING in state:
+        vocabulary["vocab_size"] = state[TOKEN_EMBEDDING].shape[0]
+    return Geometry(
+        image_size=patch_size * math.isqrt(table.shape[-2] - 1),
+        patch_size=patch_size,
+        vision_width=width,
+        vision_layers=layer_count(state, "vision.blocks."),
+        vision_heads=vision_heads,
+        text_width=text_width,
+        text_layers=layer_count(state, "text.blocks."),
+        text_heads=text_heads,
+        embed_dim=state["vision.proj"].shape[1],
+        context_length=context_length,
+        **vocabulary,
+    )
+
+
+def layer_count(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbered layers there are below `prefix`, e.g. "text.blocks."."""
+    return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
+
+
 # ---- Random ----
 
 
 def random_clip_state(sizes: Geometry, generator: torch.Generator) -> StateDict:
     """CLIP's own initialisation, drawn from `generator` alone, to train from scratch."""
-    state = {"logit_scale": torch.tensor(math.log(1 / 0.07))}
+    state = {}
     for name, shape in clip_shapes(sizes).items():
-        if name not in state:
-            layers = sizes.vision_layers if name.startswith("visual.") else sizes.text_layers
-            state[name] = initial_values(name, shape, layers, generator)
+        layers = sizes.vision_layers if name.startswith("visual.") else sizes.text_layers
+        state[name] = initial_values(name, shape, layers, generator)
     return state
 
 
@@ -99,6 +134,8 @@ def initial_values(
     name: str, shape: tuple[int, ...], layers: int, generator: torch.Generator
 ) -> Tensor:
     """CLIP's initial values of one tensor, by OpenAI name, of a tower of `layers` layers."""
+    if name == "logit_scale":
+        return torch.tensor(math.log(1 / 0.07))
     if name.endswith("bias"):
         return torch.zeros(shape)
     if ".ln_" in f".{name}":
@@ -107,8 +144,10 @@ def initial_values(
 
 
 def _std(name: str, shape: tuple[int, ...], layers: int) -> float:
-    if name in ("token_embedding.weight", "positional_embedding"):
-        return 0.02 if name.startswith("token") else 0.01
+    if name == "token_embedding.weight":
+        return 0.02
+    if name == "positional_embedding":
+        return 0.01
     if name.endswith(("out_proj.weight", "c_proj.weight")):
         width = shape[0]  # into the residual stream, so less with more layers
         return float((2 * layers * width) ** -0.5)

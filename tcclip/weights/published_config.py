@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from tcclip.config import ModelConfig
-from tcclip.weights.geometry import geometry_of, layer_count
+from tcclip.weights.clip_weights import geometry_of, layer_count
 
 #: Published option -> ours, where both mean the same.
 OPTIONS = {

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import collections
 import pickle
-import warnings
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -46,6 +46,7 @@ class Stub(metaclass=_StubType):
     """Takes the place of an object whose class is not imported; `state` is what it was given."""
 
     path = ""
+    state: Any
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Stub:
         stub = object.__new__(cls)
@@ -55,16 +56,10 @@ class Stub(metaclass=_StubType):
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Ignore the entries of a dict subclass: a stub is no container."""
+    def _ignore(self, *values: Any) -> None:
+        """Entries of a dict or list subclass: a stub is no container."""
 
-    def append(self, value: Any) -> None:
-        """Ignore an item of a list subclass."""
-
-    def extend(self, values: Any) -> None:
-        """Ignore the items of a list subclass."""
-
-    state: Any
+    __setitem__ = append = extend = _ignore
 
 
 class Unpickler(pickle.Unpickler):
@@ -92,11 +87,13 @@ def read_torch_file(path: Path) -> dict[str, Any]:
         if any(name.endswith("constants.pkl") for name in archive.namelist()):
             raise ValueError(f"{path} is a TorchScript program, which could run code; refused")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns about custom unpicklers
-            loaded = torch.load(
-                path, map_location="cpu", weights_only=False, mmap=True, pickle_module=_PickleModule
-            )
+        loaded = torch.load(
+            path,
+            map_location="cpu",
+            weights_only=False,
+            mmap=True,
+            pickle_module=SimpleNamespace(Unpickler=Unpickler),
+        )
     except ValueError as error:
         raise ValueError(
             f"{path} is refused: {error}; take only checkpoints that hold tensors and settings"
@@ -106,16 +103,6 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ValueError(f"{damaged}: it holds a {type(loaded).__name__}, not a dict")
     return loaded
-
-
-class _PickleModule:
-    """What torch uses in place of the pickle module."""
-
-    Unpickler = Unpickler
-
-    @staticmethod
-    def load(file: BinaryIO, **options: Any) -> Any:
-        return Unpickler(file, **options).load()
 
 
 def to_plain(value: Any) -> Any:

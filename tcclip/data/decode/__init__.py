@@ -6,5 +6,5 @@ checks and benchmarks. No torch here: the decoding process starts in a fraction 
 
 Read `reader` (which method is tried when) first, then its two methods `pyav_reader` and
 `decord_reader`, then `packet_index` (whether decord may seek). `decoder` runs `reader` in a
-process that can be killed: `decode_server` is that process, `shared_memory` carries the pixels.
+process that can be killed: `decode_server` is that process.
 """

@@ -1,7 +1,7 @@
 """Reads videos in a separate process, which can be killed.
 
-A decoder that hangs or crashes takes that process with it, and nothing else: the next method is
-tried in a fresh one. The process is started, not forked, so a loader's worker never inherits
+A decoder that hangs or crashes takes that process with it, and nothing else: after decord, PyAV
+is tried in a fresh one. The process is started, not forked, so a loader's worker never inherits
 what a decoder library keeps in memory.
 """
 
@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,15 +21,14 @@ import tcclip
 from tcclip.config import Reader
 from tcclip.data.decode.pyav_reader import ChooseFrames
 from tcclip.data.decode.reader import Clip, UnreadableVideo
-from tcclip.data.decode.shared_memory import SharedFrames, unnamed_file
 
-#: Processes one video may cost: one for each method, and one that died before it began.
-ATTEMPTS = 4
+#: Processes one video may cost: decord's, PyAV's, and one that died before it began.
+ATTEMPTS = 3
 START_SECONDS = 120
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from tcclip.data.decode.decode_server import serve; "
-    "serve(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))"
+    "serve(int(sys.argv[2]), float(sys.argv[3]))"
 )
 
 
@@ -54,24 +52,27 @@ class Decoder:
         """
         if str(path) in self._failed:
             raise UnreadableVideo(str(path), self._failed[str(path)])
-        exclude: list[str] = []
-        causes: list[str] = []
+        mode, causes, stopped_method = self.mode, [], None
         for _ in range(ATTEMPTS):
             try:
-                return self._own_process().read(path, choose, self.mode, exclude, self.timeout)
+                return self._own_process().read(path, choose, mode, self.timeout)
             except UnreadableVideo as error:
                 causes.append(error.cause)
                 break
             except _ProcessStopped as stopped:
                 self.close()
                 causes.append(str(stopped))
-                exclude += [stopped.method] if stopped.method else []
+                stopped_method = stopped.method or stopped_method
+                if mode == "auto" and stopped.method == "decord":
+                    mode = "pyav"
+                elif stopped.method:
+                    break
             except BaseException:
                 # The process waits for an answer that will never come.
                 self.close()
                 raise
         cause = "; ".join(causes)
-        if exclude:
+        if stopped_method:
             self._failed[str(path)] = cause
         raise UnreadableVideo(str(path), cause)
 
@@ -106,13 +107,11 @@ class _DecodingProcess:
         self.owner = os.getpid()
         ours, theirs = socket.socketpair()
         root = str(Path(tcclip.__file__).parents[1])
-        self._memory = unnamed_file()
-        self._pixels = SharedFrames(self._memory)
         with theirs:
-            descriptors = (theirs.fileno(), self._memory)
+            descriptor = theirs.fileno()
             self._popen = subprocess.Popen(
-                [sys.executable, "-P", "-c", _START, root, *map(str, descriptors), str(timeout)],
-                pass_fds=descriptors,
+                [sys.executable, "-P", "-c", _START, root, str(descriptor), str(timeout)],
+                pass_fds=[descriptor],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 # Decoders write about every damaged byte; what matters comes as messages.
@@ -125,13 +124,11 @@ class _DecodingProcess:
             self.stop()
             raise RuntimeError(f"the decoding process did not start within {START_SECONDS} s")
 
-    def read(
-        self, path: Path, choose: ChooseFrames, mode: Reader, exclude: Sequence[str], timeout: float
-    ) -> Clip:
+    def read(self, path: Path, choose: ChooseFrames, mode: Reader, timeout: float) -> Clip:
         """One request. Raises UnreadableVideo, or _ProcessStopped if no answer came in time."""
         method: str | None = None
         try:
-            self._connection.send((str(path), mode, tuple(exclude)))
+            self._connection.send((str(path), mode))
             while True:
                 if not self._connection.poll(timeout):
                     raise _ProcessStopped(method, f"no answer within {timeout:g} s, stopped")
@@ -141,8 +138,8 @@ class _DecodingProcess:
                 elif kind == "choose":
                     self._connection.send([int(index) for index in choose(*content)])
                 elif kind == "clip":
-                    shape, total, reader, damaged = content
-                    return Clip(self._pixels.read(shape), total, reader, damaged)
+                    clip: Clip = content[0]
+                    return clip
                 elif kind == "unreadable":
                     raise UnreadableVideo(str(path), *content)
                 elif kind == "error":
@@ -162,7 +159,6 @@ class _DecodingProcess:
         if self._connection.closed:
             return
         self._connection.close()
-        os.close(self._memory)
         try:
             self._popen.wait(0.2)
         except subprocess.TimeoutExpired:

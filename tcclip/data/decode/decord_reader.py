@@ -1,4 +1,4 @@
-"""decord's three ways of reading (SPEC 3): as published, where seeking is exact, and sequentially.
+"""Seeking with decord (SPEC 3): as the published numbers were read, right only in some files.
 
 Always one thread, so that files with hidden frames open and frames do not depend on timing.
 """
@@ -43,34 +43,6 @@ class DecordReader:
         try:
             return np.stack([_pixels(self._reader[int(index)]) for index in indices])
         except (*self._errors, IndexError) as error:
-            raise DecodingError(_cause(error)) from error
-
-    def count_frames(self) -> int:
-        """How many frames there are when read one after another from the first one."""
-        self._reader.seek(0)
-        total = 0
-        while self._next() is not None:
-            total += 1
-        return total
-
-    def read_sequentially(self, indices: Sequence[int]) -> Frames:
-        """(T, H, W, 3) frames found by reading from the first one on, without seeking."""
-        self._reader.seek(0)
-        wanted, found = set(indices), {}
-        for index in range(max(indices) + 1):
-            frame = self._next()
-            if frame is None:
-                raise DecodingError(f"ended at frame {index}")
-            if index in wanted:
-                found[index] = _pixels(frame)
-        return np.stack([found[index] for index in indices])
-
-    def _next(self) -> Any:
-        try:
-            return self._reader.next()
-        except StopIteration:
-            return None
-        except self._errors as error:
             raise DecodingError(_cause(error)) from error
 
 

@@ -81,20 +81,15 @@ class FrameStream:
         with open_video(self.path) as (container, stream):
             # One thread a decoder: the loader's workers are the parallelism.
             stream.codec_context.thread_count = 1
-            for packet in self._packets(container, stream):
-                try:
-                    yield from packet.decode()
-                except av.error.FFmpegError:
-                    self.damaged += 1
-
-    def _packets(
-        self, container: InputContainer, stream: av.VideoStream
-    ) -> Iterator[av.Packet[av.VideoStream]]:
-        try:
-            yield from container.demux(stream)
-        except av.error.FFmpegError:
-            # As ffmpeg does: what came before the damage counts.
-            self.damaged += 1
+            try:
+                for packet in container.demux(stream):
+                    try:
+                        yield from packet.decode()
+                    except av.error.FFmpegError:
+                        self.damaged += 1
+            except av.error.FFmpegError:
+                # As ffmpeg does: what came before the damage counts.
+                self.damaged += 1
 
 
 @contextmanager
@@ -102,10 +97,9 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     """A file and its first video stream; DecodingError if it cannot be opened or has none."""
     try:
         container = av.open(str(path), metadata_errors="ignore")
-    except av.error.FFmpegError as error:
-        raise DecodingError(f"cannot be opened: {error.strerror}") from error
-    except ValueError as error:
-        raise DecodingError(f"cannot be opened: {error}") from error
+    except (av.error.FFmpegError, ValueError) as error:
+        cause = getattr(error, "strerror", error)
+        raise DecodingError(f"cannot be opened: {cause}") from error
     with container:
         if not container.streams.video:
             raise DecodingError("the file has no video stream")

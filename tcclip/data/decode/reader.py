@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,8 +25,8 @@ from tcclip.data.decode.pyav_reader import (
 if TYPE_CHECKING:
     from tcclip.config import Reader
 
-#: One way of reading a file; "decord_forward" reads sequentially with decord.
-Method = Literal["pyav", "decord", "decord_forward", "published"]
+#: One way of reading a file.
+Method = Literal["pyav", "decord", "published"]
 
 
 class UnreadableVideo(Exception):
@@ -57,25 +57,19 @@ def read_video(
     path: Path,
     choose: ChooseFrames,
     mode: Reader = "auto",
-    *,
-    exclude: Collection[str] = (),
     on_attempt: Callable[[Method], None] = lambda method: None,
 ) -> Clip:
     """The frames of `path` that `choose` picks from the file's number of frames.
 
     `mode`: "auto" seeks with decord where that is exact and faster, else reads sequentially with
-    PyAV, else with decord; "decord" only where it is exact; "pyav"; "published" as the published
-    numbers were read, wrong frames included. `exclude`: methods not to use; `on_attempt` is
-    called with each method before it is tried. Raises UnreadableVideo if no method can read the
-    file; ValueError for an index that is not in it.
+    PyAV; "decord" only where it is exact; "pyav"; "published" as the published numbers were read,
+    wrong frames included. `on_attempt` is called with each method before it is tried. Raises
+    UnreadableVideo if no method can read the file; ValueError for an index that is not in it.
     """
     if not path.is_file():
         raise UnreadableVideo(str(path), "no such file")
     causes = []
     for method in _methods(mode):
-        # decord needs the packet index, which PyAV reads: without PyAV, neither can be used.
-        if method in exclude or (method == "decord" and "pyav" in exclude):
-            continue
         try:
             if method == "decord":
                 clip = _seek_with_decord(path, choose, on_attempt, only_if_faster=mode == "auto")
@@ -87,12 +81,12 @@ def read_video(
         else:
             if clip is not None:
                 return clip
-    raise UnreadableVideo(str(path), "; ".join(causes) or "no reader is left to try")
+    raise UnreadableVideo(str(path), "; ".join(causes))
 
 
 def _methods(mode: Reader) -> tuple[Method, ...]:
     if mode == "auto":
-        return ("decord", "pyav", "decord_forward") if decord_installed() else ("pyav",)
+        return ("decord", "pyav") if decord_installed() else ("pyav",)
     if mode != "pyav" and not decord_installed():
         raise ValueError(f"reader {mode!r} needs decord, which is not installed; use 'auto'")
     return (mode,)
@@ -103,13 +97,7 @@ def _read_with(method: Method, path: Path, choose: ChooseFrames) -> Clip:
         frames, total, damaged = read_sequentially(path, choose)
         return Clip(frames, total, method, damaged)
     reader = DecordReader(path)
-    if method == "published":
-        total = len(reader)
-        frames = reader.seek(checked_indices(choose, total))
-    else:
-        total = reader.count_frames()
-        frames = reader.read_sequentially(checked_indices(choose, total))
-    return Clip(frames, total, method)
+    return Clip(reader.seek(checked_indices(choose, len(reader))), len(reader), method)
 
 
 def _seek_with_decord(

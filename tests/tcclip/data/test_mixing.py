@@ -69,13 +69,6 @@ def test_probability_applies_to_groups() -> None:
     assert 30 <= untouched <= 70
 
 
-@pytest.mark.parametrize("indices", [[0, 1, 2], [2, 3, 4, 5], [0, 1, 3, 2]])
-def test_a_divided_group_is_refused(indices: list[int]) -> None:
-    video = torch.zeros(len(indices), 1, 3, 4, 4)
-    with pytest.raises(ValueError, match="not whole groups of 4"):
-        _mix((video, torch.tensor(indices) % 5, torch.tensor(indices)), MixConfig())
-
-
 def test_the_input_is_not_written_to() -> None:
     batch = _batch(8)
     before = batch[0].clone()

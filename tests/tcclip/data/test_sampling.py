@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,9 +63,3 @@ def test_uniform_views_draw_nothing_and_interleave() -> None:
     views = Views(clips=2, sampling="uniform")
     assert view_indices(32, 4, views, 0, "a").tolist() == [[2, 10, 18, 26], [6, 14, 22, 30]]
     assert view_indices(32, 4, views, 9, "b").tolist() == [[2, 10, 18, 26], [6, 14, 22, 30]]
-
-
-@pytest.mark.parametrize(("total", "frames"), [(0, 16), (5, 0)])
-def test_no_frames_to_sample(total: int, frames: int) -> None:
-    with pytest.raises(ValueError, match="both must be at least 1"):
-        segment_indices(total, frames)

@@ -49,8 +49,8 @@ def _run(sources: list[Path], folder: Path, copies: int, workers: int) -> tuple[
         (folder / name).write_bytes(_damaged(source.read_bytes(), number))
         items.append(Item(name, 0))
     clips = EvalClips(
-        items, folder, num_frames=8, augment=AugmentConfig(resize=64, crop=56), views=Views(),
-        seed=0, timeout=20,
+        items, folder.joinpath, num_frames=8, augment=AugmentConfig(resize=64, crop=56),
+        views=Views(), seed=0, timeout=20,
     )  # fmt: skip
     read: list[int] = []
     unreadable: dict[int, str] = {}

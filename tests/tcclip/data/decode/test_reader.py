@@ -106,7 +106,6 @@ def test_failed_methods_are_named(tmp_path: Path) -> None:
         read_video(tmp_path / "a.mp4", range)
     assert error.value.path == str(tmp_path / "a.mp4")
     assert "pyav: cannot be opened" in error.value.cause
-    assert "decord_forward: " in error.value.cause
 
 
 @pytest.mark.parametrize("content", [None, b""])
@@ -138,12 +137,11 @@ def test_an_index_that_is_not_in_the_file_is_an_error(tmp_path: Path) -> None:
 
 def test_all_methods_agree(tmp_path: Path) -> None:
     _write(tmp_path / "a.mp4", g="6", bf="2")
-    clips = [
-        read_video(tmp_path / "a.mp4", range, "auto", exclude=exclude).frames
-        for exclude in ((), ("decord",), ("decord", "pyav"))
-    ]
-    assert (clips[0] == clips[1]).all()
-    assert (clips[0] == clips[2]).all()
+    pyav, decord = (
+        read_video(tmp_path / "a.mp4", range, "pyav"),
+        read_video(tmp_path / "a.mp4", range, "decord"),
+    )
+    assert (pyav.frames == decord.frames).all()
 
 
 def test_large_files_are_read_in_two_passes(
