@@ -71,19 +71,19 @@ class RunData:
     def train_loader(self) -> TrainLoader:
         """This rank's loader over the training list."""
         spec, execution = self.job.spec, self.job.execution
+        # Where a mirrored clip shows another class (SSv2), none is flipped.
+        no_flip = {} if spec.flip else {"flip": 0.0}
         clips = TrainClips(
             self.train.items,
             self._videos(self.train.dataset),
             num_frames=spec.model.num_frames,
-            augment=spec.augment,
-            flip=spec.flip,
+            augment=spec.augment.model_copy(update=no_flip),
             seed=spec.key.seed,
             timeout=execution.decode_timeout,
         )
         return TrainLoader(
             clips,
             global_batch=spec.train.global_batch,
-            group=spec.train.mix.group,
             chunk_size=execution.chunk_size(spec.train),
             workers=execution.loader_workers,
             seed=spec.key.seed,

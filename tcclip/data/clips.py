@@ -1,14 +1,10 @@
-"""The videos of a list as torch data sets: training clips, and all views of a test video.
-
-Every random draw is a function of (seed, epoch, video), where the video is named by its path in
-the list, with a count if the path is listed again. Nothing depends on workers or ranks.
-"""
+"""The videos of a list as torch data sets: training clips, and all views of a test video."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import torch
@@ -18,7 +14,7 @@ from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item
 from tcclip.data.decode.decoder import Decoder
 from tcclip.data.decode.reader import UnreadableVideo
-from tcclip.data.sampling import train_indices, view_indices
+from tcclip.data.sampling import Indices, train_indices, view_indices
 from tcclip.data.seeding import seeded_rng
 from tcclip.data.transforms import EvalTransform, TrainTransform
 
@@ -29,7 +25,7 @@ MAX_REPLACEMENTS = 20
 
 
 def unique_names(items: Sequence[Item]) -> list[str]:
-    """A name for each item: its path, with a count where the path was listed before."""
+    """A name for each item to seed its random draws: its path, with a count if listed before."""
     counts: Counter[str] = Counter()
     names = []
     for item in items:
@@ -58,26 +54,22 @@ class TrainClip:
     replaced: tuple[str, str] | None
 
 
+@dataclass
 class TrainClips(Dataset[TrainClip]):
-    """Augmented clips of a training list, one for each video and epoch."""
+    """Augmented clips of a training list. `timeout`: seconds a reader may take."""
 
-    def __init__(
-        self,
-        items: Sequence[Item],
-        locate: Locate,
-        *,
-        num_frames: int,
-        augment: AugmentConfig,
-        flip: bool,
-        seed: int,
-        timeout: float = 60.0,
-    ) -> None:
-        """`flip`: whether a mirrored clip keeps its class. `timeout`: seconds a reader may take."""
-        self.items = tuple(items)
-        self.names = unique_names(items)
-        self.locate, self.num_frames, self.seed = locate, num_frames, seed
-        self.transform = TrainTransform(augment, flip)
-        self.decoder = Decoder(augment.reader, timeout)
+    items: Sequence[Item]
+    locate: Locate
+    _: KW_ONLY
+    num_frames: int
+    augment: AugmentConfig
+    seed: int
+    timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        self.names = unique_names(self.items)
+        self.transform = TrainTransform(self.augment)
+        self.decoder = Decoder(self.augment.reader, self.timeout)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -103,12 +95,12 @@ class TrainClips(Dataset[TrainClip]):
 
     def _clip(self, index: int, epoch: int) -> torch.Tensor:
         name = self.names[index]
-
-        def choose(total: int) -> list[int]:
-            rng = seeded_rng("frames", self.seed, epoch, name)
-            return [int(index) for index in train_indices(total, self.num_frames, rng)]
-
-        clip = self.decoder.read(self.locate(self.items[index].path), choose)
+        clip = self.decoder.read(
+            self.locate(self.items[index].path),
+            lambda total: train_indices(
+                total, self.num_frames, seeded_rng("frames", self.seed, epoch, name)
+            ),
+        )
         return self.transform(clip.frames, seeded_rng("pixels", self.seed, epoch, name))
 
 
@@ -126,27 +118,23 @@ class EvalClip:
     reader: str | None = None
 
 
+@dataclass
 class EvalClips(Dataset[EvalClip]):
-    """All views of each video of a test list."""
+    """All views of each video of a test list. `seed` draws the temporal views if they are drawn."""
 
-    def __init__(
-        self,
-        items: Sequence[Item],
-        locate: Locate,
-        *,
-        num_frames: int,
-        augment: AugmentConfig,
-        views: Views,
-        seed: int,
-        timeout: float = 60.0,
-    ) -> None:
-        """`seed` draws the temporal views if `views` are drawn (SPEC 3)."""
-        self.items = tuple(items)
-        self.names = unique_names(items)
-        self.locate, self.num_frames = locate, num_frames
-        self.views, self.seed = views, seed
-        self.transform = EvalTransform(augment, views.crops)
-        self.decoder = Decoder(augment.reader, timeout)
+    items: Sequence[Item]
+    locate: Locate
+    _: KW_ONLY
+    num_frames: int
+    augment: AugmentConfig
+    views: Views
+    seed: int
+    timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        self.names = unique_names(self.items)
+        self.transform = EvalTransform(self.augment, self.views.crops)
+        self.decoder = Decoder(self.augment.reader, self.timeout)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -154,16 +142,15 @@ class EvalClips(Dataset[EvalClip]):
     def __getitem__(self, index: int) -> EvalClip:
         """Video `index` of the list; an unreadable one carries its cause instead of raising."""
         item = self.items[index]
+
+        def choose(total: int) -> Indices:
+            name = self.names[index]
+            return view_indices(total, self.num_frames, self.views, self.seed, name).flatten()
+
         try:
-            clip = self.decoder.read(
-                self.locate(item.path), lambda total: self._indices(total, index)
-            )
+            clip = self.decoder.read(self.locate(item.path), choose)
         except UnreadableVideo as error:
             return EvalClip(index, item.label, None, error.cause)
         frames = clip.frames.reshape(self.views.clips, self.num_frames, *clip.frames.shape[1:])
         video = torch.cat([self.transform(one) for one in frames])
         return EvalClip(index, item.label, video, None, clip.reader)
-
-    def _indices(self, total: int, index: int) -> list[int]:
-        views = view_indices(total, self.num_frames, self.views, self.seed, self.names[index])
-        return [int(index) for index in views.flatten()]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -50,6 +51,7 @@ def global_order(videos: int, seed: int, epoch: int) -> list[int]:
     return order
 
 
+@dataclass
 class _ChunkSampler(Sampler[list[TrainKey]]):
     """One rank's chunks of the epoch that is set, step by step.
 
@@ -57,22 +59,22 @@ class _ChunkSampler(Sampler[list[TrainKey]]):
     loader is dropped, and waits five seconds for each.
     """
 
-    def __init__(
-        self, videos: int, seed: int, global_batch: int, chunk_size: int, rank: int, world: int
-    ) -> None:
-        self.epoch, self.start = 0, 0
-        self.steps = videos // global_batch
-        self._videos, self._seed = videos, seed
-        self._global_batch, self._chunk_size = global_batch, chunk_size
-        self._share = global_batch // world
-        self._offset = rank * self._share
+    videos: int
+    seed: int
+    global_batch: int
+    chunk_size: int
+    rank: int
+    world: int
+    epoch: int = 0
+    start_step: int = 0
 
     def __iter__(self) -> Iterator[list[TrainKey]]:
-        order = global_order(self._videos, self._seed, self.epoch)
-        for step in range(self.start, self.steps):
-            first = step * self._global_batch + self._offset
-            for chunk in range(first, first + self._share, self._chunk_size):
-                positions = range(chunk, chunk + self._chunk_size)
+        order = global_order(self.videos, self.seed, self.epoch)
+        share = self.global_batch // self.world
+        for step in range(self.start_step, self.videos // self.global_batch):
+            first = step * self.global_batch + self.rank * share
+            for chunk in range(first, first + share, self.chunk_size):
+                positions = range(chunk, chunk + self.chunk_size)
                 yield [TrainKey(self.epoch, at, order[at]) for at in positions]
 
 
@@ -89,23 +91,13 @@ class TrainLoader:
         clips: TrainClips,
         *,
         global_batch: int,
-        group: int,
         chunk_size: int,
         workers: int,
         seed: int,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        """`chunk_size` videos a chunk, whole groups of `group`; `workers` decoding processes.
-
-        ValueError if the global batch cannot be made of such chunks.
-        """
-        if chunk_size % group or global_batch % (world * chunk_size):
-            raise ValueError(
-                f"a global batch of {global_batch} is not made of chunks of {chunk_size} videos "
-                f"on {world} ranks in groups of {group}: {chunk_size} must be a multiple of "
-                f"{group}, and {global_batch} of {world} x {chunk_size}"
-            )
+        """`chunk_size`: see `Execution.chunk_size`. `workers`: decoding processes."""
         self.chunk_size = chunk_size
         self._warned: set[str] = set()
         self._steps = _ChunkSampler(len(clips), seed, global_batch, chunk_size, rank, world)
@@ -119,7 +111,7 @@ class TrainLoader:
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Chunks of each step of `epoch` from `start_step` on: G / (world * chunk_size) a step."""
-        self._steps.epoch, self._steps.start = epoch, start_step
+        self._steps.epoch, self._steps.start_step = epoch, start_step
         for batch in self._loader:
             for path, cause in batch.replaced:
                 # Once: it is requested in every epoch.

@@ -82,13 +82,9 @@ class EvalTransform:
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """A training clip's multi-scale crop, flip, colour jitter and grey.
-
-    `flip_allowed` is False where a mirrored clip shows another class (SSv2).
-    """
+    """A training clip's multi-scale crop, flip, colour jitter and grey."""
 
     augment: AugmentConfig
-    flip_allowed: bool = True
 
     def __call__(self, frames: NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
         """(T, H, W, 3) uint8 -> (T, 3, S, S) uint8, S the crop size; all draws from `rng`."""
@@ -97,7 +93,7 @@ class TrainTransform:
         top, left, height, width = self.draw_crop(video.shape[-2], video.shape[-1], rng)
         video = video[..., top : top + height, left : left + width]
         video = resize(video, augment.crop, augment.crop)
-        if rng.random() < augment.flip and self.flip_allowed:
+        if rng.random() < augment.flip:
             video = video.flip(-1)
         if rng.random() < augment.jitter:
             video = jitter(video, augment, rng)

@@ -42,10 +42,10 @@ HUB = "hf://"
 #: Names that an error lists; it only counts the rest.
 LISTED = 6
 
-Source = str | Path | Mapping[str, Tensor]
 
-
-def load_checkpoint(model: Model, source: Source, *, ensemble_weight: float | None = None) -> None:
+def load_checkpoint(
+    model: Model, source: str | Path | Mapping[str, Tensor], *, ensemble_weight: float | None = None
+) -> None:
     """Put fine-tuned weights into `model`, in place.
 
     `source`: a path or `hf://owner/repository/file`, or a state dict, in our own or the published
@@ -135,9 +135,6 @@ def describe(source: str | Path) -> dict[str, Any]:
     }
 
 
-# ---- Reading ----
-
-
 def fetch(source: str | Path) -> Path:
     """The local path of `source`, downloaded first if it is hf://owner/repository/file."""
     text = str(source)
@@ -205,9 +202,6 @@ def _our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     plain = {name.removeprefix("module."): x for name, x in state.items()}
     published = any(name.startswith("image_encoder.") for name in plain)
     return from_published(plain) if published else plain
-
-
-# ---- Checking ----
 
 
 def _check(present: Mapping[str, Tensor], tuned: Mapping[str, Tensor], where: str) -> None:

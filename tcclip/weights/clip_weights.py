@@ -118,9 +118,6 @@ def layer_count(state: Mapping[str, Tensor], prefix: str) -> int:
     return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
 
 
-# ---- Random ----
-
-
 def random_clip_state(sizes: Geometry, generator: torch.Generator) -> StateDict:
     """CLIP's own initialisation, drawn from `generator` alone, to train from scratch."""
     state = {}
@@ -158,9 +155,6 @@ def _std(name: str, shape: tuple[int, ...], layers: int) -> float:
     if name.endswith("embedding"):
         return float(shape[-1] ** -0.5)
     return float(shape[0] ** -0.5)
-
-
-# ---- Read ----
 
 
 def _read(weights: str | Path | Mapping[str, Tensor], config: ModelConfig) -> Mapping[str, Tensor]:

@@ -145,14 +145,10 @@ class _DecodingProcess:
                 elif kind == "error":
                     raise RuntimeError(f"reading {path}: {content[0]}")
         except (EOFError, ConnectionError) as error:
-            raise _ProcessStopped(method, self._exit_cause()) from error
-
-    def _exit_cause(self) -> str:
-        self.stop()
-        code = self._popen.returncode
-        if code < 0:
-            return f"the decoder died of {signal.Signals(-code).name}"
-        return f"the decoder ended with code {code}"
+            self.stop()
+            code = self._popen.returncode
+            end = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+            raise _ProcessStopped(method, f"the decoder {end}") from error
 
     def stop(self) -> None:
         """Kill the process, whatever it is doing, and wait until it has ended."""

@@ -19,14 +19,10 @@ from tcclip.data.decode.pyav_reader import DecodingError, open_video
 
 @dataclass(frozen=True)
 class PacketIndex:
-    """The packets of a file. `inexact`: why decord's seeking goes wrong here, "" if it does not.
-
-    `frames`: how many, certain only where seeking is exact. `key_frames`: their indices.
-    """
+    """How many frames a file has, and the indices of the key frames."""
 
     frames: int
     key_frames: tuple[int, ...]
-    inexact: str
 
     def seeking_is_faster(self, wanted: Sequence[int]) -> bool:
         """Whether seeking decodes clearly fewer frames for the indices `wanted` (ascending)."""
@@ -40,11 +36,9 @@ class PacketIndex:
 
 
 def read_packet_index(path: Path) -> PacketIndex:
-    """The packets of `path`. DecodingError if it cannot be opened or read to its end."""
+    """The packets of `path`. DecodingError if it cannot be read, or decord's seeking goes wrong."""
     with open_video(path) as (container, stream):
-        inexact = _stream_problem(container.format.name, stream)
-        if inexact:
-            return PacketIndex(stream.frames, (), inexact)
+        _refuse(_stream_problem(container.format.name, stream))
         try:
             packets = [packet for packet in container.demux(stream) if packet.size]
         except av.error.FFmpegError as error:
@@ -56,7 +50,13 @@ def read_packet_index(path: Path) -> PacketIndex:
             for packet in packets
             if packet.is_keyframe and packet.pts in frame_at
         )
-        return PacketIndex(len(packets), key_frames, _packet_problem(packets, len(frame_at)))
+        _refuse(_packet_problem(packets, len(frame_at)))
+        return PacketIndex(len(packets), key_frames)
+
+
+def _refuse(problem: str) -> None:
+    if problem:
+        raise DecodingError(f"seeking is not exact here: {problem}")
 
 
 def _stream_problem(container: str, stream: av.VideoStream) -> str:

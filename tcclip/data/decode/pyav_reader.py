@@ -33,7 +33,7 @@ class DecodingError(Exception):
 def read_sequentially(path: Path, choose: ChooseFrames) -> tuple[Frames, int, int]:
     """(chosen frames (T, H, W, 3), frames in the file, damaged packets).
 
-    DecodingError if no frame can be decoded; ValueError for an index that is not in the file.
+    DecodingError if no frame can be decoded.
     """
     stream = FrameStream(path)
     decoded: list[av.VideoFrame] = []
@@ -44,7 +44,7 @@ def read_sequentially(path: Path, choose: ChooseFrames) -> tuple[Frames, int, in
             return _read_large(path, choose)
         decoded.append(frame)
     to_rgb = RgbConverter()
-    wanted = checked_indices(choose, len(decoded))
+    wanted = wanted_indices(choose, len(decoded))
     # The first frame is converted first: all others take its size.
     found = {index: to_rgb(decoded[index]) for index in sorted({0, *wanted})}
     return np.stack([found[index] for index in wanted]), len(decoded), stream.damaged
@@ -53,21 +53,18 @@ def read_sequentially(path: Path, choose: ChooseFrames) -> tuple[Frames, int, in
 def _read_large(path: Path, choose: ChooseFrames) -> tuple[Frames, int, int]:
     """As `read_sequentially`, in two passes: count the frames, then keep the chosen ones."""
     total = sum(1 for _ in FrameStream(path).frames())
-    wanted = checked_indices(choose, total)
+    wanted = wanted_indices(choose, total)
     to_rgb, stream = RgbConverter(), FrameStream(path)
     keep = {0, *wanted}
     found = {index: to_rgb(frame) for index, frame in enumerate(stream.frames()) if index in keep}
     return np.stack([found[index] for index in wanted]), total, stream.damaged
 
 
-def checked_indices(choose: ChooseFrames, total: int) -> list[int]:
+def wanted_indices(choose: ChooseFrames, total: int) -> list[int]:
     """What `choose` wants of `total` frames. DecodingError if there is no frame."""
     if total == 0:
         raise DecodingError("no frame could be decoded")
-    wanted = [int(index) for index in choose(total)]
-    if not wanted or min(wanted) < 0 or max(wanted) >= total:
-        raise ValueError(f"indices {wanted} are not in a video of {total} frames")
-    return wanted
+    return [int(index) for index in choose(total)]
 
 
 class FrameStream:

@@ -18,8 +18,8 @@ from tcclip.data.decode.packet_index import read_packet_index
 from tcclip.data.decode.pyav_reader import (
     ChooseFrames,
     DecodingError,
-    checked_indices,
     read_sequentially,
+    wanted_indices,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def read_video(
     `mode`: "auto" seeks with decord where that is exact and faster, else reads sequentially with
     PyAV; "decord" only where it is exact; "pyav"; "published" as the published numbers were read,
     wrong frames included. `on_attempt` is called with each method before it is tried. Raises
-    UnreadableVideo if no method can read the file; ValueError for an index that is not in it.
+    UnreadableVideo if no method can read the file.
     """
     if not path.is_file():
         raise UnreadableVideo(str(path), "no such file")
@@ -97,7 +97,7 @@ def _read_with(method: Method, path: Path, choose: ChooseFrames) -> Clip:
         frames, total, damaged = read_sequentially(path, choose)
         return Clip(frames, total, method, damaged)
     reader = DecordReader(path)
-    return Clip(reader.seek(checked_indices(choose, len(reader))), len(reader), method)
+    return Clip(reader.seek(wanted_indices(choose, len(reader))), len(reader), method)
 
 
 def _seek_with_decord(
@@ -110,13 +110,9 @@ def _seek_with_decord(
         packets = read_packet_index(path)
     except DecodingError:
         if only_if_faster:
-            return None  # reading sequentially will tell what is wrong with the file
+            return None  # reading sequentially will tell if anything is wrong with the file
         raise
-    if packets.inexact:
-        if only_if_faster:
-            return None
-        raise DecodingError(f"seeking is not exact here: {packets.inexact}")
-    wanted = checked_indices(choose, packets.frames)
+    wanted = wanted_indices(choose, packets.frames)
     if only_if_faster and not packets.seeking_is_faster(sorted(wanted)):
         return None
     on_attempt("decord")

@@ -20,7 +20,7 @@ AUGMENT = AugmentConfig(resize=36, crop=32, hue=0.0)
 def _train_clips(shapes: Path, items: list[Item] | None = None, seed: int = 0) -> TrainClips:
     items = items or read_list(shapes / "splits" / "train.txt")[:40]
     return TrainClips(
-        items, (shapes / "videos").joinpath, num_frames=4, augment=AUGMENT, flip=True, seed=seed,
+        items, (shapes / "videos").joinpath, num_frames=4, augment=AUGMENT, seed=seed,
         timeout=30,
     )  # fmt: skip
 
@@ -32,9 +32,8 @@ def _eval_clips(shapes: Path, items: list[Item], views: Views) -> EvalClips:
 
 def _loader(clips: TrainClips, workers: int = 0, rank: int = 0, world: int = 1) -> TrainLoader:
     return TrainLoader(
-        clips, global_batch=16, group=4, chunk_size=4, workers=workers, seed=7,
-        rank=rank, world=world,
-    )  # fmt: skip
+        clips, global_batch=16, chunk_size=4, workers=workers, seed=7, rank=rank, world=world
+    )
 
 
 def _equal(one: Batch, other: Batch) -> bool:
@@ -115,15 +114,6 @@ def test_a_video_listed_twice_is_drawn_twice(shapes: Path) -> None:
     real = read_list(shapes / "splits" / "train.txt")[:1] * 2
     clips = _train_clips(shapes, real)
     assert not torch.equal(clips[TrainKey(0, 0, 0)].video, clips[TrainKey(0, 1, 1)].video)
-
-
-@pytest.mark.parametrize(("load", "world"), [(6, 1), (8, 3), (32, 1)])
-def test_impossible_global_batches_are_refused(shapes: Path, load: int, world: int) -> None:
-    with pytest.raises(ValueError, match="a global batch of 16 is not made of chunks"):
-        TrainLoader(
-            _train_clips(shapes), global_batch=16, group=4, chunk_size=load, workers=0, seed=0,
-            world=world,
-        )  # fmt: skip
 
 
 def test_an_unreadable_training_video_is_replaced_and_counted_and_named_once(

@@ -111,13 +111,13 @@ def test_without_augmentation_a_clip_is_only_resized() -> None:
     )
 
 
-@pytest.mark.parametrize("allowed", [True, False])
-def test_flip(allowed: bool) -> None:
-    augment = _STILL.model_copy(update={"flip": 1.0})
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_flip(flip: float) -> None:
+    augment = _STILL.model_copy(update={"flip": flip})
     frames = _clip(32, 32)
     straight = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    video = TrainTransform(augment, flip_allowed=allowed)(frames, seeded_rng(0))
-    assert torch.equal(video, straight.flip(-1) if allowed else straight)
+    video = TrainTransform(augment)(frames, seeded_rng(0))
+    assert torch.equal(video, straight.flip(-1) if flip else straight)
 
 
 def test_grey_applies_to_the_clip() -> None:
