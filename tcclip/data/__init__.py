@@ -1,11 +1,10 @@
 """Videos in, batches out (SPEC 3): lists, sampling, decoding, transforms, mixing.
 
-In: annotation lists, a video folder (or a function from a list's path to a file) and the
-`AugmentConfig`. Out: `Batch` and `EvalBatch` of uint8 clips; `mixing` then works on the model's
-device. Every random draw depends on (seed, epoch, video) alone, never on workers or ranks. For
-training, evaluation, data checks, and the tests' demo data set.
+In: annotation lists, a function from a list's path to its file, and the `AugmentConfig`. Out:
+`Batch` and `EvalBatch` of uint8 clips; `mixing` then works on the model's device. For training,
+evaluation, data checks, and the tests' demo data set.
 
-Read `annotations`, `clips` (one video to one clip: `sampling`, `decode`, `transforms`, `colour`,
-with random numbers from `seeding`), `loader` (clips to batches), `mixing`. `moving_shapes` and
+Read `annotations`, `clips` (one video to one clip: `sampling`, `decode`, `transforms`, with
+random numbers from `seeding`), `loader` (clips to batches), `mixing`. `moving_shapes` and
 `shape_video` build the embedded demo data set.
 """

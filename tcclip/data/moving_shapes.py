@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from tcclip.data.annotations import sha256_of
 from tcclip.data.seeding import seeded_rng
 from tcclip.data.shape_video import MOTIONS, PALETTE, SHAPES, render_clip, write_video
 
@@ -88,15 +87,12 @@ def ensure_built(folder: Path) -> Path:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether `folder` holds this version and every file has its size."""
+    """Whether all of this version was written into `folder`."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        return manifest["version"] == VERSION and all(
-            (folder / name).stat().st_size == entry["bytes"]
-            for name, entry in manifest["files"].items()
-        )
+        version: object = json.loads((folder / "manifest.json").read_text())["version"]
     except (FileNotFoundError, json.JSONDecodeError):
         return False
+    return version == VERSION
 
 
 def _build(folder: Path) -> None:
@@ -107,7 +103,7 @@ def _build(folder: Path) -> None:
         (folder / name).mkdir(parents=True)
     _write_videos(folder / "videos")
     _write_lists(folder)
-    _write_manifest(folder)
+    (folder / "manifest.json").write_text(json.dumps({"version": VERSION, "seed": SEED}) + "\n")
 
 
 def _write_videos(videos: Path) -> None:
@@ -158,13 +154,3 @@ def _write_split(
 def _write_labels(folder: Path, name: str, classes: Sequence[ShapeClass]) -> None:
     lines = ["id,name\n", *(f"{label},{one.name}\n" for label, one in enumerate(classes))]
     (folder / "labels" / f"{name}.csv").write_text("".join(lines))
-
-
-def _write_manifest(folder: Path) -> None:
-    files = {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    text = json.dumps({"version": VERSION, "seed": SEED, "files": files}, indent=1)
-    (folder / "manifest.json").write_text(text + "\n")

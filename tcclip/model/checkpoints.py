@@ -13,8 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,8 @@ from tcclip.weights.parameter_names import (
     TOKEN_EMBEDDING,
     from_published,
     is_clip_parameter,
+    listed,
+    mismatch,
 )
 from tcclip.weights.published_config import published_config
 from tcclip.weights.safe_unpickle import read_torch_file, to_plain
@@ -39,8 +40,6 @@ logger = logging.getLogger(__name__)
 FORMAT = "tcclip"
 VERSION = 1
 HUB = "hf://"
-#: Names that an error lists; it only counts the rest.
-LISTED = 6
 
 
 def load_checkpoint(
@@ -82,15 +81,12 @@ def ensembled_state(
 ) -> dict[str, Tensor]:
     """(1 - weight) * start + weight * tuned for what CLIP has, tuned for the rest; our names.
 
-    ValueError for a weight outside [0, 1] or a CLIP parameter that `start_state` lacks.
+    ValueError for a weight outside [0, 1].
     """
     if not 0 <= weight <= 1:
         raise ValueError(
             f"ensemble_weight {weight} is not between 0 (CLIP) and 1 (fine-tuned); published: 0.7"
         )
-    lacking = [name for name in tuned_state if is_clip_parameter(name) and name not in start_state]
-    if lacking:
-        raise ValueError(f"the starting weights lack {_some(lacking)}; they are not CLIP's")
     return {
         name: torch.lerp(start_state[name].to(tuned), tuned, weight)
         if is_clip_parameter(name)
@@ -205,12 +201,11 @@ def _our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check(present: Mapping[str, Tensor], tuned: Mapping[str, Tensor], where: str) -> None:
-    missing = sorted(set(present) - set(tuned) - {TOKEN_EMBEDDING})
-    unexpected = sorted(set(tuned) - set(present))
-    if missing or unexpected:
+    problem = mismatch(present.keys(), tuned.keys() | {TOKEN_EMBEDDING})
+    if problem:
         raise ValueError(
-            f"{where} does not fit the model; missing: {_some(missing)}; unexpected: "
-            f"{_some(unexpected)}; create the model with the settings it was trained with"
+            f"{where} does not fit the model; {problem}; create the model with the settings it "
+            "was trained with"
         )
     misshapen = [
         f"{name} {tuple(x.shape)} instead of {tuple(present[name].shape)}"
@@ -219,14 +214,9 @@ def _check(present: Mapping[str, Tensor], tuned: Mapping[str, Tensor], where: st
     ]
     if misshapen:
         raise ValueError(
-            f"{where} is of another geometry than the model: {_some(misshapen)}; create the model "
+            f"{where} is of another geometry than the model: {listed(misshapen)}; create the model "
             "with the backbone and settings it was trained with"
         )
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return (", ".join(names[:LISTED]) or "none") + more
 
 
 def _compare_start_token(table: Tensor, given: Mapping[str, Tensor], where: str) -> None:
@@ -263,18 +253,15 @@ def _write(
     }  # fmt: skip
     text = json.dumps(header, indent=1, ensure_ascii=False) + "\n"
     # The weights last: a file of weights always has its json.
-    with _replacing(path.with_suffix(".json")) as temporary:
-        temporary.write_text(text)
-    with _replacing(path) as temporary:
-        save_file(tensors, temporary)
+    _replace(path.with_suffix(".json"), lambda file: file.write_text(text))
+    _replace(path, lambda file: save_file(tensors, file))
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that replaces it at the end, or is removed on an error."""
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside `path` that replaces it at the end, or is removed on an error."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
+        write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

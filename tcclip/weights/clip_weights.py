@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tcclip.config import GEOMETRIES, Geometry, ModelConfig
-from tcclip.weights.parameter_names import TOKEN_EMBEDDING, from_openai
+from tcclip.weights.parameter_names import TOKEN_EMBEDDING, from_openai, mismatch
 
 ClipWeights = str | Path | Mapping[str, Tensor] | None
 StateDict = dict[str, Tensor]
@@ -228,10 +228,6 @@ def _checked_geometry(state: Mapping[str, Tensor], config: ModelConfig) -> Geome
 
 
 def _check_names(expected: set[str], found: set[str]) -> None:
-    missing, unexpected = sorted(expected - found), sorted(found - expected)
-    if missing or unexpected:
-        raise ValueError(
-            "these are not the weights of an OpenAI-named CLIP ViT; "
-            f"missing: {', '.join(missing[:8]) or 'none'}; "
-            f"unexpected: {', '.join(unexpected[:8]) or 'none'}"
-        )
+    problem = mismatch(expected, found)
+    if problem:
+        raise ValueError(f"these are not the weights of an OpenAI-named CLIP ViT; {problem}")

@@ -17,14 +17,14 @@ CLIP's pack them into one matrix (in_proj), stacked in this order.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Set
 
 import torch
 from torch import Tensor
 
 TOKEN_EMBEDDING = "text.token_embedding.weight"
-#: Parameters that CLIP does not have: weight ensembling leaves them fine-tuned (SPEC 5).
-EXTRAS = ("text.prompt_vectors", "text.prompters.", ".bias_table")
+#: Names that an error lists; it only counts the rest.
+LISTED = 6
 #: Published buffers that hold the training classes; they are rebuilt from the class names.
 PUBLISHED_CLASS_BUFFERS = (
     "prompt_learner.token_prefix",
@@ -34,8 +34,22 @@ PUBLISHED_CLASS_BUFFERS = (
 
 
 def is_clip_parameter(name: str) -> bool:
-    """Does CLIP have this parameter of ours?"""
-    return not (name.startswith(EXTRAS[:2]) or name.endswith(EXTRAS[2]))
+    """Whether CLIP has this parameter; weight ensembling leaves the others fine-tuned (SPEC 5)."""
+    ours = name.startswith(("text.prompt_vectors", "text.prompters."))
+    return not ours and not name.endswith(".bias_table")
+
+
+def listed(names: Collection[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return (", ".join(sorted(names)[:LISTED]) or "none") + more
+
+
+def mismatch(expected: Set[str], found: Set[str]) -> str:
+    """Which names are missing and which unexpected; empty if none is."""
+    if expected == found:
+        return ""
+    return f"missing: {listed(expected - found)}; unexpected: {listed(found - expected)}"
 
 
 def from_openai(name: str) -> str:

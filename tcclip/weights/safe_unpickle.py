@@ -92,7 +92,7 @@ def read_torch_file(path: Path) -> dict[str, Any]:
             map_location="cpu",
             weights_only=False,
             mmap=True,
-            pickle_module=SimpleNamespace(Unpickler=Unpickler),
+            pickle_module=SimpleNamespace(__name__=__name__, Unpickler=Unpickler),
         )
     except ValueError as error:
         raise ValueError(

@@ -37,22 +37,19 @@ class Decoder:
     """Reads videos as `read_video` does, each method within `timeout` seconds.
 
     May be copied into other processes; each copy starts its own decoding process when it first
-    reads. A video that reached the time limit is not tried again by the same decoder.
+    reads.
     """
 
     mode: Reader = "auto"
     timeout: float = 60.0
     _process: _DecodingProcess | None = field(default=None, repr=False)
-    _failed: dict[str, str] = field(default_factory=dict, repr=False)
 
     def read(self, path: Path, choose: ChooseFrames) -> Clip:
         """The frames of `path` that `choose` picks from its number of frames.
 
         Raises UnreadableVideo with the cause from every method.
         """
-        if str(path) in self._failed:
-            raise UnreadableVideo(str(path), self._failed[str(path)])
-        mode, causes, stopped_method = self.mode, [], None
+        mode, causes = self.mode, []
         for _ in range(ATTEMPTS):
             try:
                 return self._own_process().read(path, choose, mode, self.timeout)
@@ -62,7 +59,6 @@ class Decoder:
             except _ProcessStopped as stopped:
                 self.close()
                 causes.append(str(stopped))
-                stopped_method = stopped.method or stopped_method
                 if mode == "auto" and stopped.method == "decord":
                     mode = "pyav"
                 elif stopped.method:
@@ -71,10 +67,7 @@ class Decoder:
                 # The process waits for an answer that will never come.
                 self.close()
                 raise
-        cause = "; ".join(causes)
-        if stopped_method:
-            self._failed[str(path)] = cause
-        raise UnreadableVideo(str(path), cause)
+        raise UnreadableVideo(str(path), "; ".join(causes))
 
     def _own_process(self) -> _DecodingProcess:
         # A forked copy shares its parent's connection and must not use it.
@@ -89,7 +82,7 @@ class Decoder:
         self._process = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"mode": self.mode, "timeout": self.timeout, "_process": None, "_failed": {}}
+        return {"mode": self.mode, "timeout": self.timeout, "_process": None}
 
 
 class _ProcessStopped(Exception):
@@ -136,7 +129,7 @@ class _DecodingProcess:
                 if kind == "trying":
                     (method,) = content
                 elif kind == "choose":
-                    self._connection.send([int(index) for index in choose(*content)])
+                    self._connection.send(choose(*content))
                 elif kind == "clip":
                     clip: Clip = content[0]
                     return clip

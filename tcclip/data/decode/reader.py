@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tcclip.data.decode.decord_reader import DecordReader, decord_installed
-from tcclip.data.decode.packet_index import read_packet_index
+from tcclip.data.decode.decord_reader import DecordReader, decord_installed, read_packet_index
 from tcclip.data.decode.pyav_reader import (
     ChooseFrames,
     DecodingError,

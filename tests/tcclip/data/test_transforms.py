@@ -13,11 +13,16 @@ from numpy.typing import NDArray
 from torchvision.transforms.v2 import functional as tv
 
 from tcclip.config import AugmentConfig, Reader
-from tcclip.data.colour import shift_hue
 from tcclip.data.decode.reader import read_video
 from tcclip.data.sampling import segment_indices
 from tcclip.data.seeding import seeded_rng
-from tcclip.data.transforms import EvalTransform, TrainTransform, normalise, resize_short_side
+from tcclip.data.transforms import (
+    EvalTransform,
+    TrainTransform,
+    normalise,
+    resize_short_side,
+    shift_hue,
+)
 from tests.places import GOLDEN
 
 RECORDED: dict[str, Any] = json.loads((GOLDEN / "preprocess.json").read_text())

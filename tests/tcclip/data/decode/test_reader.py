@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tcclip.data.decode import pyav_reader, reader
-from tcclip.data.decode.packet_index import PacketIndex, read_packet_index
+from tcclip.data.decode.decord_reader import PacketIndex, read_packet_index
 from tcclip.data.decode.pyav_reader import DecodingError
 from tcclip.data.decode.reader import UnreadableVideo, read_video
 from tcclip.data.sampling import segment_indices
