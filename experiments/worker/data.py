@@ -86,7 +86,6 @@ class RunData:
             global_batch=spec.train.global_batch,
             chunk_size=execution.chunk_size(spec.train),
             workers=execution.loader_workers,
-            seed=spec.key.seed,
             rank=self.ranks.rank,
             world=self.ranks.world,
         )

@@ -93,14 +93,13 @@ class TrainLoader:
         global_batch: int,
         chunk_size: int,
         workers: int,
-        seed: int,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         """`chunk_size`: see `Execution.chunk_size`. `workers`: decoding processes."""
         self.chunk_size = chunk_size
         self._warned: set[str] = set()
-        self._steps = _ChunkSampler(len(clips), seed, global_batch, chunk_size, rank, world)
+        self._steps = _ChunkSampler(len(clips), clips.seed, global_batch, chunk_size, rank, world)
         self._loader: DataLoader[Any] = DataLoader(
             clips,
             batch_sampler=self._steps,

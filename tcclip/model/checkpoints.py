@@ -2,8 +2,6 @@
 
 Our own: `NAME.safetensors` with the parameters under our names, and `NAME.json` beside it with
 the format's version, the model's settings, the class names and what the training started from.
-The published one: a torch pickle.
-
 `ValueError` for a file that is damaged or would run code, and for tensors that are missing,
 unexpected or of another shape than the model's; `FileNotFoundError` for a missing file.
 """
@@ -18,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tcclip.model.tc_clip import Model
@@ -109,9 +107,7 @@ def convert(source: str | Path, destination: str | Path) -> None:
 
 
 def describe(source: str | Path) -> dict[str, Any]:
-    """What is in a checkpoint, as JSON values: format, model settings, class names and what it
-    started from (None where they are not kept), number of parameters, and a published one's epoch
-    and accuracy."""
+    """What is in a checkpoint, as JSON values; None where a published one does not keep it."""
     path = fetch(source)
     if _is_own(path):
         header = read_header(path)
@@ -153,8 +149,7 @@ def read_state(source: str | Path) -> dict[str, Tensor]:
     if not _is_own(path):
         return _tensors(read_torch_file(path), path)
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or truncated: {error}; restore it") from error
 
@@ -249,7 +244,7 @@ def _write(
     tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
     header = {
         "format": FORMAT, "version": VERSION, "model": config, "class_names": class_names,
-        "start": None if start is None else dict(start),
+        "start": start,
     }  # fmt: skip
     text = json.dumps(header, indent=1, ensure_ascii=False) + "\n"
     # The weights last: a file of weights always has its json.

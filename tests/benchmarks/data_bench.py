@@ -82,7 +82,7 @@ def _by_loader(files: Sequence[Path], seconds: float, workers: int) -> Rate:
     torch.set_num_threads(1)
     items = [Item(str(file), 0) for file in files] * (-(-64 // len(files)))
     clips = TrainClips(items, Path, num_frames=FRAMES, augment=AugmentConfig(), seed=0)
-    loader = TrainLoader(clips, global_batch=BATCH, chunk_size=BATCH, workers=workers, seed=0)
+    loader = TrainLoader(clips, global_batch=BATCH, chunk_size=BATCH, workers=workers)
     batches = (batch for epoch in itertools.count() for batch in loader.epoch(epoch))
     for _ in range(4 * workers):
         next(batches)

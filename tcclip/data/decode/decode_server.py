@@ -11,8 +11,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import av.logging
-
 from tcclip.data.decode.reader import UnreadableVideo, read_video
 
 if TYPE_CHECKING:
@@ -29,7 +27,6 @@ def serve(descriptor: int, timeout: float) -> None:
     indices; at last ("clip", clip), ("unreadable", cause) or ("error", message).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    av.logging.set_level(av.logging.PANIC)
     with Connection(descriptor) as connection:
         connection.send(("ready",))
         while True:

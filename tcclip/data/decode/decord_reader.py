@@ -32,7 +32,6 @@ class DecordReader:
 
     def __init__(self, path: Path) -> None:
         decord = importlib.import_module("decord")
-        decord.logging.set_level(decord.logging.QUIET)
         # Two unrelated types, as decord raises them.
         self._errors = (RuntimeError, decord.DECORDError)
         try:

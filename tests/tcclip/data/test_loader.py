@@ -32,7 +32,7 @@ def _eval_clips(shapes: Path, items: list[Item], views: Views) -> EvalClips:
 
 def _loader(clips: TrainClips, workers: int = 0, rank: int = 0, world: int = 1) -> TrainLoader:
     return TrainLoader(
-        clips, global_batch=16, chunk_size=4, workers=workers, seed=7, rank=rank, world=world
+        clips, global_batch=16, chunk_size=4, workers=workers, rank=rank, world=world
     )
 
 
@@ -57,7 +57,7 @@ def straight(shapes: Path) -> list[Batch]:
 def test_an_epoch(straight: list[Batch], shapes: Path) -> None:
     items = read_list(shapes / "splits" / "train.txt")[:40]
     assert len(straight) == 8, "40 videos: two steps of four chunks, 8 videos dropped"
-    order = global_order(40, 7, 1)
+    order = global_order(40, 0, 1)
     for number, batch in enumerate(straight):
         assert batch.video.shape == (4, 4, 3, 32, 32)
         assert batch.video.dtype == torch.uint8
