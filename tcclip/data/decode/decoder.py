@@ -131,7 +131,7 @@ class _DecodingProcess:
                     raise UnreadableVideo(str(path), *content)
                 elif kind == "error":
                     raise RuntimeError(f"reading {path}: {content[0]}")
-        except (EOFError, ConnectionError) as error:
+        except (EOFError, OSError) as error:
             self.stop()
             code = self._popen.returncode
             end = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tcclip.data.decode.decord_reader import DecordReader, decord_installed, read_packet_index
 from tcclip.data.decode.pyav_reader import (
     ChooseFrames,
     DecodingError,
+    Frames,
     read_sequentially,
     wanted_indices,
 )
@@ -46,7 +44,7 @@ class Clip:
     `reader`: the method that read it. `damaged`: packets that could not be decoded.
     """
 
-    frames: NDArray[np.uint8]
+    frames: Frames
     total_frames: int
     reader: str
     damaged: int = 0
