@@ -6,6 +6,8 @@ data set's video folder.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from pydantic import model_validator
 
 from tcclip.config import FrozenModel
@@ -30,6 +32,9 @@ class Split(FrozenModel):
     annotations: str
     labels: str
     videos: int | None = None
+
+
+Named = TypeVar("Named", Split, LabelSet)
 
 
 class Dataset(FrozenModel):
@@ -59,59 +64,48 @@ class Dataset(FrozenModel):
 
     def split(self, name: str) -> Split:
         """The split called `name`; ValueError naming the known ones."""
-        found = {split.name: split for split in self.splits}
-        if name not in found:
-            known = ", ".join(found)
-            raise ValueError(f"data set {self.name} has no split {name!r}; it has: {known}")
-        return found[name]
+        return _named(self.splits, name, f"data set {self.name} has no split")
 
     def labels(self, name: str) -> LabelSet:
         """The label set called `name`; ValueError naming the known ones."""
-        found = {labels.name: labels for labels in self.label_sets}
-        if name not in found:
-            known = ", ".join(found)
-            raise ValueError(f"data set {self.name} has no label set {name!r}; it has: {known}")
-        return found[name]
+        return _named(self.label_sets, name, f"data set {self.name} has no label set")
+
+
+def _named(among: tuple[Named, ...], name: str, problem: str) -> Named:
+    found = {one.name: one for one in among}
+    if name not in found:
+        raise ValueError(f"{problem} {name!r}; it has: {', '.join(found)}")
+    return found[name]
 
 
 SHOTS = (2, 4, 8, 16)
 
 
+def _split(name: str, annotations: str, videos: int | None, labels: str = "all") -> Split:
+    return Split(name=name, annotations=annotations, labels=labels, videos=videos)
+
+
 def _base_to_novel(folder: str, shots: int, base: int, novel: int) -> tuple[Split, ...]:
     path = f"datasets_splits/base2novel_splits/{folder}"
-    train = tuple(
-        Split(
-            name=f"base_s{s}", annotations=f"{path}/fs_base_s{s}_train.txt",
-            labels="base", videos=shots,
-        )
-        for s in (1, 2, 3)
-    )  # fmt: skip
     return (
-        *train,
-        Split(name="base_val", annotations=f"{path}/base_val.txt", labels="base", videos=base),
-        Split(name="novel_val", annotations=f"{path}/novel_val.txt", labels="novel", videos=novel),
+        *(_split(f"base_s{s}", f"{path}/fs_base_s{s}_train.txt", shots, "base") for s in (1, 2, 3)),
+        _split("base_val", f"{path}/base_val.txt", base, "base"),
+        _split("novel_val", f"{path}/novel_val.txt", novel, "novel"),
     )
 
 
 def _few_shot(folder: str, classes: int) -> tuple[Split, ...]:
+    path = f"datasets_splits/{folder}"
     return tuple(
-        Split(
-            name=f"train_{k}shot",
-            annotations=f"datasets_splits/{folder}/train1_few_shot_{k}.txt",
-            labels="all", videos=k * classes,
-        )
-        for k in SHOTS
-    )  # fmt: skip
+        _split(f"train_{k}shot", f"{path}/train1_few_shot_{k}.txt", k * classes) for k in SHOTS
+    )
 
 
 def _vals(folder: str, videos: tuple[int, int, int]) -> tuple[Split, ...]:
     return tuple(
-        Split(
-            name=f"val{i}", annotations=f"datasets_splits/{folder}/val{i}.txt",
-            labels="all", videos=count,
-        )
+        _split(f"val{i}", f"datasets_splits/{folder}/val{i}.txt", count)
         for i, count in enumerate(videos, start=1)
-    )  # fmt: skip
+    )
 
 
 def _labels(stem: str, classes: tuple[int, int, int]) -> tuple[LabelSet, ...]:
@@ -140,12 +134,8 @@ def _temporal_static(
         file = f"labels/labels_temporal_static/{stem}_{kind}{classes}_labels.csv"
         labels.append(LabelSet(name=kind, file=file, classes=classes))
         for name, prefix, videos in (("train", "train", train_videos), ("val", val, val_videos)):
-            splits.append(
-                Split(
-                    name=f"{kind}_{name}", labels=kind, videos=videos,
-                    annotations=f"{path}/{prefix}_{kind}{classes}.txt",
-                )
-            )  # fmt: skip
+            annotations = f"{path}/{prefix}_{kind}{classes}.txt"
+            splits.append(_split(f"{kind}_{name}", annotations, videos, kind))
     return tuple(splits), tuple(labels)
 
 
@@ -179,43 +169,35 @@ K400 = Dataset(
     title="K-400",
     splits=(
         # The number of lines was not counted: the list is missing from the copies we had.
-        Split(name="train", annotations="datasets_splits/k400_splits/train.txt", labels="all"),
-        Split(
-            name="train_tiny", annotations="datasets_splits/k400_splits/train_tiny.txt",
-            labels="all", videos=60000,
-        ),
-        Split(
-            name="val", annotations="datasets_splits/k400_splits/val.txt",
-            labels="all", videos=19877,
-        ),
+        _split("train", "datasets_splits/k400_splits/train.txt", None),
+        _split("train_tiny", "datasets_splits/k400_splits/train_tiny.txt", 60000),
+        _split("val", "datasets_splits/k400_splits/val.txt", 19877),
         *_base_to_novel("k400_splits", 3200, 9944, 9933),
         *_K400_SUBSETS[0],
     ),
-    label_sets=(
-        *_labels("kinetics_400", (400, 200, 200)),
-        *_K400_SUBSETS[1],
-    ),
-)  # fmt: skip
+    label_sets=(*_labels("kinetics_400", (400, 200, 200)), *_K400_SUBSETS[1]),
+)
 
 # The last line of each list ends without a newline, so `wc -l` reports one video fewer.
 K600 = Dataset(
     name="k600",
     title="K-600",
     splits=tuple(
-        Split(
-            name=f"val{i}", annotations=f"datasets_splits/k600_splits/ZS_split{i}_K600_eval.txt",
-            labels=f"split{i}", videos=videos,
+        _split(
+            f"val{i}", f"datasets_splits/k600_splits/ZS_split{i}_K600_eval.txt", videos, f"split{i}"
         )
         for i, videos in ((1, 14084), (2, 13978), (3, 14136))
     ),
     label_sets=tuple(
         LabelSet(
-            name=f"split{i}", file=f"labels/ZS_split{i}_K600.csv", classes=160,
+            name=f"split{i}",
+            file=f"labels/ZS_split{i}_K600.csv",
+            classes=160,
             llm=f"labels/labels_froster/ZS_split{i}_K600_llm.json",
         )
         for i in (1, 2, 3)
     ),
-)  # fmt: skip
+)
 
 _SSV2_SUBSETS = _temporal_static(
     "ssv2_splits", "ssv2", "validation", (16, 15097, 2225), (18, 25012, 3371)
@@ -224,14 +206,8 @@ SSV2 = Dataset(
     name="ssv2",
     title="SSv2",
     splits=(
-        Split(
-            name="train", annotations="datasets_splits/ssv2_splits/train.txt",
-            labels="all", videos=168913,
-        ),
-        Split(
-            name="val", annotations="datasets_splits/ssv2_splits/validation.txt",
-            labels="all", videos=24777,
-        ),
+        _split("train", "datasets_splits/ssv2_splits/train.txt", 168913),
+        _split("val", "datasets_splits/ssv2_splits/validation.txt", 24777),
         *_few_shot("ssv2_splits", 174),
         *_base_to_novel("ssv2_splits", 1392, 17562, 7215),
         *_SSV2_SUBSETS[0],
@@ -244,7 +220,7 @@ SSV2 = Dataset(
         *_SSV2_SUBSETS[1],
     ),
     flip=False,
-)  # fmt: skip
+)
 
 #: Made by `tcclip.data.moving_shapes`: 96 classes = 6 colours x 4 shapes x 4 motions, half of the
 #: combinations seen in training, the other half unseen and split into three lists.
@@ -252,28 +228,13 @@ MOVING_SHAPES = Dataset(
     name="moving_shapes",
     title="moving shapes",
     splits=(
-        Split(name="train", annotations="splits/train.txt", labels="seen", videos=384),
-        Split(name="val", annotations="splits/val.txt", labels="seen", videos=96),
-        *(
-            Split(
-                name=f"unseen{i}", annotations=f"splits/unseen{i}.txt",
-                labels=f"unseen{i}", videos=64,
-            )
-            for i in (1, 2, 3)
-        ),
-        *(
-            Split(
-                name=f"train_{k}shot", annotations=f"splits/train_{k}shot.txt",
-                labels="seen", videos=48 * k,
-            )
-            for k in (2, 4, 8)
-        ),
-        *(
-            Split(name=f"base_s{s}", annotations=f"splits/base_s{s}.txt", labels="seen", videos=288)
-            for s in (1, 2, 3)
-        ),
-        Split(name="base_val", annotations="splits/base_val.txt", labels="seen", videos=96),
-        Split(name="novel_val", annotations="splits/novel_val.txt", labels="unseen", videos=192),
+        _split("train", "splits/train.txt", 384, "seen"),
+        _split("val", "splits/val.txt", 96, "seen"),
+        *(_split(f"unseen{i}", f"splits/unseen{i}.txt", 64, f"unseen{i}") for i in (1, 2, 3)),
+        *(_split(f"train_{k}shot", f"splits/train_{k}shot.txt", 48 * k, "seen") for k in (2, 4, 8)),
+        *(_split(f"base_s{s}", f"splits/base_s{s}.txt", 288, "seen") for s in (1, 2, 3)),
+        _split("base_val", "splits/base_val.txt", 96, "seen"),
+        _split("novel_val", "splits/novel_val.txt", 192, "unseen"),
     ),
     label_sets=(
         LabelSet(name="seen", file="labels/seen.csv", classes=48),
@@ -281,7 +242,7 @@ MOVING_SHAPES = Dataset(
         *(LabelSet(name=f"unseen{i}", file=f"labels/unseen{i}.csv", classes=16) for i in (1, 2, 3)),
     ),
     embedded=True,
-)  # fmt: skip
+)
 
 DATASETS: dict[str, Dataset] = {
     dataset.name: dataset for dataset in (K400, K600, HMDB51, UCF101, SSV2, MOVING_SHAPES)

@@ -59,23 +59,22 @@ class Geometry(FrozenModel):
         return (self.image_size // self.patch_size) ** 2
 
 
+_VIT_B_16 = Geometry(
+    image_size=224, patch_size=16, vision_width=768, vision_layers=12, vision_heads=12,
+    text_width=512, text_layers=12, text_heads=8, embed_dim=512,
+)  # fmt: skip
+
 #: Known backbones. The CLIP ones carry open_clip's names; `tiny` learns from scratch on a CPU.
 GEOMETRIES: dict[str, Geometry] = {
-    "ViT-B-16": Geometry(
-        image_size=224, patch_size=16, vision_width=768, vision_layers=12, vision_heads=12,
-        text_width=512, text_layers=12, text_heads=8, embed_dim=512,
-    ),
-    "ViT-B-32": Geometry(
-        image_size=224, patch_size=32, vision_width=768, vision_layers=12, vision_heads=12,
-        text_width=512, text_layers=12, text_heads=8, embed_dim=512,
-    ),
+    "ViT-B-16": _VIT_B_16,
+    "ViT-B-32": _VIT_B_16.model_copy(update={"patch_size": 32}),
     "ViT-L-14": Geometry(
         image_size=224, patch_size=14, vision_width=1024, vision_layers=24, vision_heads=16,
         text_width=768, text_layers=12, text_heads=12, embed_dim=768,
     ),
     "tiny": Geometry(
         image_size=32, patch_size=8, vision_width=64, vision_layers=3, vision_heads=4,
-        text_width=64, text_layers=2, text_heads=4, embed_dim=64, context_length=77,
+        text_width=64, text_layers=2, text_heads=4, embed_dim=64,
     ),
 }  # fmt: skip
 
@@ -279,9 +278,9 @@ class Views(FrozenModel):
 
 
 class Execution(FrozenModel):
-    """Where and how fast a run computes; nothing here changes its numbers beyond rounding.
+    """Where and how fast a run computes, `micro_batch` videos at once on each of `workers` ranks.
 
-    Not part of the run id: `micro_batch` videos at once on each of `workers` ranks.
+    Not part of the run id: nothing here changes the numbers beyond rounding.
     """
 
     workers: int = Field(default=1, gt=0)
