@@ -51,11 +51,9 @@ def current_ranks(device: str = "auto") -> Ranks:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is 'cuda', but torch finds no CUDA device; use --device cpu")
-    own_device = (
-        torch.device("cuda", torch.cuda.current_device())
-        if device == "cuda"
-        else torch.device(device)
-    )
-    if dist.is_available() and dist.is_initialized():
+    own_device = torch.device(device)
+    if device == "cuda":
+        own_device = torch.device("cuda", torch.cuda.current_device())
+    if dist.is_initialized():
         return Ranks(dist.get_rank(), dist.get_world_size(), own_device)
     return Ranks(0, 1, own_device)

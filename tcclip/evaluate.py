@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tcclip.accuracy import top_k_correct
 from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item
-from tcclip.data.loader import EvalBatch, EvalLoader
+from tcclip.data.loader import EvalLoader
 from tcclip.data.transforms import normalise
 from tcclip.distributed import Ranks
 from tcclip.model import Model
@@ -77,16 +77,13 @@ class Evaluator:
             for key in models
             for number, one in enumerate(lists)
         }
-        was_training = [(model, model.training) for model in models.values()]
-        for model, _ in was_training:
+        for model in models.values():
             model.eval()
         with torch.inference_mode():
             for group in group_lists(lists):
                 own = self._score_group(models, lists, group)
                 for part in self.ranks.gather(own):
                     part.copy_into(results, lists)
-        for model, training in was_training:
-            model.train(training)
         return results
 
     def _score_group(
@@ -105,7 +102,9 @@ class Evaluator:
             part.readers |= {group.items[i].path: how for i, how in batch.readers.items()}
             if not len(batch.indices):
                 continue
-            video = self._views(batch)
+            # (b, views, T, 3, H, W) uint8 -> (b * views, T, 3, H, W) normalised, on the device
+            video = batch.video.flatten(0, 1).to(self.ranks.device, non_blocking=True)
+            video = normalise(video, self.augment)
             targets = [group.rows[int(i)] for i in batch.indices]
             for key, model in models.items():
                 with self.autocast():
@@ -123,12 +122,6 @@ class Evaluator:
                     for b, values in zip(listed, summed.cpu().numpy(), strict=True):
                         part.scores.append((key, number, targets[b][number], values))
         return part
-
-    def _views(self, batch: EvalBatch) -> torch.Tensor:
-        """(b, views, T, 3, H, W) uint8 -> (b * views, T, 3, H, W) normalised, on the device."""
-        return normalise(
-            batch.video.flatten(0, 1).to(self.ranks.device, non_blocking=True), self.augment
-        )
 
 
 @dataclass(frozen=True)

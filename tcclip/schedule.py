@@ -64,9 +64,6 @@ def build_optimizer(model: nn.Module, prompt_names: frozenset[str], config: Trai
     `base_lr`; `set_rates` sets the present rate before every step.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    unknown = prompt_names - {name for name, _ in named}
-    if unknown:
-        raise ValueError(f"prompt parameters that are not trained: {', '.join(sorted(unknown))}")
     others = [p for name, p in named if name not in prompt_names]
     prompting = [p for name, p in named if name in prompt_names]
     groups = [{"params": others, "base_lr": config.lr, "lr": 0.0}]

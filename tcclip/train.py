@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, cast
 
 import torch
@@ -25,6 +26,7 @@ from tcclip.data.mixing import mix
 from tcclip.data.transforms import normalise
 from tcclip.distributed import Ranks
 from tcclip.model import Model
+from tcclip.model.layers import full_precision
 from tcclip.schedule import Schedule, build_optimizer, set_rates
 
 
@@ -49,18 +51,6 @@ class Validation:
     videos: int
 
 
-@dataclass(frozen=True)
-class TrainingResult:
-    """The selected epoch. Epochs count from 1; 0 means nothing was trained."""
-
-    best_epoch: int
-    best_value: float | None
-    last_epoch: int
-    last_value: float | None
-    #: Training clips that took the place of an unreadable video, over all epochs.
-    replaced: int = 0
-
-
 class TrainingRecorder(Protocol):
     """Keeps the metrics and states of a run; only the first rank writes, every rank loads."""
 
@@ -82,7 +72,11 @@ class TrainingRecorder(Protocol):
 
 @dataclass
 class Progress:
-    """What changes during training, beside weights and optimiser. Saved with the training state."""
+    """What changes during training, beside weights and optimiser. Saved with the training state.
+
+    `replaced`: training clips that took the place of an unreadable video. Epochs count from 1;
+    `best_epoch` 0 means that nothing was trained.
+    """
 
     step: int = 0
     epoch_loss: float = 0.0
@@ -99,7 +93,6 @@ class _Session:
     wrapped: nn.Module
     optimizer: torch.optim.AdamW
     scaler: torch.amp.GradScaler
-    schedule: Schedule
     progress: Progress
     saved_at: float
 
@@ -123,17 +116,22 @@ class Trainer:
     recorder: TrainingRecorder
     start_records: Sequence[Mapping[str, Any]] = ()
 
-    def fit(self) -> TrainingResult:
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The learning rates of this run."""
+        return Schedule(self.config, self.videos)
+
+    def fit(self) -> Progress:
         """Train from the last saved state, or from the start, to the last epoch.
 
         Raises NonFiniteLoss naming the step; ValueError if no whole batch fits in an epoch;
         Paused if the recorder was interrupted; RanksDiffer if the ranks loaded different states.
         """
-        config, schedule = self.config, Schedule(self.config, self.videos)
+        config, steps_per_epoch = self.config, self.schedule.steps_per_epoch
         if config.epochs == 0:
-            self._log_start_records(0)
-            return TrainingResult(0, None, 0, None)
-        if schedule.steps_per_epoch == 0:
+            self._log_start(0)
+            return Progress()
+        if steps_per_epoch == 0:
             raise ValueError(
                 f"{self.videos} training videos do not fill one global batch of "
                 f"{config.global_batch}; lower it with --set train.global_batch=..."
@@ -141,33 +139,29 @@ class Trainer:
         optimizer = build_optimizer(self.model, self.model.prompt_parameter_names(), config)
         scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=config.precision == "fp16")
         progress = self._restore(optimizer, scaler)
-        session = _Session(
-            self._wrap(), optimizer, scaler, schedule, progress, saved_at=time.monotonic()
-        )
-        self._log_start(progress.step, schedule)
-        for epoch in range(progress.step // schedule.steps_per_epoch, config.epochs):
+        session = _Session(self._wrap(), optimizer, scaler, progress, saved_at=time.monotonic())
+        self._log_start(progress.step)
+        for epoch in range(progress.step // steps_per_epoch, config.epochs):
             began = time.monotonic()
             self._train_epoch(session, epoch)
-            self._end_epoch(epoch, schedule, progress, time.monotonic() - began)
+            self._end_epoch(epoch, progress, time.monotonic() - began)
             self._save(session)
             if self._interrupted():
                 raise Paused(f"paused after step {progress.step}")
-        return TrainingResult(
-            progress.best_epoch, progress.best_value, config.epochs, progress.last_value,
-            progress.replaced,
-        )  # fmt: skip
+        return progress
 
     def _train_epoch(self, session: _Session, epoch: int) -> None:
         """The steps of `epoch` that are still to be made."""
-        progress, steps_per_epoch = session.progress, session.schedule.steps_per_epoch
+        progress, steps_per_epoch = session.progress, self.schedule.steps_per_epoch
+        chunks_per_step = self.config.global_batch // (self.ranks.world * self.loader.chunk_size)
         chunks: list[Batch] = []
         self.model.train()
         start_step = progress.step - epoch * steps_per_epoch
         for batch in self.loader.epoch(epoch, start_step=start_step):
             chunks.append(batch)
-            if len(chunks) < self._chunks_per_step:
+            if len(chunks) < chunks_per_step:
                 continue
-            set_rates(session.optimizer, session.schedule, progress.step)
+            set_rates(session.optimizer, self.schedule, progress.step)
             self._step(session, chunks, epoch)
             chunks = []
             if progress.step % steps_per_epoch == 0:
@@ -183,10 +177,6 @@ class Trainer:
     def _interrupted(self) -> bool:
         """Only the first rank asks: when it ends, the whole run ends."""
         return self.ranks.first and self.recorder.interrupted()
-
-    @property
-    def _chunks_per_step(self) -> int:
-        return self.config.global_batch // (self.ranks.world * self.loader.chunk_size)
 
     def _wrap(self) -> nn.Module:
         model: nn.Module = self.model
@@ -230,9 +220,14 @@ class Trainer:
             parts = list(zip(video.split(micro_batch), targets.split(micro_batch), strict=True))
             for part, (clip, target) in enumerate(parts, start=1):
                 last = number == len(chunks) and part == len(parts)
-                with self._synchronise(session.wrapped, last):
+                wrapped = session.wrapped
+                # Gradients are averaged over the ranks once a step, at its last micro-batch.
+                averaging: AbstractContextManager[None] = nullcontext()
+                if isinstance(wrapped, DistributedDataParallel) and not last:
+                    averaging = wrapped.no_sync()
+                with averaging:
                     with autocast(self.config, self.ranks.device):
-                        logits = session.wrapped(clip).logits
+                        logits = wrapped(clip).logits
                     loss = soft_target_loss(logits, target) / share
                     session.scaler.scale(loss).backward()
                 total += loss.detach().double()
@@ -253,43 +248,41 @@ class Trainer:
             step=step,
         )
 
-    def _synchronise(self, wrapped: nn.Module, last: bool) -> AbstractContextManager[None]:
-        """Gradients are averaged over the ranks once a step, at its last micro-batch."""
-        if isinstance(wrapped, DistributedDataParallel) and not last:
-            return wrapped.no_sync()
-        return nullcontext()
-
     # ---- What is recorded ----
 
-    def _log_start(self, step: int, schedule: Schedule) -> None:
-        if self.ranks.first:
-            total = self.config.epochs * schedule.steps_per_epoch
-            start = {"kind": "start", "step": step, "epochs": self.config.epochs}
-            where = {"host": socket.gethostname(), "device": device_name(self.ranks.device)}
-            how = {"workers": self.ranks.world, "global_batch": self.config.global_batch}
-            self.recorder.log({**start, "total_steps": total, **where, **how})
-        self._log_start_records(step)
-
-    def _log_start_records(self, step: int) -> None:
-        for record in self.start_records if self.ranks.first else ():
+    def _log_start(self, step: int) -> None:
+        if not self.ranks.first:
+            return
+        if self.config.epochs:
+            cuda = self.ranks.device.type == "cuda"
+            start = {
+                "kind": "start",
+                "step": step,
+                "epochs": self.config.epochs,
+                "total_steps": self.config.epochs * self.schedule.steps_per_epoch,
+                "host": socket.gethostname(),
+                "device": torch.cuda.get_device_name(self.ranks.device) if cuda else "cpu",
+                "workers": self.ranks.world,
+                "global_batch": self.config.global_batch,
+            }
+            self.recorder.log(start)
+        for record in self.start_records:
             self.recorder.log({**record, "step": step})
 
-    def _end_epoch(
-        self, epoch: int, schedule: Schedule, progress: Progress, seconds: float
-    ) -> None:
+    def _end_epoch(self, epoch: int, progress: Progress, seconds: float) -> None:
         """Validate where it is due, keep the best model, log the epoch."""
         config = self.config
         record: dict[str, Any] = {
             "kind": "epoch",
             "epoch": epoch + 1,
             "step": progress.step,
-            "loss": progress.epoch_loss / schedule.steps_per_epoch,
+            "loss": progress.epoch_loss / self.schedule.steps_per_epoch,
             "replaced": progress.replaced,
         }
         progress.epoch_loss = 0.0
         if epoch % config.validate_every == 0 or epoch == config.epochs - 1:
             scores = self.validate(self.model)
-            record |= {"top1": scores.top1, "top5": scores.top5, "videos": scores.videos}
+            record |= vars(scores)
             progress.last_value = scores.top1
             if progress.best_value is None or scores.top1 > progress.best_value:
                 progress.best_value, progress.best_epoch = scores.top1, epoch + 1
@@ -308,8 +301,7 @@ class Trainer:
         session.saved_at = time.monotonic()
 
     def _finished(self, progress: Progress) -> bool:
-        schedule = Schedule(self.config, self.videos)
-        return progress.step == self.config.epochs * schedule.steps_per_epoch
+        return progress.step == self.config.epochs * self.schedule.steps_per_epoch
 
     def _restore(self, optimizer: torch.optim.AdamW, scaler: torch.amp.GradScaler) -> Progress:
         state = self.recorder.load_last()
@@ -327,11 +319,6 @@ class Trainer:
             optimizer.load_state_dict(state["optimizer"])
             scaler.load_state_dict(state["scaler"])
         return progress
-
-
-def device_name(device: torch.device) -> str:
-    """The GPU's name, or "cpu"."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
@@ -352,5 +339,5 @@ def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
 
 def soft_target_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Sum over the batch of the cross entropy between `targets` (b, n) and logits (b, n)."""
-    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logits = full_precision(logits)
     return nn.functional.cross_entropy(logits, targets.to(logits.dtype), reduction="sum")

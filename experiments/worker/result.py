@@ -29,7 +29,7 @@ from tcclip.data.annotations import sha256_of
 from tcclip.distributed import Ranks
 from tcclip.evaluate import EvalList, Scores
 from tcclip.model import Model
-from tcclip.train import TrainingResult
+from tcclip.train import Progress
 
 METRICS: tuple[tuple[Literal["top1", "top5"], int], ...] = (("top1", 1), ("top5", 5))
 
@@ -81,7 +81,7 @@ def _table(one: EvalList, key: Weights, scores: Scores) -> pa.Table:
 def make_result(
     job: Job,
     data: RunData,
-    training: TrainingResult,
+    training: Progress,
     weights: Sequence[Weights],
     scores: Mapping[tuple[str, int], Scores],
     ranks: Ranks,
@@ -105,7 +105,7 @@ def make_result(
             rule=job.spec.selection,
             best_epoch=training.best_epoch,
             best_value=training.best_value,
-            last_epoch=training.last_epoch,
+            last_epoch=job.spec.train.epochs,
             last_value=training.last_value,
         ),
         measurements=tuple(measurements),
@@ -135,7 +135,7 @@ def _measure(one: EvalList, key: Weights, scores: Scores) -> Iterator[Measuremen
 def _provenance(
     job: Job,
     data: RunData,
-    training: TrainingResult,
+    training: Progress,
     scores: Mapping[tuple[str, int], Scores],
     ranks: Ranks,
     start: Mapping[str, torch.Tensor],

@@ -27,7 +27,7 @@ from tcclip.distributed import Ranks, current_ranks
 from tcclip.evaluate import Evaluator
 from tcclip.model import Model, build_model
 from tcclip.model.checkpoints import ensembled_state, load_checkpoint
-from tcclip.train import Paused, Trainer, TrainingResult, Validation, autocast
+from tcclip.train import Paused, Progress, Trainer, Validation, autocast
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
 
 def _train(
     job: Job, data: RunData, model: Model, evaluator: Evaluator, ranks: Ranks, lease: Lease | None
-) -> TrainingResult:
+) -> Progress:
     spec = job.spec
 
     def validate(current: Model) -> Validation:
@@ -150,11 +150,11 @@ def _load(model: Model, path: Location) -> None:
 
 
 def _weight_sets(
-    job: Job, model: Model, start: dict[str, torch.Tensor], training: TrainingResult
+    job: Job, model: Model, start: dict[str, torch.Tensor], training: Progress
 ) -> dict[Weights, Model]:
     """The models to evaluate: best and last epoch, raw and ensembled with the starting weights."""
     models = {Weights("last", "raw"): model}
-    if training.best_epoch != training.last_epoch:
+    if training.best_epoch != job.spec.train.epochs:
         best = copy.deepcopy(model)
         _load(best, job.folder.best_of(training.best_epoch))
         models[Weights("best", "raw")] = best

@@ -15,7 +15,7 @@ from experiments.worker.job import Job
 from tcclip.config import Execution
 from tcclip.distributed import current_ranks
 from tcclip.model import build_model
-from tcclip.train import Trainer, TrainingResult, Validation
+from tcclip.train import Progress, Trainer, Validation
 
 SETTINGS = {
     "train.epochs": 4, "train.warmup_epochs": 1, "train.global_batch": 16,
@@ -71,7 +71,7 @@ def _bytes(state: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
-def train(protocol: str, cache: Path, disk: Disk, save_every_step: bool) -> TrainingResult:
+def train(protocol: str, cache: Path, disk: Disk, save_every_step: bool) -> Progress:
     torch.set_num_threads(1)
     spec = expand(Grid(protocol, demo=True, models=("tc_clip",), settings=SETTINGS))[0]
     minutes = 1e-9 if save_every_step else 60.0

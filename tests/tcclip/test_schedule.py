@@ -67,11 +67,6 @@ def test_groups_hold_every_trained_parameter_once_and_decay_all() -> None:
     assert fast["lr"] == pytest.approx(10 * slow["lr"], rel=1e-6)
 
 
-def test_a_fast_name_that_is_no_parameter_is_refused() -> None:
-    with pytest.raises(ValueError, match="not trained: nothing"):
-        build_optimizer(nn.Linear(1, 1), frozenset({"nothing"}), protocols.get("few_shot").train)
-
-
 def test_steps_use_the_rates_set() -> None:
     layer = nn.Linear(1, 1, bias=False)
     before = layer.weight.detach().clone()
