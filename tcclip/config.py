@@ -164,8 +164,6 @@ class ModelConfig(FrozenModel):
 
     def check_frames(self, frames: int) -> None:
         """ValueError if the model cannot take videos of `frames` frames."""
-        if frames < 1:
-            raise ValueError("the video has no frames")
         if self.positional_embedding == "joint" and frames != self.num_frames:
             raise ValueError(
                 f"the video has {frames} frames, but joint positional embeddings are made for "

@@ -16,10 +16,8 @@ from torch.nn import functional as F
 from tcclip.config import ModelConfig
 from tcclip.model.layers import full_precision, no_autocast
 from tcclip.model.text import ClassFeatures, TextTower
-from tcclip.model.tokens import PROMPT_WORDS, Prompts, tokenise, word_ids
-from tcclip.model.vision import VisionOutput, VisionTower
-
-CLASS_BUFFERS = ("prefix", "suffix", "eot")
+from tcclip.model.tokens import Prompts, tokenise
+from tcclip.model.vision import VisionTower
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,14 @@ class Output:
 class Model(nn.Module):
     """TC-CLIP, ViFi-CLIP or CLIP, by `config`; make it with `create_model`."""
 
+    #: What `forward` scores.
+    class_names: tuple[str, ...]
     class_prefix: Tensor
     class_suffix: Tensor
     class_eot: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
-        """Allocate the parameters; `build_model` fills them and sets the class names."""
+        """Allocate the parameters; `build_model` fills them and calls `set_class_names`."""
         super().__init__()
         self.config = config
         layers = config.prompt_layers if config.prompts_video else ()
@@ -80,39 +80,19 @@ class Model(nn.Module):
         self.vision = VisionTower(config, context_layers=layers)
         self.text = TextTower(config, layers, words)
         self.logit_scale = nn.Parameter(torch.empty(()))
-        self._class_names: tuple[str, ...] = ()
-        for name in CLASS_BUFFERS:
-            # Buffers move with the model to its device; rebuilt from the names, so never saved.
-            self.register_buffer(f"class_{name}", None, persistent=False)
 
     # ---- The class list ----
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The names that `forward` scores."""
-        return self._class_names
 
     def set_class_names(self, names: Sequence[str]) -> None:
         """Change the classes. ValueError for an empty list or a name that is too long."""
         prompts = self._tokenise(names)
-        self._class_names = tuple(names)
-        for name in CLASS_BUFFERS:
-            setattr(self, f"class_{name}", getattr(prompts, name))
+        self.class_names = tuple(names)
+        for name, tokens in vars(prompts).items():
+            # Buffers move with the model to its device; rebuilt from the names, so never saved.
+            self.register_buffer(f"class_{name}", tokens, persistent=False)
 
     def _tokenise(self, names: Sequence[str]) -> Prompts:
-        config = self.config
-        template = config.name != "clip"
-        words = len(word_ids(PROMPT_WORDS)) if template else 0
-        if config.prompts_video:
-            words = config.prompt_length
-        prompts = tokenise(
-            names,
-            words=words,
-            template=template,
-            length=config.text_length,
-            underscores=config.name != "tc_clip",
-        )
-        return prompts.to(self.logit_scale.device)
+        return tokenise(names, self.config, self.logit_scale.device)
 
     # ---- Encoding and scoring ----
 
@@ -129,10 +109,17 @@ class Model(nn.Module):
     def encode_video(self, video: Tensor, *, intermediates: bool = False) -> VideoFeatures:
         """Video (B, T, 3, height, width), float, normalised -> its features."""
         self._check_video(video)
-        tower = self.vision(video, selections=intermediates)
-        feature = F.normalize(tower.frames.mean(1), dim=-1)
-        details = _intermediates(tower) if intermediates else None
-        return VideoFeatures(feature, tower.contexts, details)
+        frames, contexts, selections = self.vision(video, selections=intermediates)
+        details = None
+        if intermediates:
+            details = Intermediates(
+                frame_features=frames,
+                context_tokens=torch.stack(contexts, dim=1) if contexts else None,
+                seeds=tuple(one.seeds for one in selections),
+                assignments=tuple(one.assignment for one in selections),
+                cls_attention=tuple(one.cls_attention for one in selections),
+            )
+        return VideoFeatures(F.normalize(frames.mean(1), dim=-1), contexts, details)
 
     def encode_classes(self, names: Sequence[str] | None = None) -> ClassFeatures:
         """All text work that needs no video, for `names` or the model's own classes.
@@ -172,13 +159,3 @@ class Model(nn.Module):
         """Recompute the layers in the backward pass instead of storing their activations."""
         self.vision.activation_checkpointing = enabled
         self.text.activation_checkpointing = enabled
-
-
-def _intermediates(tower: VisionOutput) -> Intermediates:
-    return Intermediates(
-        frame_features=tower.frames,
-        context_tokens=torch.stack(tower.contexts, dim=1) if tower.contexts else None,
-        seeds=tuple(s.seeds for s in tower.selections),
-        assignments=tuple(s.assignment for s in tower.selections),
-        cls_attention=tuple(s.cls_attention for s in tower.selections),
-    )

@@ -14,6 +14,7 @@ prompts are added to it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,9 @@ class TextBlock(nn.Module):
         shared_k, shared_v = (x.unsqueeze(1).expand(-1, n, -1, -1, -1) for x in (k, v))
         q, k, v = self.attn.qkv(self.ln_1(suffix))
         k, v = torch.cat([shared_k, k], dim=2), torch.cat([shared_v, v], dim=2)
-        mask = suffix_mask(k.shape[2], s, suffix.device)
+        # Causal: the suffixes are the last s positions; True where attention is allowed.
+        keys = k.shape[2]
+        mask = torch.ones(s, keys, dtype=torch.bool, device=suffix.device).tril(keys - s)
         attended = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), mask)
         suffix = self._ffn(suffix + self.attn.merge_heads(attended).view(A, n, s, D))
         return prefix, suffix
@@ -116,11 +119,6 @@ class TextBlock(nn.Module):
     def _ffn(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.mlp(self.ln_2(x))
         return out
-
-
-def suffix_mask(keys: int, s: int, device: torch.device) -> Tensor:
-    """Causal mask (s, keys) of the last `s` of `keys` positions, True where allowed."""
-    return torch.ones(s, keys, dtype=torch.bool, device=device).tril(keys - s)
 
 
 class VideoPrompter(nn.Module):
@@ -207,9 +205,7 @@ class TextTower(nn.Module):
         return (prefix + self.positional_embedding[:p]).unsqueeze(0), suffix.unsqueeze(0)
 
     def _layer(self, layer: int) -> TextBlock:
-        block = self.blocks[layer - 1]
-        assert isinstance(block, TextBlock)
-        return block
+        return cast(TextBlock, self.blocks[layer - 1])
 
     def _run_block(self, layer: int, prefix: Tensor, suffix: Tensor) -> tuple[Tensor, Tensor]:
         out: tuple[Tensor, Tensor] = run_layer(

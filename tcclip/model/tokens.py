@@ -14,6 +14,8 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
+from tcclip.config import ModelConfig, ModelName
+
 PROMPT_WORDS = "a photo of a"
 
 
@@ -35,10 +37,6 @@ class Prompts:
     suffix: Tensor
     eot: Tensor
 
-    def to(self, device: torch.device) -> Prompts:
-        """The same on another device."""
-        return Prompts(self.prefix.to(device), self.suffix.to(device), self.eot.to(device))
-
 
 def normalise_name(name: str, *, underscores: bool = False) -> str:
     """`ApplyEyeMakeup` -> `Apply Eye Makeup`, `brush_hair` -> `brush hair` (all data sets).
@@ -56,44 +54,32 @@ def word_ids(text: str) -> list[int]:
     return ids
 
 
-def tokenise(
-    names: Sequence[str], *, words: int, template: bool, length: int, underscores: bool = False
-) -> Prompts:
-    """Tokenise a class list for a text length of `length` tokens.
+def tokenise(names: Sequence[str], config: ModelConfig, device: torch.device) -> Prompts:
+    """The texts of a class list: "a photo of a NAME.", for `clip` the bare name.
 
-    `words` tokens precede the name: the last ones of "... a photo of a", whose embeddings a
-    learnable prompt replaces. With `template` false the text is the bare name (and `words` is
-    0), without the full stop. `underscores` keeps them in the names.
-    ValueError for an empty list, an empty name or a name too long for `length`.
+    ValueError for an empty list, an empty name or a name too long for the text length.
     """
     if not names or isinstance(names, str):
         raise ValueError(f"the class list is {names!r}; give a list of at least one class name")
     encoder = tokenizer()
-    prefix = [encoder.sot_token_id, *prompt_word_ids(words)]
-    texts = [normalise_name(name, underscores=underscores) for name in names]
-    room = length - len(prefix)
-    suffixes = [
-        _suffix(name, f"{text}." if template and text else text, room)
-        for name, text in zip(names, texts, strict=True)
-    ]
+    words = [] if config.name == "clip" else word_ids(PROMPT_WORDS)
+    if config.prompts_video:
+        words = [0] * config.prompt_length  # learnable vectors take their places
+    room = config.text_length - 1 - len(words)
+    suffixes = [_suffix(name, config.name, room) for name in names]
     ends = [len(ids) for ids in suffixes]
     suffix = torch.zeros(len(names), max(ends) + 1, dtype=torch.long)
     for row, ids in enumerate(suffixes):
         suffix[row, : len(ids) + 1] = torch.tensor([*ids, encoder.eot_token_id])
-    return Prompts(torch.tensor(prefix), suffix, torch.tensor(ends))
+    prefix = torch.tensor([encoder.sot_token_id, *words], device=device)
+    return Prompts(prefix, suffix.to(device), torch.tensor(ends, device=device))
 
 
-def prompt_word_ids(words: int) -> list[int]:
-    """The last `words` tokens of "a photo of a", repeated as often as needed."""
-    ids = word_ids(PROMPT_WORDS)
-    repeated = ids * -(-words // len(ids))
-    return repeated[len(repeated) - words :]
-
-
-def _suffix(name: str, text: str, room: int) -> list[int]:
-    """Token ids of one class's text; ValueError if end-of-text does not fit after them."""
-    ids = word_ids(text)
-    if not ids:
+def _suffix(name: str, model: ModelName, room: int) -> list[int]:
+    """Token ids of a class name; ValueError if end-of-text does not fit after them."""
+    text = normalise_name(name, underscores=model != "tc_clip")
+    ids = word_ids(text if model == "clip" else f"{text}.")
+    if not text:
         raise ValueError(f"class name {name!r} is empty; every class needs a name")
     if len(ids) + 1 > room:
         raise ValueError(

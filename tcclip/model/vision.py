@@ -30,16 +30,7 @@ class LayerSelection:
     cls_attention: Tensor
 
 
-@dataclass(frozen=True)
-class VisionOutput:
-    """frames (B, T, d), not normalised; the context layers' projected context tokens, each
-    (B, k, d); one selection for each layer, if requested and if there is context."""
-
-    frames: Tensor
-    contexts: tuple[Tensor, ...]
-    selections: tuple[LayerSelection, ...]
-
-
+VisionOutput = tuple[Tensor, tuple[Tensor, ...], tuple[LayerSelection, ...]]
 BlockOutput = tuple[Tensor, Tensor | None, LayerSelection | None]
 
 
@@ -149,8 +140,9 @@ class VisionTower(nn.Module):
         self.activation_checkpointing = False
 
     def forward(self, video: Tensor, *, selections: bool = False) -> VisionOutput:
-        """Video (B, T, 3, height, width), normalised -> `VisionOutput`; `selections`: with
-        each layer's selection."""
+        """Video (B, T, 3, height, width), normalised -> frames (B, T, d), not normalised; the
+        context layers' projected context tokens, each (B, k, d); if `selections` and if there is
+        context, one selection for each layer."""
         x = self.embed(video)
         context: Tensor | None = None
         contexts: list[Tensor] = []
@@ -172,7 +164,7 @@ class VisionTower(nn.Module):
             # No context tokens to prompt with: the frames' CLS tokens take their place.
             z = frames.detach() if self.config.prompt_stop_grad else frames
             contexts = [z] * len(self.context_layers)
-        return VisionOutput(frames, tuple(contexts), tuple(collected))
+        return frames, tuple(contexts), tuple(collected)
 
     def embed(self, video: Tensor) -> Tensor:
         """Video (B, T, 3, height, width) -> tokens (B, T, N, D) that enter the first layer."""
@@ -197,9 +189,8 @@ class VisionTower(nn.Module):
         self, block: nn.Module, x: Tensor, context: Tensor | None, *, selections: bool
     ) -> BlockOutput:
         assert isinstance(block, VisionBlock)
-        with_context = self.config.uses_context and (
-            selections or len(self.blocks) in self.context_layers
-        )
+        wanted = selections or len(self.blocks) in self.context_layers
+        with_context = wanted and self.config.uses_context
         return block.forward_last(
             x, context, with_context=with_context, detach=self.config.prompt_stop_grad
         )
