@@ -194,12 +194,6 @@ class ModelConfig(FrozenModel):
                 f"(the text tower has {sizes.text_layers}, the vision tower "
                 f"{sizes.vision_layers}); to prompt none, set video_prompting=False"
             )
-        if sizes.text_width != sizes.embed_dim:
-            raise ValueError(
-                f"video prompting needs text_width ({sizes.text_width}) equal to embed_dim "
-                f"({sizes.embed_dim}), because prompts attend to context tokens of the joint "
-                "embedding; change the geometry or set video_prompting=False"
-            )
 
 
 class AugmentConfig(FrozenModel):

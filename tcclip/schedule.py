@@ -27,34 +27,25 @@ class Schedule:
         """Optimiser steps an epoch; the last incomplete batch is dropped."""
         return self.videos // self.config.global_batch
 
-    @property
-    def iterations_per_epoch(self) -> int:
-        """S of SPEC 4: loader iterations an epoch."""
-        return self.videos // self.config.schedule_batch
-
-    def rate_at(self, iteration: float, base: float) -> float:
-        """The rate of a group whose full rate is `base`, at loader iteration t >= 0."""
-        config = self.config
-        warmup = config.warmup_epochs * self.iterations_per_epoch
-        if iteration < warmup:
-            return base * iteration / warmup
-        total = config.epochs * self.iterations_per_epoch
-        cosine = 1 + math.cos(math.pi * iteration / total)
-        return config.lr_min + (base - config.lr_min) / 2 * cosine
-
     def rate(self, step: int, base: float) -> float:
-        """The rate of optimiser step `step` (0-based, over the whole run).
+        """The rate of optimiser step `step` (0-based) of a group whose full rate is `base`.
 
         Quirk: the published loop sets the rate after each optimiser step, with that step's
         iteration number, so step j runs at t of step j - 1 and the first step runs at 0.
         """
         if step == 0:
             return 0.0
-        accumulation = self.config.global_batch / self.config.schedule_batch
+        config = self.config
+        iterations_per_epoch = self.videos // config.schedule_batch  # S of SPEC 4
+        accumulation = config.global_batch / config.schedule_batch
         epoch, within = divmod(step - 1, self.steps_per_epoch)
-        return self.rate_at(
-            epoch * self.iterations_per_epoch + (within + 1) * accumulation - 1, base
-        )
+        iteration = epoch * iterations_per_epoch + (within + 1) * accumulation - 1
+        warmup = config.warmup_epochs * iterations_per_epoch
+        if iteration < warmup:
+            return base * iteration / warmup
+        total = config.epochs * iterations_per_epoch
+        cosine = 1 + math.cos(math.pi * iteration / total)
+        return config.lr_min + (base - config.lr_min) / 2 * cosine
 
 
 def build_optimizer(model: nn.Module, prompt_names: frozenset[str], config: TrainConfig) -> AdamW:

@@ -42,15 +42,6 @@ class Paused(RuntimeError):
     """Training paused on request, after its state was saved: it can be resumed."""
 
 
-@dataclass(frozen=True)
-class Validation:
-    """Top-1 and top-5 in percent of `videos`."""
-
-    top1: float
-    top5: float
-    videos: int
-
-
 class TrainingRecorder(Protocol):
     """Keeps the metrics and states of a run; only the first rank writes, every rank loads."""
 
@@ -99,8 +90,9 @@ class _Session:
 
 @dataclass(frozen=True)
 class Trainer:
-    """One run's training. `validate` scores the present model and is called on every rank.
+    """One run's training.
 
+    `validate` scores the present model, on every rank: "top1" and "top5" in percent of "videos".
     `start_records`: metrics records to log where training starts or resumes.
     """
 
@@ -112,7 +104,7 @@ class Trainer:
     ranks: Ranks
     seed: int
     videos: int
-    validate: Callable[[Model], Validation]
+    validate: Callable[[Model], Mapping[str, float]]
     recorder: TrainingRecorder
     start_records: Sequence[Mapping[str, Any]] = ()
 
@@ -282,10 +274,10 @@ class Trainer:
         progress.epoch_loss = 0.0
         if epoch % config.validate_every == 0 or epoch == config.epochs - 1:
             scores = self.validate(self.model)
-            record |= vars(scores)
-            progress.last_value = scores.top1
-            if progress.best_value is None or scores.top1 > progress.best_value:
-                progress.best_value, progress.best_epoch = scores.top1, epoch + 1
+            record |= scores
+            progress.last_value = top1 = scores["top1"]
+            if progress.best_value is None or top1 > progress.best_value:
+                progress.best_value, progress.best_epoch = top1, epoch + 1
                 if self.ranks.first:
                     self.recorder.save_best(self.model, epoch + 1)
         if self.ranks.first:

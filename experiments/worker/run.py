@@ -27,7 +27,7 @@ from tcclip.distributed import Ranks, current_ranks
 from tcclip.evaluate import Evaluator
 from tcclip.model import Model, build_model
 from tcclip.model.checkpoints import ensembled_state, load_checkpoint
-from tcclip.train import Paused, Progress, Trainer, Validation, autocast
+from tcclip.train import Paused, Progress, Trainer, autocast
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def _train(
 ) -> Progress:
     spec = job.spec
 
-    def validate(current: Model) -> Validation:
+    def validate(current: Model) -> dict[str, float]:
         """Mean over the validation lists, weighted by their videos: percent of all of them."""
         with detect_out_of_memory("eval_batch", job.execution.eval_batch):
             scores = evaluator.evaluate({"": current}, data.validation)
@@ -116,7 +116,7 @@ def _train(
             labels = [item.label for item in one.items]
             top1 += scores["", number].top(1, labels) * len(labels) / total
             top5 += scores["", number].top(5, labels) * len(labels) / total
-        return Validation(top1, top5, total)
+        return {"top1": top1, "top5": top5, "videos": total}
 
     start_records = []
     if job.reduction is not None:

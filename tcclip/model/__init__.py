@@ -10,17 +10,6 @@ Read `tc_clip` (the model as a whole), `vision` with `frame_attention` and `merg
 
 from tcclip.model.build import build_model, create_model
 from tcclip.model.checkpoints import load_checkpoint, save_checkpoint
-from tcclip.model.tc_clip import Intermediates, Model, Output, VideoFeatures
-from tcclip.model.text import ClassFeatures
+from tcclip.model.tc_clip import Model
 
-__all__ = [
-    "ClassFeatures",
-    "Intermediates",
-    "Model",
-    "Output",
-    "VideoFeatures",
-    "build_model",
-    "create_model",
-    "load_checkpoint",
-    "save_checkpoint",
-]
+__all__ = ["Model", "build_model", "create_model", "load_checkpoint", "save_checkpoint"]

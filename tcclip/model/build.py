@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tcclip.config import ModelConfig, ModelName
 from tcclip.model.tc_clip import Model
-from tcclip.model.tokens import PROMPT_WORDS, tokenizer, word_ids
+from tcclip.model.tokens import PROMPT_WORDS, word_ids
 from tcclip.weights.clip_weights import ClipWeights, StateDict, clip_state, initial_values
 from tcclip.weights.parameter_names import from_openai
 
@@ -47,11 +47,6 @@ def build_model(
     if geometry != config.sizes:
         config = config.model_copy(update={"geometry": geometry})
     config = config.resolved()
-    if geometry.vocab_size < tokenizer().vocab_size:
-        raise ValueError(
-            f"vocab_size {geometry.vocab_size} is smaller than CLIP's tokenizer's "
-            f"{tokenizer().vocab_size} tokens; take CLIP's"
-        )
     with torch.device("meta"):
         model = Model(config)
     initial = _initial_state(model, state, torch.Generator().manual_seed(seed + 1))

@@ -66,13 +66,10 @@ def membership(assignment: Tensor, k: int) -> Tensor:
 
 
 def merge_steps(n: int, k: int, step: int) -> list[int]:
-    """How many tokens each step removes from n to k: full steps, then the remainder."""
+    """How many tokens each step removes from n to k."""
     steps = []
-    for _ in range(max(n - k, 0) // step):
-        steps.append(min(step, n // 2))
-        n -= steps[-1]
     while n > k:
-        steps.append(min(n - k, n // 2))
+        steps.append(min(step, n - k, n // 2))
         n -= steps[-1]
     return steps
 

@@ -85,14 +85,11 @@ class Model(nn.Module):
 
     def set_class_names(self, names: Sequence[str]) -> None:
         """Change the classes. ValueError for an empty list or a name that is too long."""
-        prompts = self._tokenise(names)
+        prompts = tokenise(names, self.config, self.logit_scale.device)
         self.class_names = tuple(names)
         for name, tokens in vars(prompts).items():
             # Buffers move with the model to its device; rebuilt from the names, so never saved.
             self.register_buffer(f"class_{name}", tokens, persistent=False)
-
-    def _tokenise(self, names: Sequence[str]) -> Prompts:
-        return tokenise(names, self.config, self.logit_scale.device)
 
     # ---- Encoding and scoring ----
 
@@ -108,7 +105,13 @@ class Model(nn.Module):
 
     def encode_video(self, video: Tensor, *, intermediates: bool = False) -> VideoFeatures:
         """Video (B, T, 3, height, width), float, normalised -> its features."""
-        self._check_video(video)
+        side = self.config.sizes.image_size
+        if video.ndim != 5 or video.shape[2:] != (3, side, side):
+            raise ValueError(
+                f"the video has shape {tuple(video.shape)}; this model takes "
+                f"(batch, frames, 3, {side}, {side})"
+            )
+        self.config.check_frames(video.shape[1])
         frames, contexts, selections = self.vision(video, selections=intermediates)
         details = None
         if intermediates:
@@ -129,7 +132,7 @@ class Model(nn.Module):
         if names is None:
             prompts = Prompts(self.class_prefix, self.class_suffix, self.class_eot)
         else:
-            prompts = self._tokenise(names)
+            prompts = tokenise(names, self.config, self.logit_scale.device)
         return self.text.encode(prompts)
 
     def score(self, videos: VideoFeatures, classes: ClassFeatures) -> Tensor:
@@ -138,15 +141,6 @@ class Model(nn.Module):
         with no_autocast(texts):
             similarity = (texts @ videos.feature.unsqueeze(-1)).squeeze(-1)
             return full_precision(self.logit_scale).exp() * similarity
-
-    def _check_video(self, video: Tensor) -> None:
-        side = self.config.sizes.image_size
-        if video.ndim != 5 or video.shape[2:] != (3, side, side):
-            raise ValueError(
-                f"the video has shape {tuple(video.shape)}; this model takes "
-                f"(batch, frames, 3, {side}, {side})"
-            )
-        self.config.check_frames(video.shape[1])
 
     # ---- Training ----
 

@@ -61,19 +61,17 @@ class VisionBlock(nn.Module):
             new_context, selection = self._context(take_patches(x, seeds), seeds, scores)
         return self._ffn(x), new_context, selection
 
-    def forward_last(
-        self, x: Tensor, context: Tensor | None, *, with_context: bool, detach: bool
-    ) -> BlockOutput:
+    def forward_last(self, x: Tensor, context: Tensor | None, *, with_context: bool) -> BlockOutput:
         """The same for the last layer, whose patches are not used: only the CLS tokens
-        (B, T, 1, D), and the seeds if `with_context`, are computed. `detach`: the context
-        is computed without gradient, which saves the memory of its graph."""
+        (B, T, 1, D), and the seeds if `with_context`, are computed. Under `prompt_stop_grad`
+        the context is computed without gradient, which saves the memory of its graph."""
         h = self.ln_1(x)
         keys = self._keys(*self.attn.keys_values(h), context)
         q = self.attn.queries(h[:, :, :1])
         cls = self._ffn(x[:, :, :1] + self.attn.merge_heads(attend_frames(q, keys)))
-        if not with_context:
+        if not (with_context and self.config.uses_context):
             return cls, None, None
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.prompt_stop_grad):
             scores = cls_attention(q[:, :, 0], keys)
             seeds = top_patches(scores, self.config.seeds_per_frame)
             q = self.attn.queries(take_patches(h, seeds))
@@ -150,7 +148,9 @@ class VisionTower(nn.Module):
         last = len(self.blocks)
         for layer, block in enumerate(self.blocks, start=1):
             if layer == last:
-                x, context, selection = self._run_last(block, x, context, selections=selections)
+                assert isinstance(block, VisionBlock)
+                wanted = selections or last in self.context_layers
+                x, context, selection = block.forward_last(x, context, with_context=wanted)
             else:
                 x, context, selection = run_layer(
                     block, x, context, recompute=self.activation_checkpointing
@@ -184,13 +184,3 @@ class VisionTower(nn.Module):
         that the projection learns from the frames alone."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.prompt_stop_grad):
             return self.project(context)
-
-    def _run_last(
-        self, block: nn.Module, x: Tensor, context: Tensor | None, *, selections: bool
-    ) -> BlockOutput:
-        assert isinstance(block, VisionBlock)
-        wanted = selections or len(self.blocks) in self.context_layers
-        with_context = wanted and self.config.uses_context
-        return block.forward_last(
-            x, context, with_context=with_context, detach=self.config.prompt_stop_grad
-        )

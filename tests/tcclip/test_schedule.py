@@ -46,14 +46,6 @@ def test_rates_equal_the_formula_at_every_step(protocol: str, scale: float) -> N
     assert got[0] == 0.0
 
 
-def test_both_groups_end_at_the_same_rate() -> None:
-    train = protocols.get("few_shot").train
-    schedule = Schedule(train, 816)
-    end = train.epochs * schedule.iterations_per_epoch
-    assert schedule.rate_at(end, train.lr) == pytest.approx(train.lr_min, rel=1e-9)
-    assert schedule.rate_at(end, 10 * train.lr) == pytest.approx(train.lr_min, rel=1e-9)
-
-
 def test_groups_hold_every_trained_parameter_once_and_decay_all() -> None:
     train = protocols.get("few_shot").train
     model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.Embedding(3, 2))

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from tcclip.model import Model, Output, create_model
+from tcclip.model import Model, create_model
+from tcclip.model.tc_clip import Output
 from tests.golden import seeding
 from tests.places import GOLDEN
 from tests.tcclip.model.published import to_published
