@@ -53,13 +53,8 @@ class Dataset(FrozenModel):
 
     @model_validator(mode="after")
     def _labels_exist(self) -> Dataset:
-        known = {labels.name for labels in self.label_sets}
         for split in self.splits:
-            if split.labels not in known:
-                raise ValueError(
-                    f"{self.name}: split {split.name!r} names label set {split.labels!r}; "
-                    f"defined: {', '.join(sorted(known))}"
-                )
+            self.labels(split.labels)
         return self
 
     def split(self, name: str) -> Split:
@@ -130,12 +125,11 @@ def _temporal_static(
     splits: list[Split] = []
     labels: list[LabelSet] = []
     path = f"datasets_splits/temporal_static_splits/{folder}"
-    for kind, (classes, train_videos, val_videos) in (("static", static), ("temporal", temporal)):
+    for kind, (classes, train, held_out) in (("static", static), ("temporal", temporal)):
         file = f"labels/labels_temporal_static/{stem}_{kind}{classes}_labels.csv"
         labels.append(LabelSet(name=kind, file=file, classes=classes))
-        for name, prefix, videos in (("train", "train", train_videos), ("val", val, val_videos)):
-            annotations = f"{path}/{prefix}_{kind}{classes}.txt"
-            splits.append(_split(f"{kind}_{name}", annotations, videos, kind))
+        splits.append(_split(f"{kind}_train", f"{path}/train_{kind}{classes}.txt", train, kind))
+        splits.append(_split(f"{kind}_val", f"{path}/{val}_{kind}{classes}.txt", held_out, kind))
     return tuple(splits), tuple(labels)
 
 

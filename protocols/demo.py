@@ -6,11 +6,12 @@ smaller frames, a higher learning rate.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from protocols.protocol import Protocol, Suite
 from tcclip.config import AugmentConfig, MixConfig, TrainConfig, Views
 
 _DATASET = "moving_shapes"
-_VIEWS = Views(clips=2)
 
 #: No mixing: it keeps pretrained CLIP from overfitting, and this model starts from scratch.
 _TRAIN = TrainConfig(
@@ -31,22 +32,17 @@ _MODEL = {
 
 _MODELS = ("tc_clip", "vifi_clip", "clip")
 
+
+def _suite(name: str, *splits: str, crops: Literal[1, 3] = 1) -> Suite:
+    return Suite(name=name, dataset=_DATASET, splits=splits, views=Views(clips=2, crops=crops))
+
+
 _SUITES: dict[str, tuple[Suite, ...]] = {
-    "zero_shot": (
-        Suite(
-            name=_DATASET, dataset=_DATASET, views=_VIEWS,
-            splits=("unseen1", "unseen2", "unseen3"),
-        ),
-    ),
-    "few_shot": (Suite(name=_DATASET, dataset=_DATASET, splits=("val",), views=_VIEWS),),
-    "base_to_novel": (
-        Suite(name="base", dataset=_DATASET, splits=("base_val",), views=_VIEWS),
-        Suite(name="novel", dataset=_DATASET, splits=("novel_val",), views=_VIEWS),
-    ),
-    "fully_supervised": (
-        Suite(name=_DATASET, dataset=_DATASET, splits=("val",), views=Views(clips=2, crops=3)),
-    ),
-}  # fmt: skip
+    "zero_shot": (_suite(_DATASET, "unseen1", "unseen2", "unseen3"),),
+    "few_shot": (_suite(_DATASET, "val"),),
+    "base_to_novel": (_suite("base", "base_val"), _suite("novel", "novel_val")),
+    "fully_supervised": (_suite(_DATASET, "val", crops=3),),
+}
 
 
 def demo(protocol: Protocol) -> Protocol:

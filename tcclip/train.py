@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol, cast
 
 import torch
@@ -78,17 +77,6 @@ class Progress:
 
 
 @dataclass
-class _Session:
-    """What one call of `Trainer.fit` works with. `saved_at`: monotonic time of the last save."""
-
-    wrapped: nn.Module
-    optimizer: torch.optim.AdamW
-    scaler: torch.amp.GradScaler
-    progress: Progress
-    saved_at: float
-
-
-@dataclass(frozen=True)
 class Trainer:
     """One run's training.
 
@@ -108,10 +96,13 @@ class Trainer:
     recorder: TrainingRecorder
     start_records: Sequence[Mapping[str, Any]] = ()
 
-    @cached_property
-    def schedule(self) -> Schedule:
-        """The learning rates of this run."""
-        return Schedule(self.config, self.videos)
+    def __post_init__(self) -> None:
+        config = self.config
+        self.schedule = Schedule(config, self.videos)
+        self.progress = Progress()
+        self.optimizer = build_optimizer(self.model, self.model.prompt_parameter_names(), config)
+        fp16 = config.precision == "fp16"
+        self.scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=fp16)
 
     def fit(self) -> Progress:
         """Train from the last saved state, or from the start, to the last epoch.
@@ -122,29 +113,28 @@ class Trainer:
         config, steps_per_epoch = self.config, self.schedule.steps_per_epoch
         if config.epochs == 0:
             self._log_start(0)
-            return Progress()
+            return self.progress
         if steps_per_epoch == 0:
             raise ValueError(
                 f"{self.videos} training videos do not fill one global batch of "
                 f"{config.global_batch}; lower it with --set train.global_batch=..."
             )
-        optimizer = build_optimizer(self.model, self.model.prompt_parameter_names(), config)
-        scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=config.precision == "fp16")
-        progress = self._restore(optimizer, scaler)
-        session = _Session(self._wrap(), optimizer, scaler, progress, saved_at=time.monotonic())
-        self._log_start(progress.step)
-        for epoch in range(progress.step // steps_per_epoch, config.epochs):
+        self._restore()
+        self._wrapped = self._wrap()
+        self._saved_at = time.monotonic()
+        self._log_start(self.progress.step)
+        for epoch in range(self.progress.step // steps_per_epoch, config.epochs):
             began = time.monotonic()
-            self._train_epoch(session, epoch)
-            self._end_epoch(epoch, progress, time.monotonic() - began)
-            self._save(session)
+            self._train_epoch(epoch)
+            self._end_epoch(epoch, time.monotonic() - began)
+            self._save()
             if self._interrupted():
-                raise Paused(f"paused after step {progress.step}")
-        return progress
+                raise Paused(f"paused after step {self.progress.step}")
+        return self.progress
 
-    def _train_epoch(self, session: _Session, epoch: int) -> None:
+    def _train_epoch(self, epoch: int) -> None:
         """The steps of `epoch` that are still to be made."""
-        progress, steps_per_epoch = session.progress, self.schedule.steps_per_epoch
+        progress, steps_per_epoch = self.progress, self.schedule.steps_per_epoch
         chunks_per_step = self.config.global_batch // (self.ranks.world * self.loader.chunk_size)
         chunks: list[Batch] = []
         self.model.train()
@@ -153,16 +143,16 @@ class Trainer:
             chunks.append(batch)
             if len(chunks) < chunks_per_step:
                 continue
-            set_rates(session.optimizer, self.schedule, progress.step)
-            self._step(session, chunks, epoch)
+            set_rates(self.optimizer, self.schedule, progress.step)
+            self._step(chunks, epoch)
             chunks = []
             if progress.step % steps_per_epoch == 0:
                 continue  # the state is saved after the epoch's validation
             pause = self._interrupted()
             # Only the first rank writes, so its clock alone decides.
-            late = time.monotonic() - session.saved_at > 60 * self.execution.checkpoint_minutes
+            late = time.monotonic() - self._saved_at > 60 * self.execution.checkpoint_minutes
             if pause or late:
-                self._save(session)
+                self._save()
             if pause:
                 raise Paused(f"paused after step {progress.step}")
 
@@ -181,38 +171,37 @@ class Trainer:
 
     # ---- One step ----
 
-    def _step(self, session: _Session, chunks: list[Batch], epoch: int) -> None:
+    def _step(self, chunks: list[Batch], epoch: int) -> None:
         """One optimiser step over this rank's chunks of the global batch."""
-        progress, scaler = session.progress, session.scaler
-        session.optimizer.zero_grad(set_to_none=True)
-        loss = float(self.ranks.sum(self._backward(session, chunks, epoch))) / self.ranks.world
+        progress = self.progress
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = float(self.ranks.sum(self._backward(chunks, epoch))) / self.ranks.world
         if not math.isfinite(loss):
             raise NonFiniteLoss(
                 f"loss {loss} at optimiser step {progress.step} (epoch {epoch + 1}); "
                 "weights were not changed. Try a lower --set train.lr=... or train.precision=fp32"
             )
-        scaler.step(session.optimizer)
-        scaler.update()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         progress.step += 1
         progress.epoch_loss += loss
         replaced = sum(len(batch.replaced) for batch in chunks)
         progress.replaced += int(self.ranks.sum(torch.tensor(replaced, device=self.ranks.device)))
         if self.ranks.first:
-            rates = [group["lr"] for group in session.optimizer.param_groups]
+            rates = [group["lr"] for group in self.optimizer.param_groups]
             record = {"kind": "step", "epoch": epoch + 1, "step": progress.step, "loss": loss}
             self.recorder.log({**record, "lr": rates[0], "lr_fast": rates[-1]})
 
-    def _backward(self, session: _Session, chunks: list[Batch], epoch: int) -> torch.Tensor:
+    def _backward(self, chunks: list[Batch], epoch: int) -> torch.Tensor:
         """Accumulate gradients over `chunks`; this rank's mean loss, float64."""
         share = self.config.global_batch // self.ranks.world
-        micro_batch = self.execution.micro_batch
+        micro_batch, wrapped = self.execution.micro_batch, self._wrapped
         total = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
         for number, batch in enumerate(chunks, start=1):
-            video, targets = self._mix(batch, epoch, session.progress.step)
+            video, targets = self._mix(batch, epoch)
             parts = list(zip(video.split(micro_batch), targets.split(micro_batch), strict=True))
             for part, (clip, target) in enumerate(parts, start=1):
                 last = number == len(chunks) and part == len(parts)
-                wrapped = session.wrapped
                 # Gradients are averaged over the ranks once a step, at its last micro-batch.
                 averaging: AbstractContextManager[None] = nullcontext()
                 if isinstance(wrapped, DistributedDataParallel) and not last:
@@ -221,11 +210,11 @@ class Trainer:
                     with autocast(self.config, self.ranks.device):
                         logits = wrapped(clip).logits
                     loss = soft_target_loss(logits, target) / share
-                    session.scaler.scale(loss).backward()
+                    self.scaler.scale(loss).backward()
                 total += loss.detach().double()
         return total
 
-    def _mix(self, batch: Batch, epoch: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _mix(self, batch: Batch, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The batch's videos and soft targets, normalised and mixed, on the device."""
         device = self.ranks.device
         video = normalise(batch.video.to(device, non_blocking=True), self.augment)
@@ -237,7 +226,7 @@ class Trainer:
             config=self.config.mix,
             seed=self.seed,
             epoch=epoch,
-            step=step,
+            step=self.progress.step,
         )
 
     # ---- What is recorded ----
@@ -261,9 +250,9 @@ class Trainer:
         for record in self.start_records:
             self.recorder.log({**record, "step": step})
 
-    def _end_epoch(self, epoch: int, progress: Progress, seconds: float) -> None:
+    def _end_epoch(self, epoch: int, seconds: float) -> None:
         """Validate where it is due, keep the best model, log the epoch."""
-        config = self.config
+        config, progress = self.config, self.progress
         record: dict[str, Any] = {
             "kind": "epoch",
             "epoch": epoch + 1,
@@ -283,19 +272,19 @@ class Trainer:
         if self.ranks.first:
             self.recorder.log({**record, "train_seconds": round(seconds, 3)})
 
-    def _save(self, session: _Session) -> None:
+    def _save(self) -> None:
         if self.ranks.first:
-            state = {"model": self.model.state_dict(), "progress": vars(session.progress).copy()}
-            if not self._finished(session.progress):  # the optimiser is twice the weights' size
-                state["optimizer"] = session.optimizer.state_dict()
-                state["scaler"] = session.scaler.state_dict()
+            state = {"model": self.model.state_dict(), "progress": vars(self.progress).copy()}
+            if not self._finished():  # the optimiser is twice the weights' size
+                state["optimizer"] = self.optimizer.state_dict()
+                state["scaler"] = self.scaler.state_dict()
             self.recorder.save_last(state)
-        session.saved_at = time.monotonic()
+        self._saved_at = time.monotonic()
 
-    def _finished(self, progress: Progress) -> bool:
-        return progress.step == self.config.epochs * self.schedule.steps_per_epoch
+    def _finished(self) -> bool:
+        return self.progress.step == self.config.epochs * self.schedule.steps_per_epoch
 
-    def _restore(self, optimizer: torch.optim.AdamW, scaler: torch.amp.GradScaler) -> Progress:
+    def _restore(self) -> None:
         state = self.recorder.load_last()
         steps = self.ranks.gather(0 if state is None else int(state["progress"]["step"]))
         if len(set(steps)) > 1:
@@ -304,13 +293,12 @@ class Trainer:
                 "not see the same checkpoint. The output folder must be the same on every node"
             )
         if state is None:
-            return Progress()
+            return
         self.model.load_state_dict(state["model"])
-        progress = Progress(**state["progress"])
-        if not self._finished(progress):
-            optimizer.load_state_dict(state["optimizer"])
-            scaler.load_state_dict(state["scaler"])
-        return progress
+        self.progress = Progress(**state["progress"])
+        if not self._finished():
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
 
 
 def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
