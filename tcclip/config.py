@@ -7,9 +7,9 @@ in `protocols/` when it belongs to a protocol (SPEC 4 and 5).
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 ModelName = Literal["tc_clip", "vifi_clip", "clip"]
 FrameAttention = Literal["none", "cls", "window", "joint", "context"]
@@ -38,20 +38,6 @@ class Geometry(FrozenModel):
     embed_dim: int = Field(gt=0)
     context_length: int = Field(default=77, gt=2)
     vocab_size: int = Field(default=49408, gt=0)
-
-    @model_validator(mode="after")
-    def _divides(self) -> Self:
-        if self.image_size % self.patch_size:
-            raise ValueError(
-                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
-            )
-        for tower in ("vision", "text"):
-            width, heads = getattr(self, f"{tower}_width"), getattr(self, f"{tower}_heads")
-            if width % heads:
-                raise ValueError(
-                    f"{tower}_width {width} is not a multiple of {tower}_heads {heads}"
-                )
-        return self
 
     @property
     def patches(self) -> int:
@@ -158,8 +144,15 @@ class ModelConfig(FrozenModel):
                 "of the text tower; lower it"
             )
         config.check_frames(config.num_frames)
-        if config.prompts_video:
-            config._check_prompting()
+        sizes, layers = config.sizes, config.prompt_layers
+        allowed = min(sizes.text_layers, sizes.vision_layers)
+        fits = all(1 <= layer <= allowed for layer in layers)
+        if config.prompts_video and not (layers and fits and len(set(layers)) == len(layers)):
+            raise ValueError(
+                f"prompt_layers {layers} must be different layers from 1 to {allowed} "
+                f"(the text tower has {sizes.text_layers}, the vision tower "
+                f"{sizes.vision_layers}); to prompt none, set video_prompting=False"
+            )
         return config
 
     def check_frames(self, frames: int) -> None:
@@ -182,17 +175,6 @@ class ModelConfig(FrozenModel):
                 f"{frames} frames of {seeds} seeds make {seeds * frames} seed tokens, fewer than "
                 f"context_tokens={self.context_tokens}; lower context_tokens, or raise seed_ratio "
                 "or num_frames"
-            )
-
-    def _check_prompting(self) -> None:
-        sizes, layers = self.sizes, self.prompt_layers
-        allowed = min(sizes.text_layers, sizes.vision_layers)
-        fits = all(1 <= layer <= allowed for layer in layers)
-        if not layers or not fits or len(set(layers)) != len(layers):
-            raise ValueError(
-                f"prompt_layers {layers} must be different layers from 1 to {allowed} "
-                f"(the text tower has {sizes.text_layers}, the vision tower "
-                f"{sizes.vision_layers}); to prompt none, set video_prompting=False"
             )
 
 
@@ -253,11 +235,7 @@ class TrainConfig(FrozenModel):
 
 
 class Views(FrozenModel):
-    """Views of a test video: temporal clips x spatial crops (SPEC 3).
-
-    `sampling`: several temporal clips are drawn by the train rule in the published code
-    (quirk, "published"); "uniform" places them evenly and draws nothing.
-    """
+    """Views of a test video: temporal clips x spatial crops (SPEC 3); see `view_sampling`."""
 
     clips: int = Field(default=1, gt=0)
     crops: Literal[1, 3] = 1
