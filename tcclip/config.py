@@ -109,9 +109,9 @@ class ModelConfig(FrozenModel):
         return GEOMETRIES[self.backbone]
 
     @property
-    def prompts_video(self) -> bool:
-        """Whether the text depends on the video (VP); only tc_clip's can."""
-        return self.name == "tc_clip" and self.video_prompting
+    def prompted_layers(self) -> tuple[int, ...]:
+        """The text layers that depend on the video (VP); only tc_clip has any."""
+        return self.prompt_layers if self.name == "tc_clip" and self.video_prompting else ()
 
     @property
     def uses_context(self) -> bool:
@@ -147,7 +147,7 @@ class ModelConfig(FrozenModel):
         sizes, layers = config.sizes, config.prompt_layers
         allowed = min(sizes.text_layers, sizes.vision_layers)
         fits = all(1 <= layer <= allowed for layer in layers)
-        if config.prompts_video and not (layers and fits and len(set(layers)) == len(layers)):
+        if config.video_prompting and not (layers and fits and len(set(layers)) == len(layers)):
             raise ValueError(
                 f"prompt_layers {layers} must be different layers from 1 to {allowed} "
                 f"(the text tower has {sizes.text_layers}, the vision tower "

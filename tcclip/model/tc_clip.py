@@ -75,10 +75,8 @@ class Model(nn.Module):
         """Allocate the parameters; `build_model` fills them and calls `set_class_names`."""
         super().__init__()
         self.config = config
-        layers = config.prompt_layers if config.prompts_video else ()
-        words = config.prompt_length if config.prompts_video else 0
-        self.vision = VisionTower(config, context_layers=layers)
-        self.text = TextTower(config, layers, words)
+        self.vision = VisionTower(config)
+        self.text = TextTower(config)
         self.logit_scale = nn.Parameter(torch.empty(()))
 
     # ---- The class list ----

@@ -145,20 +145,20 @@ class VideoPrompter(nn.Module):
 class TextTower(nn.Module):
     """Class names to features, conditioned on the video where layers are prompted."""
 
-    def __init__(self, config: ModelConfig, prompt_layers: tuple[int, ...], words: int) -> None:
-        """`prompt_layers`: 1-based; `words`: learnable prompt vectors, 0 for none."""
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         sizes = config.sizes
         width, heads = sizes.text_width, sizes.text_heads
-        self.prompt_layers = prompt_layers
+        self.prompt_layers = config.prompted_layers
         self.token_embedding = nn.Embedding(sizes.vocab_size, width)
         self.token_embedding.weight.requires_grad_(False)
         self.positional_embedding = nn.Parameter(torch.empty(sizes.context_length, width))
         self.blocks = nn.ModuleList(TextBlock(width, heads) for _ in range(sizes.text_layers))
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = nn.Parameter(torch.empty(width, sizes.embed_dim))
-        self.prompt_vectors = nn.Parameter(torch.empty(words, width)) if words else None
-        self.prompters = nn.ModuleList(VideoPrompter(width, heads) for _ in prompt_layers)
+        vectors = torch.empty(config.prompt_length, width) if self.prompt_layers else None
+        self.prompt_vectors = None if vectors is None else nn.Parameter(vectors)
+        self.prompters = nn.ModuleList(VideoPrompter(width, heads) for _ in self.prompt_layers)
         self.activation_checkpointing = False
 
     def encode(self, prompts: Prompts) -> ClassFeatures:

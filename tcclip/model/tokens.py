@@ -63,7 +63,7 @@ def tokenise(names: Sequence[str], config: ModelConfig, device: torch.device) ->
         raise ValueError(f"the class list is {names!r}; give a list of at least one class name")
     encoder = tokenizer()
     words = [] if config.name == "clip" else word_ids(PROMPT_WORDS)
-    if config.prompts_video:
+    if config.prompted_layers:
         words = [0] * config.prompt_length  # learnable vectors take their places
     room = config.text_length - 1 - len(words)
     suffixes = [_suffix(name, config.name, room) for name in names]

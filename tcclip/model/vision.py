@@ -119,13 +119,13 @@ def take_patches(x: Tensor, index: Tensor) -> Tensor:
 class VisionTower(nn.Module):
     """Patches to per-frame features and projected context tokens."""
 
-    def __init__(self, config: ModelConfig, context_layers: tuple[int, ...]) -> None:
-        """`context_layers`: 1-based layers whose outgoing context tokens are returned."""
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         sizes = config.sizes
         D, N = sizes.vision_width, 1 + sizes.patches
         joint = config.positional_embedding == "joint"
-        self.config, self.context_layers = config, context_layers
+        #: 1-based layers whose outgoing context tokens are returned.
+        self.config, self.context_layers = config, config.prompted_layers
         self.conv1 = nn.Conv2d(3, D, sizes.patch_size, stride=sizes.patch_size, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(D))
         self.positional_embedding = nn.Parameter(
