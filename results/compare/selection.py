@@ -98,7 +98,7 @@ class SelectedRuns:
         self.measured = measured.drop_duplicates().astype({"dataset": str, "split": str})
         runs = [
             run
-            for run in finished_runs(collected.table)
+            for run in finished_runs(collected.finished)
             if (run.method.model, run.method.variant) == (selection.model, selection.variant)
         ]
         settings = {run.method.overrides for run in runs}

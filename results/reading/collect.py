@@ -1,4 +1,4 @@
-"""From run folders to one long table: a row a number, with its run's key and provenance.
+"""From run folders to results, and one long table of their numbers.
 
 A file that cannot be used is a `Problem`, a run without a usable result is an `Unfinished`; every
 report shows both.
@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
@@ -64,11 +64,10 @@ class Unfinished:
 class Collected:
     """Everything under some output folders that a report is made of.
 
-    `table` is the long table (results/reading/long_table.py): a row a number, the columns of
-    `RUN_COLUMNS` (the run and its provenance) and of `NUMBER_COLUMNS` (what was measured;
-    `value` in percent of `videos`).
+    `finished`: (output folder, result). `table`: their numbers, see `long_table`.
     """
 
+    finished: tuple[tuple[str, Result], ...]
     table: pd.DataFrame
     problems: tuple[Problem, ...]
     unfinished: tuple[Unfinished, ...]
@@ -91,20 +90,13 @@ def collect(
     return collector.collected()
 
 
-class _Entry(NamedTuple):
-    """A usable result, and the output folder it is in."""
-
-    out: str
-    result: Result
-
-
 @dataclass
 class _Collector:
     """What has been read so far."""
 
     protocol: str | None
     demo: bool | None
-    results: dict[str, _Entry] = field(default_factory=dict)
+    results: dict[str, tuple[str, Result]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unfinished: dict[str, Unfinished] = field(default_factory=dict)
     #: Runs with several results that contradict each other: none is used.
@@ -129,31 +121,30 @@ class _Collector:
         elif run_id in self.results or run_id in self.contradictory:
             self._add_second(result, out, file)
         else:
-            self.results[run_id] = _Entry(out, result)
+            self.results[run_id] = out, result
 
     def _add_second(self, result: Result, out: str, file: str) -> None:
         """A run in a second output folder: it counts once, or not at all if the numbers differ."""
-        first = self.results.get(result.run_id)
-        if first is not None and first.result.measurements == result.measurements:
-            message = f"also in {first.out}; counted once"
-            self.problems.append(Problem("duplicate", out, file, message))
-            return
-        there = f"{first.out} ({_origin(first.result)})" if first else "other output folders"
+        there = "other output folders"
+        if result.run_id in self.results:
+            first_out, first = self.results[result.run_id]
+            if first.measurements == result.measurements:
+                message = f"also in {first_out}; counted once"
+                self.problems.append(Problem("duplicate", out, file, message))
+                return
+            there = f"{first_out} ({_origin(first)})"
+            self._exclude(result.run_id, "results that disagree")
         message = (
             f"other numbers ({_origin(result)}) than the same run in {there}; none is used: report "
             "the folders one by one, or delete the run's folder where it shall not count, or "
             f"compute it anew in both with --rerun {result.run_id}"
         )
         self.problems.append(Problem("conflict", out, file, message))
-        if first is not None:
-            self._exclude(result.run_id, "results that disagree")
 
     def _exclude(self, run_id: str, cause: str) -> None:
-        entry = self.results.pop(run_id)
+        out, result = self.results.pop(run_id)
         self.contradictory.add(run_id)
-        self.unfinished[run_id] = Unfinished(
-            run_id, entry.out, State.STALE, cause, entry.result.key
-        )
+        self.unfinished[run_id] = Unfinished(run_id, out, State.STALE, cause, result.key)
 
     def _add_unfinished(self, folder: RunFolder, out: str, problem: Problem | None) -> None:
         key, spec_problem = _read_key(folder, out)
@@ -173,15 +164,15 @@ class _Collector:
         # A run that is finished in one output folder may be unfinished in another.
         unfinished = [one for name, one in self.unfinished.items() if name not in self.results]
         unfinished.sort(key=lambda one: one.run_id)
-        return Collected(
-            long_table(list(self.results.values())), tuple(self.problems), tuple(unfinished)
-        )
+        finished = tuple(self.results.values())
+        table = long_table([result for _, result in finished])
+        return Collected(finished, table, tuple(self.problems), tuple(unfinished))
 
     def _exclude_same_keys(self) -> None:
         """Two runs for one point of the grid: an average over both would count it twice."""
         by_key: dict[RunKey, list[str]] = {}
-        for run_id, entry in self.results.items():
-            by_key.setdefault(entry.result.key, []).append(run_id)
+        for run_id, (_, result) in self.results.items():
+            by_key.setdefault(result.key, []).append(run_id)
         for run_ids in (ids for ids in by_key.values() if len(ids) > 1):
             newest = max(run_ids, key=self._finished)
             for run_id in run_ids:
@@ -189,17 +180,17 @@ class _Collector:
                 advice = "keep it and delete the folders of the others"
                 if run_id != newest:
                     advice = f"the newest is {newest}, so delete the folder of this one"
-                entry = self.results[run_id]
+                out, result = self.results[run_id]
                 message = (
                     f"stands for the same point of the grid as {others}; none is used. This one "
-                    f"{_origin(entry.result)}: {advice}, or give them different --out folders"
+                    f"{_origin(result)}: {advice}, or give them different --out folders"
                 )
                 file = f"runs/{run_id}/result.json"
-                self.problems.append(Problem("conflict", entry.out, file, message))
+                self.problems.append(Problem("conflict", out, file, message))
                 self._exclude(run_id, f"same point of the grid as {others}")
 
     def _finished(self, run_id: str) -> str:
-        return self.results[run_id].result.provenance.finished
+        return self.results[run_id][1].provenance.finished
 
 
 def _origin(result: Result) -> str:

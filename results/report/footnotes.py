@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 from protocols.protocol import Protocol
+from results.records import Provenance
 from results.statistics.aggregate import Aggregated
 from results.statistics.columns import Column
 from results.statistics.expected import ExpectedRuns
@@ -80,14 +79,11 @@ def caveats(runs: Sequence[FinishedRun], protocol: Protocol) -> dict[str, list[C
     Where a list or starting weights have several sha256 over the runs, those that differ from the
     most common one are named (from the first seen, where two are equally common).
     """
-    digests = {run.run_id: json.loads(run.details["digests"]) for run in runs}
-    usual = _usual_digests(digests.values())
+    by_run = {run.run_id: run.result.provenance for run in runs}
+    usual = _usual_digests(one.digests for one in by_run.values())
     return {
-        run.run_id: [
-            *map(Caveat, _deviations(run.details, protocol)),
-            *_other_files(digests[run.run_id], usual),
-        ]
-        for run in runs
+        run_id: [*map(Caveat, _deviations(one, protocol)), *_other_files(one.digests, usual)]
+        for run_id, one in by_run.items()
     }
 
 
@@ -95,7 +91,7 @@ def _usual_digests(digests: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """The most common sha256 of every file that has more than one."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for one in digests:
-        for name, digest in one.items():
+        for name, digest in sorted(one.items()):
             # Starting weights differ by model and, if drawn, by seed: that is as it should be.
             if not name.startswith("initial "):
                 counts[name][digest] += 1
@@ -115,25 +111,23 @@ def _other_files(own: Mapping[str, str], usual: Mapping[str, str]) -> list[Cavea
     ]
 
 
-def _deviations(details: Mapping[str, Any], protocol: Protocol) -> list[str]:
+def _deviations(one: Provenance, protocol: Protocol) -> list[str]:
     """How a run differs from a clean one of its protocol."""
-    batch, usual_batch = details["global_batch"], protocol.train.global_batch
-    missing, unreadable = details["videos_missing"], details["videos_unreadable"]
-    of_videos = f"of {details['videos_expected']} videos"
-    replaced = details["clips_replaced"]
+    batch, usual_batch = one.global_batch, protocol.train.global_batch
+    of_videos = f"of {one.videos_expected} videos"
     texts = {
         f"global batch {batch}, the protocol's is {usual_batch}": batch != usual_batch,
-        f"{missing} {of_videos} missing": missing,
-        f"{unreadable} {of_videos} unreadable, counted as wrong": unreadable,
-        f"{replaced} training clips replaced, unreadable": replaced,
-        "code with uncommitted changes": details["git_dirty"],
+        f"{one.videos_missing} {of_videos} missing": one.videos_missing,
+        f"{one.videos_unreadable} {of_videos} unreadable, counted as wrong": one.videos_unreadable,
+        f"{one.clips_replaced} training clips replaced, unreadable": one.clips_replaced,
+        "code with uncommitted changes": one.git_dirty,
     }
     return [text for text, applies in texts.items() if applies]
 
 
 def _code_versions(runs: Iterable[FinishedRun]) -> list[str]:
     """A text if the runs were computed with several commits."""
-    commits = {run.details["git_commit"] for run in runs} - {None}
+    commits = {commit for run in runs if (commit := run.result.provenance.git_commit)}
     names = ", ".join(sorted(commit[:_SHORT] for commit in commits))
     return [f"Computed with {len(commits)} commits: {names}"] if len(commits) > 1 else []
 

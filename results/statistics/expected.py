@@ -24,7 +24,7 @@ class ExpectedRuns:
     ) -> None:
         self.protocol = protocol
         self.columns = columns(protocol, collected.table)
-        self.finished = finished_runs(collected.table)
+        self.finished = finished_runs(collected.finished)
         self._required_seeds = seeds
         #: Every run there is; None if it is finished.
         self._runs: dict[tuple[Method, Point], Unfinished | None] = {

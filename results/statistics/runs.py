@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 from results.reading.location import location
-from results.reading.long_table import RUN_COLUMNS
 from results.reading.predictions import Predictions, read_predictions
 from results.reading.run_folder import RunFolder
-from results.records import RunKey
+from results.records import Result, RunKey
 from results.statistics.methods import Method
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class Point(NamedTuple):
@@ -33,16 +29,20 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run in the long table. `details`: all that the table says of it, by column."""
+    """A run with a usable result, in the output folder `out`."""
 
-    run_id: str
+    out: str
+    result: Result
     method: Method
     point: Point
-    details: Mapping[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        return self.result.run_id
 
     @property
     def folder(self) -> RunFolder:
-        return RunFolder(location(self.details["out"]) / "runs" / self.run_id)
+        return RunFolder(location(self.out) / "runs" / self.run_id)
 
     def scores(
         self, suite: str, split: str, *, weights: str, checkpoint: str, complaints: list[str]
@@ -60,14 +60,9 @@ class FinishedRun:
             return None
 
 
-def finished_runs(table: pd.DataFrame) -> list[FinishedRun]:
-    """The runs of the long table, in its order."""
-    runs = table.drop_duplicates("run_id")[list(RUN_COLUMNS)].astype(object)
-    found = []
-    for row in runs.where(runs.notna(), None).to_dict("records"):
-        details = {str(name): value for name, value in row.items()}
-        key = ("model", "variant", "overrides", "origin", "protocol_version")
-        method = Method(*(details[name] for name in key))
-        point = Point(*(details[name] for name in Point._fields))
-        found.append(FinishedRun(details["run_id"], method, point, details))
-    return found
+def finished_runs(finished: Iterable[tuple[str, Result]]) -> list[FinishedRun]:
+    """The runs with these (output folder, result), in their order."""
+    return [
+        FinishedRun(out, result, Method.of(result.key), Point.of(result.key))
+        for out, result in finished
+    ]

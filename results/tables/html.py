@@ -176,10 +176,10 @@ def _runs(report: Report) -> list[str]:
 
 def _run_details(run: FinishedRun) -> tuple[str, ...]:
     """Best epoch, hours, GPU-hours, device and commit."""
-    details = run.details
-    hours = f"{details['wall_seconds'] / 3600:.2f}", f"{details['gpu_hours']:.2f}"
-    commit = (details["git_commit"] or "")[:10]
-    return str(details["best_epoch"]), *hours, details["device"], commit
+    one = run.result.provenance
+    hours = f"{one.wall_seconds / 3600:.2f}", f"{one.gpu_hours:.2f}"
+    commit = (one.git_commit or "")[:10]
+    return str(run.result.selection.best_epoch), *hours, one.device, commit
 
 
 def _run(report: Report, run_id: str, *texts: object) -> str:

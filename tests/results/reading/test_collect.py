@@ -19,8 +19,8 @@ from experiments.store.attempt_records import (
     record_stop,
 )
 from results.reading.collect import collect
-from results.reading.long_table import NUMBER_COLUMNS, RUN_COLUMNS
 from results.reading.run_folder import RunFolder
+from results.records import Measurement
 from results.report.report import report
 from results.tables.formats import render
 from tests.results import builder
@@ -33,15 +33,14 @@ def write(out: Path, seed: int, value: float = 50.0) -> Path:
     return builder.write_result(out, builder.result(PROTOCOL, of, lambda *_: value))
 
 
-def test_a_row_a_number_with_key_and_provenance(tmp_path: Path) -> None:
+def test_a_row_a_number_with_its_run(tmp_path: Path) -> None:
     write(tmp_path, 0)
     write(tmp_path, 1)
     table = collect(tmp_path).table
     # 3 splits x 2 epochs x 2 weight sets x 2 metrics.
     assert len(table) == 2 * 24
-    assert tuple(table.columns) == (*RUN_COLUMNS, *NUMBER_COLUMNS)
-    assert set(table["seed"]) == {0, 1} and set(table["value"]) == {50.0}
-    assert json.loads(table["packages"].iloc[0]) == {"torch": "2.8.0"}
+    assert tuple(table.columns) == ("run_id", "trained_on", "shots", *Measurement.model_fields)
+    assert set(table["value"]) == {50.0} and table["run_id"].nunique() == 2
 
 
 def test_several_folders_are_merged(tmp_path: Path) -> None:
@@ -85,7 +84,7 @@ def test_two_results_of_one_run_that_disagree_are_both_left_out(tmp_path: Path) 
     write(tmp_path / "b", 0, 60.0)
     write(tmp_path / "b", 1, 60.0)
     found = collect([tmp_path / "a", tmp_path / "b"])
-    assert set(found.table["seed"]) == {1}
+    assert [result.key.seed for _, result in found.finished] == [1]
     assert [one.kind for one in found.problems] == ["conflict"]
     assert [one.cause for one in found.unfinished] == ["results that disagree"]
     (problem,) = found.problems
