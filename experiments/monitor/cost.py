@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from experiments.grid.spec import ListSpec, RunSpec
-from results.reading.result_file import ResultSummary
-from results.records import RunKey
+from results.records import Result, RunKey
 from tcclip.config import ModelConfig
 
 #: Multiply-adds a second that one GPU sustains in mixed precision: assumed, not measured.
@@ -69,12 +68,12 @@ def kind(key: RunKey) -> Kind:
     return tuple(value for name, value in key if name != "seed")
 
 
-def measured_hours(finished: Iterable[ResultSummary]) -> dict[Kind, float]:
+def measured_hours(finished: Iterable[Result]) -> dict[Kind, float]:
     """Kind of run -> mean GPU-hours of its finished runs on a GPU."""
     hours: dict[Kind, list[float]] = {}
     for one in finished:
-        if one.gpu_hours > 0:
-            hours.setdefault(kind(one.key), []).append(one.gpu_hours)
+        if one.provenance.gpu_hours > 0:
+            hours.setdefault(kind(one.key), []).append(one.provenance.gpu_hours)
     return {key: statistics.fmean(values) for key, values in hours.items()}
 
 

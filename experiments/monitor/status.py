@@ -12,9 +12,9 @@ from experiments.store.ledger import Ledger
 from results.reading.holder import Holder, read_holder
 from results.reading.location import is_local, read_bytes, stamp
 from results.reading.metrics_log import Attempts, Record, read_attempts
-from results.reading.result_file import ResultSummary, read_summary
+from results.reading.result_file import read_summary
 from results.reading.run_folder import RunFolder, State
-from results.records import Failure
+from results.records import Failure, Result
 
 
 @dataclass(frozen=True)
@@ -104,20 +104,21 @@ def statuses(
     return [row for row in rows if not states or row.state in states]
 
 
-def _finished(run_id: str, done: ResultSummary) -> RunStatus:
+def _finished(run_id: str, result: Result) -> RunStatus:
+    done, epoch = result.provenance, result.selection.last_epoch
     return RunStatus(
         run_id=run_id,
         state=State.FINISHED,
         node=done.host,
         device=done.device,
-        workers=done.workers,
-        epoch=done.epoch,
-        epochs=done.epoch,
+        workers=done.world_size,
+        epoch=epoch,
+        epochs=epoch,
         clips_per_second=done.clips_per_second,
-        top1=done.top1,
+        top1=result.selection.best_value,
         gpu_hours=done.gpu_hours,
         attempts=done.attempts,
-        since=datetime.fromisoformat(done.time).timestamp(),
+        since=datetime.fromisoformat(done.finished).timestamp(),
     )
 
 

@@ -17,8 +17,9 @@ from experiments.store.files import check_exclusive, remove, write_text
 from experiments.store.lease import held
 from results.reading.holder import PREFIX
 from results.reading.location import Location, folder_names, is_local, names, read_bytes
-from results.reading.result_file import ResultSummary, read_summary
+from results.reading.result_file import read_summary
 from results.reading.run_folder import RunFolder, State
+from results.records import Result
 
 #: Runs in an object store that are read at once.
 STORE_THREADS = 16
@@ -51,8 +52,8 @@ class Ledger:
         with ThreadPoolExecutor(1 if is_local(self.out) else STORE_THREADS) as pool:
             return list(pool.map(read, items))
 
-    def finished(self, folders: Sequence[RunFolder]) -> dict[str, ResultSummary]:
-        """Run id -> result, of the finished ones of `folders`.
+    def finished(self, folders: Sequence[RunFolder]) -> dict[str, Result]:
+        """Run id -> result without its measurements, of the finished ones of `folders`.
 
         A local result that cannot be read counts as missing. StorageError if a store is out of
         reach.
@@ -61,7 +62,7 @@ class Ledger:
         pairs = zip(folders, found, strict=True)
         return {folder.run_id: one for folder, one in pairs if one is not None}
 
-    def _summary(self, folder: RunFolder) -> ResultSummary | None:
+    def _summary(self, folder: RunFolder) -> Result | None:
         try:
             return read_summary(folder.result)
         except StorageError:

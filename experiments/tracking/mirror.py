@@ -39,7 +39,6 @@ from experiments.tracking.mlflow_runs import (
 )
 from results.reading.location import (
     Location,
-    Stamp,
     exists,
     folder_names,
     local_copy,
@@ -94,7 +93,7 @@ class _Copy:
     #: The start records that were read: a new one begins another attempt.
     starts: list[Record] = field(default_factory=list)
     #: The metrics file that was sent, and the state.
-    metrics: Stamp | None = None
+    metrics: str | None = None
     shown: tuple[State, Failure | None] | None = None
 
 

@@ -16,7 +16,7 @@ from experiments.grid.overrides import flat
 from experiments.grid.spec import RunSpec
 from experiments.store.files import create_text
 from results.reading.location import Location, read_bytes, read_from
-from results.reading.metrics_log import first_time
+from results.reading.metrics_log import read_records
 from results.reading.run_folder import RunFolder
 
 #: Tags of a run's copy: the run's id, the output folder's id and path, the time of the first record
@@ -42,7 +42,8 @@ def output_id(out: Location) -> str:
 def begun(folder: RunFolder) -> str:
     """The time of the run's first record in epoch seconds; "" while there is none."""
     with suppress(FileNotFoundError):
-        return str(first_time(read_from(folder.metrics, 0, 4096)) or "")  # records are shorter
+        records, _ = read_records(read_from(folder.metrics, 0, 4096))  # the first one is shorter
+        return str(records[0]["time"]) if records else ""
     return ""
 
 

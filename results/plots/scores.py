@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from results.reading.predictions import Confusion, confusion
 from results.report.report import Report
 from results.statistics.columns import HARMONIC, Column
 from results.statistics.methods import Method
 
-
-@dataclass(frozen=True)
-class SplitScores:
-    """One split of one suite: method title -> confusion over all its seeds (and base splits)."""
-
-    title: str
-    methods: Mapping[str, Confusion]
+#: The split's title, and method title -> confusion over all its seeds (and base splits).
+SplitScores = tuple[str, dict[str, Confusion]]
 
 
 def split_scores(report: Report, methods: Sequence[Method]) -> tuple[list[SplitScores], list[str]]:
@@ -37,11 +31,9 @@ def split_scores(report: Report, methods: Sequence[Method]) -> tuple[list[SplitS
                 continue
             pooled = {m.title: _pooled(report, m, column, split, complaints) for m in methods}
             shots = f", K={most_shots}" if most_shots else ""
-            found[key] = SplitScores(
-                f"{column.title}, {split}{shots}",
-                {title: one for title, one in pooled.items() if one is not None},
-            )
-    return [scores for scores in found.values() if scores.methods], complaints
+            confusions = {title: one for title, one in pooled.items() if one is not None}
+            found[key] = f"{column.title}, {split}{shots}", confusions
+    return [scores for scores in found.values() if scores[1]], complaints
 
 
 def _pooled(

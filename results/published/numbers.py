@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from results.records import Record
 from results.statistics.columns import Column
@@ -40,12 +40,6 @@ class PublishedNumber(Record):
     selection: str
     ensembled: bool | None
     source: str
-
-    @model_validator(mode="after")
-    def _std_needs_values(self) -> PublishedNumber:
-        if self.std is not None and self.n < 2:
-            raise ValueError(f"{self.method} {self.dataset} {self.part}: a std over {self.n} value")
-        return self
 
 
 @cache

@@ -14,7 +14,7 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from results.errors import StorageError, UserError
 from results.reading.process_id import place
@@ -28,13 +28,6 @@ else:
 
 #: What `location` accepts besides paths; memory:// is for tests.
 SCHEMES = ("file", "s3", "memory")
-
-
-class Stamp(NamedTuple):
-    """Tells a file's content from an earlier one without reading it."""
-
-    size: int
-    tag: str
 
 
 def location(text: str | Path | UPath) -> Location:
@@ -127,18 +120,18 @@ def read_from(path: Location, start: int, end: int | None = None) -> bytes:
         return bytes(path.fs.cat_file(path.path, start=start or None, end=end))
 
 
-def stamp(path: Location) -> Stamp | None:
-    """The file's size and a tag that changes with its content; None if there is no such file."""
+def stamp(path: Location) -> str | None:
+    """A text that changes with the file's content; None if there is no such file."""
     try:
         with storage_errors(path):
             if isinstance(path, Path):
                 found = path.stat()
-                return Stamp(found.st_size, f"{found.st_mtime_ns} {found.st_ino}")
+                return f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
             info = path.fs.info(path.path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     tags = [info.get(name) for name in ("ETag", "etag", "mtime", "LastModified", "created")]
-    return Stamp(int(info["size"] or 0), str(next((tag for tag in tags if tag), "")))
+    return f"{info['size']} {next((tag for tag in tags if tag), '')}"
 
 
 def exists(path: Location) -> bool:

@@ -64,19 +64,6 @@ def _parse(line: bytes) -> Record | None:
     return record if readable else None
 
 
-def first_time(metrics: bytes) -> float | None:
-    """When the first record was written, in epoch seconds; None while there is none.
-
-    The beginning of a file is enough.
-    """
-    for line in metrics.splitlines(keepends=True):
-        record = _parse(line)
-        if record is not None:
-            time: float = record["time"]
-            return time
-    return None
-
-
 def read_epochs(metrics: bytes) -> tuple[list[Record], int]:
     """The records of epochs, and how many lines of the file are torn or damaged.
 

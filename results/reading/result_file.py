@@ -2,49 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pydantic import ValidationError
 
 from results.errors import UserError
 from results.reading.location import Location, read_bytes
-from results.records import SCHEMA_VERSION, Result, RunKey, newer
-
-
-@dataclass(frozen=True)
-class ResultSummary:
-    """What planning and status show of a result, without its hundreds of measurements.
-
-    `top1`: percent; `time`: ISO 8601, with its zone. None for what older results do not tell.
-    """
-
-    key: RunKey
-    epoch: int
-    top1: float | None
-    device: str
-    workers: int
-    gpu_hours: float
-    time: str
-    host: str | None
-    attempts: int | None
-    clips_per_second: float | None
-
-    @classmethod
-    def of(cls, result: Result) -> ResultSummary:
-        """The summary of `result`."""
-        selection, provenance = result.selection, result.provenance
-        return cls(
-            key=result.key,
-            epoch=selection.last_epoch,
-            top1=selection.best_value,
-            device=provenance.device,
-            workers=provenance.world_size,
-            gpu_hours=provenance.gpu_hours,
-            time=provenance.finished,
-            host=provenance.host,
-            attempts=provenance.attempts,
-            clips_per_second=provenance.clips_per_second,
-        )
+from results.records import SCHEMA_VERSION, Result, newer
 
 
 def read_result(path: Location) -> Result | None:
@@ -65,7 +27,7 @@ def read_result(path: Location) -> Result | None:
         ) from error
 
 
-def read_summary(path: Location) -> ResultSummary | None:
-    """As `read_result`, in short."""
+def read_summary(path: Location) -> Result | None:
+    """As `read_result`, without its hundreds of measurements."""
     result = read_result(path)
-    return None if result is None else ResultSummary.of(result)
+    return None if result is None else result.model_copy(update={"measurements": ()})

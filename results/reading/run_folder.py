@@ -32,6 +32,16 @@ ENDED = (State.STOPPED, State.FINISHED)
 BEST = "best-"
 
 
+class _File:
+    """A property of a run folder: the location of the file with this name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: RunFolder, _: type[RunFolder]) -> Location:
+        return folder.path / self.name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The files of one run under `<out>/runs/<run_id>/`."""
@@ -46,39 +56,17 @@ class RunFolder:
         """The name of one of its files in messages: relative to the output folder."""
         return f"runs/{self.run_id}/{file.name}"
 
-    @property
-    def spec(self) -> Location:
-        return self.path / "spec.json"
-
-    @property
-    def metrics(self) -> Location:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def log(self) -> Location:
-        return self.path / "run.log"
-
-    @property
-    def result(self) -> Location:
-        return self.path / "result.json"
-
-    @property
-    def failure(self) -> Location:
-        return self.path / "failure.json"
-
-    @property
-    def stopped(self) -> Location:
-        return self.path / "stopped.json"
-
-    @property
-    def paused(self) -> Location:
-        """Written when the run saved a checkpoint and ended on request."""
-        return self.path / "paused.json"
-
-    @property
-    def pause_request(self) -> Location:
-        """An empty file that asks the run to save a checkpoint and end."""
-        return self.path / "pause"
+    spec = _File("spec.json")
+    metrics = _File("metrics.jsonl")
+    log = _File("run.log")
+    result = _File("result.json")
+    failure = _File("failure.json")
+    stopped = _File("stopped.json")
+    #: Written when the run saved a checkpoint and ended on request.
+    paused = _File("paused.json")
+    #: An empty file that asks the run to save a checkpoint and end.
+    pause_request = _File("pause")
+    last = _File("checkpoints/last.pt")
 
     def best_of(self, epoch: int) -> Location:
         """The weights after `epoch`, kept while they are the best."""
@@ -94,10 +82,6 @@ class RunFolder:
                 f"{self.run_id} has no selected weights: it has not trained to its end"
             )
         return self.best_of(result.selection.best_epoch)
-
-    @property
-    def last(self) -> Location:
-        return self.path / "checkpoints" / "last.pt"
 
     def predictions(self, suite: str, split: str) -> Location:
         return self.path / "predictions" / suite / f"{split}.parquet"

@@ -37,9 +37,7 @@ def std(values: Sequence[float], ddof: int) -> float | None:
 
 
 def estimate(values: Sequence[float], *, axis: Axis, ddof: int) -> Estimate:
-    """Mean and std of `values` along `axis`; ValueError without values."""
-    if not values:
-        raise ValueError(f"no values to average over {axis}")
+    """Mean and std of `values`, at least one, along `axis`."""
     mean = math.fsum(values) / len(values)
     return Estimate(mean, std(values, ddof), len(values), ddof, axis)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results.plots import figures
 from results.plots.curves import learning_curves
-from results.plots.scores import SplitScores, split_scores
+from results.plots.scores import split_scores
+from results.reading.predictions import Confusion
 from results.report.report import Report
 from results.statistics.methods import Method
 from results.statistics.runs import FinishedRun
@@ -135,22 +136,22 @@ def _classes(report: Report, methods: Sequence[Method]) -> tuple[list[str], list
     """(parts of the page, files that could not be read)."""
     scores, complaints = split_scores(report, methods)
     parts = ["<h2>Classes</h2>", '<p class="dim">Best epoch, seeds pooled.</p>'] if scores else []
-    parts += [_split(one, opened=number == 0) for number, one in enumerate(scores)]
+    parts += [_split(*one, opened=number == 0) for number, one in enumerate(scores)]
     return parts, complaints
 
 
-def _split(one: SplitScores, *, opened: bool) -> str:
-    parts = ["<h3>Accuracy by class</h3>", _figure(figures.per_class(one.methods))]
+def _split(title: str, methods: Mapping[str, Confusion], *, opened: bool) -> str:
+    parts = ["<h3>Accuracy by class</h3>", _figure(figures.per_class(methods))]
     parts.append("<h3>Confusion</h3>")
-    for title, confusion in one.methods.items():
+    for method, confusion in methods.items():
         mistakes = _list(
             f"{escape(true)} taken for {escape(predicted)}: {videos} of {total}"
             for true, predicted, videos, total in confusion.mistakes(MOST_MISTAKES)
         )
-        figure = _figure(figures.confusion(title, confusion))
+        figure = _figure(figures.confusion(method, confusion))
         parts.append(f'<div class="pair">{figure}<ol class="notes">{mistakes}</ol></div>')
     state = " open" if opened else ""
-    return f"<details{state}><summary>{escape(one.title)}</summary>{''.join(parts)}</details>"
+    return f"<details{state}><summary>{escape(title)}</summary>{''.join(parts)}</details>"
 
 
 def _figure(figure: Figure) -> str:

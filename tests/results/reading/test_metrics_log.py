@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from results.reading.metrics_log import first_time, read_epochs, read_records
+from results.reading.metrics_log import read_epochs, read_records
 
 
 def line(kind: str, step: int, **more: object) -> bytes:
@@ -22,7 +22,6 @@ def test_records_come_in_the_order_of_the_file() -> None:
     assert damaged == 0
     thinned, _ = read_records(FILE + line("step", 3), all_steps=False)
     assert [one["step"] for one in thinned] == [0, 2, 2, 3]
-    assert first_time(FILE) == 1.5
 
 
 @pytest.mark.parametrize(
@@ -43,9 +42,6 @@ def test_records_come_in_the_order_of_the_file() -> None:
 def test_a_damaged_line_is_skipped_and_counted(bad: bytes, all_steps: bool) -> None:
     whole, _ = read_records(FILE, all_steps)
     assert read_records(FILE + bad, all_steps) == (whole, 1)
-    assert first_time(bad) is None
-    if bad.endswith(b"\n"):
-        assert first_time(bad + FILE) == 1.5
 
 
 def test_an_epoch_without_its_numbers_is_damaged() -> None:

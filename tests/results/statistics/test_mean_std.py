@@ -28,11 +28,6 @@ def test_the_std_of_one_value_is_undefined() -> None:
     assert std([], 0) is None
 
 
-def test_no_values_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no values to average over seeds"):
-        estimate([], axis="seeds", ddof=1)
-
-
 @pytest.mark.parametrize(("a", "b", "hm"), [(0, 50, 0), (50, 0, 0), (0, 0, 0), (40, 60, 48)])
 def test_harmonic_mean(a: float, b: float, hm: float) -> None:
     assert harmonic_mean(a, b) == pytest.approx(hm)
