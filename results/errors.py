@@ -1,8 +1,4 @@
-"""Errors of reading that all rooms share.
-
-UserError           what was asked for cannot be done; the message says what to do
-└── StorageError    a file or an object store cannot be read or written
-"""
+"""Errors of reading that all rooms share."""
 
 from __future__ import annotations
 

@@ -10,10 +10,11 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 import protocols
 from results.compare.selection import SelectedRuns, paired, parse_selection
@@ -22,9 +23,6 @@ from results.statistics.bootstrap import Resampled, interval, resample
 from results.statistics.columns import HARMONIC, Column, columns
 from results.statistics.mean_std import SEEDS_DDOF, Estimate, estimate
 from results.tables.text_table import NOTHING, count, signed
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 FORMATS = ("terminal", "md", "json")
 RESAMPLES = 10_000

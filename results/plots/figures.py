@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from results.plots.curves import Curve
 from results.reading.predictions import Confusion
 from results.report.report import Report
@@ -147,8 +149,6 @@ def few_shot(report: Report) -> Figure:
 
 def per_class(named: Mapping[str, Confusion]) -> Figure:
     """Accuracy of every class, a dot a method; classes sorted by the last method's accuracy."""
-    import numpy as np
-
     accuracies = {title: one.accuracy() for title, one in named.items()}
     main = list(named)[-1]
     order = np.argsort(np.nan_to_num(accuracies[main], nan=-1.0), kind="stable")
@@ -172,8 +172,6 @@ def per_class(named: Mapping[str, Confusion]) -> Figure:
 
 def confusion(title: str, one: Confusion) -> Figure:
     """Rows: true classes, columns: predicted ones; percent of the true class's videos."""
-    import numpy as np
-
     shares = 100.0 * one.counts / np.maximum(one.totals[:, None], 1)
     figure, (axes,) = _subplots(1, 5.2, 4.4)
     image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=100, interpolation="nearest")

@@ -10,8 +10,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import pandas as pd
 from pydantic import ValidationError
 
 from results.errors import StorageError
@@ -19,9 +20,6 @@ from results.reading.location import is_local, location, read_bytes
 from results.reading.long_table import long_table
 from results.reading.run_folder import RunFolder, State, run_folders
 from results.records import SCHEMA_VERSION, Result, RunKey
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ProblemKind = Literal["broken", "schema", "folder", "duplicate", "conflict"]
 
@@ -174,7 +172,7 @@ class _Collector:
         for run_id, (_, result) in self.results.items():
             by_key.setdefault(result.key, []).append(run_id)
         for run_ids in (ids for ids in by_key.values() if len(ids) > 1):
-            newest = max(run_ids, key=self._finished)
+            newest = max(run_ids, key=lambda one: self.results[one][1].provenance.finished)
             for run_id in run_ids:
                 others = ", ".join(other for other in run_ids if other != run_id)
                 advice = "keep it and delete the folders of the others"
@@ -188,9 +186,6 @@ class _Collector:
                 file = f"runs/{run_id}/result.json"
                 self.problems.append(Problem("conflict", out, file, message))
                 self._exclude(run_id, f"same point of the grid as {others}")
-
-    def _finished(self, run_id: str) -> str:
-        return self.results[run_id][1].provenance.finished
 
 
 def _origin(result: Result) -> str:

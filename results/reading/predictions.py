@@ -36,15 +36,11 @@ class Predictions:
         best = self.scores.argmax(axis=1).astype(np.int64)
         return np.where(self.readable, best, -1)
 
-    def correct(self, k: int = 1) -> NDArray[np.bool_]:
+    def correct(self, k: int) -> NDArray[np.bool_]:
         """Whether the label is among the `k` best of each video (see `tcclip.accuracy`)."""
         from tcclip.accuracy import top_k_correct
 
         return top_k_correct(self.scores, self.labels, self.readable, k)
-
-    def name(self, label: int) -> str:
-        """A class as it is printed."""
-        return self.class_names[label] if self.class_names else f"class {label}"
 
 
 def read_predictions(
@@ -144,4 +140,5 @@ def confusion(several: Sequence[Predictions]) -> Confusion:
         totals += np.bincount(one.labels, minlength=classes)
         seen = one.readable
         np.add.at(counts, (one.labels[seen], one.predicted()[seen]), 1)
-    return Confusion(counts, totals, tuple(several[0].name(i) for i in range(classes)))
+    names = several[0].class_names or tuple(f"class {i}" for i in range(classes))
+    return Confusion(counts, totals, names)

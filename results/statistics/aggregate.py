@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from protocols.protocol import Protocol
 from results.statistics.columns import AXES, HARMONIC, Column
 from results.statistics.expected import ExpectedRuns
 from results.statistics.mean_std import SEEDS_DDOF, Estimate, estimate, harmonic_mean
 from results.statistics.methods import Method
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)

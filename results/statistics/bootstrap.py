@@ -8,11 +8,9 @@ not count as independent.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
 #: Resamples drawn at once: bounds the memory, changes no number's distribution.
 _CHUNK = 128
@@ -52,8 +50,6 @@ def resample(a: Scored, b: Scored, *, resamples: int, generator: np.random.Gener
 
     Methods with the same seeds are paired by seed as well; others draw theirs independently.
     """
-    import numpy as np
-
     videos = a.there.shape[1]
     chunks = []
     for start in range(0, resamples, _CHUNK):
@@ -74,8 +70,6 @@ def resample(a: Scored, b: Scored, *, resamples: int, generator: np.random.Gener
 
 def _draw(items: int, resamples: int, generator: np.random.Generator) -> NDArray[np.float64]:
     """(resamples, items): how often each item is drawn in `items` draws."""
-    import numpy as np
-
     drawn = generator.integers(0, items, (resamples, items))
     drawn += items * np.arange(resamples)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=resamples * items)
@@ -86,8 +80,6 @@ def _percent(
     scored: Scored, counts: NDArray[np.float64], totals: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """(resamples, seeds): mean over units of the percent right among the drawn videos."""
-    import numpy as np
-
     # A unit of which no video was drawn (only with a handful of videos) counts as 0 of 1.
     totals = np.maximum(totals, 1.0)
     shares = [(counts @ right.T / totals).mean(axis=1) for right in scored.right]
@@ -96,8 +88,6 @@ def _percent(
 
 def interval(differences: NDArray[np.float64], confidence: float) -> tuple[float, float]:
     """The percentile interval that holds the share `confidence` of the resamples."""
-    import numpy as np
-
     tail = 50.0 * (1.0 - confidence)
     low, high = np.percentile(differences, [tail, 100.0 - tail])
     return float(low), float(high)

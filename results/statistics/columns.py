@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from protocols.datasets import DATASETS
 from protocols.protocol import Protocol, Suite
 from results.statistics.mean_std import Axis, chance_level, harmonic_mean
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 HARMONIC = "HM"
 AXES: dict[str, Axis] = {
