@@ -118,19 +118,16 @@ def read_attempts(metrics: bytes) -> Attempts | None:
         earlier_gpu_hours=_gpu_hours(starts[:-1], ends[:-1]),
         start=starts[-1],
         step=_last(records, "step"),
-        validated=next((one for one in reversed(records) if _is_validated(one)), None),
+        validated=_last(records, "epoch", field="top1"),
         clips_per_second=_speed(records[begins[-1] :]),
         latest=ends[-1],
         reduced=reductions[-1] if reductions else None,
     )
 
 
-def _last(records: Sequence[Record], kind: str) -> Record | None:
-    return next((one for one in reversed(records) if one["kind"] == kind), None)
-
-
-def _is_validated(record: Record) -> bool:
-    return record["kind"] == "epoch" and "top1" in record
+def _last(records: Sequence[Record], kind: str, field: str = "kind") -> Record | None:
+    """The last record of a kind that has `field`."""
+    return next((one for one in reversed(records) if one["kind"] == kind and field in one), None)
 
 
 def _gpu_hours(starts: list[Record], ends: list[float]) -> float | None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -202,9 +203,5 @@ def _with_published_rows(
         title = f"{method} ({VARIANT_TITLES[variant]})" if variant != "base" else method
         more.append(Row(title, weight, "best", cells))
     order = list(dict.fromkeys(("CLIP", "ViFi-CLIP", *(method for method, _, _ in published))))
-    return sorted(rows + more, key=lambda row: _position(_base_title(row), order))
-
-
-def _base_title(row: Row) -> str:
-    """The row's title without variant and settings."""
-    return row.title.split(" (")[0].split(" [")[0]
+    # By the title without variant and settings.
+    return sorted(rows + more, key=lambda row: _position(re.split(r" [(\[]", row.title)[0], order))

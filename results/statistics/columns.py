@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -68,10 +67,6 @@ class Column:
         return self.splits[0] if self.over_base_splits else unit
 
 
-#: Class counts of users' own data sets, as their runs measured them: (data set, split) -> classes.
-OwnClasses = Mapping[tuple[str, str], int]
-
-
 def columns(protocol: Protocol, table: pd.DataFrame) -> tuple[Column, ...]:
     """The columns of `protocol`'s table in the paper's order, then those of users' own data sets
     in the long `table` of measured numbers."""
@@ -88,21 +83,21 @@ def columns(protocol: Protocol, table: pd.DataFrame) -> tuple[Column, ...]:
     return tuple(found)
 
 
-def _own_classes(table: pd.DataFrame) -> OwnClasses:
+def _own_classes(table: pd.DataFrame) -> dict[tuple[str, str], int]:
+    """(data set, split) -> classes, of users' own data sets, as their runs measured them."""
     own = table[~table["dataset"].isin(list(DATASETS))].drop_duplicates(["dataset", "split"])
     rows = own[["dataset", "split", "classes"]].itertuples(index=False, name=None)
     return {(dataset, split): classes for dataset, split, classes in rows}
 
 
 def _suite_columns(
-    protocol: Protocol, trained_on: str, suite: Suite, own: OwnClasses
+    protocol: Protocol, trained_on: str, suite: Suite, own: dict[tuple[str, str], int]
 ) -> list[Column]:
     data = DATASETS.get(suite.dataset)
-    title = suite.dataset if data is None else data.title
     if data is None:
-        classes = own[suite.dataset, suite.splits[0]]
+        title, classes = suite.dataset, own[suite.dataset, suite.splits[0]]
     else:
-        classes = data.labels(data.split(suite.splits[0]).labels).classes
+        title, classes = data.title, data.labels(data.split(suite.splits[0]).labels).classes
     units = suite.splits
     if protocol.statistic.axis == "base_splits":
         units = tuple(f"s{value}" for value in protocol.axis_values)

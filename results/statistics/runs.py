@@ -47,10 +47,7 @@ class FinishedRun:
     def scores(
         self, suite: str, split: str, *, weights: str, checkpoint: str, complaints: list[str]
     ) -> Predictions | None:
-        """The kept scores of one split; None if there are none, or none that can be read.
-
-        A file that cannot be read is named in `complaints`.
-        """
+        """The kept scores of one split, if any; a file that cannot be read adds to `complaints`."""
         try:
             return read_predictions(
                 self.folder, suite, split, weights=weights, checkpoint=checkpoint
