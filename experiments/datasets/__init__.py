@@ -6,5 +6,5 @@ checks in the cache's checks/. Used by cli, worker, scheduler and doctor.
 
 Read in this order: video_files (a listed video -> its file), own_data (a YAML file -> a data set),
 paths (DataPaths), fetch (the published lists, verified), decode_check and check (what is missing
-or unreadable), tables and commands (what `tcclip data` prints).
+or unreadable), tables (what `tcclip data` prints) and commands.
 """

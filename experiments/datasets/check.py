@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ValidationError
 
+import protocols
 from experiments.datasets.decode_check import DecodedFile, decode_files
 from experiments.datasets.paths import DataPaths
 from experiments.errors import MissingData, UserError
+from experiments.grid.plan import Grid, expand
 from protocols.datasets import Dataset, LabelSet, Split
 from tcclip.config import FrozenModel
 from tcclip.data.annotations import AnnotationError, Item, read_class_names, read_list
@@ -24,8 +25,8 @@ from tcclip.data.seeding import seeded_rng
 
 #: How many examples of each kind a record names.
 EXAMPLES = 20
-#: Folder of the cache for the results of checks.
-CHECKS = "checks"
+#: A video with fewer frames is too short: some are repeated (SPEC 3).
+MIN_FRAMES = 16
 #: What of a check goes into a run's provenance.
 COUNTS = ("listed", "found", "missing", "decoded", "undecodable", "damaged", "too_short", "leaked")
 #: Threads that ask whether files are there: most of the time they wait for a network disk.
@@ -94,7 +95,7 @@ class DatasetCheck(FrozenModel):
 
 def check_file(data_paths: DataPaths, name: str) -> Path:
     """Where the last check of data set `name` is kept."""
-    return data_paths.cache / CHECKS / f"{name}.json"
+    return data_paths.cache / "checks" / f"{name}.json"
 
 
 def last_check(data_paths: DataPaths, name: str) -> dict[str, int] | None:
@@ -106,46 +107,58 @@ def last_check(data_paths: DataPaths, name: str) -> dict[str, int] | None:
     return {count: getattr(check, count) for count in COUNTS}
 
 
-#: Is told which stage ("find" or "decode") has done how many videos, of how many.
-Progress = Callable[[str, int, int], None]
-
-
 def check(
     dataset: Dataset,
     data_paths: DataPaths,
     *,
     splits: Sequence[str] | None = None,
     llm: bool = True,
-    decode: int | Literal["all"] = 0,
+    decode: int | None = 0,
     workers: int = 2,
-    frames: int = 16,
-    timeout: float = 60.0,
-    state: Path | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> DatasetCheck:
     """Check `dataset`, or only the `splits` named; a missing folder is a result, not an error.
 
     `llm`: also the LLM-rephrased names of their classes.
-    `decode`: how many videos to decode, the same ones each time, or "all"; `workers` at once, with
-    `timeout` seconds for each. `frames`: shorter videos are too short. `state`: file that keeps
-    what was decoded; unchanged files in it are not decoded again.
+    `decode`: how many videos to decode, the same ones each time, None for all; `workers` at once.
+    What was decoded is kept in the cache; unchanged files are not decoded again.
+    `progress` is told how many videos of how many a stage ("find" or "decode") has done.
     """
     chosen = [dataset.split(name) for name in splits] if splits else list(dataset.splits)
     lists = {split.name: _read_list(dataset, split, data_paths) for split in chosen}
     paths = sorted({item.path for items, _ in lists.values() for item in items})
     files = _find_videos(dataset, paths, data_paths, progress)
-    sample = {path: files[path] for path in _sample(dataset.name, sorted(files), decode)}
-
+    found = sorted(files)
+    order = seeded_rng("data check", dataset.name).permutation(len(found))
+    sample = {found[place]: files[found[place]] for place in order[:decode]}
     decoded = decode_files(
         sample,
-        workers=workers,
-        timeout=timeout,
-        state=state,
-        progress=lambda done: progress("decode", done, len(sample)),
+        workers,
+        check_file(data_paths, dataset.name).with_suffix(".jsonl"),
+        lambda done: progress("decode", done, len(sample)),
     )
-    label_sets = {split.labels for split in chosen if llm}
-    labels = check_labels(dataset, label_sets, data_paths)
-    return _summary(dataset, lists, paths, files, decoded, frames, labels)
+    labels = check_labels(dataset, {split.labels for split in chosen if llm}, data_paths)
+    return _summary(dataset, lists, paths, files, decoded, labels)
+
+
+def lists_to_check(
+    known: Mapping[str, Dataset], names: tuple[str, ...] | None, protocol: str | None
+) -> list[tuple[Dataset, list[str] | None, bool]]:
+    """Data sets, their splits (None: all) and whether LLM-rephrased class names are needed."""
+    for name in names or ():
+        if name not in known:
+            raise UserError(f"unknown data set {name!r}; known: {', '.join(known)}")
+    if protocol is None:
+        return [(known[name], None, True) for name in names or known]
+    if protocol not in protocols.PROTOCOLS:
+        raise UserError(f"unknown protocol {protocol!r}; known: {', '.join(protocols.PROTOCOLS)}")
+    needed: dict[str, dict[str, None]] = {}
+    for spec in expand(Grid(protocol), known):
+        for one in (spec.train_list, *spec.validation, *spec.suites):
+            needed.setdefault(one.dataset, {})[one.split.name] = None
+    chosen = [name for name in needed if names is None or name in names]
+    llm = "llm" in protocols.get(protocol).variants
+    return [(known[name], list(needed[name]), llm) for name in chosen]
 
 
 def _read_list(
@@ -174,12 +187,16 @@ def _read_list(
 
 
 def _find_videos(
-    dataset: Dataset, paths: Sequence[str], data_paths: DataPaths, progress: Progress
+    dataset: Dataset,
+    paths: Sequence[str],
+    data_paths: DataPaths,
+    progress: Callable[[str, int, int], None],
 ) -> dict[str, Path]:
     """List entry -> file, of the videos that are there."""
-    if data_paths.find_videos(dataset) is None:
+    try:
+        locate = data_paths.locate(dataset)
+    except MissingData:
         return {}
-    locate = data_paths.locate(dataset)
     files: dict[str, Path] = {}
     total = len(paths)
     with ThreadPoolExecutor(STAT_THREADS) as pool:
@@ -191,33 +208,21 @@ def _find_videos(
     return files
 
 
-def _sample(name: str, paths: Sequence[str], decode: int | Literal["all"]) -> list[str]:
-    if decode == "all":
-        return list(paths)
-    if decode < 0:
-        raise UserError(f"--decode {decode}; give a number of videos, or `all`")
-    order = seeded_rng("data check", name).permutation(len(paths))
-    return [paths[int(place)] for place in order[:decode]]
-
-
 def _summary(
     dataset: Dataset,
     lists: dict[str, tuple[list[Item], SplitCheck]],
     paths: Sequence[str],
     files: dict[str, Path],
     decoded: dict[str, DecodedFile],
-    frames: int,
     labels: tuple[LabelCheck, ...],
 ) -> DatasetCheck:
     missing = {path for path in paths if path not in files}
     readable = {path: one for path, one in decoded.items() if one.cause is None}
     examples = {
         "missing": missing,
-        "undecodable": [
-            f"{p} ({one.cause})" for p, one in decoded.items() if one.cause is not None
-        ],
+        "undecodable": [f"{path} ({one.cause})" for path, one in decoded.items() if one.cause],
         "damaged": [path for path, one in decoded.items() if one.damaged],
-        "too_short": [path for path, one in readable.items() if one.frames < frames],
+        "too_short": [path for path, one in readable.items() if one.frames < MIN_FRAMES],
         "leaked": _leaked({name: items for name, (items, _) in lists.items()}),
     }
     splits = tuple(
@@ -242,13 +247,10 @@ def _leaked(lists: dict[str, list[Item]]) -> set[str]:
 
     Few-shot lists belong to split 1, so val2 and val3 may share videos with them, as published.
     """
-
-    def videos(names: Iterable[str]) -> set[str]:
-        return {item.path for name in names for item in lists[name]}
-
     train = [name for name in lists if name.startswith(("train", "base_s"))]
     test = [name for name in lists if name in ("val", "val1", "base_val", "novel_val")]
-    return videos(train) & videos(test)
+    trained = {item.path for name in train for item in lists[name]}
+    return {item.path for name in test for item in lists[name] if item.path in trained}
 
 
 # ---- LLM-rephrased class names (variant llm) ----

@@ -6,9 +6,9 @@ continues.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -42,17 +42,12 @@ class DecodedFile(FrozenModel):
 
 
 def decode_files(
-    files: Mapping[str, Path],
-    *,
-    workers: int,
-    timeout: float,
-    state: Path | None,
-    progress: Callable[[int], None],
+    files: Mapping[str, Path], workers: int, state: Path, progress: Callable[[int], None]
 ) -> dict[str, DecodedFile]:
     """List entry -> what decoding its file showed, `workers` files at once.
 
-    `timeout`: seconds a file may take. `state`: file that keeps what was found; unchanged files in
-    it are not decoded again. `progress` is told how many files are done.
+    `state`: file that keeps what was found; unchanged files in it are not decoded again.
+    `progress` is told how many files are done.
     """
     known = read_decoded(state)
     decoded = {
@@ -60,7 +55,10 @@ def decode_files(
         for path, file in files.items()
         if str(file) in known and known[str(file)].is_current()
     }
-    with _decoders(workers, timeout) as idle, ThreadPoolExecutor(workers) as pool:
+    idle: SimpleQueue[Decoder] = SimpleQueue()
+    with ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
+        for _ in range(workers):
+            idle.put(stack.enter_context(closing(Decoder("pyav"))))
         futures = {
             pool.submit(_decode, file, idle): path
             for path, file in files.items()
@@ -72,20 +70,6 @@ def decode_files(
             decoded[futures[future]] = one
             progress(len(decoded))
     return decoded
-
-
-@contextmanager
-def _decoders(workers: int, timeout: float) -> Iterator[SimpleQueue[Decoder]]:
-    """A decoder for each worker, each with a process of its own."""
-    decoders = [Decoder("pyav", timeout) for _ in range(workers)]
-    idle: SimpleQueue[Decoder] = SimpleQueue()
-    for decoder in decoders:
-        idle.put(decoder)
-    try:
-        yield idle
-    finally:
-        for decoder in decoders:
-            decoder.close()
 
 
 def _decode(file: Path, idle: SimpleQueue[Decoder]) -> DecodedFile:
@@ -103,10 +87,10 @@ def _decode(file: Path, idle: SimpleQueue[Decoder]) -> DecodedFile:
     return decoded.model_copy(update=shown)
 
 
-def read_decoded(state: Path | None) -> dict[str, DecodedFile]:
+def read_decoded(state: Path) -> dict[str, DecodedFile]:
     """File -> what an earlier check found; a line that was cut short is skipped."""
     decoded: dict[str, DecodedFile] = {}
-    if state is None or not state.is_file():
+    if not state.is_file():
         return decoded
     for line in state.read_text().splitlines():
         try:
@@ -117,9 +101,8 @@ def read_decoded(state: Path | None) -> dict[str, DecodedFile]:
     return decoded
 
 
-def append_decoded(state: Path | None, decoded: DecodedFile) -> None:
+def append_decoded(state: Path, decoded: DecodedFile) -> None:
     """Keep what was found for the next check."""
-    if state is not None:
-        state.parent.mkdir(parents=True, exist_ok=True)
-        with state.open("a") as file:
-            file.write(decoded.model_dump_json() + "\n")
+    state.parent.mkdir(parents=True, exist_ok=True)
+    with state.open("a") as file:
+        file.write(decoded.model_dump_json() + "\n")

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException
@@ -45,12 +45,12 @@ class _Unavailable(Exception):
     """The source does not have the file, or cannot be reached."""
 
 
-def verify(folder: Path, entries: Sequence[Entry] | None = None) -> list[Fault]:
+def verify(folder: Path) -> list[Fault]:
     """The files of `folder` that are missing or not as published.
 
     A file without a known digest must be a list or label file that can be read.
     """
-    found = (_fault(folder, entry) for entry in entries or manifest())
+    found = (_fault(folder, entry) for entry in manifest())
     return [fault for fault in found if fault is not None]
 
 
@@ -74,12 +74,7 @@ def _fault(folder: Path, entry: Entry) -> Fault | None:
     return None
 
 
-def fetch(
-    source: str | Path | None,
-    to: Path,
-    progress: Callable[[str, int, int], None] = lambda path, number, files: None,
-    entries: Sequence[Entry] | None = None,
-) -> list[Fault]:
+def fetch(source: str | None, to: Path, progress: Callable[[str, int, int], None]) -> list[Fault]:
     """Bring the published set into `to`; returns what is still wrong there afterwards.
 
     `source`: a folder or a URL that has datasets_splits/ and labels/, None for the published
@@ -87,24 +82,23 @@ def fetch(
     UserError if the folder is not there; StorageError if `to` cannot be written.
     """
     origin = _origin(source)
-    wanted = tuple(entries or manifest())
     faults = []
-    for number, entry in enumerate(wanted, start=1):
+    for number, entry in enumerate(manifest(), start=1):
         if _fault(to, entry) is not None:
             faults.append(_fetch_file(origin, to, entry))
-        progress(entry.path, number, len(wanted))
+        progress(entry.path, number, len(manifest()))
     return [fault for fault in faults if fault is not None]
 
 
-def _origin(source: str | Path | None) -> str | Path:
+def _origin(source: str | None) -> str | Path:
     """The address, or the folder, to fetch from."""
     if source is None:
         return PUBLISHED
-    if isinstance(source, str) and urllib.parse.urlsplit(source).scheme in ("http", "https"):
+    if urllib.parse.urlsplit(source).scheme in ("http", "https"):
         return source.rstrip("/")
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        raise UserError(f"{source!s} is neither a folder nor an http(s) address to fetch from")
+        raise UserError(f"{source} is neither a folder nor an http(s) address to fetch from")
     return folder
 
 

@@ -13,7 +13,7 @@ splits:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -25,6 +25,7 @@ from tcclip.data.annotations import AnnotationError, read_class_names, read_list
 
 #: Names of data sets and splits become part of run ids and file names.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+T = TypeVar("T", bound=FrozenModel)
 
 
 class OwnSplit(FrozenModel):
@@ -55,7 +56,7 @@ class OwnData(FrozenModel):
 
 def read_own(path: Path) -> OwnData:
     """The data set that `path` describes. UserError says what is wrong with the file."""
-    content = _content(path)
+    content = read_settings(path, OwnFile)
     if content.name in DATASETS:
         raise UserError(f"{path}: the name {content.name!r} is taken; choose another")
     folder = path.absolute().parent
@@ -68,12 +69,10 @@ def read_own(path: Path) -> OwnData:
         dataset = Dataset(
             name=content.name,
             title=content.title or content.name,
-            splits=tuple(_split(folder, name, one) for name, one in content.splits.items()),
+            splits=tuple(_split(folder, name, one, labels) for name, one in content.splits.items()),
             label_sets=labels,
             flip=content.flip,
         )
-        for split in dataset.splits:
-            read_list(folder / split.annotations, dataset.labels(split.labels).classes)
     except FileNotFoundError as error:
         raise MissingData(f"{path}: {error.filename} is not there") from error
     except (AnnotationError, ValidationError) as error:
@@ -81,14 +80,16 @@ def read_own(path: Path) -> OwnData:
     return OwnData(dataset=dataset, annotations=folder, videos=folder / content.videos.expanduser())
 
 
-def _split(folder: Path, name: str, one: str | OwnSplit) -> Split:
+def _split(folder: Path, name: str, one: str | OwnSplit, labels: tuple[LabelSet, ...]) -> Split:
     split = OwnSplit(annotations=one) if isinstance(one, str) else one
-    videos = len(read_list(folder / split.annotations))
+    classes = next((known.classes for known in labels if known.name == split.labels), None)
+    videos = len(read_list(folder / split.annotations, classes))
     return Split(name=name, annotations=split.annotations, labels=split.labels, videos=videos)
 
 
-def _content(path: Path) -> OwnFile:
+def read_settings(path: Path, kind: type[T]) -> T:
+    """A YAML file's content as `kind`. UserError says what is wrong with the file."""
     try:
-        return OwnFile.model_validate(read_yaml(path))
+        return kind.model_validate(read_yaml(path))
     except ValidationError as error:
         raise UserError(f"{path}: {error}") from error

@@ -17,12 +17,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from experiments.datasets.own_data import OwnData, read_own
+from experiments.datasets.own_data import OwnData, read_own, read_settings
 from experiments.datasets.video_files import Locator
 from experiments.errors import MissingData, UserError
-from experiments.grid.grid_file import read_yaml
 from experiments.grid.spec import ListSpec
 from protocols.datasets import DATASETS, Dataset
 from tcclip.config import FrozenModel
@@ -47,16 +46,6 @@ class UserConfig(FrozenModel):
     annotations: Path | None = None
     folders: dict[str, Path] = Field(default_factory=dict)
     datasets: tuple[Path, ...] = ()
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """The file's settings; none if it is not there. UserError says what is wrong with it."""
-        if not path.is_file():
-            return cls()
-        try:
-            return cls.model_validate(read_yaml(path))
-        except ValidationError as error:
-            raise UserError(f"{path}: {error}") from error
 
 
 class DataPaths(FrozenModel):
@@ -83,7 +72,7 @@ class DataPaths(FrozenModel):
         `own`: YAML files of users' data sets. UserError for a file that cannot be used.
         """
         file = config_file()
-        config = UserConfig.read(file)
+        config = read_settings(file, UserConfig) if file.is_file() else UserConfig()
 
         def absolute(path: Path) -> Path:
             return Path(os.path.normpath(file.absolute().parent / path.expanduser()))
@@ -106,39 +95,32 @@ class DataPaths(FrozenModel):
         """All data sets by name, users' own included."""
         return DATASETS | {one.dataset.name: one.dataset for one in self.own}
 
-    def find_annotations(self, data: Dataset) -> Path | None:
-        """Folder that a data set's lists and label files are relative to; None if nobody set it."""
-        if data.embedded:
-            return self._embedded(data)
-        own = self._own(data)
-        return self.annotations if own is None else own.annotations
-
     def annotation_folder(self, data: Dataset) -> Path:
-        """As `find_annotations`, but MissingData if nobody set it."""
-        folder = self.find_annotations(data)
+        """Folder that a data set's lists and label files are in. MissingData if nobody set it."""
+        if data.embedded:
+            from tcclip.data import moving_shapes
+
+            return moving_shapes.ensure_built(self.cache / data.name)
+        own = self._own(data)
+        folder = self.annotations if own is None else own.annotations
         if folder is None:
             raise MissingData(
                 f"{data.name}: no annotations folder; give --annotations or $TCCLIP_ANNOTATIONS"
             )
         return folder
 
-    def find_videos(self, data: Dataset) -> Path | None:
-        """Folder that a data set's list entries are relative to; None if nobody set it."""
+    def video_folder(self, data: Dataset) -> Path:
+        """Folder that a data set's list entries are relative to. MissingData if nobody set it."""
         if data.embedded:
-            return self._embedded(data) / "videos"
+            return self.annotation_folder(data) / "videos"
         own = self._own(data)
         if own is not None:
             return own.videos
         if data.name in self.folders:
             return self.folders[data.name]
-        return None if self.videos is None else self.videos / data.name
-
-    def video_folder(self, data: Dataset) -> Path:
-        """As `find_videos`, but MissingData if nobody set it."""
-        folder = self.find_videos(data)
-        if folder is None:
+        if self.videos is None:
             raise MissingData(f"{data.name}: no videos; give --data-root or $TCCLIP_DATA_ROOT")
-        return folder
+        return self.videos / data.name
 
     def list_length(self, one: ListSpec) -> int | None:
         """How many videos a list has, as published or counted; None if the file is not there."""
@@ -156,12 +138,6 @@ class DataPaths(FrozenModel):
 
     def _own(self, data: Dataset) -> OwnData | None:
         return next((one for one in self.own if one.dataset.name == data.name), None)
-
-    def _embedded(self, data: Dataset) -> Path:
-        """The embedded data set's folder, made now if it is not there yet."""
-        from tcclip.data import moving_shapes
-
-        return moving_shapes.ensure_built(self.cache / data.name)
 
 
 def _first(

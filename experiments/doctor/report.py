@@ -15,6 +15,8 @@ from typing import Any, Self
 from experiments.errors import UserError
 from experiments.monitor.table import print_rows
 
+#: Limit on all checks together.
+CHECK_SECONDS = 90.0
 #: Limit on a process that a check starts.
 PROCESS_SECONDS = 80.0
 
@@ -42,7 +44,7 @@ class ProcessFailed(Exception):
     """Why a process that a check started gave no answer."""
 
 
-def run_checks(checks: Mapping[str, Check], seconds: float) -> list[Finding]:
+def run_checks(checks: Mapping[str, Check]) -> list[Finding]:
     """The findings of all checks, in their order; one that raises or hangs becomes a finding."""
     found: dict[str, list[Finding]] = {}
 
@@ -61,10 +63,10 @@ def run_checks(checks: Mapping[str, Check], seconds: float) -> list[Finding]:
     threads = [threading.Thread(target=run, args=one, daemon=True) for one in checks.items()]
     for thread in threads:
         thread.start()
-    end = time.monotonic() + seconds
+    end = time.monotonic() + CHECK_SECONDS
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
-    late = f"no answer within {seconds:g} s"
+    late = f"no answer within {CHECK_SECONDS:g} s"
     hint = "a disk or server it needs does not answer; check whether other programs can use it"
     return [one for name in checks for one in found.get(name, [Finding(name, False, late, hint)])]
 

@@ -4,13 +4,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from experiments.datasets import decode_check, tables
+from experiments.datasets import decode_check
 from experiments.datasets.check import check, check_labels
+from experiments.datasets.commands import app
 from experiments.datasets.decode_check import DecodedFile, append_decoded, read_decoded
 from experiments.datasets.own_data import read_own
 from experiments.datasets.paths import DataPaths
-from experiments.errors import UserError
 from protocols.datasets import DATASETS, HMDB51, MOVING_SHAPES, Dataset
 from tcclip.data.annotations import read_list
 
@@ -33,8 +34,11 @@ def own(shapes: Path, tmp_path: Path) -> tuple[Dataset, DataPaths]:
     return one.dataset, DataPaths(cache=tmp_path / "cache", own=(one,))
 
 
-def test_everything_that_can_be_wrong(own: tuple[Dataset, DataPaths]) -> None:
-    found = check(*own, decode="all", frames=100)
+def test_everything_that_can_be_wrong(
+    own: tuple[Dataset, DataPaths], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.datasets.check.MIN_FRAMES", 100)
+    found = check(*own, decode=None)
     assert (found.listed, found.found, found.missing) == (3, 2, 1)
     assert (found.decoded, found.undecodable, found.too_short, found.leaked) == (2, 1, 1, 1)
     train, val = found.splits
@@ -50,23 +54,21 @@ def test_without_decoding_only_existence_counts(own: tuple[Dataset, DataPaths]) 
     found = check(*own, splits=["train"])
     assert (found.decoded, found.undecodable, found.missing) == (0, 0, 0)
     assert found.complete
-    with pytest.raises(UserError, match="--decode -1"):
-        check(*own, decode=-1)
 
 
 def test_unchanged_files_are_not_decoded_again(
     own: tuple[Dataset, DataPaths], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = tmp_path / "state" / "mine.jsonl"
-    first = check(*own, decode="all", state=state)
+    state = tmp_path / "cache" / "checks" / "mine.jsonl"
+    first = check(*own, decode=None)
     with state.open("a") as file:
         file.write('{"file": "cut sho')
     monkeypatch.setattr(decode_check, "_decode", None)
-    assert check(*own, decode="all", state=state) == first
+    assert check(*own, decode=None) == first
     monkeypatch.undo()
     (tmp_path / "videos" / "broken.mp4").write_bytes(b"another content")
     steps: list[tuple[str, int, int]] = []
-    check(*own, decode="all", state=state, progress=lambda *step: steps.append(step))
+    check(*own, decode=None, progress=lambda *step: steps.append(step))
     assert [step for step in steps if step[0] == "decode"] == [("decode", 2, 2)]
 
 
@@ -89,10 +91,13 @@ def test_changed_lists_are_named(own: tuple[Dataset, DataPaths], tmp_path: Path)
 
 def test_the_embedded_set_is_complete(shapes: Path) -> None:
     data_paths = DataPaths(cache=shapes.parent)
+    state = shapes.parent / "checks" / "moving_shapes.jsonl"
+    state.unlink(missing_ok=True)
     found = check(MOVING_SHAPES, data_paths, decode=12, workers=2)
     assert (found.listed, found.found, found.decoded, found.damaged) == (672, 672, 12, 0)
     assert found.complete
     assert set(found.readers) <= {"pyav", "decord"}
+    state.unlink()
     again = check(MOVING_SHAPES, data_paths, decode=12, workers=1)
     assert again == found, "the same sample whatever the workers"
 
@@ -168,10 +173,10 @@ def test_published_llm_names(published_annotations: Path, tmp_path: Path) -> Non
 
 
 def test_the_command_names_llm_files_that_are_missing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data_paths = DataPaths(cache=tmp_path / "cache", annotations=tmp_path)
-    options = {"decode": 0, "workers": 1, "format": "terminal"}
-    code = tables.check(data_paths, names=("ucf101",), protocol="few_shot", **options)
-    assert code == 1
-    assert "ucf101 all, needed for variant llm: " in capsys.readouterr().out
+    monkeypatch.setenv("TCCLIP_CACHE", str(tmp_path / "cache"))
+    options = ["--datasets", "ucf101", "--protocol", "few_shot", "--annotations", str(tmp_path)]
+    result = CliRunner().invoke(app, ["check", *options])
+    assert result.exit_code == 1
+    assert "ucf101 all, needed for variant llm: " in result.stdout

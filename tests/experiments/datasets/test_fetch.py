@@ -32,6 +32,16 @@ def _entry(path: str) -> Entry:
 ENTRIES = (_entry(LIST), _entry(LABELS), Entry(path=UNKNOWN))
 
 
+@pytest.fixture
+def entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manifest lists CONTENT alone."""
+    monkeypatch.setattr(fetch_module, "manifest", lambda: ENTRIES)
+
+
+def ignore(path: str, number: int, files: int) -> None:
+    """No progress is shown."""
+
+
 class _Server(ThreadingHTTPServer):
     """Serves CONTENT. `broken`: responses that stop half way; `busy`: responses with 503."""
 
@@ -80,9 +90,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
 
 
 @pytest.fixture
-def bring(server: _Server, tmp_path: Path) -> Callable[..., list[Fault]]:
+def bring(server: _Server, entries: None, tmp_path: Path) -> Callable[..., list[Fault]]:
     url = f"http://127.0.0.1:{server.server_port}/set/"
-    return partial(fetch, url, tmp_path / "to", entries=ENTRIES)
+    return partial(fetch, url, tmp_path / "to", progress=ignore)
 
 
 def test_from_an_address(
@@ -90,7 +100,7 @@ def test_from_an_address(
 ) -> None:
     steps: list[tuple[str, int, int]] = []
     assert bring(progress=lambda *step: steps.append(step)) == []
-    assert verify(tmp_path / "to", ENTRIES) == []
+    assert verify(tmp_path / "to") == []
     assert {p: (tmp_path / "to" / p).read_bytes() for p in CONTENT} == CONTENT
     assert steps == [(path, number, 3) for number, path in enumerate(CONTENT, start=1)]
     assert not list((tmp_path / "to").rglob("*.part"))
@@ -124,31 +134,34 @@ def test_what_cannot_be_fetched_is_named(
     assert {fault.kind for fault in bring()} == {"unavailable"}
 
 
-def test_from_a_folder(tmp_path: Path) -> None:
+def test_from_a_folder(entries: None, tmp_path: Path) -> None:
     for path, content in CONTENT.items():
         (tmp_path / "from" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "from" / path).write_bytes(content)
-    assert fetch(tmp_path / "from", tmp_path / "to", entries=ENTRIES) == []
+    assert fetch(str(tmp_path / "from"), tmp_path / "to", ignore) == []
     (tmp_path / "from" / LIST).write_bytes(b"x" + CONTENT[LIST][1:])
-    assert fetch(tmp_path / "from", tmp_path / "to", entries=ENTRIES) == [], "kept as it is"
+    assert fetch(str(tmp_path / "from"), tmp_path / "to", ignore) == [], "kept as it is"
     (tmp_path / "to" / LIST).unlink()
-    (fault,) = fetch(tmp_path / "from", tmp_path / "to", entries=ENTRIES)
+    (fault,) = fetch(str(tmp_path / "from"), tmp_path / "to", ignore)
     assert fault.kind == "changed"
     assert not (tmp_path / "to" / LIST).exists()
 
 
-def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
+def test_folders_that_cannot_be_used(entries: None, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither a folder nor an http"):
-        fetch(tmp_path / "nowhere", tmp_path, entries=ENTRIES)
+        fetch(str(tmp_path / "nowhere"), tmp_path, ignore)
     (tmp_path / "to").write_text("a file")
     with pytest.raises(StorageError):
-        fetch(tmp_path, tmp_path / "to", entries=ENTRIES)
+        fetch(str(tmp_path), tmp_path / "to", ignore)
 
 
-def test_a_list_without_a_digest_must_be_readable(tmp_path: Path) -> None:
+def test_a_list_without_a_digest_must_be_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_module, "manifest", lambda: (Entry(path=UNKNOWN),))
     (tmp_path / "datasets_splits").mkdir()
     (tmp_path / UNKNOWN).write_text("no label here.mp4\n")
-    (fault,) = verify(tmp_path, [Entry(path=UNKNOWN)])
+    (fault,) = verify(tmp_path)
     assert (fault.kind, fault.known) == ("changed", False)
 
 

@@ -21,9 +21,7 @@ from tests.experiments.s3 import environment, serving
 
 
 def check(out: str) -> Finding:
-    (finding,) = report.run_checks(
-        {"output folder": lambda: services.object_store(location(out))}, 60
-    )
+    (finding,) = report.run_checks({"output folder": lambda: services.object_store(location(out))})
     return finding
 
 
@@ -127,7 +125,7 @@ def test_mlflow_databases(tmp_path: Path) -> None:
 
 
 def ray(address: str | None) -> Finding:
-    (finding,) = report.run_checks({"Ray": lambda: services.ray(address)}, 60)
+    (finding,) = report.run_checks({"Ray": lambda: services.ray(address)})
     return finding
 
 
