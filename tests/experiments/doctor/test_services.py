@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import boto3
-import fsspec
 import pytest
+from fsspec.registry import _registry
 
 from experiments.doctor import Finding, report, services
 from experiments.errors import UserError
@@ -40,7 +40,7 @@ def test_object_stores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_store_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)
+    monkeypatch.delitem(_registry, "s3", raising=False)
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(UserError) as raised:
         location("s3://bucket/out")
