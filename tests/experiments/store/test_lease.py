@@ -15,6 +15,7 @@ from experiments.errors import LeaseHeld, LeaseLost
 from experiments.store import lease as leases
 from experiments.store.files import write_text
 from experiments.store.lease import Lease, Watch, adopt, claim, held
+from results.reading import holder as holders
 from results.reading import process_id as processes
 from results.reading.holder import Holder, lease_files, read_holder
 from tests.places import ROOT
@@ -38,59 +39,63 @@ def elsewhere(folder: Path, beat: int, heartbeat: float) -> Holder:
     return holder
 
 
+def lease_names(folder: Path) -> list[str]:
+    return [path.name for path in lease_files(folder)]
+
+
 def test_a_live_lease_is_respected(tmp_path: Path) -> None:
-    with held(tmp_path), pytest.raises(LeaseHeld, match=f"pid {os.getpid()}"), held(tmp_path):
-        pass
+    with held(tmp_path, "attempt 1"):
+        for owner in ("attempt 1", "attempt 2"):
+            with pytest.raises(LeaseHeld, match=f"pid {os.getpid()}"):
+                claim(tmp_path, owner)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_lease_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+def test_the_lease_of_a_dead_process_is_replaced(tmp_path: Path) -> None:
     run_and_kill(f"claim(Path({str(tmp_path)!r}))")
     holder = read_holder(tmp_path)
-    assert holder is not None
-    assert holder.here
-    assert not holder.running()
+    assert holder is not None and holder.here and not holder.running()
     with held(tmp_path, alive=Watch().alive) as lease:
         lease.check()
-        assert [path.name for path in lease_files(tmp_path)] == ["lease-000002.json"]
+        assert lease_names(tmp_path) == ["lease-000002.json"]
 
 
-def test_a_claim_is_adopted_by_the_worker_and_ended_by_the_claimer(tmp_path: Path) -> None:
+def test_a_claim_is_adopted_by_the_worker_and_released_by_the_sweep(tmp_path: Path) -> None:
     claimed = claim(tmp_path, "attempt 1")
     run_and_kill(f"adopt(Path({str(tmp_path)!r}), 'attempt 1')")
     holder = read_holder(tmp_path)
-    assert holder is not None
-    assert holder.pid != os.getpid()
+    assert holder is not None and holder.pid != os.getpid()
     assert (holder.owner, holder.number, holder.beat) == ("attempt 1", 1, 1)
     claimed.release()
-    assert not list(tmp_path.iterdir()), "who claimed it knows that the attempt is over"
+    assert not list(tmp_path.iterdir())
 
 
-def test_another_owner_adopts_nothing(tmp_path: Path) -> None:
-    with held(tmp_path, "attempt 1"), pytest.raises(LeaseHeld), held(tmp_path, "attempt 2"):
-        pass
-
-
-def test_a_worker_that_was_replaced_is_told_and_removes_nothing(tmp_path: Path) -> None:
-    lease = claim(tmp_path, "slow")
+def test_a_holder_that_was_replaced_is_told_and_removes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = claim(tmp_path, "frozen")
     with held(tmp_path, "new", alive=lambda holder: False):
-        with pytest.raises(LeaseLost):
-            lease.check()
+        lease.check_if_late()  # heartbeats are not late yet: the files are not read
+        later = time.time() + 100
+        monkeypatch.setattr(leases.time, "time", lambda: later)
+        for check in (lease.check_if_late, lease.check):
+            with pytest.raises(LeaseLost):
+                check()
         lease.release()
         assert read_holder(tmp_path) is not None
     assert not list(tmp_path.iterdir())
 
 
-def test_who_comes_too_late_adopts_nothing(tmp_path: Path) -> None:
+def test_a_worker_that_starts_too_late_adopts_nothing(tmp_path: Path) -> None:
     with pytest.raises(LeaseLost, match="the attempt this process was started for is over"):
         adopt(tmp_path, "attempt 1")
     elsewhere(tmp_path, 3, time.time() - 7200)  # its successor, by a clock that is two hours behind
     with pytest.raises(LeaseLost):
         adopt(tmp_path, "attempt 1")
-    assert [path.name for path in lease_files(tmp_path)] == ["lease-000001.json"]
+    assert lease_names(tmp_path) == ["lease-000001.json"]
 
 
-def test_of_claimer_and_worker_the_worker_has_the_last_word(
+def test_after_the_adoption_only_the_worker_renews_the_lease(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT", 0.02)
@@ -99,19 +104,19 @@ def test_of_claimer_and_worker_the_worker_has_the_last_word(
     worker = adopt(tmp_path, "attempt 1")
     monkeypatch.setattr(leases, "_by_this_process", lambda holder: False)  # two processes
     claimed._thread.join(10)
-    assert not claimed._thread.is_alive(), "it saw that the worker is at it"
-    # What the claimer had begun to write when it looked, a moment before the worker came.
+    assert not claimed._thread.is_alive(), "it saw that the worker adopted the lease"
+    # The sweep's last heartbeat, which it had begun to write just before the adoption.
     write_text(tmp_path / "lease-000001.json", claims)
     deadline = time.monotonic() + 30
     while (holder := read_holder(tmp_path)) is None or holder.beat < 5:
-        assert time.monotonic() < deadline, "the worker does not beat any more"
+        assert time.monotonic() < deadline, "the worker does not renew it any more"
         time.sleep(0.01)
     worker.stop()
     claimed.release()
     assert not list(tmp_path.iterdir())
 
 
-def test_a_number_that_was_used_before_takes_nothing_from_the_living(
+def test_a_number_that_was_used_before_takes_nothing_from_a_live_holder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere(tmp_path, 0, 0.0)
@@ -126,49 +131,32 @@ def test_a_number_that_was_used_before_takes_nothing_from_the_living(
 
     third: list[Lease] = []
     monkeypatch.setattr(leases, "create_text", slow)
-    with (
-        pytest.raises(LeaseHeld, match=f"pid {os.getpid()} was quicker"),
-        held(tmp_path, alive=lambda holder: False),
-    ):
-        pass
-    assert [path.name for path in lease_files(tmp_path)] == ["lease-000001.json"]
+    with pytest.raises(LeaseHeld, match=f"pid {os.getpid()} was quicker"):
+        claim(tmp_path, alive=lambda holder: False)
+    assert lease_names(tmp_path) == ["lease-000001.json"]
     third[0].check()
     third[0].release()
 
 
-def test_a_lease_left_below_a_dead_one_is_in_nobodys_way(tmp_path: Path) -> None:
+def test_a_lease_left_below_a_dead_one_is_removed(tmp_path: Path) -> None:
     for number in (1, 2):  # who took over was killed before it removed the old one
         holder = replace(ELSEWHERE, owner=f"o{number}", number=number)
         write_text(tmp_path / f"lease-00000{number}.json", json.dumps(vars(holder)))
     with held(tmp_path, alive=lambda holder: False) as lease:
         assert lease.number == 3
-        assert [path.name for path in lease_files(tmp_path)] == ["lease-000003.json"]
+        assert lease_names(tmp_path) == ["lease-000003.json"]
 
 
-def test_who_was_frozen_looks_before_it_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lease = claim(tmp_path, "frozen")
-    with held(tmp_path, "new", alive=lambda holder: False):
-        lease.check_if_late()  # no reason to look: a line may be written until the next heartbeat
-        later = time.time() + 100
-        monkeypatch.setattr(leases.time, "time", lambda: later)
-        with pytest.raises(LeaseLost):
-            lease.check_if_late()
-    lease.release()
-
-
-def test_who_is_at_a_run_is_told_apart_without_a_clock(tmp_path: Path) -> None:
+def test_processes_are_told_apart_without_a_clock(tmp_path: Path) -> None:
     with held(tmp_path):
         holder = read_holder(tmp_path)
-    assert holder is not None
-    assert holder.running()
+    assert holder is not None and holder.running()
     uptime = float(Path("/proc/uptime").read_text().split()[0])
     assert 0 < holder.started < uptime, "since the machine booted: no clock can be set back there"
     assert not replace(holder, started=holder.started + 0.01).running()
 
 
-def test_a_process_that_may_not_be_seen_is_watched(
+def test_a_process_that_cannot_be_seen_is_watched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with held(tmp_path):
@@ -177,8 +165,7 @@ def test_a_process_that_may_not_be_seen_is_watched(
     def refused(pid: int, number: int) -> None:
         raise PermissionError
 
-    assert holder is not None
-    assert holder.here
+    assert holder is not None and holder.here
     monkeypatch.setattr(processes, "process_start", lambda pid: None)  # as under hidepid=2
     monkeypatch.setattr(processes.os, "kill", refused)
     assert not holder.here
@@ -187,7 +174,7 @@ def test_a_process_that_may_not_be_seen_is_watched(
 
 
 @pytest.mark.parametrize("skew", [-7200.0, 0.0, 7200.0])
-def test_a_heartbeat_that_goes_on_keeps_a_lease_whatever_its_clock(
+def test_heartbeats_from_elsewhere_count_whatever_their_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: float
 ) -> None:
     watch, now = Watch(), 1000.0
@@ -196,20 +183,10 @@ def test_a_heartbeat_that_goes_on_keeps_a_lease_whatever_its_clock(
         holder = elsewhere(tmp_path, beat, time.time() + skew)
         assert watch.alive(holder)
         now += 20
-    with pytest.raises(LeaseHeld, match="node7"), held(tmp_path, alive=watch.alive):
-        pass
-
-
-@pytest.mark.parametrize("skew", [-7200.0, 0.0, 7200.0])
-def test_silence_ends_a_lease_from_elsewhere_whatever_its_clock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: float
-) -> None:
-    watch, now = Watch(), 1000.0
-    monkeypatch.setattr(leases.time, "monotonic", lambda: now)
-    holder = elsewhere(tmp_path, 5, time.time() + skew)
-    assert watch.alive(holder)
-    now += leases.PATIENCE - 1
-    assert watch.alive(holder), "not yet"
+    with pytest.raises(LeaseHeld, match="node7"):
+        claim(tmp_path, alive=watch.alive)
+    now += leases.PATIENCE - 21
+    assert watch.alive(holder), "not silent for long enough"
     now += 2
     assert not watch.alive(holder)
     with held(tmp_path, alive=watch.alive) as lease:
@@ -220,8 +197,8 @@ def test_a_damaged_lease_is_watched_too(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "lease-000004.json").write_text("{")
     watch, now = Watch(), 1000.0
     monkeypatch.setattr(leases.time, "monotonic", lambda: now)
-    with pytest.raises(LeaseHeld), held(tmp_path, alive=watch.alive):
-        pass
+    with pytest.raises(LeaseHeld):
+        claim(tmp_path, alive=watch.alive)
     now += leases.PATIENCE + 1
     with held(tmp_path, alive=watch.alive) as lease:
         assert lease.number == 5
@@ -237,22 +214,24 @@ def test_heartbeats_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not list(tmp_path.iterdir())
 
 
-def _grab(folder: str, all_here: "multiprocessing.synchronize.Barrier") -> None:
-    all_here.wait()
+def _claim_at_once(folder: str, barrier: "multiprocessing.synchronize.Barrier") -> None:
+    barrier.wait()
     code = 0
     try:
         claim(Path(folder))
     except LeaseHeld:
         code = 1
-    all_here.wait()  # the winner lives until everybody has tried
+    barrier.wait()  # the holder lives until all have tried
     os._exit(code)
 
 
-def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
+def test_of_many_processes_at_once_one_gets_the_lease(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    run_and_kill(f"claim(Path({str(tmp_path)!r}))")  # there is a dead one to be replaced, too
+    run_and_kill(f"claim(Path({str(tmp_path)!r}))")  # a dead holder to be replaced
     barrier = context.Barrier(6)
-    processes = [context.Process(target=_grab, args=(str(tmp_path), barrier)) for _ in range(6)]
+    processes = [
+        context.Process(target=_claim_at_once, args=(str(tmp_path), barrier)) for _ in range(6)
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -261,24 +240,23 @@ def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["lease-000002.json"]
 
 
-def test_who_meets_a_vanishing_lease_looks_again(
+def test_a_lease_that_vanishes_while_it_is_read_is_looked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere(tmp_path, 0, 0.0)
-    real = leases.read_bytes
+    real = holders.read_bytes
 
     def replaced(path: Path) -> bytes | None:
-        monkeypatch.setattr(leases, "read_bytes", real)
+        monkeypatch.setattr(holders, "read_bytes", real)
         path.rename(path.with_name("lease-000002.json"))  # between the listing and the reading
         return real(path)
 
-    monkeypatch.setattr(leases, "read_bytes", replaced)
+    monkeypatch.setattr(holders, "read_bytes", replaced)
     holder = read_holder(tmp_path)
-    assert holder is not None
-    assert holder.owner == "o", "and not nobody"
+    assert holder is not None and holder.owner == "o"
 
 
-def test_who_made_a_lower_number_stands_back(
+def test_a_claim_with_a_lower_number_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = leases.create_text
@@ -289,6 +267,6 @@ def test_who_made_a_lower_number_stands_back(
         return real(path, text)
 
     monkeypatch.setattr(leases, "create_text", slow)
-    with pytest.raises(LeaseHeld, match="node7 pid 1 was quicker"), held(tmp_path):
-        pass
-    assert [path.name for path in lease_files(tmp_path)] == ["lease-000002.json"]
+    with pytest.raises(LeaseHeld, match="node7 pid 1 was quicker"):
+        claim(tmp_path)
+    assert lease_names(tmp_path) == ["lease-000002.json"]

@@ -154,30 +154,30 @@ def test_states_of_unfinished_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("acts", "state"),
+    ("events", "state"),
     [
         (["fail"], "failed"),
-        (["fail", "begin"], "stale"),
-        (["fail", "begin", "rest"], "paused"),
-        (["rest", "fail"], "failed"),
-        (["rest", "begin"], "stale"),
-        (["rest", "begin", "stop"], "stopped"),
+        (["fail", "start"], "stale"),
+        (["fail", "start", "pause"], "paused"),
+        (["pause", "fail"], "failed"),
+        (["pause", "start"], "stale"),
+        (["pause", "start", "stop"], "stopped"),
     ],
 )
 def test_a_report_and_the_ledger_see_the_same_state(
-    tmp_path: Path, acts: list[str], state: str
+    tmp_path: Path, events: list[str], state: str
 ) -> None:
     path = builder.write_spec(tmp_path, builder.key(PROTOCOL, seed=0))
     (path / "metrics.jsonl").write_text("")
     folder = RunFolder(path)
-    does = {
+    record = {
         "fail": lambda: record_failure(folder, "Boom", "Boom: it broke", "trace"),
-        "begin": lambda: record_start(folder),
-        "rest": lambda: record_pause(folder, "paused after step 12"),
+        "start": lambda: record_start(folder),
+        "pause": lambda: record_pause(folder, "paused after step 12"),
         "stop": lambda: record_stop(folder, "behind", {}),
     }
-    for act in acts:
-        does[act]()
+    for event in events:
+        record[event]()
     (seen,) = collect(tmp_path).unfinished
     assert seen.state == folder.state() == state
 
