@@ -1,4 +1,4 @@
-"""One failing run never stops the others; what repeats is not tried on all of them."""
+"""One failing run never stops the others."""
 
 import threading
 import time
@@ -17,14 +17,12 @@ from experiments.errors import (
 )
 from experiments.grid.plan import Grid, expand
 from experiments.scheduler import loop
-from experiments.scheduler.circuit_breaker import signature
 from experiments.scheduler.executor import AttemptError
 from experiments.scheduler.loop import Policy
-from experiments.scheduler.summary import shell_command, summary_lines, without
+from experiments.scheduler.summary import summary_lines
 from experiments.store.files import write_text
 from experiments.store.lease import claim
 from experiments.store.ledger import Ledger
-from experiments.tracking.connection import sync_command
 from results.reading.holder import lease_files
 from results.reading.run_folder import RunFolder, State
 from tcclip.config import Execution
@@ -140,57 +138,6 @@ def test_room_that_gets_free_is_used_at_once(tmp_path: Path) -> None:
             return super().ended(timeout)
 
     assert run(grid(2), tmp_path / "later", NodesLater(slots=0)).exit_code == 0
-
-
-def test_an_error_that_ends_three_runs_stops_the_rest(tmp_path: Path) -> None:
-    specs = grid(5)
-    ends: dict[str, Any] = {
-        f"tc_clip{n}": [AttemptError.of(RuntimeError(f"no driver in /tmp/x{n}: {n}"))]
-        for n in range(5)
-    }
-    said: list[str] = []
-    summary = run(specs, tmp_path, Scripted(**ends), Policy(retries=0), said.append)
-    assert summary.exit_code == 1
-    assert set(by_name(specs, summary.failed)) == {"tc_clip0", "tc_clip1", "tc_clip2"}
-    assert by_name(specs, summary.left) == {"tc_clip3": "not started", "tc_clip4": "not started"}
-    assert summary.halt is not None
-    assert "RuntimeError: no driver in #: #" in summary.halt
-    assert "none like them is started" in said[-1]
-    assert summary_lines(summary, tmp_path, [])[0].startswith(
-        "0 finished, 3 failed, 2 not started (3 "
-    )
-    states = Ledger(tmp_path).states(specs)
-    assert [str(states[spec.run_id]) for spec in specs] == ["failed"] * 3 + ["planned"] * 2
-    # What stopped them is gone: the same command does the rest.
-    assert run(specs, tmp_path, Scripted()).exit_code == 0
-
-
-def test_an_error_holds_back_only_runs_that_share_its_traits(tmp_path: Path) -> None:
-    specs = grid(5, "tc_clip", "vifi_clip")
-    ends: dict[str, Any] = {f"tc_clip{n}": [WRONG] for n in range(5)}
-    summary = run(specs, tmp_path, Scripted(**ends))
-    assert set(by_name(specs, summary.failed)) == {"tc_clip0", "tc_clip1", "tc_clip2"}
-    assert set(by_name(specs, summary.left)) == {"tc_clip3", "tc_clip4"}
-    assert len(summary.finished) == 5, "all of the other model"
-    # One that fails the same way: then it is not the model's.
-    ends = {name(spec): [WRONG] for spec in specs}
-    summary = run(specs, tmp_path / "all", Scripted(**ends))
-    assert set(by_name(specs, summary.failed)) == {"tc_clip0", "tc_clip1", "tc_clip2", "vifi_clip0"}
-    assert len(summary.left) == 6
-
-
-def test_a_run_that_finishes_in_between_closes_the_breaker(tmp_path: Path) -> None:
-    specs = grid(6)
-    ends: dict[str, Any] = {f"tc_clip{n}": [WRONG] for n in (0, 1, 3, 4)}
-    summary = run(specs, tmp_path, Scripted(**ends))
-    assert len(summary.failed) == 4
-    assert not summary.left
-
-
-def test_errors_are_the_same_up_to_what_belongs_to_one_run() -> None:
-    one = signature("a-1", "E: a-1 at step 3 in /x/y.py: 0xdeadbeef")
-    assert one == signature("b-2", "E: b-2 at step 41 in /z.py: 0x1")
-    assert one != signature("b-2", "F: b-2 at step 41 in /z.py: 0x1")
 
 
 def test_fail_fast_pauses_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
@@ -312,26 +259,6 @@ def test_a_lease_lost_to_another_is_no_failure(tmp_path: Path) -> None:
     lost = AttemptError.of(LeaseLost("another process took this run over"))
     assert run([spec], tmp_path, Scripted(tc_clip0=[lost]), Policy(retries=0)).exit_code == 0
     assert attempt(tmp_path, spec) == 0
-
-
-def test_the_command_to_go_on_deletes_nothing_again() -> None:
-    for given in (["--rerun", "all"], ["--rerun=failed"]):
-        assert without("--rerun", ["sweep", "x", *given, "--demo"]) == ["sweep", "x", "--demo"]
-
-
-@pytest.mark.parametrize("given", [(), ("--out", "b"), ("--out=b",)])
-def test_commands_that_are_shown_work_in_any_folder(
-    given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
-    # As with $TCCLIP_OUT, which the next shell may not have.
-    command = shell_command(["sweep", *given, "--demo"], "b")
-    assert command == f"tcclip sweep --demo --out {tmp_path / 'b'}"
-    assert sync_command("s3://bucket/out") == "tcclip ui --sync --out s3://bucket/out"
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setattr("sys.argv", [".venv/bin/tcclip"])
-    assert shell_command(["ui"], "/out") == f"{tmp_path}/.venv/bin/tcclip ui --out /out"
 
 
 @pytest.mark.parametrize("file", ["result.json", "failure.json", "pause", "lease-000001.json"])

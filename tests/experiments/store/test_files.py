@@ -1,12 +1,14 @@
 """Files that are whole or not there, whatever happens in between."""
 
 import os
+import sys
 from pathlib import Path
 
+import fsspec.registry
 import pytest
 
 from experiments.datasets.paths import DataPaths
-from experiments.errors import LeaseHeld, StorageError
+from experiments.errors import LeaseHeld, StorageError, UserError
 from experiments.store import files
 from experiments.store.files import create_text, remove, remove_all, write_text
 from experiments.store.lease import held
@@ -75,6 +77,19 @@ def test_locations_are_absolute_and_travel_as_text(
         )
         again = Job.model_validate_json(job.model_dump_json())
         assert (again.out, str(again.out), type(again.out)) == (out, str(out), type(out))
+
+
+def test_an_address_of_no_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"give credentials in the environment \(AWS_ACCESS_KEY_ID"):
+        location("s3://key:secret@bucket/out")
+    with pytest.raises(UserError, match="names no folder; give s3://BUCKET/FOLDER"):
+        location("s3://bucket")
+    with pytest.raises(UserError, match="known: a path, s3://BUCKET/FOLDER"):
+        location("s4://bucket/out")
+    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(UserError, match=r"s3:// needs .*: pip install 'tcclip-sweeps\[s3\]'"):
+        location("s3://bucket/out")
 
 
 def test_a_link_whose_answer_got_lost_is_no_lost_race(

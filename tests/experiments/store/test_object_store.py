@@ -293,20 +293,10 @@ def test_a_store_that_overwrites_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     assert not names(out), "the trial leaves nothing"
 
 
-def test_what_cannot_be_reached_is_said(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_bucket_is_said(bucket: Bucket) -> None:
     assert check_reachable(bucket()), "a folder need not exist"
     with pytest.raises(StorageError, match="there is no bucket 'no-such-bucket'"):
         check_reachable(location("s3://no-such-bucket/out"))
-    with pytest.raises(UserError, match=r"give credentials in the environment \(AWS_ACCESS_KEY_ID"):
-        location("s3://key:secret@bucket/out")
-    with pytest.raises(UserError, match="names no folder; give s3://BUCKET/FOLDER"):
-        location("s3://bucket")
-    with pytest.raises(UserError, match="known: a path, s3://BUCKET/FOLDER"):
-        location("s4://bucket/out")
-    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3")
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(UserError, match=r"s3:// needs .*: pip install 'tcclip-sweeps\[s3\]'"):
-        location("s3://bucket/out")
 
 
 def test_without_a_server_a_command_says_so(
@@ -369,10 +359,8 @@ def test_a_store_that_goes_away_costs_what_came_after_the_last_checkpoint(
             assert journal.load_last() == state(1, 1)
             journal.log(record(2))
             journal.save_last(state(2, 1))
-        assert [json.loads(one)["step"] for one in folder.metrics.read_text().splitlines()] == [
-            1,
-            2,
-        ]
+        lines = folder.metrics.read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == [1, 2]
         assert folder.best_of(1).exists()
 
 
