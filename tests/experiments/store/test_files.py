@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-import fsspec.registry
+import fsspec  # noqa: F401
 import pytest
 
 from experiments.datasets.paths import DataPaths
@@ -86,7 +86,7 @@ def test_an_address_of_no_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         location("s3://bucket")
     with pytest.raises(UserError, match="known: a path, s3://BUCKET/FOLDER"):
         location("s4://bucket/out")
-    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(UserError, match=r"s3:// needs .*: pip install 'tcclip-sweeps\[s3\]'"):
         location("s3://bucket/out")
