@@ -285,11 +285,13 @@ def _conclude(
     style = "red" if summary.exit_code <= 1 else None
     try:
         if summary.exit_code <= 1:
-            with ui_commands.keeping_report(out, plan.specs, console) as (folder, links):
+            failed = summary.mlflow_failed
+            with ui_commands.keeping_report(out, plan.specs, console, failed) as (folder, links):
                 with user_errors():
                     made = make_report(str(out), grid.protocol, demo=grid.demo, links=links)
                 _print_report(made, format, folder)
-            if (where := ui_commands.where_to_look(out)) is not None:
+            if not failed:
+                where = ui_commands.where_to_look(out)
                 console.print(where, highlight=False, soft_wrap=True, markup=False)
     finally:  # also if the report cannot be made
         for line in lines:

@@ -33,6 +33,8 @@ class Summary:
     halt: str | None = None
     signal: int | None = None
     restored: frozenset[str] = frozenset()
+    #: Nobody should wait for MLflow again.
+    mlflow_failed: bool = False
 
     @property
     def exit_code(self) -> int:

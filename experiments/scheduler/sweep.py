@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from experiments.scheduler.summary import Summary
 from experiments.store.files import remove
 from experiments.store.ledger import Ledger, matching
 from experiments.store.rerun import back_up, backup_folder, restore_unless_begun
-from experiments.tracking.ui import mirrored
+from experiments.tracking import default_uri
+from experiments.tracking.sync_thread import SyncThread
 from experiments.worker.job import Job
 from results.reading.location import Location
 from results.reading.run_folder import ENDED, State
@@ -84,9 +86,10 @@ def sweep(
         _begin_rerun(ledger, specs, rerun, say)
     left = _count_left(ledger, specs, asha)
     console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False)
+    thread = SyncThread(ledger, default_uri(out), [spec.run_id for spec in specs], say)
     # The mirror stops last: by then no worker writes any more.
-    with mirrored(ledger, specs, console) if left else nullcontext():
-        return compute_missing(
+    with thread if left else nullcontext():
+        summary = compute_missing(
             specs,
             out=out,
             data_paths=data_paths,
@@ -97,6 +100,7 @@ def sweep(
             policy=policy,
             say=say,
         )
+    return replace(summary, mlflow_failed=thread.gave_up)
 
 
 def make_executor(

@@ -8,7 +8,7 @@ Read `mirror` (what is copied), `mlflow_runs` (which MLflow run belongs to a run
 `sync_thread` (during a sweep), `ui` (`tcclip ui`), `connection` (where the tracker is).
 """
 
-from experiments.tracking.connection import LOCAL_UI, default_uri
+from experiments.tracking.connection import default_uri
 from experiments.tracking.mirror import Incomplete, Mirror
 
-__all__ = ["LOCAL_UI", "Incomplete", "Mirror", "default_uri"]
+__all__ = ["Incomplete", "Mirror", "default_uri"]

@@ -87,19 +87,12 @@ def _connect(uri: str, folder: Path) -> None:
 def redact_url(text: str) -> str:
     """`text` without the user names, passwords and keys of the URLs in it.
 
-    Regular expressions, since error messages contain URLs, and since urllib.parse takes the rest
-    of an unquoted password that holds a slash for a path: all up to the last @ is removed.
+    urllib.parse would take what follows a slash in an unquoted password for a path.
     """
     text = re.sub(rf"(?<=://)(?:[^/?{_END}]*@|[^/?:{_END}]*:(?!\d+[/?])[^{_END}]*@)", "", text)
     return re.sub(rf"(?<=[?&])({_SECRET}=)[^&{_END}]*", r"\1...", text)
 
 
-def ui_command(out: Location | str) -> str:
-    """What serves MLflow's UI on the runs in `out`, for a shell."""
-    return shlex.join(["tcclip", "ui", "--out", str(location(out))])
-
-
-def sync_command(out: Location | str, rebuild: bool = False) -> str:
+def sync_command(out: Location | str) -> str:
     """What brings MLflow's copy of the runs in `out` up to date, for a shell."""
-    options = ["--sync", "--rebuild"] if rebuild else ["--sync"]
-    return shlex.join(["tcclip", "ui", *options, "--out", str(location(out))])
+    return shlex.join(["tcclip", "ui", "--sync", "--out", str(location(out))])

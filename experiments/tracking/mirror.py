@@ -6,16 +6,14 @@ and sends what MLflow lacks. Copying twice changes nothing.
 
 from __future__ import annotations
 
-import json
 import os
-import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import UserError
+from experiments.grid.overrides import flat
 from experiments.grid.spec import RunSpec
 from experiments.store.ledger import Ledger
 from experiments.tracking.connection import (
@@ -25,16 +23,15 @@ from experiments.tracking.connection import (
     open_database,
     redact_url,
     sqlite_file,
-    sync_command,
 )
 from experiments.tracking.mlflow_runs import (
     ERROR,
     OUTPUT,
+    PARAM_LENGTH,
     RUN_ID,
     SYNCED,
     TAG_LENGTH,
     MlflowRuns,
-    parameters,
     result_digest,
 )
 from results.reading.location import (
@@ -57,8 +54,6 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 
-#: How long a sweep waits before it sends again what the tracker refused.
-RETRY_SECONDS = 60.0
 #: How many runs an error names.
 NAMED = 10
 #: Kind of record -> its fields and their names in MLflow. If the last one of a record arrived, the
@@ -91,7 +86,7 @@ class _Copy:
     sent: dict[str, int]
     complete: bool
     #: The start records that were read: a new one begins another attempt.
-    starts: list[Record] = field(default_factory=list)
+    starts: list[Record]
     #: The metrics file that was sent, and the state.
     metrics: str | None = None
     shown: tuple[State, Failure | None] | None = None
@@ -101,15 +96,12 @@ class _Copy:
 class Mirror:
     """Copies the run folders of a ledger to MLflow; `sync` may be called as often as you like.
 
-    UserError if the output folder's database was moved; MLflow's own errors if the tracker does not
-    answer.
+    MLflow's own errors if the tracker does not answer. `copies`: by run id.
     """
 
     ledger: Ledger
     uri: str
-    _copies: dict[str, _Copy] = field(default_factory=dict)
-    #: When what the tracker refused is sent again (monotonic seconds), by run id.
-    _retry_at: dict[str, float] = field(default_factory=dict)
+    copies: dict[str, _Copy] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         from mlflow.tracking import MlflowClient
@@ -122,39 +114,23 @@ class Mirror:
         folder = home(self.ledger.out) if database is None else database.resolve().parent
         server = self.uri.startswith(("http://", "https://", "databricks"))
         artifacts = None if server else (folder / ARTIFACTS).as_uri()
-        if database is not None and folder == home(self.ledger.out):
-            self._check_not_moved(artifacts)
         self.runs = MlflowRuns(self.client, self.ledger.out, artifacts)
-
-    def _check_not_moved(self, artifacts: str | None) -> None:
-        """UserError for a database that would put this folder's artifacts into another one."""
-        for experiment in self.client.search_experiments():
-            before = experiment.artifact_location
-            if before.endswith(f"/{ARTIFACTS}") and before != artifacts:
-                raise UserError(
-                    f"MLflow's copy was made in another folder, with its artifacts in {before}; "
-                    f"make it again from the runs: {sync_command(self.ledger.out, rebuild=True)}"
-                )
 
     # ---- All runs ----
 
     def sync(self, run_ids: Collection[str], last: bool = False) -> None:
         """Send what MLflow lacks of these runs.
 
-        `last`: also what it refused a moment ago, and what no sweep works on any more: a run that
-        MLflow shows as running becomes KILLED, FAILED or FINISHED, since a killed sweep cannot say
-        so itself, and the copy of a deleted run folder is deleted.
+        `last`: also what no sweep works on any more: a run that MLflow shows as running becomes
+        KILLED, FAILED or FINISHED, since a killed sweep cannot say so itself, and the copy of a
+        deleted run folder is deleted.
         MLflow's own errors if the tracker does not answer. Incomplete, once all others are copied,
         if some runs cannot be.
         """
-        now = time.monotonic()
         if last:
             run_ids = dict.fromkeys([*run_ids, *self._reconcile()])
-        wanted = [one for one in run_ids if last or now >= self._retry_at.get(one, now)]
-        errors = self._sync_all(wanted)
-        # Another process may have created or deleted an MLflow run at the same moment.
-        errors = self._sync_all(list(errors))
-        self._retry_at |= dict.fromkeys(errors, now + RETRY_SECONDS)
+        # Twice: another process may have created or deleted an MLflow run at the same moment.
+        errors = self._sync_all(self._sync_all(run_ids))
         if errors:
             raise Incomplete(errors)
 
@@ -167,7 +143,7 @@ class Mirror:
             if run_id not in present and run.data.tags[OUTPUT] == self.runs.path:
                 self.client.delete_run(run.info.run_id)
             elif run_id in present and run.info.status == "RUNNING":
-                self._copies.pop(run_id, None)
+                self.copies.pop(run_id, None)
                 running.append(run_id)
         return running
 
@@ -179,15 +155,10 @@ class Mirror:
                 self._sync_run(self.ledger.folder(run_id))
             except Exception as error:  # noqa: BLE001
                 # Damaged files, or anything a tracker may refuse, such as too large a file.
-                self._copies.pop(run_id, None)
+                self.copies.pop(run_id, None)
                 self.client.search_experiments(max_results=1)  # raises if the tracker is down
                 errors[run_id] = f"{type(error).__name__}: {redact_url(str(error))}"
         return errors
-
-    @property
-    def copied(self) -> int:
-        """How many runs have a copy."""
-        return len(self._copies)
 
     def report(self, spec: RunSpec, folder: Path) -> None:
         """Keep the report files of `folder` with the parent run of `spec`'s sweep."""
@@ -206,14 +177,15 @@ class Mirror:
     # ---- One run ----
 
     def _sync_run(self, folder: RunFolder) -> None:
-        copy = self._copies.get(folder.run_id)
+        copy = self.copies.get(folder.run_id)
         if copy is not None and copy.complete:
             return
         state = folder.state()  # before its metrics are read, so that none are missed at its end
         if state is State.PLANNED:
             return
         result = folder.read_result() if state is State.FINISHED else None
-        copy = self._send_metrics(copy, folder)
+        if copy is None or copy.metrics != stamp(folder.metrics):
+            copy = self._send_metrics(copy, folder)
         if copy.complete:
             return
         if result is None:
@@ -224,21 +196,19 @@ class Mirror:
     def _send_metrics(self, copy: _Copy | None, folder: RunFolder) -> _Copy:
         """Send the records that MLflow lacks; what is known of the run's copy then."""
         now = stamp(folder.metrics)
-        if copy is not None and copy.metrics == now:
-            return copy
         records, _ = read_records(read_bytes(folder.metrics) or b"")
         starts = [record for record in records if record["kind"] == "start"]
         if copy is None or copy.starts != starts:
-            copy = self._copies[folder.run_id] = self._open(folder)
+            copy = self.copies[folder.run_id] = self._open(folder, starts)
         if not copy.complete:
             new = [one for one in records if one["step"] > copy.sent.get(one["kind"], 0)]
             metrics = [metric for record in new for metric in _metrics(record)]
             self.client.log_batch(copy.mlflow_id, metrics=metrics)
             copy.sent |= {record["kind"]: record["step"] for record in new}
-        copy.starts, copy.metrics = starts, now
+        copy.metrics = now
         return copy
 
-    def _open(self, folder: RunFolder) -> _Copy:
+    def _open(self, folder: RunFolder, starts: list[Record]) -> _Copy:
         """Find or create a run's copy, and ask MLflow how much of the run it has.
 
         A resumed attempt repeats steps that an earlier one sent, with other times: MLflow would
@@ -250,33 +220,33 @@ class Mirror:
         run = self.runs.run_of(spec, folder)
         mlflow_id = run.info.run_id
         complete = SYNCED in run.data.tags and run.info.status == "FINISHED"
-        settings = parameters(spec)
-        if len(run.data.params) < len(settings):  # new, or cut short
-            text = json.dumps(spec.model_dump(mode="json"), indent=1)
-            self.client.log_text(mlflow_id, text, "spec.json")
-            params = [Param(name, value) for name, value in settings.items()]
+        settings = spec.model_dump(mode="json", include={"key", "model", "train", "augment"})
+        params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in flat(settings)]
+        if len(run.data.params) < len(params):  # new, or cut short
+            self._log_files(mlflow_id, folder.spec)
             self.client.log_batch(mlflow_id, params=params)
         sent = {}
         for kind, fields in {} if complete else METRICS.items():
             history = self.client.get_metric_history(mlflow_id, list(fields.values())[-1])
             sent[kind] = max((point.step for point in history), default=0)
-        return _Copy(mlflow_id, sent, complete)
+        return _Copy(mlflow_id, sent, complete, starts)
 
     def _show_state(self, copy: _Copy, folder: RunFolder, state: State) -> None:
         """The state of a run that is not finished; a run that goes on is RUNNING again."""
         failure = folder.read_failure() if state is State.FAILED else None
         if copy.shown == (state, failure):
             return
-        message = "" if failure is None else failure.message[:TAG_LENGTH]
+        self.client.set_tag(
+            copy.mlflow_id, ERROR, "" if failure is None else failure.message[:TAG_LENGTH]
+        )
         if state is State.RUNNING:
             self.client.update_run(copy.mlflow_id, "RUNNING")
+        elif failure is None:
+            self.client.set_terminated(copy.mlflow_id, "KILLED")
         else:
-            status = "KILLED" if failure is None else "FAILED"
-            ended = None if failure is None else _milliseconds(failure.time)
-            self.client.set_terminated(copy.mlflow_id, status, ended)
-        self.client.set_tag(copy.mlflow_id, ERROR, message)
-        if failure is not None:  # last: a store may refuse a file
-            self._log_files(copy, folder.failure, folder.log)
+            self.client.set_terminated(copy.mlflow_id, "FAILED", _milliseconds(failure.time))
+            # Last: a store may refuse a file.
+            self._log_files(copy.mlflow_id, folder.failure, folder.log)
         copy.shown = state, failure
 
     def _finish(self, copy: _Copy, folder: RunFolder, result: Result) -> None:
@@ -284,7 +254,7 @@ class Mirror:
 
         provenance = result.provenance
         self.client.set_tag(copy.mlflow_id, ERROR, "")
-        self.client.log_batch(copy.mlflow_id, metrics=list(_final_metrics(result)))
+        self.client.log_batch(copy.mlflow_id, metrics=_final_metrics(result))
         self.client.set_tag(copy.mlflow_id, "git_commit", provenance.git_commit or "unknown")
         lists = [
             DatasetInput(Dataset(name, digest[:36], "annotation list", name))
@@ -294,15 +264,16 @@ class Mirror:
         self.client.log_inputs(copy.mlflow_id, datasets=lists)
         finished = _milliseconds(provenance.finished)
         self.client.set_terminated(copy.mlflow_id, "FINISHED", finished)
-        self._log_files(copy, folder.result, folder.log)  # last: a store may refuse a file
+        # Last: a store may refuse a file.
+        self._log_files(copy.mlflow_id, folder.result, folder.log)
         self.client.set_tag(copy.mlflow_id, SYNCED, result_digest(folder))
         copy.complete = True
 
-    def _log_files(self, copy: _Copy, *files: Location) -> None:
+    def _log_files(self, mlflow_id: str, *files: Location) -> None:
         for path in files:
             if exists(path):
                 with local_copy(path) as local:
-                    self.client.log_artifact(copy.mlflow_id, str(local))
+                    self.client.log_artifact(mlflow_id, str(local))
 
 
 def _metrics(record: Record) -> list[Any]:
@@ -316,15 +287,16 @@ def _metrics(record: Record) -> list[Any]:
     ]
 
 
-def _final_metrics(result: Result) -> Iterator[Any]:
+def _final_metrics(result: Result) -> list[Any]:
     from mlflow.entities import Metric
 
     when = _milliseconds(result.provenance.finished)
+    metrics = []
     for one in result.measurements:
-        name = (
-            f"final/{one.suite}/{one.split}/{one.metric}/{one.checkpoint}-{one.weights}-{one.views}"
-        )
-        yield Metric(name, one.value, when, 0)
+        weights = f"{one.checkpoint}-{one.weights}-{one.views}"
+        name = f"final/{one.suite}/{one.split}/{one.metric}/{weights}"
+        metrics.append(Metric(name, one.value, when, 0))
+    return metrics
 
 
 def _milliseconds(time: str) -> int:

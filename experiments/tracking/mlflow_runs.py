@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import StorageError
-from experiments.grid.overrides import flat
 from experiments.grid.spec import RunSpec
 from experiments.store.files import create_text
 from results.reading.location import Location, read_bytes, read_from
 from results.reading.metrics_log import read_records
 from results.reading.run_folder import RunFolder
 
-#: Tags of a run's copy: the run's id, the output folder's id and path, the time of the first record
-#: in its metrics, the sha256 of the result that was copied, the message of the last failure.
+#: Tags of a run's copy: the run's id, the output folder's id and path, the sha256 of the result
+#: that was copied, the message of the last failure.
 RUN_ID, OUTPUT_ID, OUTPUT = "tcclip.run_id", "tcclip.output_id", "tcclip.output"
-BEGUN, SYNCED, ERROR = "tcclip.begun", "tcclip.synced", "tcclip.error"
+SYNCED, ERROR = "tcclip.synced", "tcclip.error"
 #: Tag of the parent run of a sweep's runs.
 PARENT = "tcclip.sweep"
 #: MLflow's own limits.
@@ -39,12 +38,12 @@ def output_id(out: Location) -> str:
     return hashlib.sha256(read_bytes(file) or str(out).encode()).hexdigest()
 
 
-def begun(folder: RunFolder) -> str:
-    """The time of the run's first record in epoch seconds; "" while there is none."""
+def start_time(folder: RunFolder) -> int | None:
+    """The time of the run's first record in epoch milliseconds; None while there is none."""
     with suppress(FileNotFoundError):
         records, _ = read_records(read_from(folder.metrics, 0, 4096))  # the first one is shorter
-        return str(records[0]["time"]) if records else ""
-    return ""
+        return int(records[0]["time"] * 1000) if records else None
+    return None
 
 
 def result_digest(folder: RunFolder) -> str:
@@ -73,17 +72,13 @@ class MlflowRuns:
         """The MLflow run of a run folder. The copy of what a rerun deleted is deleted."""
 
         def current(run: Any) -> bool:
-            tags = run.data.tags
-            same_start = tags.get(BEGUN, "") in ("", begun(folder))
-            return same_start and tags.get(SYNCED) in (None, result_digest(folder))
+            same_start = start_time(folder) in (None, run.info.start_time)
+            return same_start and run.data.tags.get(SYNCED) in (None, result_digest(folder))
 
-        time = begun(folder)
-        tags = _tags(spec) | {BEGUN: time, "mlflow.parentRunId": self.parent(spec)}
-        start = int(float(time) * 1000) if time else None
-        run = self._find_or_create(spec, RUN_ID, spec.run_id, current, tags, start)
-        for tag, value in ((OUTPUT, self.path), (BEGUN, time)):
-            if run.data.tags.get(tag) != value:  # the folder was moved; the run has begun since
-                self.client.set_tag(run.info.run_id, tag, value)
+        tags = {RUN_ID: spec.run_id, "mlflow.parentRunId": self.parent(spec)}
+        run = self._find_or_create(spec, RUN_ID, spec.run_id, current, tags, start_time(folder))
+        if run.data.tags[OUTPUT] != self.path:  # the folder was moved
+            self.client.set_tag(run.info.run_id, OUTPUT, self.path)
         return run
 
     def parent(self, spec: RunSpec) -> str:
@@ -111,13 +106,13 @@ class MlflowRuns:
         """
         experiment = self._experiment(spec)
         this = f"tags.`{tag}` = '{value}'"
-        ours = self._search(this)
+        ours = self.search(this)
         # Files are read after the search: what a copy says was so in the folder before.
         if not any(current(run) for run in ours):
             tags = {OUTPUT_ID: self._id, OUTPUT: self.path, **tags}
             name = value if tag == RUN_ID else f"sweep {value}"
             self.client.create_run(experiment, start_time=start, run_name=name, tags=tags)
-            ours = self._search(this)
+            ours = self.search(this)
         first, *others = sorted(
             ours, key=lambda run: (not current(run), SYNCED not in run.data.tags, run.info.run_id)
         )
@@ -127,15 +122,10 @@ class MlflowRuns:
 
     def all(self) -> list[Any]:
         """The MLflow runs of run folders, whatever their state."""
-        return [run for run in self._search() if RUN_ID in run.data.tags]
+        return [run for run in self.search() if RUN_ID in run.data.tags]
 
-    def delete_all(self) -> None:
-        """Delete every MLflow run of this output folder, parents included."""
-        for run in self._search():
-            self.client.delete_run(run.info.run_id)
-
-    def _search(self, *conditions: str) -> list[Any]:
-        """This folder's MLflow runs, in all experiments."""
+    def search(self, *conditions: str) -> list[Any]:
+        """This folder's MLflow runs, parents included, in all experiments."""
         experiments = self.client.search_experiments(max_results=MOST)
         ids = [experiment.experiment_id for experiment in experiments]
         query = " and ".join((f"tags.`{OUTPUT_ID}` = '{self._id}'", *conditions))
@@ -157,27 +147,5 @@ class MlflowRuns:
         return str(found.experiment_id)
 
 
-def parameters(spec: RunSpec) -> dict[str, str]:
-    """The settings of a run as MLflow's parameters."""
-    chosen = spec.model_dump(mode="json", include={"key", "model", "train", "augment"})
-    return {name: str(value)[:PARAM_LENGTH] for name, value in flat(chosen)}
-
-
 def _experiment_name(spec: RunSpec) -> str:
     return f"{spec.key.protocol}{' (demo)' if spec.key.demo else ''}"
-
-
-def _tags(spec: RunSpec) -> dict[str, str]:
-    key = spec.key
-    tags = {
-        RUN_ID: spec.run_id,
-        "protocol": key.protocol,
-        "data set": key.dataset,
-        "model": key.model,
-        "variant": key.variant,
-        "seed": key.seed,
-        "shots": key.shots,
-        "base split": key.base_split,
-        "overrides": " ".join(key.overrides)[:TAG_LENGTH] or None,
-    }
-    return {name: str(value) for name, value in tags.items() if value is not None}

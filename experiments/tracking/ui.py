@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -25,38 +26,21 @@ from experiments.tracking.connection import (
     redact_url,
     sqlite_file,
     sync_command,
-    ui_command,
 )
 from experiments.tracking.mirror import Incomplete, Mirror
-from experiments.tracking.sync_thread import SyncThread
 from results.reading.location import Location
 
 _WEB = ("http://", "https://")
-#: Trackers that a sweep of this process waited for in vain; they are not asked again.
-_gave_up: set[str] = set()
-
-
-@contextmanager
-def mirrored(ledger: Ledger, specs: Sequence[RunSpec], console: Console) -> Iterator[None]:
-    """While a sweep runs: its runs are copied to MLflow."""
-    run_ids = [spec.run_id for spec in specs]
-
-    def warn(text: str) -> None:
-        console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
-
-    with SyncThread(ledger, default_uri(ledger.out), run_ids, warn) as thread:
-        yield
-    if thread.gave_up:
-        _gave_up.add(thread.uri)
 
 
 @contextmanager
 def keeping_report(
-    out: Location, specs: Sequence[RunSpec], console: Console
+    out: Location, specs: Sequence[RunSpec], console: Console, failed: bool
 ) -> Iterator[tuple[Path, dict[str, str]]]:
     """A folder to write a report's files to, kept with the sweep's parent run in MLflow.
 
-    Gives the folder and the runs' pages (run_id -> URL). A tracker that is down costs both.
+    Gives the folder and the runs' pages (run_id -> URL). A tracker that is down costs both; one
+    that `failed` the sweep is not asked again.
     """
     uri, links = default_uri(out), dict[str, str]()
 
@@ -70,7 +54,7 @@ def keeping_report(
             console.print(told, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
     with tempfile.TemporaryDirectory() as name:
-        if uri not in _gave_up:
+        if not failed:
             with errors_shown():
                 mirror = Mirror(Ledger(out), uri)
                 links = mirror.links(specs)
@@ -80,14 +64,12 @@ def keeping_report(
                 mirror.report(specs[-1], Path(name))
 
 
-def where_to_look(out: Location) -> str | None:
-    """A line on where MLflow shows the runs of `out`; None if it could not be written."""
+def where_to_look(out: Location) -> str:
+    """A line on where MLflow shows the runs of `out`."""
     uri = default_uri(out)
-    if uri in _gave_up:
-        return None
     if uri.startswith(_WEB):
         return f"MLflow: {redact_url(uri)}"
-    return f"MLflow: {ui_command(out)}  ->  {LOCAL_UI}"
+    return f"MLflow: {shlex.join(['tcclip', 'ui', '--out', str(out)])}  ->  {LOCAL_UI}"
 
 
 def sync(out: Location, rebuild: bool = False) -> tuple[int, int]:
@@ -108,8 +90,6 @@ def sync(out: Location, rebuild: bool = False) -> tuple[int, int]:
         raise UserError(
             f"MLflow lacks some runs, or a part of them; all others are there:\n{error}"
         ) from error
-    except UserError:
-        raise
     except Exception as error:
         # A tracker may be down in any way; the same command again copies what is left.
         raise UserError(
@@ -117,14 +97,17 @@ def sync(out: Location, rebuild: bool = False) -> tuple[int, int]:
             f"{redact_url(str(error))}); see `tcclip doctor`, and try again: {sync_command(out)}, "
             "with --rebuild if its database is damaged"
         ) from error
-    return mirror.copied, len(run_ids) - mirror.copied
+    copied = len(mirror.copies)
+    return copied, len(run_ids) - copied
 
 
 def _delete_copies(ledger: Ledger, uri: str) -> None:
     """Delete what MLflow has of a ledger's runs; all of a database in the output folder."""
     database, folder = sqlite_file(uri), home(ledger.out)
     if database is None or database.parent != folder:
-        Mirror(ledger, uri).runs.delete_all()
+        runs = Mirror(ledger, uri).runs
+        for run in runs.search():
+            runs.client.delete_run(run.info.run_id)
         return
     for name in (f"{database.name}-journal", database.name):
         (folder / name).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import pickle
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -194,28 +194,9 @@ def _load(folder: RunFolder) -> dict[str, Any] | None:
 
 def _save(state: dict[str, Any], path: Path) -> None:
     with path.open("wb") as file:
-        writer = _Writer(file)
         try:
-            torch.save(state, cast(IO[bytes], writer))
-        except RuntimeError:
-            if writer.error is not None:  # torch's own message does not name the cause
-                raise writer.error from None
+            torch.save(state, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # torch's own message does not name it
+                raise error.__context__ from None
             raise
-
-
-class _Writer:
-    """A file for torch.save that keeps the error of a failed write."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            return self.file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        self.file.flush()

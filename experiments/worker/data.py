@@ -26,7 +26,8 @@ NAMED = 5
 class RunData:
     """Every list of a run, checked: no more videos are missing than the run allows.
 
-    `digests`: "data set/file" -> sha256. `listed`: how many different videos the lists hold.
+    `digests`: "data set/file" -> sha256. `listed`: how many different videos the lists hold,
+    `missing`: how many of them are not there.
     """
 
     job: Job
@@ -36,7 +37,7 @@ class RunData:
     suites: tuple[EvalList, ...]
     digests: dict[str, str]
     listed: int
-    missing: tuple[str, ...]
+    missing: int
 
     @classmethod
     def load(cls, job: Job, ranks: Ranks) -> RunData:
@@ -63,10 +64,7 @@ class RunData:
         missing = _missing(sorted(videos), paths)
         for read in used:
             _check_missing(read, missing, job.execution)
-        return cls(
-            job, ranks, train, validation, suites,
-            digests, len(videos), tuple(f"{name}/{path}" for name, path in missing),
-        )  # fmt: skip
+        return cls(job, ranks, train, validation, suites, digests, len(videos), len(missing))
 
     def train_loader(self) -> TrainLoader:
         """This rank's loader over the training list."""

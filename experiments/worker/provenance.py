@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import platform
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -52,8 +51,3 @@ def packages() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def machine() -> dict[str, str]:
-    """Python and platform, as `platform` names them."""
-    return {"python": platform.python_version(), "platform": platform.platform()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -155,7 +156,8 @@ def _provenance(
         git_commit=commit,
         git_dirty=dirty,
         packages=provenance.packages(),
-        **provenance.machine(),
+        python=platform.python_version(),
+        platform=platform.platform(),
         device=torch.cuda.get_device_name() if cuda else "cpu",
         world_size=ranks.world,
         micro_batch=job.execution.micro_batch,
@@ -170,7 +172,7 @@ def _provenance(
         clips_replaced=training.replaced,
         data_check=_data_checks(job, data),
         videos_expected=data.listed,
-        videos_missing=len(data.missing),
+        videos_missing=data.missing,
         videos_unreadable=len(causes),
         unreadable=tuple(f"{path}: {cause}" for path, cause in sorted(causes.items())),
     )

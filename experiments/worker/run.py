@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
 import torch
@@ -47,7 +47,11 @@ def execute(job: Job) -> None:
     if not ranks.first:
         _compute(job, ranks, None)
         return
-    with _adopted_lease(job) as lease, _log_file(job, lease):
+    with ExitStack() as stack:
+        lease = adopt(job.folder.path, job.owner)
+        # The sweep that claimed it releases it, after recording how the run ended.
+        stack.callback(lease.stop)
+        stack.enter_context(_log_file(job, lease))
         clear_attempts(job.folder.path)
         record_start(job.folder)
         try:
@@ -165,16 +169,6 @@ def _weight_sets(
             ensembled.load_state_dict(ensembled_state(start, tuned.state_dict(), share))
             models[Weights(key.checkpoint, "ensembled")] = ensembled
     return models
-
-
-@contextmanager
-def _adopted_lease(job: Job) -> Iterator[Lease]:
-    """The run's lease; the sweep that claimed it releases it, after recording how the run ended."""
-    lease = adopt(job.folder.path, job.owner)
-    try:
-        yield lease
-    finally:
-        lease.stop()
 
 
 @contextmanager

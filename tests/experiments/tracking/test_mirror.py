@@ -47,11 +47,10 @@ def test_a_finished_run_is_there_once_with_everything(again: tuple[Path, RunSpec
     first = json.loads(Path(folder.metrics).read_text().splitlines()[0])
     assert run.info.start_time == int(first["time"] * 1000)
     assert 0 < run.info.end_time - run.info.start_time + 1000 < 600_000, "of the run, not the copy"
-    tags = run.data.tags
-    assert (tags["protocol"], tags["model"], tags["seed"]) == ("zero_shot", "tc_clip", "0")
-    assert tags["mlflow.parentRunId"]
-    assert tags["overrides"].startswith("model.context_tokens=4 ")
-    assert run.data.params["train.epochs"] == "2"
+    assert run.data.tags["mlflow.parentRunId"]
+    params = run.data.params
+    assert (params["key.protocol"], params["key.seed"]) == ("zero_shot", "0")
+    assert params["train.epochs"] == "2"
     assert steps(made, run, "epoch/val_top1") == [12, 24]
     result = folder.read_result()
     assert result is not None
@@ -253,7 +252,6 @@ def test_a_file_that_the_server_refuses_keeps_nothing_else_from_being_copied(
     made = mirror_of(out)
     with pytest.raises(Incomplete, match=f"{OTHER.run_id}: OSError: 413"):
         made.sync([OTHER.run_id, spec.run_id])
-    made.sync([OTHER.run_id, spec.run_id])  # not sent again in every pass
     with pytest.raises(Incomplete, match=f"{OTHER.run_id}: OSError: 413"):
         made.sync([OTHER.run_id, spec.run_id], last=True)
     (run,) = copies(made, OTHER)
