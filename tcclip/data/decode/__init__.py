@@ -5,5 +5,6 @@ of RGB frames (T, H, W, 3), or `UnreadableVideo` with the cause. For `tcclip.dat
 checks and benchmarks. No torch here: the decoding process starts in a fraction of a second.
 
 Read `reader` (which method is tried when) first, then its two methods `pyav_reader` and
-`decord_reader`. `decoder` runs `reader` in a process that can be killed: `decode_server`.
+`decord_reader`, then `packet_index` (whether decord may seek). `decoder` runs `reader` in a
+process that can be killed: `decode_server` is that process, `shared_memory` carries the pixels.
 """

@@ -9,9 +9,12 @@ import signal
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import av.logging
 
 from tcclip.data.decode.reader import UnreadableVideo, read_video
+from tcclip.data.decode.shared_memory import SharedFrames
 
 if TYPE_CHECKING:
     from tcclip.config import Reader
@@ -20,38 +23,48 @@ if TYPE_CHECKING:
 ORPHAN_FACTOR = 4
 
 
-def serve(descriptor: int, timeout: float) -> None:
-    """Answer requests (path, mode) on the connection `descriptor`.
+def serve(descriptor: int, memory: int, timeout: float) -> None:
+    """Answer requests (path, mode, excluded methods) on the connection `descriptor`.
 
     Messages back: ("ready",) at the start; ("trying", method); ("choose", frames), answered with
-    indices; at last ("clip", clip), ("unreadable", cause) or ("error", message).
+    indices; at last ("clip", shape, frames, reader, damaged) with the pixels in `memory`,
+    ("unreadable", cause) or ("error", message).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    av.logging.set_level(av.logging.PANIC)
+    pixels = SharedFrames(memory)
     with Connection(descriptor) as connection:
         connection.send(("ready",))
         while True:
             try:
-                path, mode = connection.recv()
+                path, mode, exclude = connection.recv()
             except (EOFError, ConnectionError):
                 return
             # The client kills a decoder that hangs; the alarm does if there is no client any more.
             signal.alarm(int(timeout * ORPHAN_FACTOR) + 1)
-            connection.send(_answer(connection, Path(path), mode))
+            _answer(connection, pixels, Path(path), mode, exclude)
             signal.alarm(0)
 
 
-def _answer(connection: Connection, path: Path, mode: Reader) -> tuple[str, Any]:
+def _answer(
+    connection: Connection, pixels: SharedFrames, path: Path, mode: Reader, exclude: Sequence[str]
+) -> None:
     def choose(total: int) -> Sequence[int]:
         connection.send(("choose", total))
         indices: Sequence[int] = connection.recv()
         return indices
 
     try:
-        clip = read_video(path, choose, mode, lambda method: connection.send(("trying", method)))
+        clip = read_video(
+            path, choose, mode, exclude=exclude,
+            on_attempt=lambda method: connection.send(("trying", method)),
+        )  # fmt: skip
     except UnreadableVideo as error:
-        return "unreadable", error.cause
+        connection.send(("unreadable", error.cause))
     except MemoryError:
-        return "unreadable", "decoding it needs more memory than there is"
+        connection.send(("unreadable", "decoding it needs more memory than there is"))
     except ValueError as error:
-        return "error", str(error)
-    return "clip", clip
+        connection.send(("error", str(error)))
+    else:
+        pixels.write(clip.frames)
+        connection.send(("clip", clip.frames.shape, clip.total_frames, clip.reader, clip.damaged))

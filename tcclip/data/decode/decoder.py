@@ -1,7 +1,7 @@
 """Reads videos in a separate process, which can be killed.
 
-A decoder that hangs or crashes takes that process with it, and nothing else: after decord, PyAV
-is tried in a fresh one. The process is started, not forked, so a loader's worker never inherits
+A decoder that hangs or crashes takes that process with it, and nothing else: the next method is
+tried in a fresh one. The process is started, not forked, so a loader's worker never inherits
 what a decoder library keeps in memory.
 """
 
@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,13 +22,15 @@ import tcclip
 from tcclip.config import Reader
 from tcclip.data.decode.pyav_reader import ChooseFrames
 from tcclip.data.decode.reader import Clip, UnreadableVideo
+from tcclip.data.decode.shared_memory import SharedFrames, unnamed_file
 
-#: Processes one video may cost: decord's, PyAV's, and one that died before it began.
-ATTEMPTS = 3
+#: Processes one video may cost: one for each method, and one that died before it began.
+ATTEMPTS = 4
+START_SECONDS = 120
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from tcclip.data.decode.decode_server import serve; "
-    "serve(int(sys.argv[2]), float(sys.argv[3]))"
+    "serve(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))"
 )
 
 
@@ -36,38 +39,41 @@ class Decoder:
     """Reads videos as `read_video` does, each method within `timeout` seconds.
 
     May be copied into other processes; each copy starts its own decoding process when it first
-    reads.
+    reads. A video that reached the time limit is not tried again by the same decoder.
     """
 
     mode: Reader = "auto"
     timeout: float = 60.0
     _process: _DecodingProcess | None = field(default=None, repr=False)
+    _failed: dict[str, str] = field(default_factory=dict, repr=False)
 
     def read(self, path: Path, choose: ChooseFrames) -> Clip:
         """The frames of `path` that `choose` picks from its number of frames.
 
         Raises UnreadableVideo with the cause from every method.
         """
-        mode, causes = self.mode, []
+        if str(path) in self._failed:
+            raise UnreadableVideo(str(path), self._failed[str(path)])
+        exclude: list[str] = []
+        causes: list[str] = []
         for _ in range(ATTEMPTS):
             try:
-                return self._own_process().read(path, choose, mode, self.timeout)
+                return self._own_process().read(path, choose, self.mode, exclude, self.timeout)
             except UnreadableVideo as error:
                 causes.append(error.cause)
                 break
             except _ProcessStopped as stopped:
                 self.close()
-                method, what = stopped.args
-                causes.append(f"{method or 'the decoding process'}: {what}")
-                if mode == "auto" and method == "decord":
-                    mode = "pyav"
-                elif method:
-                    break
+                causes.append(str(stopped))
+                exclude += [stopped.method] if stopped.method else []
             except BaseException:
                 # The process waits for an answer that will never come.
                 self.close()
                 raise
-        raise UnreadableVideo(str(path), "; ".join(causes))
+        cause = "; ".join(causes)
+        if exclude:
+            self._failed[str(path)] = cause
+        raise UnreadableVideo(str(path), cause)
 
     def _own_process(self) -> _DecodingProcess:
         # A forked copy shares its parent's connection and must not use it.
@@ -82,11 +88,15 @@ class Decoder:
         self._process = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"mode": self.mode, "timeout": self.timeout, "_process": None}
+        return {"mode": self.mode, "timeout": self.timeout, "_process": None, "_failed": {}}
 
 
 class _ProcessStopped(Exception):
-    """The decoding process hung or died: the method it tried (None at first), and what it did."""
+    """The decoding process hung or died while it tried `method`."""
+
+    def __init__(self, method: str | None, what: str) -> None:
+        super().__init__(f"{method or 'the decoding process'}: {what}")
+        self.method = method
 
 
 class _DecodingProcess:
@@ -96,11 +106,13 @@ class _DecodingProcess:
         self.owner = os.getpid()
         ours, theirs = socket.socketpair()
         root = str(Path(tcclip.__file__).parents[1])
+        self._memory = unnamed_file()
+        self._pixels = SharedFrames(self._memory)
         with theirs:
-            descriptor = theirs.fileno()
+            descriptors = (theirs.fileno(), self._memory)
             self._popen = subprocess.Popen(
-                [sys.executable, "-P", "-c", _START, root, str(descriptor), str(timeout)],
-                pass_fds=[descriptor],
+                [sys.executable, "-P", "-c", _START, root, *map(str, descriptors), str(timeout)],
+                pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 # Decoders write about every damaged byte; what matters comes as messages.
@@ -109,13 +121,17 @@ class _DecodingProcess:
         self._connection = Connection(ours.detach())
         # A start takes a fraction of a second, or many on an overloaded machine: it does not
         # count towards any video's time limit.
-        self._connection.poll(None)
+        if not self._connection.poll(START_SECONDS):
+            self.stop()
+            raise RuntimeError(f"the decoding process did not start within {START_SECONDS} s")
 
-    def read(self, path: Path, choose: ChooseFrames, mode: Reader, timeout: float) -> Clip:
+    def read(
+        self, path: Path, choose: ChooseFrames, mode: Reader, exclude: Sequence[str], timeout: float
+    ) -> Clip:
         """One request. Raises UnreadableVideo, or _ProcessStopped if no answer came in time."""
         method: str | None = None
         try:
-            self._connection.send((str(path), mode))
+            self._connection.send((str(path), mode, tuple(exclude)))
             while True:
                 if not self._connection.poll(timeout):
                     raise _ProcessStopped(method, f"no answer within {timeout:g} s, stopped")
@@ -123,25 +139,30 @@ class _DecodingProcess:
                 if kind == "trying":
                     (method,) = content
                 elif kind == "choose":
-                    self._connection.send(choose(*content))
+                    self._connection.send([int(index) for index in choose(*content)])
                 elif kind == "clip":
-                    clip: Clip = content[0]
-                    return clip
+                    shape, total, reader, damaged = content
+                    return Clip(self._pixels.read(shape), total, reader, damaged)
                 elif kind == "unreadable":
                     raise UnreadableVideo(str(path), *content)
                 elif kind == "error":
                     raise RuntimeError(f"reading {path}: {content[0]}")
-        except (EOFError, OSError) as error:
-            self.stop()
-            code = self._popen.returncode
-            end = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-            raise _ProcessStopped(method, f"the decoder {end}") from error
+        except (EOFError, ConnectionError) as error:
+            raise _ProcessStopped(method, self._exit_cause()) from error
+
+    def _exit_cause(self) -> str:
+        self.stop()
+        code = self._popen.returncode
+        if code < 0:
+            return f"the decoder died of {signal.Signals(-code).name}"
+        return f"the decoder ended with code {code}"
 
     def stop(self) -> None:
         """Kill the process, whatever it is doing, and wait until it has ended."""
         if self._connection.closed:
             return
         self._connection.close()
+        os.close(self._memory)
         try:
             self._popen.wait(0.2)
         except subprocess.TimeoutExpired:

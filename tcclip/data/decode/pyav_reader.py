@@ -33,7 +33,7 @@ class DecodingError(Exception):
 def read_sequentially(path: Path, choose: ChooseFrames) -> tuple[Frames, int, int]:
     """(chosen frames (T, H, W, 3), frames in the file, damaged packets).
 
-    DecodingError if no frame can be decoded.
+    DecodingError if no frame can be decoded; ValueError for an index that is not in the file.
     """
     stream = FrameStream(path)
     decoded: list[av.VideoFrame] = []
@@ -44,7 +44,7 @@ def read_sequentially(path: Path, choose: ChooseFrames) -> tuple[Frames, int, in
             return _read_large(path, choose)
         decoded.append(frame)
     to_rgb = RgbConverter()
-    wanted = wanted_indices(choose, len(decoded))
+    wanted = checked_indices(choose, len(decoded))
     # The first frame is converted first: all others take its size.
     found = {index: to_rgb(decoded[index]) for index in sorted({0, *wanted})}
     return np.stack([found[index] for index in wanted]), len(decoded), stream.damaged
@@ -53,18 +53,21 @@ def read_sequentially(path: Path, choose: ChooseFrames) -> tuple[Frames, int, in
 def _read_large(path: Path, choose: ChooseFrames) -> tuple[Frames, int, int]:
     """As `read_sequentially`, in two passes: count the frames, then keep the chosen ones."""
     total = sum(1 for _ in FrameStream(path).frames())
-    wanted = wanted_indices(choose, total)
+    wanted = checked_indices(choose, total)
     to_rgb, stream = RgbConverter(), FrameStream(path)
     keep = {0, *wanted}
     found = {index: to_rgb(frame) for index, frame in enumerate(stream.frames()) if index in keep}
     return np.stack([found[index] for index in wanted]), total, stream.damaged
 
 
-def wanted_indices(choose: ChooseFrames, total: int) -> list[int]:
+def checked_indices(choose: ChooseFrames, total: int) -> list[int]:
     """What `choose` wants of `total` frames. DecodingError if there is no frame."""
     if total == 0:
         raise DecodingError("no frame could be decoded")
-    return [int(index) for index in choose(total)]
+    wanted = [int(index) for index in choose(total)]
+    if not wanted or min(wanted) < 0 or max(wanted) >= total:
+        raise ValueError(f"indices {wanted} are not in a video of {total} frames")
+    return wanted
 
 
 class FrameStream:
@@ -78,15 +81,20 @@ class FrameStream:
         with open_video(self.path) as (container, stream):
             # One thread a decoder: the loader's workers are the parallelism.
             stream.codec_context.thread_count = 1
-            try:
-                for packet in container.demux(stream):
-                    try:
-                        yield from packet.decode()
-                    except av.error.FFmpegError:
-                        self.damaged += 1
-            except av.error.FFmpegError:
-                # As ffmpeg does: what came before the damage counts.
-                self.damaged += 1
+            for packet in self._packets(container, stream):
+                try:
+                    yield from packet.decode()
+                except av.error.FFmpegError:
+                    self.damaged += 1
+
+    def _packets(
+        self, container: InputContainer, stream: av.VideoStream
+    ) -> Iterator[av.Packet[av.VideoStream]]:
+        try:
+            yield from container.demux(stream)
+        except av.error.FFmpegError:
+            # As ffmpeg does: what came before the damage counts.
+            self.damaged += 1
 
 
 @contextmanager
@@ -94,9 +102,10 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     """A file and its first video stream; DecodingError if it cannot be opened or has none."""
     try:
         container = av.open(str(path), metadata_errors="ignore")
-    except (av.error.FFmpegError, ValueError) as error:
-        cause = getattr(error, "strerror", error)
-        raise DecodingError(f"cannot be opened: {cause}") from error
+    except av.error.FFmpegError as error:
+        raise DecodingError(f"cannot be opened: {error.strerror}") from error
+    except ValueError as error:
+        raise DecodingError(f"cannot be opened: {error}") from error
     with container:
         if not container.streams.video:
             raise DecodingError("the file has no video stream")

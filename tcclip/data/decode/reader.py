@@ -5,25 +5,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tcclip.data.decode.decord_reader import DecordReader, decord_installed, read_packet_index
+import numpy as np
+from numpy.typing import NDArray
+
+from tcclip.data.decode.decord_reader import DecordReader, decord_installed
+from tcclip.data.decode.packet_index import read_packet_index
 from tcclip.data.decode.pyav_reader import (
     ChooseFrames,
     DecodingError,
-    Frames,
+    checked_indices,
     read_sequentially,
-    wanted_indices,
 )
 
 if TYPE_CHECKING:
     from tcclip.config import Reader
 
-#: One way of reading a file.
-Method = Literal["pyav", "decord", "published"]
+#: One way of reading a file; "decord_forward" reads sequentially with decord.
+Method = Literal["pyav", "decord", "decord_forward", "published"]
 
 
 class UnreadableVideo(Exception):
@@ -44,7 +47,7 @@ class Clip:
     `reader`: the method that read it. `damaged`: packets that could not be decoded.
     """
 
-    frames: Frames
+    frames: NDArray[np.uint8]
     total_frames: int
     reader: str
     damaged: int = 0
@@ -54,19 +57,25 @@ def read_video(
     path: Path,
     choose: ChooseFrames,
     mode: Reader = "auto",
+    *,
+    exclude: Collection[str] = (),
     on_attempt: Callable[[Method], None] = lambda method: None,
 ) -> Clip:
     """The frames of `path` that `choose` picks from the file's number of frames.
 
     `mode`: "auto" seeks with decord where that is exact and faster, else reads sequentially with
-    PyAV; "decord" only where it is exact; "pyav"; "published" as the published numbers were read,
-    wrong frames included. `on_attempt` is called with each method before it is tried. Raises
-    UnreadableVideo if no method can read the file.
+    PyAV, else with decord; "decord" only where it is exact; "pyav"; "published" as the published
+    numbers were read, wrong frames included. `exclude`: methods not to use; `on_attempt` is
+    called with each method before it is tried. Raises UnreadableVideo if no method can read the
+    file; ValueError for an index that is not in it.
     """
     if not path.is_file():
         raise UnreadableVideo(str(path), "no such file")
     causes = []
     for method in _methods(mode):
+        # decord needs the packet index, which PyAV reads: without PyAV, neither can be used.
+        if method in exclude or (method == "decord" and "pyav" in exclude):
+            continue
         try:
             if method == "decord":
                 clip = _seek_with_decord(path, choose, on_attempt, only_if_faster=mode == "auto")
@@ -78,12 +87,12 @@ def read_video(
         else:
             if clip is not None:
                 return clip
-    raise UnreadableVideo(str(path), "; ".join(causes))
+    raise UnreadableVideo(str(path), "; ".join(causes) or "no reader is left to try")
 
 
 def _methods(mode: Reader) -> tuple[Method, ...]:
     if mode == "auto":
-        return ("decord", "pyav") if decord_installed() else ("pyav",)
+        return ("decord", "pyav", "decord_forward") if decord_installed() else ("pyav",)
     if mode != "pyav" and not decord_installed():
         raise ValueError(f"reader {mode!r} needs decord, which is not installed; use 'auto'")
     return (mode,)
@@ -94,7 +103,13 @@ def _read_with(method: Method, path: Path, choose: ChooseFrames) -> Clip:
         frames, total, damaged = read_sequentially(path, choose)
         return Clip(frames, total, method, damaged)
     reader = DecordReader(path)
-    return Clip(reader.seek(wanted_indices(choose, len(reader))), len(reader), method)
+    if method == "published":
+        total = len(reader)
+        frames = reader.seek(checked_indices(choose, total))
+    else:
+        total = reader.count_frames()
+        frames = reader.read_sequentially(checked_indices(choose, total))
+    return Clip(frames, total, method)
 
 
 def _seek_with_decord(
@@ -107,9 +122,13 @@ def _seek_with_decord(
         packets = read_packet_index(path)
     except DecodingError:
         if only_if_faster:
-            return None  # reading sequentially will tell if anything is wrong with the file
+            return None  # reading sequentially will tell what is wrong with the file
         raise
-    wanted = wanted_indices(choose, packets.frames)
+    if packets.inexact:
+        if only_if_faster:
+            return None
+        raise DecodingError(f"seeking is not exact here: {packets.inexact}")
+    wanted = checked_indices(choose, packets.frames)
     if only_if_faster and not packets.seeking_is_faster(sorted(wanted)):
         return None
     on_attempt("decord")
