@@ -34,11 +34,6 @@ class GridFile(FrozenModel):
     rows: tuple[dict[str, Any], ...] = Field(default=({},), min_length=1)
 
 
-def is_grid_file(name: str) -> bool:
-    """Whether the command's first argument names a file rather than a protocol."""
-    return name.endswith((".yaml", ".yml"))
-
-
 def read(name: str, *, demo: bool) -> Grid:
     """The grid of a file: a path, or the name of one that comes with the project.
 

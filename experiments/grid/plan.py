@@ -257,10 +257,7 @@ def _resolve(
 def _parent(
     protocol: Protocol, datasets: Mapping[str, Dataset], point: _Point, settings: dict[str, Any]
 ) -> RunSpec:
-    """The zero-shot base run of the same model and seed (SPEC 5, variant P).
-
-    It takes the model's settings, which must fit its children's; training settings are its own.
-    """
+    """The zero-shot base run of the same model, seed and model settings (SPEC 5, variant P)."""
     zero_shot = protocols.get("zero_shot", demo=protocol.demo)
     start = _Point(zero_shot.datasets[0], point.model, "base", None, point.seed)
     shared = {name: value for name, value in settings.items() if name.startswith("model.")}

@@ -109,7 +109,7 @@ def plan_evaluation(
 def make_grid(options: GridOptions) -> Grid:
     """The grid of a protocol or a grid file; options that were given win over the file's."""
     grid = Grid(options.protocol, demo=options.demo)
-    if grid_file.is_grid_file(options.protocol):
+    if options.protocol.endswith((".yaml", ".yml")):
         grid = grid_file.read(options.protocol, demo=options.demo)
     lists = {
         name: comma_list(f"--{name}", getattr(options, name), kind) for name, kind in AXES.items()
@@ -154,9 +154,8 @@ def check_search(specs: Sequence[RunSpec]) -> None:
 
     ASHA stops what falls behind; accuracies of different data sets or shots say nothing of that.
     """
-    points = {
-        (s.key.dataset, s.key.model, s.key.variant, s.key.shots, s.key.base_split) for s in specs
-    }
+    keys = [spec.key for spec in specs]
+    points = {(key.dataset, key.model, key.variant, key.shots, key.base_split) for key in keys}
     if any(spec.parent for spec in specs):
         raise UserError("--search of pretrained runs: give what they start from, --init-checkpoint")
     if len(points) > 1:

@@ -10,21 +10,18 @@ import ast
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.errors import UserError
 
-if TYPE_CHECKING:
-    import numpy as np
-
 _CALL = re.compile(r"(\w+)\((.*)\)")
-#: Significant digits of a drawn number: what a table shows is what was run.
-_DIGITS = 3
+#: One searched setting: its dotted name, and what draws a value from a NumPy generator.
+Search = tuple[str, Callable[[Any], Any]]
 
 
 def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")
+    """Three significant digits: what a table shows is what was run."""
+    return float(f"{value:.3g}")
 
 
 #: How each distribution draws a value, from a NumPy generator and its arguments.
@@ -36,19 +33,6 @@ _DISTRIBUTIONS: dict[str, Callable[..., Any]] = {
     "randint": lambda rng, low, high: int(rng.integers(low, high + 1)),
     "choice": lambda rng, *values: values[int(rng.integers(len(values)))],
 }
-
-
-@dataclass(frozen=True)
-class Search:
-    """One searched setting: its dotted name, the distribution's name and arguments."""
-
-    name: str
-    distribution: str
-    arguments: tuple[Any, ...]
-
-    def draw(self, rng: np.random.Generator) -> Any:
-        """One value."""
-        return _DISTRIBUTIONS[self.distribution](rng, *self.arguments)
 
 
 def parse(text: str) -> Search:
@@ -69,7 +53,8 @@ def parse(text: str) -> Search:
         raise UserError(f"--search {text!r}: {match[2]!r} are not plain values") from error
     if match[1] != "choice" and not _is_range(arguments, match[1]):
         raise UserError(f"--search {text!r}: {match[1]} needs two numbers, LOW < HIGH")
-    return Search(name.strip(), match[1], arguments)
+    distribution = _DISTRIBUTIONS[match[1]]
+    return name.strip(), lambda rng: distribution(rng, *arguments)
 
 
 def _is_range(arguments: tuple[Any, ...], distribution: str) -> bool:
@@ -79,12 +64,12 @@ def _is_range(arguments: tuple[Any, ...], distribution: str) -> bool:
     return low < high and (distribution != "loguniform" or low > 0)
 
 
-def trials(searches: Sequence[Search], samples: int, seed: int = 0) -> tuple[dict[str, Any], ...]:
+def trials(searches: Sequence[Search], samples: int) -> tuple[dict[str, Any], ...]:
     """`samples` rows of settings; more samples add rows and change none."""
     import numpy as np  # takes a while to import, and only searches need it
 
     rows = []
     for number in range(samples):
-        rng = np.random.default_rng([seed, number])
-        rows.append({search.name: search.draw(rng) for search in searches})
+        rng = np.random.default_rng([0, number])
+        rows.append({name: draw(rng) for name, draw in searches})
     return tuple(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -45,7 +45,7 @@ class Display:
     ) -> None:
         self.ledger, self.run_ids, self.console = ledger, run_ids, console
         self.protocol, self.states = protocol, states
-        self._pause = REFRESH_SECONDS
+        self._printed: dict[str, tuple[State, int]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run_in_thread, daemon=True, name="display")
 
@@ -58,11 +58,15 @@ class Display:
         self._thread.join()
 
     def run(self) -> None:
-        """Show the runs until the `with` block ends."""
-        if self.console.is_terminal:
-            self._draw_table()
-        else:
-            self._print_changes()
+        """Show the runs until the `with` block ends, and as they are then."""
+        if not self.console.is_terminal:
+            self._repeat(self._print_changes, self._print)
+            return
+        with Live(console=self.console, auto_refresh=False) as live:
+            self._repeat(
+                lambda rows: live.update(status_text(rows, *self.console.size), refresh=True),
+                lambda error: live.update(Text(error, "red"), refresh=True),
+            )
 
     def _run_in_thread(self) -> None:
         try:
@@ -70,46 +74,34 @@ class Display:
         except Exception as error:  # the sweep goes on
             log.warning("the runs are not shown any more", exc_info=error)
 
-    def _draw_table(self) -> None:
-        with Live(console=self.console, auto_refresh=False) as live:
-            last = False
-            while True:
-                try:
-                    text = status_text(self._read(), *self.console.size)
-                except (StorageError, OSError) as error:
-                    text = Text(str(error), "red")
-                live.update(text, refresh=True)
-                if last:
-                    return
-                last = self._stop.wait(self._pause)
-
-    def _print_changes(self) -> None:
-        printed: dict[str, tuple[State, int]] = {}
-        failing = last = False
-        while not last:
-            last = self._stop.wait(self._pause)
+    def _repeat(
+        self, show: Callable[[Sequence[RunStatus]], None], show_error: Callable[[str], None]
+    ) -> None:
+        failing = False
+        # Lines begin after a pause, when runs that are computed again have begun.
+        last = not self.console.is_terminal and self._stop.wait(REFRESH_SECONDS)
+        while True:
+            begin = time.monotonic()
             try:
-                rows = self._read()
-            except (StorageError, OSError) as error:
+                rows = statuses(self.ledger, self.run_ids, self.protocol, self.states)
+            except (StorageError, OSError) as error:  # a store is out of reach
                 if not failing:
-                    self._print(str(error))
+                    show_error(str(error))
                 failing = True
-                continue
-            failing = False
-            for row in rows:
-                now = (row.state, (row.epoch or 0) // EPOCHS_PER_LINE)
-                if now != printed.get(row.run_id, (State.PLANNED, 0)):
-                    self._print(status_line(row))
-                printed[row.run_id] = now
+            else:
+                show(rows)
+                failing = False
+            if last:
+                return
+            pause = max(REFRESH_SECONDS, (time.monotonic() - begin) / READING_SHARE)
+            last = self._stop.wait(pause)
 
-    def _read(self) -> list[RunStatus]:
-        """The runs as they stand. StorageError while a store is out of reach."""
-        begin = time.monotonic()
-        try:
-            return statuses(self.ledger, self.run_ids, self.protocol, self.states)
-        finally:
-            took = time.monotonic() - begin
-            self._pause = max(REFRESH_SECONDS, took / READING_SHARE)
+    def _print_changes(self, rows: Sequence[RunStatus]) -> None:
+        for row in rows:
+            now = (row.state, (row.epoch or 0) // EPOCHS_PER_LINE)
+            if now != self._printed.get(row.run_id, (State.PLANNED, 0)):
+                self._print(status_line(row))
+            self._printed[row.run_id] = now
 
     def _print(self, line: str) -> None:
         self.console.print(line, soft_wrap=True, highlight=False, markup=False)

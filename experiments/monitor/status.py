@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -129,15 +129,24 @@ def _unfinished(
     holder: Holder | None,
     failure: Failure | None,
 ) -> RunStatus:
-    start = attempts.start if attempts else {}
-    step = (attempts.step if attempts else None) or {}
-    validated = (attempts.validated if attempts else None) or {}
-    running = state is State.RUNNING
     failed = failure.attempt if failure else 0
-    return RunStatus(
+    row = RunStatus(
         run_id=folder.run_id,
         state=state,
-        node=holder.host if running and holder else start.get("host", holder and holder.host),
+        node=holder.host if holder else None,
+        attempts=failed or None,
+        since=_since(state, attempts, holder, failure),
+        error=_error(folder, state, failure),
+        log=str(folder.log),
+    )
+    if attempts is None:
+        return row
+    running = state is State.RUNNING
+    start, step = attempts.start, attempts.step or {}
+    reduced = "{setting} {after} instead of {before}"
+    return replace(
+        row,
+        node=row.node if running and holder else start.get("host", row.node),
         device=start.get("device"),
         workers=start.get("workers"),
         epoch=step.get("epoch"),
@@ -145,16 +154,13 @@ def _unfinished(
         step=step.get("step"),
         total_steps=start.get("total_steps"),
         loss=step.get("loss"),
-        clips_per_second=attempts.clips_per_second if attempts else None,
-        top1=validated.get("top1"),
+        clips_per_second=attempts.clips_per_second,
+        top1=(attempts.validated or {}).get("top1"),
         seconds_left=_seconds_left(start, step) if running else None,
-        gpu_hours=attempts.gpu_hours if attempts else None,
+        gpu_hours=attempts.gpu_hours,
         # An attempt that fails before its training begins leaves no start record.
-        attempts=max(attempts.count if attempts else 0, failed) or None,
-        since=_since(state, attempts, holder, failure),
-        error=_error(folder, state, failure),
-        reduced=_reduced(attempts),
-        log=str(folder.log),
+        attempts=max(attempts.count, failed) or None,
+        reduced=reduced.format_map(attempts.reduced) if attempts.reduced is not None else None,
     )
 
 
@@ -166,12 +172,6 @@ def _error(folder: RunFolder, state: State, failure: Failure | None) -> str | No
     if state is State.STALE and stamp(folder.result) is not None:
         return f"{folder.result} is damaged or cut short; the same sweep command computes it again"
     return None
-
-
-def _reduced(attempts: Attempts | None) -> str | None:
-    if attempts is None or attempts.reduced is None:
-        return None
-    return "{setting} {after} instead of {before}".format_map(attempts.reduced)
 
 
 def _since(

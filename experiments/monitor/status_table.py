@@ -105,11 +105,7 @@ def count_states(states: Sequence[State]) -> str:
 
 
 def _first_rows(rows: Sequence[RunStatus], lines: int) -> Sequence[RunStatus]:
-    """The rows that fit into so many lines, in their order if all do.
-
-    If not: running, failed and stale ones first, finished and planned ones last; of each state the
-    latest first.
-    """
+    """The rows that fit: all in their order, or else by state (see `_STYLES`), latest first."""
     heights = {row.run_id: 2 if status_note(row) else 1 for row in rows}
     if sum(heights.values()) <= lines:
         return rows

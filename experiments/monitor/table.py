@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
-FORMATS = ("terminal", "md", "json")
 #: Between two columns of text.
 GAP = "  "
 
