@@ -62,7 +62,7 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """One run after the other in this process: for debugging and tests."""
+    """One run after the other in this process, computed in `ended`: for debugging and tests."""
 
     slots = 1
 
@@ -70,11 +70,9 @@ class LocalExecutor:
         self._jobs: deque[Job] = deque()
 
     def start(self, job: Job) -> None:
-        """See `Executor.start`; it is computed in `ended`."""
         self._jobs.append(job)
 
     def ended(self, timeout: float) -> dict[str, AttemptError | None]:
-        """See `Executor.ended`; takes as long as the run does."""
         if not self._jobs:
             time.sleep(timeout)
             return {}
@@ -82,7 +80,6 @@ class LocalExecutor:
         return {job.spec.run_id: _execute(job)}
 
     def close(self) -> None:
-        """See `Executor.close`."""
         self._jobs.clear()
 
 
@@ -113,9 +110,9 @@ def check_address(address: str) -> None:
 
     Ray itself waits for minutes for a head that is not there.
     """
-    known = _cluster_of_this_machine() if address == "auto" else address
     if address == "local":
         return
+    known = _cluster_of_this_machine() if address == "auto" else address
     if known is None:
         raise UserError(
             "--address auto: no Ray cluster runs on this machine; start one with "

@@ -143,7 +143,7 @@ class Loop:
             more = not self.stop.requested and self._start_runs(executor)
             if not self.running and not more:
                 return
-            if self.stop.requested and self.stop.expired:
+            if self.stop.expired:
                 return
             for run_id, error in executor.ended(WAIT_SECONDS).items():
                 self._attempt_ended(run_id, error)
@@ -215,11 +215,10 @@ class Loop:
         self.pending.remove(run_id)
         self.running[run_id] = lease
         reduced, run.reduction = run.reduction, None  # recorded by one attempt only
-        executor.start(
-            self._make_job(
-                spec=run.spec, execution=run.execution, owner=lease.owner, reduction=reduced
-            )
+        job = self._make_job(
+            spec=run.spec, execution=run.execution, owner=lease.owner, reduction=reduced
         )
+        executor.start(job)
 
     def _claim(self, run: _Run) -> Lease | None:
         """The run's lease; None if another sweep has ended it. LeaseHeld if a process has it."""
@@ -312,9 +311,8 @@ class Loop:
             )
         what = "given up" if final else "trying again"
         if lease is not None:
-            append_to_log(
-                run.folder, lease, f"failed attempt {run.failures}, {what}: {error.message}"
-            )
+            text = f"failed attempt {run.failures}, {what}: {error.message}"
+            append_to_log(run.folder, lease, text)
         if final:
             self._give_up(run, error.message)
             return

@@ -45,17 +45,18 @@ POLL_SECONDS = 2.0
 _UNREACHABLE = (ray.exceptions.RayError, ConnectionError, RuntimeError)
 
 
-class Cluster:
-    """A Ray cluster, joined or started here, and how a run is computed on it."""
+class RayExecutor:
+    """Runs as Ray Train jobs side by side, on a Ray cluster that is joined or started here."""
 
     def __init__(
         self, *, workers: int, device: str, limit: int | None, address: str | None
     ) -> None:
-        """UserError if there is none at `address`, or it has no room for `workers`.
+        """UserError if there is no cluster at `address`, or it has no room for `workers`.
 
         `limit`: runs at once, at most.
         """
         self.workers, self.limit, self._address = workers, limit, address
+        self._ended: queue.SimpleQueue[dict[str, AttemptError | None]] = queue.SimpleQueue()
         self.scratch = scratch_folder()
         try:
             _start(address, self.scratch)
@@ -95,47 +96,28 @@ class Cluster:
         """The arguments of `trainer` as plain values, for other processes."""
         return {"gpu": self.gpu, "workers": self.workers, "scratch": str(self.scratch)}
 
-    def close(self) -> None:
-        """Leave the cluster (stopping it if it was started here) and remove scratch files."""
-        ray.shutdown()
-        shutil.rmtree(self.scratch, ignore_errors=True)
-
-
-class RayExecutor:
-    """Runs as Ray Train jobs side by side, as many as there is room for."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._ended: queue.SimpleQueue[tuple[str, AttemptError | None]] = queue.SimpleQueue()
-
-    @property
-    def slots(self) -> int:
-        """See `Executor.slots`."""
-        return self._cluster.slots
-
     def start(self, job: Job) -> None:
-        """See `Executor.start`."""
         threading.Thread(target=self._drive, args=(job,), daemon=True, name="run").start()
 
     def _drive(self, job: Job) -> None:
         failed: AttemptError | None = None
         try:
-            trainer(job.model_dump_json(), self._cluster.settings()).fit()
+            trainer(job.model_dump_json(), self.settings()).fit()
         except Exception as error:  # noqa: BLE001
             # Anything in the worker or in Ray may have failed: the sweep decides what follows.
             failed = attempt_error(error)
-        self._ended.put((job.spec.run_id, failed))
+        self._ended.put({job.spec.run_id: failed})
 
     def ended(self, timeout: float) -> dict[str, AttemptError | None]:
-        """See `Executor.ended`."""
         try:
-            return dict([self._ended.get(timeout=timeout)])
+            return self._ended.get(timeout=timeout)
         except queue.Empty:
             return {}
 
     def close(self) -> None:
-        """See `Executor.close`."""
-        self._cluster.close()
+        """Leave the cluster (stopping it if it was started here) and remove scratch files."""
+        ray.shutdown()
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 def _start(address: str | None, scratch: Path) -> None:
@@ -144,15 +126,9 @@ def _start(address: str | None, scratch: Path) -> None:
     here = Path.cwd()
     os.chdir(scratch)
     try:
-        if address is not None:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            ray.init(
-                num_cpus=_cpu_count() + 1,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+        started = {"num_cpus": _cpu_count() + 1, "include_dashboard": False}
+        which = started if address is None else {"address": address}
+        ray.init(**which, log_to_driver=False, logging_level=logging.ERROR)
     finally:
         os.chdir(here)
 

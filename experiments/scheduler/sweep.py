@@ -111,16 +111,13 @@ def make_executor(
         raise UserError("--search stops trials early with Ray Tune; use --executor ray")
     if name == "local":
         return LocalExecutor()
-    from experiments.scheduler.ray_train import Cluster, RayExecutor
-
-    cluster = Cluster(
+    if asha:
+        from experiments.scheduler.ray_tune import RaySearch as Ray
+    else:
+        from experiments.scheduler.ray_train import RayExecutor as Ray  # type: ignore[assignment]
+    return Ray(
         workers=execution.workers, device=execution.device, limit=max_concurrent, address=address
     )
-    if asha:
-        from experiments.scheduler.ray_tune import RaySearch
-
-        return RaySearch(cluster)
-    return RayExecutor(cluster)
 
 
 def _begin_rerun(
@@ -173,7 +170,6 @@ def compute_missing(
     ledger.repair(spec for spec in specs if states[spec.run_id] is State.FINISHED)
     make_job = partial(Job, out=out, data_paths=data_paths, files=dict(files or {}))
     loop = Loop(ledger, specs, states, execution, make_job, policy or Policy(), say)
-    restored: set[str] = set()
     try:
         if loop.runs:
             ledger.add([spec for spec in specs if spec.run_id in loop.runs])

@@ -35,12 +35,10 @@ class AppendFile:
         if isinstance(path, Path):
             self.local = path
             return
-        with ExitStack() as stack:  # removes the local copy if the store cannot be read
-            self.local = stack.enter_context(scratch()) / path.name
-            data = read_bytes(path)
-            if data is not None:
-                self.local.write_bytes(data)
-            self._resources = stack.pop_all()
+        data = read_bytes(path)
+        self.local = self._resources.enter_context(scratch()) / path.name
+        if data is not None:
+            self.local.write_bytes(data)
         self._uploaded = stamp(self.local)
         self._thread = threading.Thread(target=self._upload_regularly, daemon=True, name="upload")
         self._thread.start()
@@ -51,21 +49,18 @@ class AppendFile:
         StorageError; LeaseLost as `check` says.
         """
         if self._thread is None:
-            self._sync()
+            try:
+                sync(self.local)
+            except FileNotFoundError:
+                pass  # nothing was written yet
+            except OSError as error:
+                raise storage_error(self.path, error) from error
             return
         with self._lock:
             now = stamp(self.local)
             if now != self._uploaded:
                 write_bytes(self.path, self.local.read_bytes(), self._check)
                 self._uploaded = now
-
-    def _sync(self) -> None:
-        try:
-            sync(self.local)
-        except FileNotFoundError:
-            return  # nothing was written yet
-        except OSError as error:
-            raise storage_error(self.path, error) from error
 
     def close(self) -> None:
         """Upload what is left, and stop. A store out of reach is only logged."""

@@ -70,15 +70,13 @@ def heartbeat_seconds(folder: Location) -> float:
 
 def _holders(folder: Location) -> dict[str, Holder]:
     """Owner -> holder, of every lease file there is."""
-    read = {path: read_bytes(path) for path in lease_files(folder)}
-    found = [
-        parse_holder(data, lease_number(path)) for path, data in read.items() if data is not None
-    ]
-    return {holder.owner: holder for holder in found}
-
-
-def _by_this_process(holder: Holder) -> bool:
-    return holder.place == place() and holder.pid == os.getpid()
+    holders = {}
+    for path in lease_files(folder):
+        data = read_bytes(path)
+        if data is not None:
+            holder = parse_holder(data, lease_number(path))
+            holders[holder.owner] = holder
+    return holders
 
 
 class Lease:
@@ -160,7 +158,7 @@ class Lease:
                 holder = self._read()
                 if holder is None:
                     return
-                if not self._adopted and not _by_this_process(holder):
+                if not self._adopted and (holder.place, holder.pid) != (place(), os.getpid()):
                     return  # a worker adopted it, and renews it from now on
                 self._beat = max(self._beat, holder.beat) + 1
                 write_text(self.file, self.content())

@@ -58,30 +58,29 @@ class Ledger:
         A local result that cannot be read counts as missing. StorageError if a store is out of
         reach.
         """
-        found = self.for_each(self._summary, folders)
-        pairs = zip(folders, found, strict=True)
-        return {folder.run_id: one for folder, one in pairs if one is not None}
-
-    def _summary(self, folder: RunFolder) -> Result | None:
-        try:
-            return read_summary(folder.result)
-        except StorageError:
-            if not is_local(self.out):
-                raise
-            return None  # the run's own attempt says why
+        found = self._read(lambda folder: read_summary(folder.result), folders, unreadable=None)
+        return {run_id: one for run_id, one in found.items() if one is not None}
 
     def states(self, specs: Sequence[RunSpec]) -> dict[str, State]:
         """State of each run. StorageError if a store is out of reach."""
-        run_ids = [spec.run_id for spec in specs]
-        return dict(zip(run_ids, self.for_each(self._state, run_ids), strict=True))
+        folders = [self.folder(spec.run_id) for spec in specs]
+        return self._read(RunFolder.state, folders, unreadable=State.STALE)
 
-    def _state(self, run_id: str) -> State:
-        try:
-            return self.folder(run_id).state()
-        except StorageError:
-            if not is_local(self.out):
-                raise
-            return State.STALE  # the run's own attempt says why
+    def _read(
+        self, read: Callable[[RunFolder], R], folders: Sequence[RunFolder], unreadable: R
+    ) -> dict[str, R]:
+        """Run id -> what `read` says; `unreadable` for a local folder with an error of the disk."""
+
+        def one(folder: RunFolder) -> R:
+            try:
+                return read(folder)
+            except StorageError:
+                if not is_local(self.out):
+                    raise
+                return unreadable  # the run's own attempt says why
+
+        run_ids = [folder.run_id for folder in folders]
+        return dict(zip(run_ids, self.for_each(one, folders), strict=True))
 
     def add(self, specs: Sequence[RunSpec]) -> None:
         """Write each run's spec.json; StorageError if the folder cannot be written."""
