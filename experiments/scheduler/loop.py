@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 
 from experiments.errors import (
@@ -169,10 +169,7 @@ class Loop:
     # ---- Starting ----
 
     def _start_runs(self, executor: Executor) -> bool:
-        """Start pending runs as there is room. False if no pending run could start later either.
-
-        Children of a failed run fail here.
-        """
+        """Start pending runs as there is room. False if no pending run could start later either."""
         slots, now = executor.slots, time.monotonic()
         self._report_room(slots)
         possible = set(self.running)
@@ -223,16 +220,13 @@ class Loop:
     def _claim(self, run: _Run) -> Lease | None:
         """The run's lease; None if another sweep has ended it. LeaseHeld if a process has it."""
         lease = claim(run.folder.path, alive=self._watch.alive)
-        try:
-            ended = self._ended_elsewhere(run)
-            if not ended:
-                remove(run.folder.pause_request)
-                return lease
-        except StorageError:
-            lease.release()
-            raise
-        lease.release()
-        return None
+        with ExitStack() as stack:
+            stack.callback(lease.release)
+            if self._ended_elsewhere(run):
+                return None
+            remove(run.folder.pause_request)
+            stack.pop_all()
+        return lease
 
     def _ended_elsewhere(self, run: _Run) -> bool:
         """Whether another sweep finished the run, or failed at it as often as this one would."""

@@ -108,8 +108,7 @@ def _cause(error: Exception) -> Exception:
 class _Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
     """A run that reports the top-1 of every validation to Tune, and ends when Tune stops it.
 
-    Tune stops a trial by ending its process, whatever the run's workers are doing. So the run is
-    asked by `stopped.json` to end by itself, at its next step, and Tune waits for that.
+    Tune would only end the trial's process: so `stopped.json` asks the run to end at its next step.
     """
 
     def setup(self, config: dict[str, Any], jobs: dict[str, str], settings: dict[str, Any]) -> None:

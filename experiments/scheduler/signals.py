@@ -27,8 +27,7 @@ class StopNow(BaseException):
 class StopRequest:
     """Whether a sweep is to stop (`requested`), and by which signal; use as a context manager.
 
-    `pause` asks the runs in progress to save and end. A thread calls it, since the main thread may
-    be computing a run. `remote`: runs are in a store.
+    A thread calls `pause`, which asks the runs to save and end: the main thread may be computing.
     """
 
     def __init__(

@@ -21,9 +21,8 @@ UPLOAD_SECONDS = 15.0
 class AppendFile:
     """`path` as a file to append to: write to `local`, which is `path` itself on a file system.
 
-    For a store `local` is a copy, uploaded as a whole by a thread every `UPLOAD_SECONDS` if it
-    changed, by `publish`, and by `close`. `check` is called before each upload, and raises
-    LeaseLost if the run is another process's by then.
+    For a store `local` is a copy, uploaded as a whole every `UPLOAD_SECONDS` if it changed, by
+    `publish`, and by `close`. `check` is called before: LeaseLost if another process has the run.
     """
 
     def __init__(self, path: Location, check: Callable[[], None]) -> None:
@@ -44,10 +43,7 @@ class AppendFile:
         self._thread.start()
 
     def publish(self) -> None:
-        """Make everything written so far safe from a power loss and visible to others.
-
-        StorageError; LeaseLost as `check` says.
-        """
+        """Make everything written so far safe from a power loss and visible to others."""
         if self._thread is None:
             try:
                 sync(self.local)

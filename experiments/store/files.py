@@ -75,8 +75,8 @@ def upload(source: Path, path: UPath) -> None:
 def create_text(path: Location, text: str) -> bool:
     """Write `text` to `path` unless the file exists: of several processes, one gets True.
 
-    Locally by a hard link, which is one step on network file systems too; in an object store by a
-    conditional write. False too if the folder is deleted in the meantime.
+    By a hard link, or in an object store by a conditional write. False too if the folder is deleted
+    in the meantime.
     """
     data = text.encode()
     if isinstance(path, Path):

@@ -63,11 +63,6 @@ class Watch:
         return now - since < PATIENCE
 
 
-def heartbeat_seconds(folder: Location) -> float:
-    """Seconds between the heartbeats of a run's holder."""
-    return HEARTBEAT if is_local(folder) else REMOTE_HEARTBEAT
-
-
 def _holders(folder: Location) -> dict[str, Holder]:
     """Owner -> holder, of every lease file there is."""
     holders = {}
@@ -80,10 +75,7 @@ def _holders(folder: Location) -> dict[str, Holder]:
 
 
 class Lease:
-    """A lease of this process, renewed by a thread until it is released or lost.
-
-    Made by `claim` or `adopt`.
-    """
+    """A lease of this process, renewed by a thread; made by `claim` or `adopt`."""
 
     def __init__(
         self, folder: Location, owner: str, number: int, *, beat: int = 0, adopted: bool = False
@@ -91,6 +83,7 @@ class Lease:
         self.folder, self.owner, self.number = folder, owner, number
         self.file = folder / f"{PREFIX}{number:06d}.json"
         self._beat, self._adopted = beat, adopted
+        self._seconds = HEARTBEAT if is_local(folder) else REMOTE_HEARTBEAT
         self._lost, self._checked = False, time.time()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
@@ -122,10 +115,9 @@ class Lease:
     def check_if_late(self) -> None:
         """`check` if heartbeats came late, as after this process or its disk was frozen.
 
-        Cheap enough to call before every line that is written. A store out of reach is not an
-        error here: the next checkpoint raises it.
+        A store out of reach is not an error here: the next checkpoint raises it.
         """
-        late = abs(time.time() - self._checked) > BEATS_LATE * heartbeat_seconds(self.folder)
+        late = abs(time.time() - self._checked) > BEATS_LATE * self._seconds
         if self._lost or late:
             with suppress(StorageError):
                 self.check()
@@ -152,7 +144,7 @@ class Lease:
         return None if self._lost else holder
 
     def _renew(self) -> None:
-        while not self._stop.wait(heartbeat_seconds(self.folder)):
+        while not self._stop.wait(self._seconds):
             # A full disk or a store out of reach may recover before the next heartbeat.
             with suppress(StorageError):
                 holder = self._read()
@@ -171,8 +163,7 @@ def claim(
 ) -> Lease:
     """Take the run in `folder` in the name of `owner`, by default a new one.
 
-    `alive` decides whether a present holder may be replaced. LeaseHeld if a live one has the run,
-    or another process was quicker.
+    LeaseHeld if a holder has it that is `alive`, or another process was quicker.
     """
     before, holder = _holders(folder), read_holder(folder)
     if holder is not None and alive(holder):

@@ -52,12 +52,8 @@ class Ledger:
         with ThreadPoolExecutor(1 if is_local(self.out) else STORE_THREADS) as pool:
             return list(pool.map(read, items))
 
-    def finished(self, folders: Sequence[RunFolder]) -> dict[str, Result]:
-        """Run id -> result without its measurements, of the finished ones of `folders`.
-
-        A local result that cannot be read counts as missing. StorageError if a store is out of
-        reach.
-        """
+    def finished(self, folders: Sequence[RunFolder]) -> dict[str, ResultSummary]:
+        """Run id -> result, of the finished ones. StorageError if a store is out of reach."""
         found = self._read(lambda folder: read_summary(folder.result), folders, unreadable=None)
         return {run_id: one for run_id, one in found.items() if one is not None}
 
@@ -89,20 +85,14 @@ class Ledger:
 
     def _add(self, spec: RunSpec) -> None:
         folder = self.folder(spec.run_id)
-        if not self._has_spec(folder):
+        try:
+            self.spec(spec.run_id)
+        except StorageError:
+            pass  # cannot be written either: the run's own attempt says why
+        except (FileNotFoundError, LookupError, TypeError, ValueError):  # missing or cut short
             data = {"run_id": spec.run_id, **spec.model_dump(mode="json")}
             write_text(folder.spec, json.dumps(data, indent=1))
             clear_abandoned(folder.path)
-
-    def _has_spec(self, folder: RunFolder) -> bool:
-        """Whether its spec is there, and whole."""
-        try:
-            self.spec(folder.run_id)
-        except StorageError:  # cannot be written either: the run's own attempt says why
-            return True
-        except (FileNotFoundError, LookupError, TypeError, ValueError):
-            return False
-        return True
 
     def spec(self, run_id: str) -> RunSpec:
         """The spec a run was added with."""
@@ -114,11 +104,8 @@ class Ledger:
         return RunSpec.model_validate(data)
 
     def repair(self, specs: Iterable[RunSpec]) -> None:
-        """Tidy the folders of finished runs: remove what a process that was killed right after
-        the result left, and write a spec.json that is missing or cut short.
-
-        Only on a file system: in a store it would take long, and these files do no harm.
-        """
+        """Tidy finished runs on a file system whose process was killed right after the result:
+        remove what it left, and write a spec.json that is missing or cut short."""
         for spec in specs if is_local(self.out) else ():
             with suppress(LeaseHeld, StorageError):
                 self._repair(spec)
