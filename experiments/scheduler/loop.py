@@ -81,9 +81,9 @@ class Loop:
     ) -> None:
         """`make_job`: a `Job` from what a run has of its own; the rest is the same for all."""
         self.ledger, self.policy, self._make_job, self._print = ledger, policy, make_job, say
-        unfinished = [spec for spec in specs if states[spec.run_id] not in ENDED]
+        unfinished = [one for one in specs if states[one.run_id] not in ENDED]
         self.runs = {
-            spec.run_id: self._read(spec, states[spec.run_id], execution) for spec in unfinished
+            one.run_id: self._read(one, states[one.run_id], execution) for one in unfinished
         }
         self.pending = set(self.runs)
         self.running: dict[str, Lease] = {}

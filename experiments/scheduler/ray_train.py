@@ -6,13 +6,13 @@ from where a run goes on. Only this file and `ray_tune` import ray.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
 import re
 import shutil
 import threading
-import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,6 @@ from results.reading.location import scratch_folder
 
 #: The sentence with the cause in Ray's long message about a lost worker.
 _CAUSE = re.compile(r"The actor is dead because [^.]+")
-#: How often a cluster is asked what it has, seconds.
-POLL_SECONDS = 2.0
 #: What Ray raises when the cluster does not answer any more.
 _UNREACHABLE = (ray.exceptions.RayError, ConnectionError, RuntimeError)
 
@@ -64,7 +62,7 @@ class RayExecutor:
             raise UserError(f"--address {address}: no Ray cluster there ({error})") from error
         resources = ray.cluster_resources()
         self.gpu = device == "cuda" or (device == "auto" and resources.get("GPU", 0) > 0)
-        self._looked, self._total = time.monotonic(), self._count()
+        self._total = self._count()
         if self._total < workers:
             self.close()
             raise UserError(
@@ -76,8 +74,8 @@ class RayExecutor:
     @property
     def slots(self) -> int:
         """Runs there is room for. With more, Ray could place some workers of each and wait."""
-        if self._address is not None and time.monotonic() - self._looked > POLL_SECONDS:
-            self._looked, self._total = time.monotonic(), self._count()
+        if self._address is not None:
+            self._total = self._count()
         room = self._total // self.workers
         return room if self.limit is None else min(room, self.limit)
 
@@ -123,14 +121,10 @@ class RayExecutor:
 def _start(address: str | None, scratch: Path) -> None:
     # Ray puts the driver's working directory on its workers' import path, where a user's own
     # results/ or cli.py would shadow ours; so Ray is started from an empty folder.
-    here = Path.cwd()
-    os.chdir(scratch)
-    try:
-        started = {"num_cpus": _cpu_count() + 1, "include_dashboard": False}
-        which = started if address is None else {"address": address}
+    started = {"num_cpus": _cpu_count() + 1, "include_dashboard": False}
+    which = started if address is None else {"address": address}
+    with contextlib.chdir(scratch):
         ray.init(**which, log_to_driver=False, logging_level=logging.ERROR)
-    finally:
-        os.chdir(here)
 
 
 def trainer(job: str, settings: dict[str, Any]) -> ray.train.torch.TorchTrainer:

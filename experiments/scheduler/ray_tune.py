@@ -77,10 +77,17 @@ class RaySearch(RayExecutor):
         trainable = tune.with_parameters(
             type(name, (_Trial,), {}), jobs=by_id, settings=self.settings()
         )
+        # ASHA stops a trial that reaches `max_t` too, and a run still has its tests to do after its
+        # last epoch: so `max_t` is one more than there are.
+        epochs = max(job.spec.train.epochs for job in jobs)
+        asha = ASHAScheduler(
+            time_attr="epoch", metric="top1", mode="max",
+            max_t=epochs + 1, grace_period=1, reduction_factor=REDUCTION,
+        )  # fmt: skip
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": DRIVER_CPUS}),
             param_space={"run_id": tune.grid_search(list(by_id))},
-            tune_config=tune.TuneConfig(max_concurrent_trials=super().slots, scheduler=_asha(jobs)),
+            tune_config=tune.TuneConfig(max_concurrent_trials=super().slots, scheduler=asha),
             run_config=tune.RunConfig(
                 name=name,
                 storage_path=str(self.scratch),
@@ -154,16 +161,3 @@ class _Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
         if self._thread.is_alive():
             record_stop(self._folder, STOP_REASON, self._metrics())
             self._thread.join(STOP_SECONDS)
-
-
-def _asha(jobs: Sequence[Job]) -> ASHAScheduler:
-    """ASHA over validation top-1: at 1, 3, 9, ... epochs the best third goes on.
-
-    A trial that reaches `max_t` is stopped too, and a run still has its tests to do after its
-    last epoch: so `max_t` is one more than there are.
-    """
-    epochs = max(job.spec.train.epochs for job in jobs)
-    return ASHAScheduler(
-        time_attr="epoch", metric="top1", mode="max",
-        max_t=epochs + 1, grace_period=1, reduction_factor=REDUCTION,
-    )  # fmt: skip

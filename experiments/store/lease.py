@@ -91,10 +91,8 @@ class Lease:
     def content(self) -> str:
         """What its file says, with a heartbeat of now."""
         pid = os.getpid()
-        started = process_start(pid)
-        assert started is not None
         holder = Holder(
-            self.owner, self.number, socket.gethostname(), place(), pid, started,
+            self.owner, self.number, socket.gethostname(), place(), pid, process_start(pid) or 0.0,
             self._beat, time.time(),
         )  # fmt: skip
         return json.dumps(asdict(holder))
