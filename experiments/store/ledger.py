@@ -19,7 +19,6 @@ from results.reading.holder import PREFIX
 from results.reading.location import Location, folder_names, is_local, names, read_bytes
 from results.reading.result_file import read_summary
 from results.reading.run_folder import RunFolder, State
-from results.records import Result
 
 #: Runs in an object store that are read at once.
 STORE_THREADS = 16
@@ -52,7 +51,7 @@ class Ledger:
         with ThreadPoolExecutor(1 if is_local(self.out) else STORE_THREADS) as pool:
             return list(pool.map(read, items))
 
-    def finished(self, folders: Sequence[RunFolder]) -> dict[str, ResultSummary]:
+    def finished(self, folders: Sequence[RunFolder]) -> dict[str, Result]:
         """Run id -> result, of the finished ones. StorageError if a store is out of reach."""
         found = self._read(lambda folder: read_summary(folder.result), folders, unreadable=None)
         return {run_id: one for run_id, one in found.items() if one is not None}
