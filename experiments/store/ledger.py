@@ -19,6 +19,7 @@ from results.reading.holder import PREFIX
 from results.reading.location import Location, folder_names, is_local, names, read_bytes
 from results.reading.result_file import read_summary
 from results.reading.run_folder import RunFolder, State
+from results.records import Result
 
 #: Runs in an object store that are read at once.
 STORE_THREADS = 16
