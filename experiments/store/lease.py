@@ -74,6 +74,10 @@ def _holders(folder: Location) -> dict[str, Holder]:
     return holders
 
 
+def _by_this_process(holder: Holder) -> bool:
+    return holder.place == place() and holder.pid == os.getpid()
+
+
 class Lease:
     """A lease of this process, renewed by a thread; made by `claim` or `adopt`."""
 
@@ -148,7 +152,7 @@ class Lease:
                 holder = self._read()
                 if holder is None:
                     return
-                if not self._adopted and (holder.place, holder.pid) != (place(), os.getpid()):
+                if not self._adopted and not _by_this_process(holder):
                     return  # a worker adopted it, and renews it from now on
                 self._beat = max(self._beat, holder.beat) + 1
                 write_text(self.file, self.content())
