@@ -32,8 +32,7 @@ class CircuitBreaker:
     """Counts the runs that failed for good, by error.
 
     An error blocks the runs that share what all its failed runs have in common: a missing data
-    set does not stop the other data sets, a broken driver stops everything. Runs are counted, not
-    attempts, since one lost node ends attempts at several runs with one error.
+    set does not stop the other data sets, a broken driver stops everything.
     """
 
     _failed: dict[str, list[frozenset[str]]] = field(default_factory=dict)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import socket
-import sys
 import tempfile
 import time
 import traceback
 import urllib.parse
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -62,7 +62,7 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """One run after the other in this process: for debugging and tests."""
+    """One run after the other in this process, computed in `ended`: for debugging and tests."""
 
     slots = 1
 
@@ -70,11 +70,9 @@ class LocalExecutor:
         self._jobs: deque[Job] = deque()
 
     def start(self, job: Job) -> None:
-        """See `Executor.start`; it is computed in `ended`."""
         self._jobs.append(job)
 
     def ended(self, timeout: float) -> dict[str, AttemptError | None]:
-        """See `Executor.ended`; takes as long as the run does."""
         if not self._jobs:
             time.sleep(timeout)
             return {}
@@ -82,30 +80,24 @@ class LocalExecutor:
         return {job.spec.run_id: _execute(job)}
 
     def close(self) -> None:
-        """See `Executor.close`."""
         self._jobs.clear()
 
 
 def _execute(job: Job) -> AttemptError | None:
+    import torch
+
     from experiments.worker.run import execute
 
     try:
         execute(job)
+        return None
     except Exception as error:  # noqa: BLE001
         # A run may fail in any way; the others go on.
         failed = AttemptError.of(error)
-    else:
-        return None
-    _free_memory()
-    return failed
-
-
-def _free_memory() -> None:
-    """Free what a failed run left on a GPU: the next run needs it."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
+    gc.collect()  # the next run needs the GPU memory that this one left occupied
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    return failed
 
 
 def check_address(address: str) -> None:
@@ -113,9 +105,9 @@ def check_address(address: str) -> None:
 
     Ray itself waits for minutes for a head that is not there.
     """
-    known = _cluster_of_this_machine() if address == "auto" else address
     if address == "local":
         return
+    known = _cluster_of_this_machine() if address == "auto" else address
     if known is None:
         raise UserError(
             "--address auto: no Ray cluster runs on this machine; start one with "
@@ -139,10 +131,9 @@ def check_address(address: str) -> None:
 
 def _cluster_of_this_machine() -> str | None:
     """The address `auto` stands for: $RAY_ADDRESS, else the cluster this machine is a node of."""
-    if os.environ.get("RAY_ADDRESS"):
-        return os.environ["RAY_ADDRESS"]
+    if address := os.environ.get("RAY_ADDRESS"):
+        return address
     folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
-    try:
+    with suppress(OSError):
         return (folder / "ray" / "ray_current_cluster").read_text().strip() or None
-    except OSError:
-        return None
+    return None

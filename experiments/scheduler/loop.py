@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 
 from experiments.errors import (
@@ -81,9 +81,9 @@ class Loop:
     ) -> None:
         """`make_job`: a `Job` from what a run has of its own; the rest is the same for all."""
         self.ledger, self.policy, self._make_job, self._print = ledger, policy, make_job, say
-        unfinished = [spec for spec in specs if states[spec.run_id] not in ENDED]
+        unfinished = [one for one in specs if states[one.run_id] not in ENDED]
         self.runs = {
-            spec.run_id: self._read(spec, states[spec.run_id], execution) for spec in unfinished
+            one.run_id: self._read(one, states[one.run_id], execution) for one in unfinished
         }
         self.pending = set(self.runs)
         self.running: dict[str, Lease] = {}
@@ -143,7 +143,7 @@ class Loop:
             more = not self.stop.requested and self._start_runs(executor)
             if not self.running and not more:
                 return
-            if self.stop.requested and self.stop.expired:
+            if self.stop.expired:
                 return
             for run_id, error in executor.ended(WAIT_SECONDS).items():
                 self._attempt_ended(run_id, error)
@@ -169,10 +169,7 @@ class Loop:
     # ---- Starting ----
 
     def _start_runs(self, executor: Executor) -> bool:
-        """Start pending runs as there is room. False if no pending run could start later either.
-
-        Children of a failed run fail here.
-        """
+        """Start pending runs as there is room. False if no pending run could start later either."""
         slots, now = executor.slots, time.monotonic()
         self._report_room(slots)
         possible = set(self.running)
@@ -215,25 +212,21 @@ class Loop:
         self.pending.remove(run_id)
         self.running[run_id] = lease
         reduced, run.reduction = run.reduction, None  # recorded by one attempt only
-        executor.start(
-            self._make_job(
-                spec=run.spec, execution=run.execution, owner=lease.owner, reduction=reduced
-            )
+        job = self._make_job(
+            spec=run.spec, execution=run.execution, owner=lease.owner, reduction=reduced
         )
+        executor.start(job)
 
     def _claim(self, run: _Run) -> Lease | None:
         """The run's lease; None if another sweep has ended it. LeaseHeld if a process has it."""
         lease = claim(run.folder.path, alive=self._watch.alive)
-        try:
-            ended = self._ended_elsewhere(run)
-            if not ended:
-                remove(run.folder.pause_request)
-                return lease
-        except StorageError:
-            lease.release()
-            raise
-        lease.release()
-        return None
+        with ExitStack() as stack:
+            stack.callback(lease.release)
+            if self._ended_elsewhere(run):
+                return None
+            remove(run.folder.pause_request)
+            stack.pop_all()
+        return lease
 
     def _ended_elsewhere(self, run: _Run) -> bool:
         """Whether another sweep finished the run, or failed at it as often as this one would."""
@@ -312,9 +305,8 @@ class Loop:
             )
         what = "given up" if final else "trying again"
         if lease is not None:
-            append_to_log(
-                run.folder, lease, f"failed attempt {run.failures}, {what}: {error.message}"
-            )
+            text = f"failed attempt {run.failures}, {what}: {error.message}"
+            append_to_log(run.folder, lease, text)
         if final:
             self._give_up(run, error.message)
             return

@@ -6,13 +6,13 @@ from where a run goes on. Only this file and `ray_tune` import ray.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
 import re
 import shutil
 import threading
-import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -39,23 +39,22 @@ from results.reading.location import scratch_folder
 
 #: The sentence with the cause in Ray's long message about a lost worker.
 _CAUSE = re.compile(r"The actor is dead because [^.]+")
-#: How often a cluster is asked what it has, seconds.
-POLL_SECONDS = 2.0
 #: What Ray raises when the cluster does not answer any more.
 _UNREACHABLE = (ray.exceptions.RayError, ConnectionError, RuntimeError)
 
 
-class Cluster:
-    """A Ray cluster, joined or started here, and how a run is computed on it."""
+class RayExecutor:
+    """Runs as Ray Train jobs side by side, on a Ray cluster that is joined or started here."""
 
     def __init__(
         self, *, workers: int, device: str, limit: int | None, address: str | None
     ) -> None:
-        """UserError if there is none at `address`, or it has no room for `workers`.
+        """UserError if there is no cluster at `address`, or it has no room for `workers`.
 
         `limit`: runs at once, at most.
         """
         self.workers, self.limit, self._address = workers, limit, address
+        self._ended: queue.SimpleQueue[dict[str, AttemptError | None]] = queue.SimpleQueue()
         self.scratch = scratch_folder()
         try:
             _start(address, self.scratch)
@@ -63,7 +62,7 @@ class Cluster:
             raise UserError(f"--address {address}: no Ray cluster there ({error})") from error
         resources = ray.cluster_resources()
         self.gpu = device == "cuda" or (device == "auto" and resources.get("GPU", 0) > 0)
-        self._looked, self._total = time.monotonic(), self._count()
+        self._total = self._count()
         if self._total < workers:
             self.close()
             raise UserError(
@@ -75,8 +74,8 @@ class Cluster:
     @property
     def slots(self) -> int:
         """Runs there is room for. With more, Ray could place some workers of each and wait."""
-        if self._address is not None and time.monotonic() - self._looked > POLL_SECONDS:
-            self._looked, self._total = time.monotonic(), self._count()
+        if self._address is not None:
+            self._total = self._count()
         room = self._total // self.workers
         return room if self.limit is None else min(room, self.limit)
 
@@ -95,66 +94,37 @@ class Cluster:
         """The arguments of `trainer` as plain values, for other processes."""
         return {"gpu": self.gpu, "workers": self.workers, "scratch": str(self.scratch)}
 
+    def start(self, job: Job) -> None:
+        threading.Thread(target=self._drive, args=(job,), daemon=True, name="run").start()
+
+    def _drive(self, job: Job) -> None:
+        failed: AttemptError | None = None
+        try:
+            trainer(job.model_dump_json(), self.settings()).fit()
+        except Exception as error:  # noqa: BLE001
+            # Anything in the worker or in Ray may have failed: the sweep decides what follows.
+            failed = attempt_error(error)
+        self._ended.put({job.spec.run_id: failed})
+
+    def ended(self, timeout: float) -> dict[str, AttemptError | None]:
+        try:
+            return self._ended.get(timeout=timeout)
+        except queue.Empty:
+            return {}
+
     def close(self) -> None:
         """Leave the cluster (stopping it if it was started here) and remove scratch files."""
         ray.shutdown()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
-class RayExecutor:
-    """Runs as Ray Train jobs side by side, as many as there is room for."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._ended: queue.SimpleQueue[tuple[str, AttemptError | None]] = queue.SimpleQueue()
-
-    @property
-    def slots(self) -> int:
-        """See `Executor.slots`."""
-        return self._cluster.slots
-
-    def start(self, job: Job) -> None:
-        """See `Executor.start`."""
-        threading.Thread(target=self._drive, args=(job,), daemon=True, name="run").start()
-
-    def _drive(self, job: Job) -> None:
-        failed: AttemptError | None = None
-        try:
-            trainer(job.model_dump_json(), self._cluster.settings()).fit()
-        except Exception as error:  # noqa: BLE001
-            # Anything in the worker or in Ray may have failed: the sweep decides what follows.
-            failed = attempt_error(error)
-        self._ended.put((job.spec.run_id, failed))
-
-    def ended(self, timeout: float) -> dict[str, AttemptError | None]:
-        """See `Executor.ended`."""
-        try:
-            return dict([self._ended.get(timeout=timeout)])
-        except queue.Empty:
-            return {}
-
-    def close(self) -> None:
-        """See `Executor.close`."""
-        self._cluster.close()
-
-
 def _start(address: str | None, scratch: Path) -> None:
     # Ray puts the driver's working directory on its workers' import path, where a user's own
     # results/ or cli.py would shadow ours; so Ray is started from an empty folder.
-    here = Path.cwd()
-    os.chdir(scratch)
-    try:
-        if address is not None:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            ray.init(
-                num_cpus=_cpu_count() + 1,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-    finally:
-        os.chdir(here)
+    started = {"num_cpus": _cpu_count() + 1, "include_dashboard": False}
+    which = started if address is None else {"address": address}
+    with contextlib.chdir(scratch):
+        ray.init(**which, log_to_driver=False, logging_level=logging.ERROR)
 
 
 def trainer(job: str, settings: dict[str, Any]) -> ray.train.torch.TorchTrainer:

@@ -6,7 +6,6 @@ import contextlib
 import io
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 # First: it sets what Ray reads when it is imported.
 from experiments.store.attempt_records import record_stop
 
-from experiments.scheduler.ray_train import Cluster, attempt_error, trainer  # isort: skip
+from experiments.scheduler.ray_train import RayExecutor, attempt_error, trainer  # isort: skip
 
 from ray import tune
 from ray.exceptions import RayTaskError
@@ -37,14 +36,13 @@ STOP_REASON = "the search: its validation top-1 fell behind the other trials' (A
 DRIVER_CPUS = 0.01
 
 
-class RaySearch:
+class RaySearch(RayExecutor):
     """Collects the runs that are started, and computes them together as trials of one search."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self._jobs: list[Job] = []
-        self._thread: threading.Thread | None = None
-        self._ended: dict[str, AttemptError | None] = {}
+        self._searching = False
 
     @property
     def slots(self) -> int:
@@ -52,47 +50,47 @@ class RaySearch:
         return sys.maxsize
 
     def start(self, job: Job) -> None:
-        """See `Executor.start`; it begins with the next `ended`."""
         self._jobs.append(job)
 
     def ended(self, timeout: float) -> dict[str, AttemptError | None]:
-        """See `Executor.ended`; all trials end together, when the last one has."""
-        if self._thread is None and self._jobs:
-            jobs, self._jobs = self._jobs, []
-            self._thread = threading.Thread(target=self._fit, args=(jobs,), daemon=True)
-            self._thread.start()
-        if self._thread is None:
-            time.sleep(timeout)
-            return {}
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            return {}
-        self._thread, ended, self._ended = None, self._ended, {}
+        """Start a search of the runs collected so far; all end together, when the last one has."""
+        if self._jobs and not self._searching:
+            jobs, self._jobs, self._searching = self._jobs, [], True
+            threading.Thread(target=self._fit, args=(jobs,), daemon=True).start()
+        ended = super().ended(timeout)
+        if ended:
+            self._searching = False
         return ended
 
     def _fit(self, jobs: Sequence[Job]) -> None:
         try:
-            self._ended = self._search(jobs)
+            ended = self._search(jobs)
         except Exception as error:  # noqa: BLE001
             # Tune itself failed: no trial has an error of its own.
-            self._ended = {job.spec.run_id: AttemptError.of(error) for job in jobs}
+            ended = {job.spec.run_id: AttemptError.of(error) for job in jobs}
+        self._ended.put(ended)
 
     def _search(self, jobs: Sequence[Job]) -> dict[str, AttemptError | None]:
         by_id = {job.spec.run_id: job.model_dump_json() for job in jobs}
         # Two sweeps on one cluster must not share a trainable's name.
         name = f"tcclip-{uuid.uuid4().hex[:8]}"
         trainable = tune.with_parameters(
-            type(name, (_Trial,), {}), jobs=by_id, settings=self._cluster.settings()
+            type(name, (_Trial,), {}), jobs=by_id, settings=self.settings()
         )
+        # ASHA stops a trial that reaches `max_t` too, and a run still has its tests to do after its
+        # last epoch: so `max_t` is one more than there are.
+        epochs = max(job.spec.train.epochs for job in jobs)
+        asha = ASHAScheduler(
+            time_attr="epoch", metric="top1", mode="max",
+            max_t=epochs + 1, grace_period=1, reduction_factor=REDUCTION,
+        )  # fmt: skip
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": DRIVER_CPUS}),
             param_space={"run_id": tune.grid_search(list(by_id))},
-            tune_config=tune.TuneConfig(
-                max_concurrent_trials=self._cluster.slots, scheduler=_asha(jobs)
-            ),
+            tune_config=tune.TuneConfig(max_concurrent_trials=super().slots, scheduler=asha),
             run_config=tune.RunConfig(
                 name=name,
-                storage_path=str(self._cluster.scratch),
+                storage_path=str(self.scratch),
                 verbose=0,
                 # By default Tune asks a trial for a checkpoint when it ends: runs keep their own.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -106,10 +104,6 @@ class RaySearch:
                 ended[result.config["run_id"]] = attempt_error(_cause(result.error))
         return ended
 
-    def close(self) -> None:
-        """See `Executor.close`."""
-        self._cluster.close()
-
 
 def _cause(error: Exception) -> Exception:
     """The exception that a trial raised, without Ray's wrappers."""
@@ -121,8 +115,7 @@ def _cause(error: Exception) -> Exception:
 class _Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
     """A run that reports the top-1 of every validation to Tune, and ends when Tune stops it.
 
-    Tune stops a trial by ending its process, whatever the run's workers are doing. So the run is
-    asked by `stopped.json` to end by itself, at its next step, and Tune waits for that.
+    Tune would only end the trial's process: so `stopped.json` asks the run to end at its next step.
     """
 
     def setup(self, config: dict[str, Any], jobs: dict[str, str], settings: dict[str, Any]) -> None:
@@ -168,16 +161,3 @@ class _Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
         if self._thread.is_alive():
             record_stop(self._folder, STOP_REASON, self._metrics())
             self._thread.join(STOP_SECONDS)
-
-
-def _asha(jobs: Sequence[Job]) -> ASHAScheduler:
-    """ASHA over validation top-1: at 1, 3, 9, ... epochs the best third goes on.
-
-    A trial that reaches `max_t` is stopped too, and a run still has its tests to do after its
-    last epoch: so `max_t` is one more than there are.
-    """
-    epochs = max(job.spec.train.epochs for job in jobs)
-    return ASHAScheduler(
-        time_attr="epoch", metric="top1", mode="max",
-        max_t=epochs + 1, grace_period=1, reduction_factor=REDUCTION,
-    )  # fmt: skip

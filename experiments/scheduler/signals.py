@@ -25,10 +25,9 @@ class StopNow(BaseException):
 
 
 class StopRequest:
-    """Whether a sweep is to stop, and why; use as a context manager.
+    """Whether a sweep is to stop (`requested`), and by which signal; use as a context manager.
 
-    `pause` asks the runs in progress to save and end. A thread calls it, since the main thread may
-    be computing a run. `remote`: runs are in a store.
+    A thread calls `pause`, which asks the runs to save and end: the main thread may be computing.
     """
 
     def __init__(
@@ -38,16 +37,11 @@ class StopRequest:
         self._pause, self._say = pause, say
         self._grace = REMOTE_GRACE_SECONDS if remote else GRACE_SECONDS
         # Plain values: in a signal handler, this thread may already hold an event's lock.
-        self._requested, self._deadline, self._ignore = False, float("inf"), False
+        self.requested, self._deadline, self._ignore = False, float("inf"), False
         self._done = threading.Event()
         self._pid = os.getpid()
         self._handlers_before: dict[int, Any] = {}
         self._thread = threading.Thread(target=self._pause_runs, daemon=True, name="stop")
-
-    @property
-    def requested(self) -> bool:
-        """Whether nothing more is to be started."""
-        return self._requested
 
     @property
     def expired(self) -> bool:
@@ -57,7 +51,7 @@ class StopRequest:
     def request(self) -> None:
         """Ask the sweep to stop."""
         self._deadline = time.monotonic() + self._grace
-        self._requested = True
+        self.requested = True
 
     def install(self) -> None:
         """Install the signal handlers (again, if a library replaced them); main thread only."""
@@ -83,7 +77,7 @@ class StopRequest:
     def _pause_runs(self) -> None:
         announced = False
         while not self._done.wait(_POLL_SECONDS):
-            if not self._requested:
+            if not self.requested:
                 continue
             self._pause()
             if not announced:

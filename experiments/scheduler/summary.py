@@ -13,9 +13,6 @@ from pathlib import Path
 from experiments.errors import StorageError
 from experiments.store.ledger import Ledger
 from results.reading.location import Location, exists, location
-from results.reading.run_folder import RunFolder
-
-NAME = "tcclip"
 
 
 @dataclass(frozen=True)
@@ -70,23 +67,17 @@ def summary_lines(summary: Summary, out: Location, arguments: Sequence[str]) -> 
 def _next_step(summary: Summary, out: Location) -> str:
     if not summary.failed:
         return "to go on"
-    saved = any(_has_checkpoint(Ledger(out).folder(run_id)) for run_id in summary.failed)
-    return "to try again" + (", from the last checkpoints" if saved else "")
-
-
-def _has_checkpoint(folder: RunFolder) -> bool:
-    """Whether the run has a checkpoint; False if that cannot be read."""
     with suppress(StorageError):
-        return exists(folder.last)
-    return False
+        if any(exists(Ledger(out).folder(run_id).last) for run_id in summary.failed):
+            return "to try again, from the last checkpoints"
+    return "to try again"
 
 
 def shell_command(arguments: Sequence[str], out: Location | str) -> str:
     """`tcclip ARGUMENTS --out OUT`, quoted for a shell; OUT absolute, instead of another one."""
-    # Where this program is, unless its name is enough.
-    program = NAME
-    if shutil.which(NAME) is None and Path(sys.argv[0]).name == NAME:
-        program = str(Path(sys.argv[0]).absolute())
+    program, own = "tcclip", Path(sys.argv[0])
+    if shutil.which(program) is None and own.name == program:
+        program = str(own.absolute())
     return shlex.join([program, *without("--out", arguments), "--out", str(location(out))])
 
 

@@ -37,11 +37,7 @@ EXECUTORS = ("ray", "local")
 def check(
     specs: Sequence[RunSpec], execution: Execution, executor: str, address: str | None
 ) -> None:
-    """UserError if `specs` cannot be computed like this; called before anything is written.
-
-    Micro-batch x workers x accumulation has to make the global batch, and a Ray cluster that is
-    named has to answer: Ray itself would wait for it for minutes.
-    """
+    """UserError if `specs` cannot be computed like this; called before anything is written."""
     if executor not in EXECUTORS:
         raise UserError(f"--executor {executor!r}; allowed: {', '.join(EXECUTORS)}")
     if executor == "local" and execution.workers > 1:
@@ -111,16 +107,13 @@ def make_executor(
         raise UserError("--search stops trials early with Ray Tune; use --executor ray")
     if name == "local":
         return LocalExecutor()
-    from experiments.scheduler.ray_train import Cluster, RayExecutor
-
-    cluster = Cluster(
+    if asha:
+        from experiments.scheduler.ray_tune import RaySearch as Ray
+    else:
+        from experiments.scheduler.ray_train import RayExecutor as Ray  # type: ignore[assignment]
+    return Ray(
         workers=execution.workers, device=execution.device, limit=max_concurrent, address=address
     )
-    if asha:
-        from experiments.scheduler.ray_tune import RaySearch
-
-        return RaySearch(cluster)
-    return RayExecutor(cluster)
 
 
 def _begin_rerun(
@@ -166,14 +159,13 @@ def compute_missing(
     """Compute what is outstanding of `specs`, parents before children.
 
     `watch` shows the sweep while it runs; `say` tells the user what matters. Runs that another
-    process works on are waited for: two sweeps share the runs that both want.
+    process works on are waited for.
     """
     ledger = Ledger(out)
     states = ledger.states(specs)
     ledger.repair(spec for spec in specs if states[spec.run_id] is State.FINISHED)
     make_job = partial(Job, out=out, data_paths=data_paths, files=dict(files or {}))
     loop = Loop(ledger, specs, states, execution, make_job, policy or Policy(), say)
-    restored: set[str] = set()
     try:
         if loop.runs:
             ledger.add([spec for spec in specs if spec.run_id in loop.runs])
@@ -197,10 +189,7 @@ def compute_missing(
 
 
 def _end_rerun(loop: Loop, say: Callable[[str], None]) -> set[str]:
-    """Put back the runs of a rerun that could not begin again; their ids.
-
-    After a signal the same sweep is going to begin them: their backups stay.
-    """
+    """Put back the runs of a rerun that could not begin again; their ids. Not after a signal."""
     restored, backups = set(), sorted(loop.backups)
     if backups and loop.stop.signal is not None:
         say(

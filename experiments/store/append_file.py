@@ -21,9 +21,8 @@ UPLOAD_SECONDS = 15.0
 class AppendFile:
     """`path` as a file to append to: write to `local`, which is `path` itself on a file system.
 
-    For a store `local` is a copy, uploaded as a whole by a thread every `UPLOAD_SECONDS` if it
-    changed, by `publish`, and by `close`. `check` is called before each upload, and raises
-    LeaseLost if the run is another process's by then.
+    For a store `local` is a copy, uploaded as a whole every `UPLOAD_SECONDS` if it changed, by
+    `publish`, and by `close`. `check` is called before: LeaseLost if another process has the run.
     """
 
     def __init__(self, path: Location, check: Callable[[], None]) -> None:
@@ -35,37 +34,29 @@ class AppendFile:
         if isinstance(path, Path):
             self.local = path
             return
-        with ExitStack() as stack:  # removes the local copy if the store cannot be read
-            self.local = stack.enter_context(scratch()) / path.name
-            data = read_bytes(path)
-            if data is not None:
-                self.local.write_bytes(data)
-            self._resources = stack.pop_all()
+        data = read_bytes(path)
+        self.local = self._resources.enter_context(scratch()) / path.name
+        if data is not None:
+            self.local.write_bytes(data)
         self._uploaded = stamp(self.local)
         self._thread = threading.Thread(target=self._upload_regularly, daemon=True, name="upload")
         self._thread.start()
 
     def publish(self) -> None:
-        """Make everything written so far safe from a power loss and visible to others.
-
-        StorageError; LeaseLost as `check` says.
-        """
+        """Make everything written so far safe from a power loss and visible to others."""
         if self._thread is None:
-            self._sync()
+            try:
+                sync(self.local)
+            except FileNotFoundError:
+                pass  # nothing was written yet
+            except OSError as error:
+                raise storage_error(self.path, error) from error
             return
         with self._lock:
             now = stamp(self.local)
             if now != self._uploaded:
                 write_bytes(self.path, self.local.read_bytes(), self._check)
                 self._uploaded = now
-
-    def _sync(self) -> None:
-        try:
-            sync(self.local)
-        except FileNotFoundError:
-            return  # nothing was written yet
-        except OSError as error:
-            raise storage_error(self.path, error) from error
 
     def close(self) -> None:
         """Upload what is left, and stop. A store out of reach is only logged."""

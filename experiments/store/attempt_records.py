@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,13 +65,12 @@ def record_stop(folder: RunFolder, reason: str, metrics: Mapping[str, Any]) -> N
 def append_to_log(folder: RunFolder, lease: Lease, text: str) -> None:
     """Append a line to the run's own log, between two attempts; errors of the log are ignored."""
     log.info("%s: %s", folder.run_id, text)
-    with suppress(OSError, StorageError, LeaseLost):
-        file = AppendFile(folder.log, lease.check)
-        try:
-            with file.local.open("a") as lines:
-                lines.write(f"{datetime.now():%Y-%m-%d %H:%M:%S},000 INFO {__name__}: {text}\n")
-        finally:
-            file.close()
+    with (
+        suppress(OSError, StorageError, LeaseLost),
+        closing(AppendFile(folder.log, lease.check)) as file,
+        file.local.open("a") as lines,
+    ):
+        lines.write(f"{datetime.now():%Y-%m-%d %H:%M:%S},000 INFO {__name__}: {text}\n")
 
 
 def _now() -> str:

@@ -26,8 +26,7 @@ _HOLDERS_FOLDERS = ("checkpoints", "predictions")
 def clear_abandoned(folder: Location) -> None:
     """Remove the temporary files in `folder` whose writer is dead.
 
-    Live processes may be writing there: sweeps the run's spec, its competitors a lease. A store has
-    no temporary files.
+    Live processes may be writing there. A store has no temporary files.
     """
     if not isinstance(folder, Path):
         return

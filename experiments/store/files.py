@@ -35,9 +35,8 @@ def write_whole(
 ) -> None:
     """Let `write` fill a local temporary file, which then becomes `path`.
 
-    A reader sees the old file or the new one, never a part. `check` is called just before the
-    file is replaced; if it or `write` fails, `path` is unchanged and the temporary file is removed.
-    StorageError when the folder cannot be written or the disk is full.
+    `check` is called just before; if it or `write` fails, `path` is unchanged. StorageError when
+    the folder cannot be written or the disk is full.
     """
     try:
         with _temporary(path) as temporary:
@@ -76,8 +75,8 @@ def upload(source: Path, path: UPath) -> None:
 def create_text(path: Location, text: str) -> bool:
     """Write `text` to `path` unless the file exists: of several processes, one gets True.
 
-    Locally by a hard link, which is one step on network file systems too; in an object store by a
-    conditional write. False too if the folder is deleted in the meantime.
+    By a hard link, or in an object store by a conditional write. False too if the folder is deleted
+    in the meantime.
     """
     data = text.encode()
     if isinstance(path, Path):
@@ -115,14 +114,13 @@ def create_whole(path: Path, write: Callable[[Path], object]) -> bool:
 def _create_remote(path: UPath, data: bytes) -> bool:
     try:
         path.fs.pipe_file(path.path, data, mode="create")
+        return True
     except FileExistsError:
         pass
     except OSError as error:
         response = getattr(error.__cause__, "response", {})
         if response.get("Error", {}).get("Code") not in _TAKEN:
             raise
-    else:
-        return True
     # If the reply to the first try was lost, the client tries again: the existing file is then
     # this one.
     return read_bytes(path) == data
@@ -131,9 +129,8 @@ def _create_remote(path: UPath, data: bytes) -> bool:
 def check_exclusive(out: Location) -> None:
     """StorageError if the store of `out` overwrites a file that was to be created: leases need it.
 
-    One write after the other is enough to tell. For s3:// the client leaves it to the server
-    (`If-None-Match: *`), which either does it in one step or ignores it. Clients that look first
-    and then write would pass, but `location` accepts none of them.
+    One write after the other is enough to tell: the server of an s3:// store either refuses the
+    second one (`If-None-Match: *`) or ignores the condition.
     """
     if isinstance(out, Path):
         return
@@ -199,17 +196,9 @@ def remove(path: Location) -> None:
 
 
 def remove_all(path: Location) -> None:
-    """Delete a file, or a folder with everything in it, if there is one."""
-    if not isinstance(path, Path):
-        with storage_errors(path), suppress(FileNotFoundError):
-            path.fs.rm(path.path, recursive=True)
-        return
-    try:
-        if path.is_dir():
+    """Delete a folder with everything in it, if there is one."""
+    with storage_errors(path), suppress(FileNotFoundError):
+        if isinstance(path, Path):
             shutil.rmtree(path)
         else:
-            path.unlink(missing_ok=True)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise storage_error(path, error) from error
+            path.fs.rm(path.path, recursive=True)

@@ -63,18 +63,15 @@ class Watch:
         return now - since < PATIENCE
 
 
-def heartbeat_seconds(folder: Location) -> float:
-    """Seconds between the heartbeats of a run's holder."""
-    return HEARTBEAT if is_local(folder) else REMOTE_HEARTBEAT
-
-
 def _holders(folder: Location) -> dict[str, Holder]:
     """Owner -> holder, of every lease file there is."""
-    read = {path: read_bytes(path) for path in lease_files(folder)}
-    found = [
-        parse_holder(data, lease_number(path)) for path, data in read.items() if data is not None
-    ]
-    return {holder.owner: holder for holder in found}
+    holders = {}
+    for path in lease_files(folder):
+        data = read_bytes(path)
+        if data is not None:
+            holder = parse_holder(data, lease_number(path))
+            holders[holder.owner] = holder
+    return holders
 
 
 def _by_this_process(holder: Holder) -> bool:
@@ -82,10 +79,7 @@ def _by_this_process(holder: Holder) -> bool:
 
 
 class Lease:
-    """A lease of this process, renewed by a thread until it is released or lost.
-
-    Made by `claim` or `adopt`.
-    """
+    """A lease of this process, renewed by a thread; made by `claim` or `adopt`."""
 
     def __init__(
         self, folder: Location, owner: str, number: int, *, beat: int = 0, adopted: bool = False
@@ -93,6 +87,7 @@ class Lease:
         self.folder, self.owner, self.number = folder, owner, number
         self.file = folder / f"{PREFIX}{number:06d}.json"
         self._beat, self._adopted = beat, adopted
+        self._seconds = HEARTBEAT if is_local(folder) else REMOTE_HEARTBEAT
         self._lost, self._checked = False, time.time()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
@@ -100,10 +95,8 @@ class Lease:
     def content(self) -> str:
         """What its file says, with a heartbeat of now."""
         pid = os.getpid()
-        started = process_start(pid)
-        assert started is not None
         holder = Holder(
-            self.owner, self.number, socket.gethostname(), place(), pid, started,
+            self.owner, self.number, socket.gethostname(), place(), pid, process_start(pid) or 0.0,
             self._beat, time.time(),
         )  # fmt: skip
         return json.dumps(asdict(holder))
@@ -124,10 +117,9 @@ class Lease:
     def check_if_late(self) -> None:
         """`check` if heartbeats came late, as after this process or its disk was frozen.
 
-        Cheap enough to call before every line that is written. A store out of reach is not an
-        error here: the next checkpoint raises it.
+        A store out of reach is not an error here: the next checkpoint raises it.
         """
-        late = abs(time.time() - self._checked) > BEATS_LATE * heartbeat_seconds(self.folder)
+        late = abs(time.time() - self._checked) > BEATS_LATE * self._seconds
         if self._lost or late:
             with suppress(StorageError):
                 self.check()
@@ -154,7 +146,7 @@ class Lease:
         return None if self._lost else holder
 
     def _renew(self) -> None:
-        while not self._stop.wait(heartbeat_seconds(self.folder)):
+        while not self._stop.wait(self._seconds):
             # A full disk or a store out of reach may recover before the next heartbeat.
             with suppress(StorageError):
                 holder = self._read()
@@ -173,8 +165,7 @@ def claim(
 ) -> Lease:
     """Take the run in `folder` in the name of `owner`, by default a new one.
 
-    `alive` decides whether a present holder may be replaced. LeaseHeld if a live one has the run,
-    or another process was quicker.
+    LeaseHeld if a holder has it that is `alive`, or another process was quicker.
     """
     before, holder = _holders(folder), read_holder(folder)
     if holder is not None and alive(holder):

@@ -53,35 +53,30 @@ class Ledger:
             return list(pool.map(read, items))
 
     def finished(self, folders: Sequence[RunFolder]) -> dict[str, Result]:
-        """Run id -> result without its measurements, of the finished ones of `folders`.
-
-        A local result that cannot be read counts as missing. StorageError if a store is out of
-        reach.
-        """
-        found = self.for_each(self._summary, folders)
-        pairs = zip(folders, found, strict=True)
-        return {folder.run_id: one for folder, one in pairs if one is not None}
-
-    def _summary(self, folder: RunFolder) -> Result | None:
-        try:
-            return read_summary(folder.result)
-        except StorageError:
-            if not is_local(self.out):
-                raise
-            return None  # the run's own attempt says why
+        """Run id -> result, of the finished ones. StorageError if a store is out of reach."""
+        found = self._read(lambda folder: read_summary(folder.result), folders, unreadable=None)
+        return {run_id: one for run_id, one in found.items() if one is not None}
 
     def states(self, specs: Sequence[RunSpec]) -> dict[str, State]:
         """State of each run. StorageError if a store is out of reach."""
-        run_ids = [spec.run_id for spec in specs]
-        return dict(zip(run_ids, self.for_each(self._state, run_ids), strict=True))
+        folders = [self.folder(spec.run_id) for spec in specs]
+        return self._read(RunFolder.state, folders, unreadable=State.STALE)
 
-    def _state(self, run_id: str) -> State:
-        try:
-            return self.folder(run_id).state()
-        except StorageError:
-            if not is_local(self.out):
-                raise
-            return State.STALE  # the run's own attempt says why
+    def _read(
+        self, read: Callable[[RunFolder], R], folders: Sequence[RunFolder], unreadable: R
+    ) -> dict[str, R]:
+        """Run id -> what `read` says; `unreadable` for a local folder with an error of the disk."""
+
+        def one(folder: RunFolder) -> R:
+            try:
+                return read(folder)
+            except StorageError:
+                if not is_local(self.out):
+                    raise
+                return unreadable  # the run's own attempt says why
+
+        run_ids = [folder.run_id for folder in folders]
+        return dict(zip(run_ids, self.for_each(one, folders), strict=True))
 
     def add(self, specs: Sequence[RunSpec]) -> None:
         """Write each run's spec.json; StorageError if the folder cannot be written."""
@@ -90,20 +85,14 @@ class Ledger:
 
     def _add(self, spec: RunSpec) -> None:
         folder = self.folder(spec.run_id)
-        if not self._has_spec(folder):
+        try:
+            self.spec(spec.run_id)
+        except StorageError:
+            pass  # cannot be written either: the run's own attempt says why
+        except (FileNotFoundError, LookupError, TypeError, ValueError):  # missing or cut short
             data = {"run_id": spec.run_id, **spec.model_dump(mode="json")}
             write_text(folder.spec, json.dumps(data, indent=1))
             clear_abandoned(folder.path)
-
-    def _has_spec(self, folder: RunFolder) -> bool:
-        """Whether its spec is there, and whole."""
-        try:
-            self.spec(folder.run_id)
-        except StorageError:  # cannot be written either: the run's own attempt says why
-            return True
-        except (FileNotFoundError, LookupError, TypeError, ValueError):
-            return False
-        return True
 
     def spec(self, run_id: str) -> RunSpec:
         """The spec a run was added with."""
@@ -115,11 +104,8 @@ class Ledger:
         return RunSpec.model_validate(data)
 
     def repair(self, specs: Iterable[RunSpec]) -> None:
-        """Tidy the folders of finished runs: remove what a process that was killed right after
-        the result left, and write a spec.json that is missing or cut short.
-
-        Only on a file system: in a store it would take long, and these files do no harm.
-        """
+        """Tidy finished runs on a file system whose process was killed right after the result:
+        remove what it left, and write a spec.json that is missing or cut short."""
         for spec in specs if is_local(self.out) else ():
             with suppress(LeaseHeld, StorageError):
                 self._repair(spec)

@@ -1,11 +1,8 @@
 """`--rerun`: what a run held is kept in `<out>/rerun-backup/<run_id>` until it has begun again.
 
-"Begun" means that the new attempt has written metrics or a result. Whatever cuts a rerun short, a
-later sweep over the run finds the backup and applies the same rule.
-
-A file system renames the run's folder in one step. In an object store the files are copied and
-then deleted, `last.pt` first: a rerun that was cut short there never goes on from the old training
-state, and its backup is whole before anything is deleted.
+"Begun" means that the new attempt has written metrics or a result. A file system renames the run's
+folder in one step. In an object store the files are copied and then deleted, `last.pt` first: a
+rerun that was cut short there never goes on from the old training state.
 """
 
 from __future__ import annotations
@@ -19,14 +16,7 @@ from experiments.store.files import remove, remove_all, write_text
 from experiments.store.lease import held
 from experiments.store.ledger import Ledger
 from results.reading.holder import PREFIX, lease_files, read_holder
-from results.reading.location import (
-    Location,
-    folder_names,
-    is_local,
-    names,
-    read_bytes,
-    storage_errors,
-)
+from results.reading.location import Location, folder_names, names, read_bytes, storage_errors
 from results.reading.result_file import read_result
 from results.reading.run_folder import RunFolder
 
@@ -38,7 +28,7 @@ def backup_folder(ledger: Ledger) -> Location:
 
 def find_backups(ledger: Ledger, run_ids: Collection[str]) -> set[str]:
     """Those of `run_ids` that have a backup."""
-    return {name for name in folder_names(backup_folder(ledger)) if name in run_ids}
+    return set(folder_names(backup_folder(ledger))).intersection(run_ids)
 
 
 def back_up(ledger: Ledger, run_ids: Sequence[str], unfinished: Collection[str]) -> list[str]:
@@ -104,7 +94,7 @@ def _claimed(path: Location) -> Iterator[None]:
     """Hold a run's lease while its folder is moved. StorageError if somebody else holds it."""
     try:
         with held(path) as lease:
-            if is_local(path):
+            if isinstance(path, Path):
                 lease.stop()  # a heartbeat would make the folder anew
             yield
     except LeaseHeld as error:

@@ -27,7 +27,7 @@ import sys, time, uuid
 from experiments.scheduler import ray_train  # its settings of Ray are those of a sweep
 from pathlib import Path
 import ray.train, ray.train.torch
-cluster = ray_executor.Cluster(workers=1, device="cpu", limit=None, address=None)
+cluster = ray_train.RayExecutor(workers=1, device="cpu", limit=None, address=None)
 for _ in range(int(sys.argv[1])):
     begin = time.perf_counter()
     ray.train.torch.TorchTrainer(
