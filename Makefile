@@ -17,6 +17,7 @@ lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.house
 	$(BIN)/mypy
 
 format: dev
