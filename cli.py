@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +16,6 @@ from experiments.datasets.commands import app as data
 from experiments.errors import UserError, user_errors
 from experiments.grid import options as option
 from experiments.grid.options import ExecutionOptions, GridOptions
-from experiments.worker.checkpoint_commands import app as checkpoint
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+checkpoints = typer.Typer(help="Checkpoints, own and published.", no_args_is_help=True)
 
 
 @app.command()
@@ -144,12 +146,9 @@ def doctor(
     """Whether this machine is fit for sweeps: each check is ok, or says what to do."""
     from experiments import doctor as checks
     from experiments.datasets.paths import DataPaths
-    from experiments.tracking import default_uri
 
-    def find_data() -> DataPaths:
-        return DataPaths.find(data_root, annotations, dataset_file or ())
-
-    findings = checks.diagnose(find_data, _out_name(out, demo), default_uri, address)
+    find_data = partial(DataPaths.find, data_root, annotations, dataset_file or ())
+    findings = checks.diagnose(find_data, _out_name(out, demo), address)
     checks.show(findings, format)
     raise typer.Exit(checks.exit_code(findings))
 
@@ -228,8 +227,30 @@ def ui(
     raise typer.Exit(ui_commands.serve_ui(_out(out, demo), host=host, port=port))
 
 
+@checkpoints.command()
+def show(path: Annotated[str, typer.Argument(help="A path or hf://...")]) -> None:
+    """What is in a checkpoint, as JSON; nothing in it is executed."""
+    from tcclip.model.checkpoints import describe
+
+    with user_errors():
+        print(json.dumps(describe(path), indent=1))
+
+
+@checkpoints.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="A published checkpoint: a path or hf://...")],
+    destination: Annotated[Path, typer.Argument(help="Where to: NAME.safetensors.")],
+) -> None:
+    """Turn a published checkpoint into our own format."""
+    from tcclip.model.checkpoints import convert as convert_checkpoint
+
+    with user_errors():
+        convert_checkpoint(source, destination)
+        print(f"wrote {destination}")
+
+
 app.add_typer(data, name="data")
-app.add_typer(checkpoint, name="checkpoint")
+app.add_typer(checkpoints, name="checkpoint")
 
 
 def _run(
@@ -241,7 +262,6 @@ def _run(
     from experiments.grid.request import make_execution
     from experiments.monitor.dry_run import dry_run as list_runs
     from experiments.monitor.dry_run import print_plan
-    from experiments.scheduler.loop import Policy
     from experiments.scheduler.sweep import check
     from experiments.scheduler.sweep import sweep as compute
 
@@ -249,27 +269,13 @@ def _run(
         print(note, file=sys.stderr)
     out = _out(options.out, plan.grid.demo)
     execution = make_execution(options)
-    address = None if dry_run else options.address
-    check(plan.specs, execution, options.executor, address)
+    check(plan, options, execution)
     if dry_run:
         rows = list_runs(plan.specs, out, data_paths.list_length, options.rerun)
         print_plan(rows, options.format)
         return
     console = Console(stderr=True)
-    summary = compute(
-        plan.specs,
-        out=out,
-        data_paths=data_paths,
-        execution=execution,
-        executor=options.executor,
-        address=address,
-        max_concurrent=options.max_concurrent,
-        rerun=options.rerun,
-        console=console,
-        files=plan.grid.files,
-        asha=plan.searched,
-        policy=Policy(retries=options.retries, fail_fast=options.fail_fast),
-    )
+    summary = compute(plan, options, execution, data_paths, out, console)
     _conclude(plan, summary, out, options.format, console)
 
 

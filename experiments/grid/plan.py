@@ -13,12 +13,14 @@ from experiments.errors import UserError
 from experiments.grid import overrides
 from experiments.grid.spec import ListSpec, RunSpec
 from experiments.grid.weights_file import SCHEME
-from protocols.datasets import DATASETS, Dataset
+from protocols.datasets import DATASETS, Dataset, Split
 from protocols.protocol import Protocol, Suite
 from results.records import RunKey
-from tcclip.config import AugmentConfig, FrozenModel, ModelConfig, TrainConfig
+from tcclip.config import AugmentConfig, FrozenModel, ModelConfig, TrainConfig, Views
 
 MODELS = ("tc_clip", "vifi_clip", "clip")
+#: The options that choose on a protocol's axis.
+OPTIONS = {"shots": "--shots", "base_split": "--splits"}
 #: Text length of LLM-rephrased class names (SPEC 5): CLIP's whole context.
 LLM_TEXT_LENGTH = 77
 
@@ -67,17 +69,24 @@ def expand(grid: Grid, datasets: Mapping[str, Dataset] = DATASETS) -> list[RunSp
         protocol = protocols.get(grid.protocol, demo=grid.demo)
     except ValueError as error:
         raise UserError(str(error)) from error
+    own = tuple(name for name in datasets if name not in DATASETS and not protocol.demo)
     specs: dict[str, RunSpec] = {}
-    seeds = grid.seeds or protocol.seeds
     for name, model, variant, value, row, seed in itertools.product(
-        *_axes(grid, protocol, datasets), grid.rows, seeds
+        _checked("data set", grid.datasets or protocol.datasets, protocol.datasets + own, protocol),
+        _checked("model", grid.models or protocol.models, MODELS, protocol),
+        _checked("variant", grid.variants, protocol.variants, protocol),
+        _values(grid, protocol),
+        grid.rows,
+        grid.seeds or protocol.seeds,
     ):
         if _undefined(protocol, name, model, variant):
             continue
         point, settings = _Point(name, model, variant, value, seed), grid.settings | row
         spec = _resolve(protocol, datasets, point, settings)
         if variant == "pretrained" and grid.checkpoint is not None:
-            spec = _start_from_file(spec, grid.checkpoint)
+            changed = (*spec.key.overrides, f"init_checkpoint={grid.checkpoint[:10]}")
+            key = spec.key.model_copy(update={"overrides": changed})
+            spec = spec.model_copy(update={"key": key, "checkpoint": grid.checkpoint})
         elif variant == "pretrained":
             parent = _parent(protocol, datasets, point, settings)
             specs.setdefault(parent.run_id, parent)
@@ -126,9 +135,9 @@ def expand_evaluation(
     # It draws the views, and the weights that a checkpoint started from at random.
     seeds = grid.seeds or protocol.seeds[:1]
     if len(_values(grid, protocol)) > 1:
-        axis = "--shots" if protocol.axis == "shots" else "--splits"
         raise UserError(
-            f"a checkpoint was trained at one point of {grid.protocol}: say which with {axis}"
+            f"a checkpoint was trained at one point of {grid.protocol}: say which with "
+            f"{OPTIONS[str(protocol.axis)]}"
         )
     # The name is the grid's model, the text length the class names' (LLM names are longer).
     kept = model.model_dump(mode="json", exclude={"name", "text_length"})
@@ -136,13 +145,6 @@ def expand_evaluation(
     assert grid.checkpoint is not None
     trained = replace(grid, models=(model.name,), seeds=seeds, checkpoint=None, settings=settings)
     return [_only_evaluate(one, grid.checkpoint, ensembled) for one in expand(trained, datasets)]
-
-
-def _start_from_file(spec: RunSpec, checkpoint: str) -> RunSpec:
-    """A pretrained run that starts from a file instead of a parent run."""
-    changed = (*spec.key.overrides, f"init_checkpoint={checkpoint[:10]}")
-    key = spec.key.model_copy(update={"overrides": changed})
-    return spec.model_copy(update={"key": key, "checkpoint": checkpoint})
 
 
 def _only_evaluate(spec: RunSpec, checkpoint: str, ensembled: bool) -> RunSpec:
@@ -160,20 +162,6 @@ def _only_evaluate(spec: RunSpec, checkpoint: str, ensembled: bool) -> RunSpec:
 
 
 # ---- Axes of the grid ----
-
-
-def _axes(
-    grid: Grid, protocol: Protocol, datasets: Mapping[str, Dataset]
-) -> tuple[Sequence[str], Sequence[str], Sequence[str], Sequence[int | None]]:
-    """Data sets, models, variants and values to run. UserError for one that is not known."""
-    own = tuple(name for name in datasets if name not in DATASETS and not protocol.demo)
-    trainable = protocol.datasets + own
-    return (
-        _checked("data set", grid.datasets or protocol.datasets, trainable, protocol),
-        _checked("model", grid.models or protocol.models, MODELS, protocol),
-        _checked("variant", grid.variants, protocol.variants, protocol),
-        _values(grid, protocol),
-    )
 
 
 def _checked(
@@ -194,8 +182,7 @@ def _values(grid: Grid, protocol: Protocol) -> tuple[int | None, ...]:
     asked = {"shots": grid.shots, "base_split": grid.splits}
     for axis, values in asked.items():
         if values is not None and axis != protocol.axis:
-            option = "--shots" if axis == "shots" else "--splits"
-            raise UserError(f"{protocol.name} has no {option}; drop the option")
+            raise UserError(f"{protocol.name} has no {OPTIONS[axis]}; drop the option")
     if protocol.axis is None:
         return (None,)
     values = asked[protocol.axis] or protocol.axis_values
@@ -217,14 +204,13 @@ def _resolve(
     """The run of a point, a pretrained one still without its parent."""
     data, value = datasets[point.dataset], point.value
     try:
-        train_split = protocol.point_split(data, value)
-        labels = data.labels(train_split.labels)
-        # SSv2 has no LLM names: its LLM row repeats the base row, so it is the same run (SPEC 5).
-        llm = point.variant == "llm" and labels.llm is not None
+        train_list = _list("train", data, protocol.point_split(data, value), point.variant, Views())
         validation = _lists([protocol.validation], protocol, datasets, point)
         suites = _lists(protocol.suites, protocol, datasets, point)
     except ValueError as error:
         raise UserError(f"{protocol.name} cannot be run on {point.dataset}: {error}") from error
+    # SSv2 has no LLM names: its LLM row repeats the base row, so it is the same run (SPEC 5).
+    llm = train_list.llm
     model, train, augment, changed = _resolve_settings(protocol, point.model, llm, settings)
     sampling = augment.view_sampling
     return RunSpec(
@@ -243,9 +229,7 @@ def _resolve(
         model=model,
         train=train,
         augment=augment,
-        train_list=ListSpec(
-            suite="train", dataset=point.dataset, split=train_split, labels=labels, llm=llm
-        ),
+        train_list=train_list,
         flip=data.flip,
         validation=tuple(one.with_sampling(sampling) for one in validation),
         suites=tuple(one.with_sampling(sampling) for one in suites),
@@ -305,17 +289,14 @@ def _lists(
     lists = []
     for suite in (protocol.point_suite(suite, point.dataset) for suite in suites):
         data = datasets[suite.dataset]
-        for name in suite.splits:
-            split = data.split(name)
-            labels = data.labels(split.labels)
-            lists.append(
-                ListSpec(
-                    suite=suite.name,
-                    dataset=suite.dataset,
-                    split=split,
-                    labels=labels,
-                    llm=point.variant == "llm" and labels.llm is not None,
-                    views=suite.views,
-                )
-            )
+        splits = map(data.split, suite.splits)
+        lists += [_list(suite.name, data, one, point.variant, suite.views) for one in splits]
     return lists
+
+
+def _list(suite: str, data: Dataset, split: Split, variant: str, views: Views) -> ListSpec:
+    labels = data.labels(split.labels)
+    llm = variant == "llm" and labels.llm is not None
+    return ListSpec(
+        suite=suite, dataset=data.name, split=split, labels=labels, llm=llm, views=views
+    )

@@ -124,14 +124,12 @@ class Loop:
         return None
 
     def run(
-        self,
-        make_executor: Callable[[], Executor],
-        watch: Callable[[Ledger], AbstractContextManager[object]],
+        self, make_executor: Callable[[], Executor], display: AbstractContextManager[object]
     ) -> None:
         """Compute runs until none is left that could finish, or the sweep is asked to stop."""
         with self.stop, suppress(StopNow):
             executor = make_executor()
-            with watch(self.ledger):
+            with display:
                 try:
                     self.stop.install()  # Ray replaces the handler of SIGTERM
                     self._compute(executor)

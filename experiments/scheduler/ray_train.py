@@ -36,6 +36,7 @@ from experiments.errors import RunError, UserError, WorkerDied, is_permanent
 from experiments.scheduler.executor import AttemptError
 from experiments.worker.job import Job
 from results.reading.location import scratch_folder
+from tcclip.config import Execution
 
 #: The sentence with the cause in Ray's long message about a lost worker.
 _CAUSE = re.compile(r"The actor is dead because [^.]+")
@@ -46,27 +47,25 @@ _UNREACHABLE = (ray.exceptions.RayError, ConnectionError, RuntimeError)
 class RayExecutor:
     """Runs as Ray Train jobs side by side, on a Ray cluster that is joined or started here."""
 
-    def __init__(
-        self, *, workers: int, device: str, limit: int | None, address: str | None
-    ) -> None:
-        """UserError if there is no cluster at `address`, or it has no room for `workers`.
+    def __init__(self, execution: Execution, limit: int | None, address: str | None) -> None:
+        """UserError if there is no cluster at `address`, or it has no room for the workers.
 
         `limit`: runs at once, at most.
         """
-        self.workers, self.limit, self._address = workers, limit, address
+        self.workers, self.limit, self._address = execution.workers, limit, address
         self._ended: queue.SimpleQueue[dict[str, AttemptError | None]] = queue.SimpleQueue()
         self.scratch = scratch_folder()
         try:
             _start(address, self.scratch)
         except ConnectionError as error:
             raise UserError(f"--address {address}: no Ray cluster there ({error})") from error
-        resources = ray.cluster_resources()
-        self.gpu = device == "cuda" or (device == "auto" and resources.get("GPU", 0) > 0)
+        gpus = ray.cluster_resources().get("GPU", 0)
+        self.gpu = execution.device == "cuda" or (execution.device == "auto" and gpus > 0)
         self._total = self._count()
-        if self._total < workers:
+        if self._total < self.workers:
             self.close()
             raise UserError(
-                f"--workers-per-run {workers} needs as many {'GPUs' if self.gpu else 'CPUs'}, "
+                f"--workers-per-run {self.workers} needs as many {'GPUs' if self.gpu else 'CPUs'}, "
                 f"and there {'is' if self._total == 1 else 'are'} {self._total}; ask for fewer, "
                 "or for --device cpu"
             )

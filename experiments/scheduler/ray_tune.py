@@ -24,6 +24,7 @@ from experiments.worker.job import Job
 from results.reading.location import exists, is_local, read_bytes
 from results.reading.metrics_log import read_epochs
 from results.reading.run_folder import RunFolder
+from tcclip.config import Execution
 
 #: How often a trial reads its run's metrics (in a store it downloads them).
 REPORT_SECONDS, REMOTE_REPORT_SECONDS = 0.5, 15.0
@@ -39,8 +40,8 @@ DRIVER_CPUS = 0.01
 class RaySearch(RayExecutor):
     """Collects the runs that are started, and computes them together as trials of one search."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, execution: Execution, limit: int | None, address: str | None) -> None:
+        super().__init__(execution, limit, address)
         self._jobs: list[Job] = []
         self._searching = False
 

@@ -13,6 +13,8 @@ from rich.console import Console
 
 from experiments.datasets.paths import DataPaths
 from experiments.errors import StorageError, UserError, user_errors
+from experiments.grid.options import ExecutionOptions
+from experiments.grid.request import RunPlan
 from experiments.grid.spec import RunSpec
 from experiments.monitor.display import Display
 from experiments.scheduler.executor import Executor, LocalExecutor, check_address
@@ -30,59 +32,48 @@ from tcclip.config import Execution
 
 log = logging.getLogger(__name__)
 
-#: The names `make_executor` knows.
 EXECUTORS = ("ray", "local")
 
 
-def check(
-    specs: Sequence[RunSpec], execution: Execution, executor: str, address: str | None
-) -> None:
-    """UserError if `specs` cannot be computed like this; called before anything is written."""
-    if executor not in EXECUTORS:
-        raise UserError(f"--executor {executor!r}; allowed: {', '.join(EXECUTORS)}")
-    if executor == "local" and execution.workers > 1:
+def check(plan: RunPlan, options: ExecutionOptions, execution: Execution) -> None:
+    """UserError if the runs cannot be computed like this; called before anything is written."""
+    if options.executor not in EXECUTORS:
+        raise UserError(f"--executor {options.executor!r}; allowed: {', '.join(EXECUTORS)}")
+    if options.executor == "local" and execution.workers > 1:
         raise UserError(
             f"--executor local computes in this process: no place for {execution.workers} "
             "workers; use --executor ray"
         )
+    if options.executor == "local" and plan.searched:
+        raise UserError("--search stops trials early with Ray Tune; use --executor ray")
     with user_errors():
-        for spec in specs:
+        for spec in plan.specs:
             if spec.train.epochs:
                 execution.chunk_size(spec.train)
-    if executor == "ray" and address is not None:
-        check_address(address)
 
 
 def sweep(
-    specs: Sequence[RunSpec],
-    *,
-    out: Location,
-    data_paths: DataPaths,
+    plan: RunPlan,
+    options: ExecutionOptions,
     execution: Execution,
-    executor: str,
-    address: str | None,
-    max_concurrent: int | None,
-    rerun: str | None,
+    data_paths: DataPaths,
+    out: Location,
     console: Console,
-    files: Mapping[str, Path] | None = None,
-    asha: bool = False,
-    policy: Policy | None = None,
 ) -> Summary:
-    """Compute what is missing of `specs`, shown on `console` and mirrored to MLflow.
-
-    `files`: sha256 -> file of the weights that `specs` name by their content. `asha`: let ASHA
-    stop the trials of a search that fall behind. `policy`: what to do about failures.
-    """
-    ledger = Ledger(out)
+    """Compute what is missing of the runs, shown on `console` and mirrored to MLflow."""
+    if options.executor == "ray" and options.address is not None:
+        check_address(options.address)
+    ledger, specs = Ledger(out), plan.specs
+    run_ids = [spec.run_id for spec in specs]
 
     def say(text: str) -> None:
         console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
-    if rerun is not None:
-        _begin_rerun(ledger, specs, rerun, say)
-    left = _count_left(ledger, specs, asha)
+    if options.rerun is not None:
+        _begin_rerun(ledger, specs, options.rerun, say)
+    left = _count_left(ledger, specs, plan.searched)
     console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False)
-    thread = SyncThread(ledger, default_uri(out), [spec.run_id for spec in specs], say)
+    thread = SyncThread(ledger, default_uri(out), run_ids, say)
     # The mirror stops last: by then no worker writes any more.
     with thread if left else nullcontext():
         summary = compute_missing(
@@ -90,30 +81,24 @@ def sweep(
             out=out,
             data_paths=data_paths,
             execution=execution,
-            make_executor=lambda: make_executor(executor, execution, max_concurrent, address, asha),
-            watch=lambda ledger: Display(ledger, [spec.run_id for spec in specs], console),
-            files=files,
-            policy=policy,
+            make_executor=lambda: _make_executor(options, execution, asha=plan.searched),
+            display=Display(ledger, run_ids, console),
+            files=plan.grid.files,
+            policy=Policy(options.retries, options.fail_fast),
             say=say,
         )
     return replace(summary, mlflow_failed=thread.gave_up)
 
 
-def make_executor(
-    name: str, execution: Execution, max_concurrent: int | None, address: str | None, asha: bool
-) -> Executor:
-    """The executor called `name`. `asha`: stop runs that fall behind the others (Ray Tune)."""
-    if name == "local" and asha:
-        raise UserError("--search stops trials early with Ray Tune; use --executor ray")
-    if name == "local":
+def _make_executor(options: ExecutionOptions, execution: Execution, *, asha: bool) -> Executor:
+    """The executor asked for. `asha`: stop runs that fall behind the others (Ray Tune)."""
+    if options.executor == "local":
         return LocalExecutor()
     if asha:
         from experiments.scheduler.ray_tune import RaySearch as Ray
     else:
         from experiments.scheduler.ray_train import RayExecutor as Ray  # type: ignore[assignment]
-    return Ray(
-        workers=execution.workers, device=execution.device, limit=max_concurrent, address=address
-    )
+    return Ray(execution, limit=options.max_concurrent, address=options.address)
 
 
 def _begin_rerun(
@@ -151,25 +136,25 @@ def compute_missing(
     data_paths: DataPaths,
     execution: Execution,
     make_executor: Callable[[], Executor],
-    watch: Callable[[Ledger], AbstractContextManager[object]],
+    display: AbstractContextManager[object],
+    policy: Policy,
     files: Mapping[str, Path] | None = None,
-    policy: Policy | None = None,
     say: Callable[[str], None] = log.info,
 ) -> Summary:
     """Compute what is outstanding of `specs`, parents before children.
 
-    `watch` shows the sweep while it runs; `say` tells the user what matters. Runs that another
+    `display` shows the sweep while it runs; `say` tells the user what matters. Runs that another
     process works on are waited for.
     """
     ledger = Ledger(out)
     states = ledger.states(specs)
     ledger.repair(spec for spec in specs if states[spec.run_id] is State.FINISHED)
     make_job = partial(Job, out=out, data_paths=data_paths, files=dict(files or {}))
-    loop = Loop(ledger, specs, states, execution, make_job, policy or Policy(), say)
+    loop = Loop(ledger, specs, states, execution, make_job, policy, say)
     try:
         if loop.runs:
             ledger.add([spec for spec in specs if spec.run_id in loop.runs])
-            loop.run(make_executor, watch)
+            loop.run(make_executor, display)
     finally:
         restored = _end_rerun(loop, say)
     # The files alone say what is finished, whatever the executor reported.

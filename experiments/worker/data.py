@@ -11,7 +11,7 @@ from experiments.datasets.video_files import Locator
 from experiments.errors import MissingData, TooManyUnreadable
 from experiments.grid.spec import ListSpec
 from experiments.worker.job import Job
-from tcclip.config import Execution, Views
+from tcclip.config import Views
 from tcclip.data.annotations import Item, read_class_names, read_list, sha256_of
 from tcclip.data.clips import EvalClips, TrainClips
 from tcclip.data.loader import EvalLoader, TrainLoader
@@ -49,21 +49,17 @@ class RunData:
         spec, paths = job.spec, job.data_paths
         # A model that is not trained needs only the class names of its training list.
         trained = spec.train.epochs > 0
-        train = _read(spec.train_list, paths, items=trained)
-        validation = tuple(_read(one, paths) for one in spec.validation if trained)
-        suites = tuple(_read(one, paths) for one in spec.suites)
-        used = [train, *validation, *suites]
         digests: dict[str, str] = {}
-        for one in [spec.train_list, *(spec.validation if trained else ()), *spec.suites]:
-            folder = paths.annotation_folder(paths.datasets()[one.dataset])
-            names = [one.label_file]
-            if trained or one is not spec.train_list:
-                names.append(one.split.annotations)
-            digests |= {f"{one.dataset}/{name}": sha256_of(folder / name) for name in names}
-        videos = {(read.dataset, item.path) for read in used for item in read.items}
-        missing = _missing(sorted(videos), paths)
-        for read in used:
-            _check_missing(read, missing, job.execution)
+        train = _read(spec.train_list, paths, digests, items=trained)
+        validation = tuple(_read(one, paths, digests) for one in spec.validation if trained)
+        suites = tuple(_read(one, paths, digests) for one in spec.suites)
+        used = [train, *validation, *suites]
+        videos = {(one.dataset, item.path) for one in used for item in one.items}
+        datasets = paths.datasets()
+        locate = {name: paths.locate(datasets[name]) for name in {name for name, _ in videos}}
+        missing = {(name, path) for name, path in videos if not locate[name](path).is_file()}
+        for one in used:
+            _check_missing(one, missing, job.execution.max_unreadable)
         return cls(job, ranks, train, validation, suites, digests, len(videos), len(missing))
 
     def train_loader(self) -> TrainLoader:
@@ -129,10 +125,13 @@ class RunData:
         return data_paths.locate(data_paths.datasets()[name])
 
 
-def _read(spec: ListSpec, data_paths: DataPaths, items: bool = True) -> EvalList:
-    """The list with its class names; without its videos if `items` is false."""
+def _read(
+    spec: ListSpec, data_paths: DataPaths, digests: dict[str, str], items: bool = True
+) -> EvalList:
+    """The list with its class names; without its videos if `items` is false. Adds to `digests`."""
     folder = data_paths.annotation_folder(data_paths.datasets()[spec.dataset])
-    for name in (spec.split.annotations, spec.label_file)[0 if items else 1 :]:
+    files = [spec.label_file, spec.split.annotations] if items else [spec.label_file]
+    for name in files:
         if not (folder / name).is_file():
             raise MissingData(
                 f"{spec.dataset} {spec.split.name}: {folder / name} is not there; "
@@ -140,6 +139,7 @@ def _read(spec: ListSpec, data_paths: DataPaths, items: bool = True) -> EvalList
             )
     names = read_class_names(folder / spec.label_file, spec.labels.classes)
     videos = read_list(folder / spec.split.annotations, len(names)) if items else []
+    digests.update({f"{spec.dataset}/{name}": sha256_of(folder / name) for name in files})
     return EvalList(
         suite=spec.suite,
         dataset=spec.dataset,
@@ -150,20 +150,13 @@ def _read(spec: ListSpec, data_paths: DataPaths, items: bool = True) -> EvalList
     )
 
 
-def _missing(videos: Sequence[tuple[str, str]], data_paths: DataPaths) -> list[tuple[str, str]]:
-    datasets = data_paths.datasets()
-    locate = {name: data_paths.locate(datasets[name]) for name in {name for name, _ in videos}}
-    return [(name, path) for name, path in videos if not locate[name](path).is_file()]
-
-
-def _check_missing(one: EvalList, missing: Sequence[tuple[str, str]], execution: Execution) -> None:
+def _check_missing(one: EvalList, missing: set[tuple[str, str]], allowed: float) -> None:
     """MissingData if more of a list's videos than allowed are not there."""
-    gone = {path for name, path in missing if name == one.dataset}
-    lost = [item.path for item in one.items if item.path in gone]
-    if len(lost) > execution.max_unreadable * len(one.items):
+    lost = [item.path for item in one.items if (one.dataset, item.path) in missing]
+    if len(lost) > allowed * len(one.items):
         raise MissingData(
             f"{one.dataset} {one.split}: {len(lost)} of {len(one.items)} listed videos are not "
-            f"there, allowed are {execution.max_unreadable:.2%}: {', '.join(lost[:NAMED])}"
+            f"there, allowed are {allowed:.2%}: {', '.join(lost[:NAMED])}"
             f"{', ...' if len(lost) > NAMED else ''}. Add them, or allow more with "
             "--max-unreadable"
         )

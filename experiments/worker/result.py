@@ -7,7 +7,7 @@ import json
 import platform
 import socket
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -27,9 +27,7 @@ from results.reading.metrics_log import read_attempts
 from results.reading.run_folder import RunFolder
 from results.records import Checkpoint, Measurement, Provenance, Result, Selection, WeightSet
 from tcclip.data.annotations import sha256_of
-from tcclip.distributed import Ranks
 from tcclip.evaluate import EvalList, Scores
-from tcclip.model import Model
 from tcclip.train import Progress
 
 METRICS: tuple[tuple[Literal["top1", "top5"], int], ...] = (("top1", 1), ("top5", 5))
@@ -48,19 +46,16 @@ class Weights(NamedTuple):
 
 
 def write_predictions(
-    folder: RunFolder,
-    lists: Sequence[EvalList],
-    weights: Sequence[Weights],
-    scores: Mapping[tuple[str, int], Scores],
+    data: RunData, weights: Collection[Weights], scores: Mapping[tuple[str, int], Scores]
 ) -> None:
     """Write one parquet file a split, with a row for each video and weight set."""
-    for number, one in enumerate(lists):
+    for number, one in enumerate(data.suites):
         tables = [_table(one, key, scores[key.label, number]) for key in weights]
         # So that the label ids can be understood without the lists.
         names = {"class_names": json.dumps(one.class_names)}
         table = pa.concat_tables(tables).replace_schema_metadata(names)
         write = partial(pq.write_table, table, compression="zstd")
-        write_whole(folder.predictions(one.suite, one.split), write)
+        write_whole(data.job.folder.predictions(one.suite, one.split), write)
 
 
 def _table(one: EvalList, key: Weights, scores: Scores) -> pa.Table:
@@ -80,18 +75,16 @@ def _table(one: EvalList, key: Weights, scores: Scores) -> pa.Table:
 
 
 def make_result(
-    job: Job,
     data: RunData,
     training: Progress,
-    weights: Sequence[Weights],
+    weights: Collection[Weights],
     scores: Mapping[tuple[str, int], Scores],
-    ranks: Ranks,
-    model: Model,
     start: Mapping[str, torch.Tensor],
+    parameters: int,
     started: datetime,
 ) -> Result:
-    """Everything `result.json` holds."""
-    measurements: list[Measurement] = []
+    """Everything `result.json` holds. `start`: the state of the model before its training."""
+    spec, measurements = data.job.spec, list[Measurement]()
     for key in weights:
         for number, one in enumerate(data.suites):
             measurements += _measure(one, key, scores[key.label, number])
@@ -100,18 +93,18 @@ def make_result(
         best = [one.model_copy(update={"checkpoint": "best"}) for one in measurements]
         measurements = best + measurements
     return Result(
-        run_id=job.spec.run_id,
-        key=job.spec.key,
+        run_id=spec.run_id,
+        key=spec.key,
         selection=Selection(
-            rule=job.spec.selection,
+            rule=spec.selection,
             best_epoch=training.best_epoch,
             best_value=training.best_value,
-            last_epoch=job.spec.train.epochs,
+            last_epoch=spec.train.epochs,
             last_value=training.last_value,
         ),
         measurements=tuple(measurements),
-        parameters=sum(p.numel() for p in model.parameters()),
-        provenance=_provenance(job, data, training, scores, ranks, start, started),
+        parameters=parameters,
+        provenance=_provenance(data, training, scores, start, started),
     )
 
 
@@ -134,14 +127,13 @@ def _measure(one: EvalList, key: Weights, scores: Scores) -> Iterator[Measuremen
 
 
 def _provenance(
-    job: Job,
     data: RunData,
     training: Progress,
     scores: Mapping[tuple[str, int], Scores],
-    ranks: Ranks,
     start: Mapping[str, torch.Tensor],
     started: datetime,
 ) -> Provenance:
+    job, ranks = data.job, data.ranks
     commit, dirty = provenance.git_state()
     finished = datetime.now(UTC)
     seconds = (finished - started).total_seconds()
@@ -170,7 +162,7 @@ def _provenance(
         digests=data.digests | _weights_digests(job, start),
         readers=dict(sorted(Counter(readers.values()).items())),
         clips_replaced=training.replaced,
-        data_check=_data_checks(job, data),
+        data_check=_data_checks(data),
         videos_expected=data.listed,
         videos_missing=data.missing,
         videos_unreadable=len(causes),
@@ -192,9 +184,9 @@ def _attempts(folder: RunFolder, gpu_hours: float) -> dict[str, Any]:
     }
 
 
-def _data_checks(job: Job, data: RunData) -> dict[str, dict[str, int]]:
+def _data_checks(data: RunData) -> dict[str, dict[str, int]]:
     names = {one.dataset for one in (data.train, *data.validation, *data.suites)}
-    found = {name: last_check(job.data_paths, name) for name in sorted(names)}
+    found = {name: last_check(data.job.data_paths, name) for name in sorted(names)}
     return {name: counts for name, counts in found.items() if counts is not None}
 
 

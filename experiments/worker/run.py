@@ -90,25 +90,22 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
         ranks=ranks,
         autocast=lambda: autocast(spec.train, ranks.device),
     )
-    training = _train(job, data, model, evaluator, ranks, lease)
+    training = _train(data, model, evaluator, lease)
     weights = _weight_sets(job, model, start, training)
     with detect_out_of_memory("eval_batch", job.execution.eval_batch):
         scores = evaluator.evaluate({key.label: one for key, one in weights.items()}, data.suites)
     if lease is not None:
         data.check_unreadable(scores)
-        write_predictions(job.folder, data.suites, tuple(weights), scores)
-        result = make_result(
-            job, data, training, tuple(weights), scores, ranks, model, start, started
-        )
+        write_predictions(data, weights, scores)
+        parameters = sum(p.numel() for p in model.parameters())
+        result = make_result(data, training, weights, scores, start, parameters, started)
         write_text(job.folder.result, result.model_dump_json(indent=1), lease.check)
         log.info("finished in %.1f s", result.provenance.wall_seconds)
     ranks.barrier()
 
 
-def _train(
-    job: Job, data: RunData, model: Model, evaluator: Evaluator, ranks: Ranks, lease: Lease | None
-) -> Progress:
-    spec = job.spec
+def _train(data: RunData, model: Model, evaluator: Evaluator, lease: Lease | None) -> Progress:
+    job, spec = data.job, data.job.spec
 
     def validate(current: Model) -> dict[str, float]:
         """Mean over the validation lists, weighted by their videos: percent of all of them."""
@@ -137,7 +134,7 @@ def _train(
             config=spec.train,
             augment=spec.augment,
             execution=job.execution,
-            ranks=ranks,
+            ranks=data.ranks,
             seed=spec.key.seed,
             videos=len(data.train.items),
             validate=validate,

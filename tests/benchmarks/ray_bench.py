@@ -26,8 +26,9 @@ BARE = """
 import sys, time, uuid
 from experiments.scheduler import ray_train  # its settings of Ray are those of a sweep
 from pathlib import Path
+from tcclip.config import Execution
 import ray.train, ray.train.torch
-cluster = ray_train.RayExecutor(workers=1, device="cpu", limit=None, address=None)
+cluster = ray_train.RayExecutor(Execution(device="cpu"), limit=None, address=None)
 for _ in range(int(sys.argv[1])):
     begin = time.perf_counter()
     ray.train.torch.TorchTrainer(

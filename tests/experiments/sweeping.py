@@ -43,7 +43,7 @@ def run_sweep(
         data_paths=data if isinstance(data, DataPaths) else DataPaths(cache=data),
         execution=execution,
         make_executor=LocalExecutor,
-        watch=lambda ledger: nullcontext(),
+        display=nullcontext(),
         files=files,
         policy=policy,
     )

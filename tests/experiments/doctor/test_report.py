@@ -9,7 +9,7 @@ import pytest
 
 from experiments import doctor
 from experiments.datasets.paths import DataPaths
-from experiments.doctor import Finding, data, machine, report, services
+from experiments.doctor import Finding, checks, report
 from experiments.errors import UserError
 
 
@@ -20,13 +20,14 @@ def test_a_broken_machine_is_described_with_remedies(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """No decoder, a wrong data root, no MLflow, no torch, no Ray: all found in one call."""
-    monkeypatch.setattr(data, "DECORD", "raise ImportError('No module named decord')")
-    monkeypatch.setattr(data, "PYAV", "import os; os.abort()")
-    monkeypatch.setattr(machine, "TORCH", "raise OSError('libcudart.so is not there')")
-    monkeypatch.setattr(services, "MLFLOW", "raise OSError('Connection refused')")
+    monkeypatch.setattr(checks, "DECORD", "raise ImportError('No module named decord')")
+    monkeypatch.setattr(checks, "PYAV", "import os; os.abort()")
+    monkeypatch.setattr(checks, "TORCH", "raise OSError('libcudart.so is not there')")
+    monkeypatch.setattr(checks, "MLFLOW", "raise OSError('Connection refused')")
     paths = DataPaths(cache=tmp_path / "cache", videos=tmp_path / "gone", annotations=tmp_path)
     server, cluster = f"http://127.0.0.1:{closed_port}", f"127.0.0.1:{closed_port}"
-    findings = doctor.diagnose(lambda: paths, str(tmp_path / "out"), lambda out: server, cluster)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    findings = doctor.diagnose(lambda: paths, str(tmp_path / "out"), cluster)
     found = {one.name: one for one in findings}
     bad = {"decord", "PyAV", "GPU", "annotations", "videos", "MLflow", "Ray"}
     assert bad <= {name for name, one in found.items() if one.ok is False}
@@ -54,7 +55,7 @@ def test_wrong_settings_are_findings_and_the_other_checks_run(
         raise OSError("no process can be started")
 
     monkeypatch.setattr(report.subprocess, "run", fail)
-    config, out, *others = doctor.diagnose(find, "nowhere://bucket/out", lambda out: "", None)
+    config, out, *others = doctor.diagnose(find, "nowhere://bucket/out", None)
     assert (config.name, config.ok) == ("configuration", False) and "folderz" in config.detail
     assert (out.name, out.ok) == ("output folder", False) and "s3://BUCKET/FOLDER" in out.remedy
     assert {"packages", "videos", "Ray"} <= {one.name for one in others}
@@ -75,11 +76,11 @@ def test_no_check_stops_another(monkeypatch: pytest.MonkeyPatch) -> None:
         raise UserError("no such address; correct it")
 
     begin = time.monotonic()
-    checks: dict[str, report.Check] = {
+    listed: dict[str, report.Check] = {
         "first": hang, "second": fail, "third": refuse,
         "fourth": lambda: [Finding("fourth", True, "fine")],
     }  # fmt: skip
-    first, second, third, fourth = report.run_checks(checks)
+    first, second, third, fourth = report.run_checks(listed)
     stuck.set()
     assert time.monotonic() - begin < 5
     assert (first.ok, first.detail) == (False, "no answer within 0.3 s") and first.remedy
@@ -90,7 +91,7 @@ def test_no_check_stops_another(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_process_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "PROCESS_SECONDS", 0.3)
-    finding = data.decoder("decord", "import time; time.sleep(60)", "install it")
+    finding = checks.decoder("decord", "import time; time.sleep(60)", "install it")
     assert finding.ok is False
     assert "no answer within 0.3 s, stopped" in finding.detail
 

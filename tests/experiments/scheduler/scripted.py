@@ -83,7 +83,7 @@ def run(
     """Sweep `specs` with `executor`."""
     return compute_missing(
         specs, out=out, data_paths=DataPaths(cache=out), execution=execution or Execution(),
-        make_executor=lambda: executor, watch=lambda ledger: nullcontext(), policy=policy, say=say,
+        make_executor=lambda: executor, display=nullcontext(), policy=policy or Policy(), say=say,
     )  # fmt: skip
 
 

@@ -1,0 +1,317 @@
+"""The checks: packages, GPU, memory, folders, decoders, weights, data sets, store, MLflow, Ray."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sqlite3
+import sys
+import tempfile
+import urllib.parse
+from contextlib import closing, suppress
+from pathlib import Path
+
+from huggingface_hub import constants, try_to_load_from_cache
+from packaging.requirements import Requirement
+
+from experiments.datasets.fetch import verify
+from experiments.datasets.paths import DataPaths
+from experiments.doctor.report import Finding, ProcessFailed, run_python
+from experiments.errors import MissingData
+from experiments.scheduler.executor import check_address
+from experiments.store.files import check_exclusive
+from experiments.tracking.connection import redact_url, sync_command
+from experiments.worker.provenance import packages
+from results.reading.location import Location, check_reachable
+
+# ---- Packages ----
+
+GIB = 2**30
+#: Below this much shared memory loaders, NCCL and Ray's object store fail (Docker gives 64 MiB).
+SHARED_MEMORY = GIB
+#: What a full-size run keeps while it trains, rounded up.
+FREE_DISK = 5 * GIB
+#: Has the version of NVIDIA's driver while it is loaded.
+DRIVER = Path("/sys/module/nvidia/version")
+REINSTALL = "pip install --require-hashes -r requirements.txt"
+
+
+def required_packages() -> Finding:
+    """Whether every package the project requires is installed, in a version it works with."""
+    unmet = []
+    for one in map(Requirement, importlib.metadata.requires("tcclip-sweeps") or []):
+        if one.marker is not None and not one.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = importlib.metadata.version(one.name)
+        except importlib.metadata.PackageNotFoundError:
+            unmet.append(f"{one.name} is not installed")
+            continue
+        if not one.specifier.contains(version, prereleases=True):
+            unmet.append(f"{one.name} {version} where {one.specifier} is needed")
+    installed = ", ".join(f"{name} {version}" for name, version in packages().items())
+    detail = f"Python {platform.python_version()} on {platform.platform()}; {installed}"
+    if unmet:
+        return Finding("packages", False, f"{'; '.join(unmet)} ({detail})", REINSTALL)
+    return Finding("packages", True, detail)
+
+
+# ---- GPU ----
+
+TORCH = """
+import json, torch, torch.distributed as distributed
+gpus = []
+if torch.cuda.is_available():
+    for i in range(torch.cuda.device_count()):
+        p = torch.cuda.get_device_properties(i)
+        one = torch.ones(8, 8, device=i)
+        assert (one @ one).sum().item() == 512
+        gpus.append(f"{p.name} {p.total_memory / 2**30:.0f} GiB")
+nccl = distributed.is_available() and distributed.is_nccl_available()
+version = ".".join(map(str, torch.cuda.nccl.version())) if nccl else "none"
+print(json.dumps({"gpus": gpus, "cuda": torch.version.cuda, "nccl": version}))
+"""
+
+
+def gpu() -> Finding:
+    """Whether torch can compute on the GPUs of this machine."""
+    try:
+        torch = run_python(TORCH)
+    except ProcessFailed as error:
+        remedy = f"if a GPU is named, check that nvidia-smi works; else {REINSTALL}"
+        return Finding("GPU", False, f"torch cannot be used: {error}", remedy)
+    driver = DRIVER.read_text().strip() if DRIVER.is_file() else None
+    if torch["gpus"]:
+        versions = f"CUDA {torch['cuda']}, NCCL {torch['nccl']}, driver {driver or 'unknown'}"
+        return Finding("GPU", True, f"{', '.join(torch['gpus'])}; {versions}")
+    if driver is None:
+        detail = "no NVIDIA driver is loaded: runs use the CPU, enough for the demo only"
+        remedy = (
+            "on a machine with a GPU install NVIDIA's driver; in a container also NVIDIA's "
+            "Container Toolkit, and give the container the GPUs"
+        )
+        return Finding("GPU", None, detail, remedy)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+    detail = (
+        f"driver {driver} is loaded, but torch (CUDA {torch['cuda']}) sees no GPU; "
+        f"CUDA_VISIBLE_DEVICES: {visible!r}"
+    )
+    remedy = (
+        "unset CUDA_VISIBLE_DEVICES or name GPUs that nvidia-smi lists; the driver must support "
+        f"torch's CUDA; for a torch without CUDA: {REINSTALL}"
+    )
+    return Finding("GPU", False, detail, remedy)
+
+
+# ---- Memory and folders ----
+
+
+def shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
+    """Whether loaders, NCCL and Ray have enough shared memory."""
+    name = "shared memory"
+    if not folder.is_dir():
+        return Finding(name, None, f"no {folder} on this system")
+    size, _, free = shutil.disk_usage(folder)
+    detail = f"{free / GIB:.1f} of {size / GIB:.1f} GiB free in {folder}"
+    if free >= SHARED_MEMORY:
+        return Finding(name, True, detail)
+    remedy = (
+        f"remove what ended processes left in {folder}, or make it larger: docker run "
+        f"--shm-size=8g, elsewhere mount -o remount,size=8G {folder}"
+    )
+    return Finding(name, False, detail, remedy)
+
+
+def folder(name: str, path: Path, option: str, for_runs: bool = False) -> Finding:
+    """Whether files can be written in `path`, or where it will be made; `option` names it.
+
+    `for_runs`: leases need hard links there, and checkpoints need space.
+    """
+    place = next(one for one in (path, *path.parents) if one.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=place, prefix=".tcclip-doctor-") as scratch:
+            file = Path(scratch) / "file"
+            file.write_bytes(bytes(2**16))
+            if for_runs:
+                os.link(file, file.with_name("link"))
+    except OSError as error:
+        links = ", on a file system with hard links," if for_runs else ""
+        remedy = f"make {place} a folder you may write to{links} or choose another with {option}"
+        return Finding(name, False, f"{path} cannot be used: {error}", remedy)
+    free = shutil.disk_usage(place).free
+    detail = f"{path}{'' if place == path else ' (will be made)'}, {free / GIB:.1f} GiB free"
+    if for_runs and free < FREE_DISK:
+        remedy = f"free at least {FREE_DISK / GIB:.0f} GiB there, or choose another with {option}"
+        return Finding(name, False, detail, remedy)
+    return Finding(name, True, detail)
+
+
+# ---- Decoders ----
+
+#: 8 frames of 64 x 48 in H.264, each brighter than the one before.
+VIDEO, FRAMES = Path(__file__).with_name("doctor.mp4"), 8
+DECORD = """
+import decord, json, sys
+decord.logging.set_level(decord.logging.QUIET)
+reader = decord.VideoReader(sys.stdin.read(), num_threads=1)
+print(json.dumps([float(reader[i].asnumpy().mean()) for i in range(len(reader))]))
+"""
+PYAV = """
+import av, json, sys
+with av.open(sys.stdin.read()) as container:
+    frames = [float(f.to_ndarray(format="rgb24").mean()) for f in container.decode(video=0)]
+print(json.dumps(frames))
+"""
+
+
+def decord() -> Finding:
+    """Whether decord decodes a video correctly."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return Finding("decord", None, "none for this platform: PyAV decodes every video")
+    return decoder("decord", DECORD, "pip install decord==0.6.0")
+
+
+def decoder(name: str, code: str, remedy: str) -> Finding:
+    """Whether `code`, in its own process, prints the brightness of the small video's frames."""
+    try:
+        brightness = run_python(code, str(VIDEO))
+    except ProcessFailed as error:
+        return Finding(name, False, f"cannot decode a small H.264 video: {error}", remedy)
+    if len(brightness) != FRAMES or brightness != sorted(set(brightness)):
+        return Finding(name, False, f"wrong frames from {VIDEO.name}: {brightness}", remedy)
+    return Finding(name, True, f"decoded {FRAMES} frames of a small H.264 video")
+
+
+# ---- Weights ----
+
+#: Where open_clip downloads OpenAI's ViT-B/16 from.
+CLIP_REPOSITORY, CLIP_FILE = "timm/vit_base_patch16_clip_224.openai", "open_clip_model.safetensors"
+
+
+def clip_weights() -> Finding:
+    """Whether OpenAI's ViT-B/16 can be loaded without a network."""
+    name, path = "CLIP weights", try_to_load_from_cache(CLIP_REPOSITORY, CLIP_FILE)
+    if isinstance(path, str):
+        return Finding(name, True, f"cached: {path}")
+    remedy = (
+        f"once, with a network: hf download {CLIP_REPOSITORY}; or copy a filled cache here and "
+        "set $HF_HOME to it"
+    )
+    if constants.HF_HUB_OFFLINE:
+        return Finding(name, False, "not cached, and HF_HUB_OFFLINE forbids the download", remedy)
+    detail = "not cached: the first run downloads them (the demo needs none)"
+    return Finding(name, None, detail, remedy)
+
+
+# ---- Data sets ----
+
+
+def annotation_lists(data_paths: DataPaths) -> Finding:
+    """Whether the annotation lists are as published."""
+    name, folder, named = "annotations", data_paths.annotations, 3
+    if folder is None:
+        remedy = "tcclip data fetch, then give the folder with --annotations or $TCCLIP_ANNOTATIONS"
+        return Finding(name, None, "no folder given: only the demo and own data can run", remedy)
+    wrong = [f"{one.path} ({one.kind})" for one in verify(folder) if one.known]
+    if not wrong:
+        return Finding(name, True, f"{folder} is as published")
+    examples = ", ".join(wrong[:named]) + (", ..." if len(wrong) > named else "")
+    detail = f"{len(wrong)} files of {folder} are missing or changed: {examples}"
+    return Finding(name, False, detail, f"tcclip data fetch --to {folder}")
+
+
+def video_folders(data_paths: DataPaths) -> list[Finding]:
+    """Whether the videos of each data set are there; one without a given folder is left out."""
+    root, found = data_paths.videos, []
+    datasets = [one for one in data_paths.datasets().values() if not one.embedded]
+    for data in datasets:
+        with suppress(MissingData):
+            found.append(_videos(data.name, data_paths.video_folder(data), root))
+    if not found:
+        remedy = "give --data-root or $TCCLIP_DATA_ROOT, a folder with one folder a data set"
+        return [Finding("videos", None, "no folder given: only the demo can run", remedy)]
+    if root is not None and all(one.ok is None for one in found):
+        remedy = (
+            "correct --data-root or $TCCLIP_DATA_ROOT; the folders or links in it are named "
+            + ", ".join(one.name for one in datasets)
+        )
+        return [Finding("videos", False, f"{root} has no data set's folder", remedy)]
+    return found
+
+
+def _videos(data: str, folder: Path, root: Path | None) -> Finding:
+    name, remedy = f"videos of {data}", "mount the disk, put the videos there or correct the folder"
+    if not folder.is_dir():
+        # Not everyone needs every data set; a folder that is configured has to be there.
+        ok = None if folder.parent == root else False
+        return Finding(name, ok, f"{folder} is not there", remedy)
+    if not any(folder.iterdir()):
+        return Finding(name, False, f"{folder} is empty", remedy)
+    return Finding(name, True, f"{folder}; each file: tcclip data check --datasets {data}")
+
+
+# ---- Services ----
+
+
+def object_store(place: Location) -> Finding:
+    """Whether runs can be kept in `place`; StorageError if not."""
+    check_reachable(place)
+    check_exclusive(place)
+    return Finding("output folder", True, f"{place}: an object was created there and removed")
+
+
+#: Asks for an experiment, so that a server's database has to answer too.
+MLFLOW = """
+import os, sys
+os.environ |= {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+import mlflow
+try:
+    mlflow.MlflowClient(sys.stdin.read()).search_experiments(max_results=1)
+except Exception as error:
+    raise SystemExit(" ".join(str(error).split()))
+print("null")
+"""
+
+
+def mlflow(uri: str, out: str) -> Finding:
+    """Whether MLflow's tracking store at `uri`, for the runs in `out`, can be used.
+
+    An empty PostgreSQL database gets MLflow's tables, as it would from the first sweep.
+    """
+    if uri.startswith("sqlite:///"):
+        path = Path(urllib.parse.unquote(uri.removeprefix("sqlite:///")))
+        return _database(path.absolute(), out)
+    try:
+        run_python(MLFLOW, uri)
+    except ProcessFailed as error:
+        remedy = (
+            "start the server (for 'Invalid Host header' with --allowed-hosts), or correct "
+            "$MLFLOW_TRACKING_URI or $MLFLOW_TRACKING_USERNAME and _PASSWORD; a password in the "
+            "address needs %2F %40 %3A for / @ :. Sweeps run without MLflow, and "
+            f"{sync_command(out)} copies them later"
+        )
+        return Finding("MLflow", False, redact_url(f"{uri}: {error}"), remedy)
+    return Finding("MLflow", True, f"{redact_url(uri)} and its database answer")
+
+
+def _database(path: Path, out: str) -> Finding:
+    if not path.exists():
+        return folder("MLflow", path.parent, "$MLFLOW_TRACKING_URI")
+    address = f"file:{urllib.parse.quote(str(path))}?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            (runs,) = database.execute("SELECT count(*) FROM runs").fetchone()
+    except sqlite3.Error as error:
+        remedy = f"move {path} away and make it again from the runs: {sync_command(out)}"
+        return Finding("MLflow", False, f"{path} is no database of MLflow's: {error}", remedy)
+    return Finding("MLflow", True, f"{path} holds {runs} runs")
+
+
+def ray(address: str | None) -> Finding:
+    """Whether the cluster at `address` answers (UserError if not); "auto" is this machine's."""
+    if address is None or address == "local":
+        return Finding("Ray", None, "no --address given: a sweep starts Ray on this machine")
+    check_address(address)
+    return Finding("Ray", True, f"--address {address} answers")

@@ -1,0 +1,292 @@
+"""The checks: working, broken and refusing."""
+
+import errno
+import http.server
+import os
+import shutil
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import boto3
+import open_clip
+import pytest
+from fsspec.registry import _registry
+from huggingface_hub import constants
+
+from experiments.datasets.paths import DataPaths
+from experiments.doctor import Finding, checks, report
+from experiments.errors import UserError
+from results.reading.location import location
+from tcclip.config import ModelConfig
+from tests.experiments.s3 import environment, serving
+
+# ---- Packages, GPU, memory, folders ----
+
+
+def test_a_package_that_is_missing_or_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = ["nothing-like-it>=1", "pydantic>=999", "rich>=1", 'other; extra == "dev"']
+    monkeypatch.setattr(checks.importlib.metadata, "requires", lambda name: wanted)
+    finding = checks.required_packages()
+    assert finding.ok is False
+    assert "nothing-like-it is not installed; pydantic" in finding.detail
+    assert "where >=999 is needed" in finding.detail
+    assert "rich" not in finding.detail and "other" not in finding.detail
+    assert "requirements.txt" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("gpus", "driver", "ok", "said"),
+    [
+        (["NVIDIA H200 139 GiB"] * 2, "580.1\n", True, "H200 139 GiB, NVIDIA H200 139 GiB; CUDA"),
+        ([], None, None, "no NVIDIA driver is loaded"),
+        ([], "580.1\n", False, "driver 580.1 is loaded, but torch (CUDA 13.0) sees no GPU"),
+    ],
+)
+def test_gpus(
+    gpus: list[str],
+    driver: str | None,
+    ok: bool | None,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if driver is not None:
+        (tmp_path / "version").write_text(driver)
+    monkeypatch.setattr(checks, "DRIVER", tmp_path / "version")
+    torch = {"gpus": gpus, "cuda": "13.0", "nccl": "2.27.5"}
+    monkeypatch.setattr(checks, "run_python", lambda code: torch)
+    finding = checks.gpu()
+    assert finding.ok is ok
+    assert said in finding.detail
+    assert finding.ok or finding.remedy
+
+
+def test_little_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil._ntuple_diskusage(2**26, 0, 2**26)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    finding = checks.shared_memory(tmp_path)
+    assert finding.ok is False
+    assert "0.1 of 0.1 GiB" in finding.detail
+    assert "--shm-size" in finding.remedy
+    assert checks.shared_memory(tmp_path / "none").ok is None
+
+
+def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = checks.folder("output folder", tmp_path / "a" / "b", "--out", for_runs=True)
+    assert later.ok and "(will be made)" in later.detail
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(checks, "FREE_DISK", 2**60)
+    full = checks.folder("output folder", tmp_path, "--out", for_runs=True)
+    assert full.ok is False and "free at least" in full.remedy
+    (tmp_path / "file").write_text("")
+    wrong = checks.folder("cache folder", tmp_path / "file", "$TCCLIP_CACHE")
+    assert wrong.ok is False and "Not a directory" in wrong.detail
+    assert "$TCCLIP_CACHE" in wrong.remedy
+
+
+def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    finding = checks.folder("output folder", tmp_path, "--out", for_runs=True)
+    assert finding.ok is False and "hard links" in finding.remedy and "--out" in finding.remedy
+    assert checks.folder("cache folder", tmp_path, "$TCCLIP_CACHE").ok
+    assert not list(tmp_path.iterdir())
+
+
+# ---- Decoders, weights, data sets ----
+
+
+def test_both_decoders_decode_the_small_video() -> None:
+    pyav = checks.decoder("PyAV", checks.PYAV, "")
+    assert pyav.ok and "decoded 8 frames" in pyav.detail
+    assert checks.decord().ok is not False
+
+
+def test_wrong_frames_are_found() -> None:
+    finding = checks.decoder("decord", "print([1, 2, 3])", "install it")
+    assert finding.ok is False and "wrong frames" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("path", "offline", "ok"),
+    [("/cache/file", True, True), (None, False, None), (None, True, False)],
+)
+def test_clip_weights(
+    path: str | None, offline: bool, ok: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(checks, "try_to_load_from_cache", lambda repository, file: path)
+    finding = checks.clip_weights()
+    assert finding.ok is ok
+    assert ok or f"hf download {checks.CLIP_REPOSITORY}" in finding.remedy
+
+
+def test_the_weights_are_looked_for_where_open_clip_has_them() -> None:
+    config = open_clip.get_pretrained_cfg(ModelConfig().backbone, "openai")
+    assert config["hf_hub"].rstrip("/") == checks.CLIP_REPOSITORY
+    assert checks.CLIP_FILE == open_clip.constants.HF_SAFE_WEIGHTS_NAME
+
+
+def test_without_data_folders(tmp_path: Path) -> None:
+    paths = DataPaths(cache=tmp_path)
+    assert checks.annotation_lists(paths).ok is None
+    assert [one.ok for one in checks.video_folders(paths)] == [None]
+
+
+def test_annotations_that_are_not_as_published(tmp_path: Path) -> None:
+    finding = checks.annotation_lists(DataPaths(cache=tmp_path, annotations=tmp_path))
+    assert finding.ok is False
+    assert "(missing)" in finding.detail and finding.detail.endswith("...")
+    assert finding.remedy == f"tcclip data fetch --to {tmp_path}"
+
+
+def test_videos(tmp_path: Path) -> None:
+    (tmp_path / "hmdb51").mkdir()
+    (tmp_path / "hmdb51" / "one.avi").write_bytes(b"")
+    (tmp_path / "ucf101").mkdir()
+    elsewhere = {"ssv2": tmp_path / "elsewhere" / "gone"}
+    paths = DataPaths(cache=tmp_path, videos=tmp_path, folders=elsewhere)
+    found = {one.name: one for one in checks.video_folders(paths)}
+    assert {name.split()[-1]: one.ok for name, one in found.items()} == {
+        "k400": None, "k600": None, "hmdb51": True, "ucf101": False, "ssv2": False
+    }  # fmt: skip
+    assert "is empty" in found["videos of ucf101"].detail
+    assert "tcclip data check --datasets hmdb51" in found["videos of hmdb51"].detail
+
+
+@pytest.mark.parametrize("root", [".", "gone"])
+def test_a_root_without_any_data_set(tmp_path: Path, root: str) -> None:
+    (finding,) = checks.video_folders(DataPaths(cache=tmp_path, videos=tmp_path / root))
+    assert finding.ok is False
+    assert "k400, k600, hmdb51, ucf101, ssv2" in finding.remedy
+
+
+# ---- Object store ----
+
+
+def check(out: str) -> Finding:
+    (finding,) = report.run_checks({"output folder": lambda: checks.object_store(location(out))})
+    return finding
+
+
+def test_object_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as port:
+        for name, value in environment(port).items():
+            monkeypatch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="bucket")
+        assert check("s3://bucket/out").ok
+        assert boto3.client("s3").list_objects_v2(Bucket="bucket")["KeyCount"] == 0
+        missing = check("s3://nobody-made-it/out")
+    assert missing.ok is False and "no bucket 'nobody-made-it'" in missing.detail
+    assert missing.remedy.startswith("make it, or correct --out")
+    down = check("s3://bucket/out")
+    assert down.ok is False and "AWS_ENDPOINT_URL" in down.remedy
+
+
+def test_a_store_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(_registry, "s3", raising=False)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(UserError) as raised:
+        location("s3://bucket/out")
+    finding = Finding.from_error("output folder", raised.value)
+    assert finding.remedy == "on every node: pip install 'tcclip-sweeps[s3]'"
+
+
+# ---- MLflow ----
+
+
+@contextmanager
+def web_server(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
+    """A web server that answers every request alike, and the Authorization headers it got."""
+    received: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            received.append(self.headers["Authorization"])
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}", received
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "ok", "said"),
+    [
+        (200, b'{"experiments": []}', True, "and its database answer"),
+        (403, b"Invalid Host header", False, "Invalid Host header"),
+        (404, b"not here", False, "not here"),
+    ],
+)
+def test_mlflow_servers(status: int, body: bytes, ok: bool, said: str) -> None:
+    with web_server(status, body) as (address, received):
+        finding = checks.mlflow(f"http://ann:secret@{address}", "out")
+    assert finding.ok is ok and said in finding.detail and address in finding.detail
+    assert received[0] == "Basic YW5uOnNlY3JldA=="
+    assert "secret" not in finding.detail + finding.remedy
+    assert ok or "tcclip ui --sync" in finding.remedy
+
+
+def test_mlflow_addresses_where_nothing_can_be_kept(closed_port: int) -> None:
+    down = checks.mlflow(f"http://ann:secret@127.0.0.1:{closed_port}", "out")
+    assert down.ok is False and "secret" not in down.detail
+    assert checks.mlflow("file:///somewhere", "out").ok is False
+    unquoted = checks.mlflow("http://ann:pa/ss@host/x", "out")
+    assert unquoted.ok is False and "pa" not in unquoted.detail.split()[0]
+    assert "%2F" in unquoted.remedy
+
+
+def test_mlflow_databases(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    uri = f"sqlite:///{path}"
+    assert checks.mlflow(uri, "out").ok, "it can be made"
+    path.write_text("no database, but long enough to be looked at as one")
+    broken = checks.mlflow(uri, "out")
+    assert broken.ok is False and "tcclip ui --sync" in broken.remedy
+    path.unlink()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE experiments (experiment_id TEXT)")
+        assert "no such table: runs" in checks.mlflow(uri, "out").detail
+        database.execute("CREATE TABLE runs (run_uuid TEXT)")
+        assert checks.mlflow(uri, "out").detail == f"{path} holds 0 runs"
+    wrong = checks.mlflow(f"sqlite:///{path}/below/mlflow.db", "out")
+    assert wrong.ok is False and "$MLFLOW_TRACKING_URI" in wrong.remedy
+
+
+# ---- Ray ----
+
+
+def ray(address: str | None) -> Finding:
+    (finding,) = report.run_checks({"Ray": lambda: checks.ray(address)})
+    return finding
+
+
+def test_ray_clusters(tmp_path: Path, closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ray(None).ok is None
+    with web_server(200, b"") as (address, _):
+        assert ray(address) == Finding("Ray", True, f"--address {address} answers")
+    for wrong in ("127.0.0.1:port", "", "127.0.0.1:99999"):
+        assert "give HOST:6379 or auto" in ray(wrong).remedy
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert "ray start --head" in ray("auto").remedy
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{closed_port}\n")
+    assert f"127.0.0.1:{closed_port} cannot be reached" in ray("auto").detail
