@@ -1,18 +1,5 @@
-"""The platform's own errors.
-
-UserError                 what was asked for cannot be done; the message says what to do
-├── MissingData           annotation lists or videos a run needs are not there
-└── StorageError          a file or an object store cannot be read or written
-RunError                  one run stopped; others go on
-├── WorkerDied            a worker ended without a result and without an error of its own
-├── RunPaused             the run saved a checkpoint and ended, as it was asked to
-├── LeaseHeld             a live process elsewhere works on this run
-├── LeaseLost             another process took this run over
-├── CheckpointDamaged     what the run would go on from cannot be read
-├── TooManyUnreadable     more videos than allowed could not be read
-├── OutOfMemory           training needed more memory than a device has
-│   └── EvaluationOutOfMemory   testing did
-└── StoppedEarly          a search found the run not worth finishing
+"""The platform's own errors: UserError for what cannot be done as it was asked for, RunError for
+one run that stopped while others go on.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -25,43 +27,31 @@ def parse(assignments: Sequence[str]) -> dict[str, Any]:
         name, found, value = text.partition("=")
         if not found or not name:
             raise UserError(f"--set {text!r}: write NAME=VALUE, e.g. --set train.lr=1e-5")
-        parsed[name.strip()] = _value(value)
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set value {value!r} is not valid YAML: {error}") from error
+        exponent = isinstance(read, str) and _EXPONENT.fullmatch(read)
+        parsed[name.strip()] = float(read) if exponent else read
     return parsed
 
 
-def _value(text: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set value {text!r} is not valid YAML: {error}") from error
-    if isinstance(value, str) and _EXPONENT.fullmatch(value):
-        return float(value)
-    return value
-
-
 def apply(settings: M, changes: dict[str, Any], prefix: str) -> M:
-    """`settings` with the changes whose names start with `prefix.`, validated anew."""
+    """`settings` with the changes whose names start with `prefix.`, validated anew.
+
+    The names must have passed `check_names`.
+    """
     data = settings.model_dump()
     for name, value in changes.items():
-        head, _, rest = name.partition(".")
-        if head == prefix:
-            _put(data, rest, value, name)
+        root, *parents, leaf = name.split(".")
+        if root == prefix:
+            functools.reduce(operator.getitem, parents, data)[leaf] = value
     try:
         return type(settings).model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join([prefix, *map(str, first["loc"])])
         raise UserError(f"--set {where}: {first['msg']} (given: {first['input']!r})") from error
-
-
-def _put(data: dict[str, Any], path: str, value: Any, name: str) -> None:
-    *parents, leaf = path.split(".")
-    for parent in parents:
-        nested = data.get(parent)
-        if not isinstance(nested, dict):
-            raise UserError(f"--set {name}: {parent!r} has no fields of its own")
-        data = nested
-    data[leaf] = value
 
 
 def changed_settings(
@@ -93,11 +83,8 @@ def check_names(names: Iterable[str], roots: Mapping[str, BaseModel]) -> None:
             raise UserError(f"--set {name}: no such setting; the nearest is {near!r}")
 
 
-def _names(model: BaseModel, prefix: str) -> list[str]:
-    names = []
-    for field in type(model).model_fields:
-        value = getattr(model, field)
-        names.append(f"{prefix}.{field}")
+def _names(model: BaseModel, prefix: str) -> Iterator[str]:
+    for field, value in model:
+        yield f"{prefix}.{field}"
         if isinstance(value, BaseModel):
-            names += _names(value, f"{prefix}.{field}")
-    return names
+            yield from _names(value, f"{prefix}.{field}")

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import protocols
 from experiments.errors import UserError
@@ -48,16 +48,6 @@ class Grid:
     files: Mapping[str, Path] = field(default_factory=dict)
 
 
-class _Point(NamedTuple):
-    """A point of the grid. `value`: its shots or base split, None for protocols without."""
-
-    dataset: str
-    model: str
-    variant: str
-    value: int | None
-    seed: int
-
-
 def expand(grid: Grid, datasets: Mapping[str, Dataset] = DATASETS) -> list[RunSpec]:
     """The runs of `grid`, each once, in the order data set, model, variant, value, row, seed.
 
@@ -81,7 +71,8 @@ def expand(grid: Grid, datasets: Mapping[str, Dataset] = DATASETS) -> list[RunSp
     ):
         if _undefined(protocol, name, model, variant):
             continue
-        point, settings = _Point(name, model, variant, value, seed), grid.settings | row
+        point = _point(protocol, name, model, variant, value, seed)
+        settings = grid.settings | row
         spec = _resolve(protocol, datasets, point, settings)
         if variant == "pretrained" and grid.checkpoint is not None:
             changed = (*spec.key.overrides, f"init_checkpoint={grid.checkpoint[:10]}")
@@ -198,52 +189,60 @@ def _values(grid: Grid, protocol: Protocol) -> tuple[int | None, ...]:
 # ---- One point with every hyper-parameter in place ----
 
 
+def _point(
+    protocol: Protocol, dataset: str, model: str, variant: str, value: int | None, seed: int
+) -> RunKey:
+    """A point of the grid. `value`: its shots or base split, None for protocols without."""
+    return RunKey(
+        protocol=protocol.name,
+        protocol_version=protocol.version,
+        dataset=dataset,
+        model=model,
+        variant=variant,
+        shots=value if protocol.axis == "shots" else None,
+        base_split=value if protocol.axis == "base_split" else None,
+        seed=seed,
+        demo=protocol.demo,
+    )
+
+
 def _resolve(
-    protocol: Protocol, datasets: Mapping[str, Dataset], point: _Point, settings: dict[str, Any]
+    protocol: Protocol, datasets: Mapping[str, Dataset], point: RunKey, settings: dict[str, Any]
 ) -> RunSpec:
     """The run of a point, a pretrained one still without its parent."""
-    data, value = datasets[point.dataset], point.value
+    data, value = datasets[point.dataset], point.shots or point.base_split
     try:
         train_list = _list("train", data, protocol.point_split(data, value), point.variant, Views())
-        validation = _lists([protocol.validation], protocol, datasets, point)
-        suites = _lists(protocol.suites, protocol, datasets, point)
+        # SSv2 has no LLM names: its LLM row repeats the base row, so it is the same run (SPEC 5).
+        llm = train_list.llm
+        variant = "base" if point.variant == "llm" and not llm else point.variant
+        model, train, augment, changed = _resolve_settings(protocol, point.model, llm, settings)
+        validation = _lists([protocol.validation], protocol, datasets, point, augment)
+        suites = _lists(protocol.suites, protocol, datasets, point, augment)
+    except UserError:  # of the settings
+        raise
     except ValueError as error:
         raise UserError(f"{protocol.name} cannot be run on {point.dataset}: {error}") from error
-    # SSv2 has no LLM names: its LLM row repeats the base row, so it is the same run (SPEC 5).
-    llm = train_list.llm
-    model, train, augment, changed = _resolve_settings(protocol, point.model, llm, settings)
-    sampling = augment.view_sampling
     return RunSpec(
-        key=RunKey(
-            protocol=protocol.name,
-            protocol_version=protocol.version,
-            dataset=point.dataset,
-            model=point.model,
-            variant="base" if point.variant == "llm" and not llm else point.variant,
-            shots=value if protocol.axis == "shots" else None,
-            base_split=value if protocol.axis == "base_split" else None,
-            seed=point.seed,
-            demo=protocol.demo,
-            overrides=changed,
-        ),
+        key=point.model_copy(update={"variant": variant, "overrides": changed}),
         model=model,
         train=train,
         augment=augment,
         train_list=train_list,
         flip=data.flip,
-        validation=tuple(one.with_sampling(sampling) for one in validation),
-        suites=tuple(one.with_sampling(sampling) for one in suites),
+        validation=validation,
+        suites=suites,
         ensemble_weight=None if point.model == "clip" else protocol.ensemble_weight,
         selection=protocol.selection if point.model != "clip" else "untrained",
     )
 
 
 def _parent(
-    protocol: Protocol, datasets: Mapping[str, Dataset], point: _Point, settings: dict[str, Any]
+    protocol: Protocol, datasets: Mapping[str, Dataset], point: RunKey, settings: dict[str, Any]
 ) -> RunSpec:
     """The zero-shot base run of the same model, seed and model settings (SPEC 5, variant P)."""
     zero_shot = protocols.get("zero_shot", demo=protocol.demo)
-    start = _Point(zero_shot.datasets[0], point.model, "base", None, point.seed)
+    start = _point(zero_shot, zero_shot.datasets[0], point.model, "base", None, point.seed)
     shared = {name: value for name, value in settings.items() if name.startswith("model.")}
     return _resolve(zero_shot, datasets, start, shared)
 
@@ -283,15 +282,20 @@ def _short(override: str) -> str:
 
 
 def _lists(
-    suites: Iterable[Suite], protocol: Protocol, datasets: Mapping[str, Dataset], point: _Point
-) -> list[ListSpec]:
+    suites: Iterable[Suite],
+    protocol: Protocol,
+    datasets: Mapping[str, Dataset],
+    point: RunKey,
+    augment: AugmentConfig,
+) -> tuple[ListSpec, ...]:
     """The lists that a model trained at `point` is evaluated on."""
     lists = []
     for suite in (protocol.point_suite(suite, point.dataset) for suite in suites):
         data = datasets[suite.dataset]
+        views = suite.views.model_copy(update={"sampling": augment.view_sampling})
         splits = map(data.split, suite.splits)
-        lists += [_list(suite.name, data, one, point.variant, suite.views) for one in splits]
-    return lists
+        lists += [_list(suite.name, data, split, point.variant, views) for split in splits]
+    return tuple(lists)
 
 
 def _list(suite: str, data: Dataset, split: Split, variant: str, views: Views) -> ListSpec:

@@ -27,15 +27,8 @@ from tcclip.config import Execution, ModelConfig
 
 #: Seeds are below this: what NumPy, PyTorch and random all take.
 MAX_SEED = 2**32
-#: Options that are comma lists, and what is in them.
-AXES: dict[str, type[str] | type[int]] = {
-    "datasets": str,
-    "models": str,
-    "variants": str,
-    "shots": int,
-    "splits": int,
-    "seeds": int,
-}
+#: Options that are comma lists: of words, of integers.
+WORDS, NUMBERS = ("datasets", "models", "variants"), ("shots", "splits", "seeds")
 #: `--set` names that say how a run executes; all others change its numbers.
 EXECUTION = "execution."
 T = TypeVar("T")
@@ -111,11 +104,11 @@ def make_grid(options: GridOptions) -> Grid:
     grid = Grid(options.protocol, demo=options.demo)
     if options.protocol.endswith((".yaml", ".yml")):
         grid = grid_file.read(options.protocol, demo=options.demo)
-    lists = {
-        name: comma_list(f"--{name}", getattr(options, name), kind) for name, kind in AXES.items()
+    axes: dict[str, Any] = {
+        name: comma_list(f"--{name}", getattr(options, name), int if name in NUMBERS else str)
+        for name in WORDS + NUMBERS
     }
-    axes: dict[str, Any] = {name: values for name, values in lists.items() if values is not None}
-    grid = replace(grid, **axes)
+    grid = replace(grid, **{name: values for name, values in axes.items() if values is not None})
     for seed in grid.seeds or ():
         if not 0 <= seed < MAX_SEED:
             raise UserError(f"--seeds {seed}; allowed: 0 to {MAX_SEED - 1}")

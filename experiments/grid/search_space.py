@@ -68,8 +68,5 @@ def trials(searches: Sequence[Search], samples: int) -> tuple[dict[str, Any], ..
     """`samples` rows of settings; more samples add rows and change none."""
     import numpy as np  # takes a while to import, and only searches need it
 
-    rows = []
-    for number in range(samples):
-        rng = np.random.default_rng([0, number])
-        rows.append({name: draw(rng) for name, draw in searches})
-    return tuple(rows)
+    generators = (np.random.default_rng([0, number]) for number in range(samples))
+    return tuple({name: draw(rng) for name, draw in searches} for rng in generators)

@@ -32,11 +32,6 @@ class ListSpec(FrozenModel):
         """The label file in force, relative to the annotations folder."""
         return self.labels.llm if self.llm and self.labels.llm else self.labels.file
 
-    def with_sampling(self, sampling: str) -> ListSpec:
-        """This list with its temporal views placed as `augment.view_sampling` says."""
-        views = self.views.model_copy(update={"sampling": sampling})
-        return self.model_copy(update={"views": views})
-
 
 class RunSpec(FrozenModel):
     """Everything that changes a run's numbers, and nothing else.

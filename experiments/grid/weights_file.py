@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +79,9 @@ def weights_to_ensemble(
     return recorded
 
 
-def check_files(digests: Iterable[str], files: Mapping[str, Path]) -> None:
-    """MissingData unless there is a file for each sha256, which still has that content."""
-    for expected in digests:
-        path = files.get(expected)
-        if path is None:
-            raise MissingData(f"no file was given for the weights with sha256 {expected}")
-        if not path.is_file():
-            raise MissingData(f"{path} is not there; every node must have it at this path")
-        if sha256_of(path) != expected:
-            raise MissingData(f"{path} does not hold what it did when the run was planned")
+def check_file(path: Path, expected: str) -> None:
+    """MissingData unless the file is there, and still has the content with this sha256."""
+    if not path.is_file():
+        raise MissingData(f"{path} is not there; every node must have it at this path")
+    if sha256_of(path) != expected:
+        raise MissingData(f"{path} does not hold what it did when the run was planned")

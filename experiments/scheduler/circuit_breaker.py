@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from experiments.grid.spec import RunSpec
@@ -21,10 +20,8 @@ def signature(run_id: str, message: str) -> str:
 
 def traits(spec: RunSpec) -> frozenset[str]:
     """What a run may have in common with others that fail; not its seed."""
-    key = spec.key
-    named = {"dataset": key.dataset, "model": key.model, "variant": key.variant,
-             "shots": key.shots, "base_split": key.base_split}  # fmt: skip
-    return frozenset({*(f"{name}={value}" for name, value in named.items()), *key.overrides})
+    point = spec.key.model_dump(include={"dataset", "model", "variant", "shots", "base_split"})
+    return frozenset({*(f"{name}={value}" for name, value in point.items()), *spec.key.overrides})
 
 
 @dataclass
@@ -44,16 +41,15 @@ class CircuitBreaker:
     def add_success(self, spec: RunSpec) -> None:
         """A run finished: drop the errors of runs like it, which do not end every such run."""
         own = traits(spec)
-        self._failed = {e: runs for e, runs in self._failed.items() if not _common(runs) <= own}
+        self._failed = {
+            error: runs
+            for error, runs in self._failed.items()
+            if not frozenset.intersection(*runs) <= own
+        }
 
     def blocking_error(self, spec: RunSpec) -> str | None:
         """The error that keeps `spec` from being started, if there is one."""
         for error, failed in self._failed.items():
-            if len(failed) >= LIMIT and _common(failed) <= traits(spec):
+            if len(failed) >= LIMIT and frozenset.intersection(*failed) <= traits(spec):
                 return error
         return None
-
-
-def _common(sets: Iterable[frozenset[str]]) -> frozenset[str]:
-    first, *others = sets
-    return first.intersection(*others)

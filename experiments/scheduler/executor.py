@@ -9,7 +9,6 @@ import tempfile
 import time
 import traceback
 import urllib.parse
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,37 +66,32 @@ class LocalExecutor:
     slots = 1
 
     def __init__(self) -> None:
-        self._jobs: deque[Job] = deque()
+        self._job: Job | None = None
 
     def start(self, job: Job) -> None:
-        self._jobs.append(job)
+        self._job = job
 
     def ended(self, timeout: float) -> dict[str, AttemptError | None]:
-        if not self._jobs:
+        if self._job is None:
             time.sleep(timeout)
             return {}
-        job = self._jobs.popleft()
-        return {job.spec.run_id: _execute(job)}
+        import torch
+
+        from experiments.worker.run import execute
+
+        job, self._job = self._job, None
+        failed: AttemptError | None = None
+        try:
+            execute(job)
+        except Exception as error:  # noqa: BLE001
+            # A run may fail in any way; the others go on.
+            failed = AttemptError.of(error)
+        gc.collect()  # the next run needs the GPU memory that this one left occupied
+        torch.cuda.empty_cache()
+        return {job.spec.run_id: failed}
 
     def close(self) -> None:
-        self._jobs.clear()
-
-
-def _execute(job: Job) -> AttemptError | None:
-    import torch
-
-    from experiments.worker.run import execute
-
-    try:
-        execute(job)
-        return None
-    except Exception as error:  # noqa: BLE001
-        # A run may fail in any way; the others go on.
-        failed = AttemptError.of(error)
-    gc.collect()  # the next run needs the GPU memory that this one left occupied
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return failed
+        return
 
 
 def check_address(address: str) -> None:

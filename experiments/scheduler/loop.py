@@ -148,13 +148,13 @@ class Loop:
 
     def _close(self, executor: Executor) -> None:
         """End what still runs and release it, so that another sweep can go on with it at once."""
-        with self.stop.ignored():
-            try:
-                executor.close()
-            finally:
-                for run_id in list(self.running):
-                    self.paused.add(run_id)
-                    self._release(run_id)
+        self.stop.close()
+        try:
+            executor.close()
+        finally:
+            for run_id in list(self.running):
+                self.paused.add(run_id)
+                self._release(run_id)
 
     def _pause_running(self) -> None:
         """Ask the runs in progress to save and end; called by the thread of `stop`."""

@@ -14,6 +14,7 @@ import re
 import shutil
 import threading
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ class RayExecutor:
             raise UserError(f"--address {address}: no Ray cluster there ({error})") from error
         gpus = ray.cluster_resources().get("GPU", 0)
         self.gpu = execution.device == "cuda" or (execution.device == "auto" and gpus > 0)
+        self.trainer = partial(
+            _trainer, workers=self.workers, gpu=self.gpu, scratch=str(self.scratch)
+        )
         self._total = self._count()
         if self._total < self.workers:
             self.close()
@@ -89,17 +93,13 @@ class RayExecutor:
                 "sweep again: it goes on from the last checkpoints"
             ) from error
 
-    def settings(self) -> dict[str, Any]:
-        """The arguments of `trainer` as plain values, for other processes."""
-        return {"gpu": self.gpu, "workers": self.workers, "scratch": str(self.scratch)}
-
     def start(self, job: Job) -> None:
         threading.Thread(target=self._drive, args=(job,), daemon=True, name="run").start()
 
     def _drive(self, job: Job) -> None:
         failed: AttemptError | None = None
         try:
-            trainer(job.model_dump_json(), self.settings()).fit()
+            self.trainer(job.model_dump_json()).fit()
         except Exception as error:  # noqa: BLE001
             # Anything in the worker or in Ray may have failed: the sweep decides what follows.
             failed = attempt_error(error)
@@ -126,20 +126,20 @@ def _start(address: str | None, scratch: Path) -> None:
         ray.init(**which, log_to_driver=False, logging_level=logging.ERROR)
 
 
-def trainer(job: str, settings: dict[str, Any]) -> ray.train.torch.TorchTrainer:
+def _trainer(job: str, workers: int, gpu: bool, scratch: str) -> ray.train.torch.TorchTrainer:
     """A Ray Train job on one run's workers."""
     return ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={"job": job},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=settings["workers"],
-            use_gpu=settings["gpu"],
-            resources_per_worker={"GPU": 1} if settings["gpu"] else {"CPU": 1},
+            num_workers=workers,
+            use_gpu=gpu,
+            resources_per_worker={"GPU": 1} if gpu else {"CPU": 1},
         ),
-        torch_config=ray.train.torch.TorchConfig(backend="nccl" if settings["gpu"] else "gloo"),
+        torch_config=ray.train.torch.TorchConfig(backend="nccl" if gpu else "gloo"),
         run_config=ray.train.RunConfig(
             name=uuid.uuid4().hex,
-            storage_path=settings["scratch"],
+            storage_path=scratch,
             # Only the sweep retries: if Ray did, the first worker might still live and hold the
             # same lease as the second.
             failure_config=ray.train.FailureConfig(max_failures=0),

@@ -7,13 +7,13 @@ import io
 import sys
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 # First: it sets what Ray reads when it is imported.
 from experiments.store.attempt_records import record_stop
 
-from experiments.scheduler.ray_train import RayExecutor, attempt_error, trainer  # isort: skip
+from experiments.scheduler.ray_train import RayExecutor, attempt_error  # isort: skip
 
 from ray import tune
 from ray.exceptions import RayTaskError
@@ -76,7 +76,7 @@ class RaySearch(RayExecutor):
         # Two sweeps on one cluster must not share a trainable's name.
         name = f"tcclip-{uuid.uuid4().hex[:8]}"
         trainable = tune.with_parameters(
-            type(name, (_Trial,), {}), jobs=by_id, settings=self.settings()
+            type(name, (_Trial,), {}), jobs=by_id, trainer=self.trainer
         )
         # ASHA stops a trial that reaches `max_t` too, and a run still has its tests to do after its
         # last epoch: so `max_t` is one more than there are.
@@ -119,46 +119,42 @@ class _Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
     Tune would only end the trial's process: so `stopped.json` asks the run to end at its next step.
     """
 
-    def setup(self, config: dict[str, Any], jobs: dict[str, str], settings: dict[str, Any]) -> None:
+    def setup(
+        self, config: dict[str, Any], jobs: dict[str, str], trainer: Callable[[str], Any]
+    ) -> None:
         """Start the run's Train job in a thread."""
         job = jobs[config["run_id"]]
         self._folder: RunFolder = Job.model_validate_json(job).folder
-        self._reported: list[tuple[int, float]] = []
+        self._reported, self._metrics = 0, {"epoch": 0, "top1": 0.0}
         self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._fit, args=(job, settings), daemon=True)
+        self._thread = threading.Thread(target=self._fit, args=(trainer(job),), daemon=True)
         if not exists(self._folder.pause_request):  # else the sweep is stopping
             self._thread.start()
 
-    def _fit(self, job: str, settings: dict[str, Any]) -> None:
+    def _fit(self, trainer: Any) -> None:
         try:
-            trainer(job, settings).fit()
+            trainer.fit()
         except Exception as error:  # noqa: BLE001
             self._failure = error  # raised by the trial's own thread, in `step`
 
     def step(self) -> dict[str, Any]:
         """Tune's next result: waits for the next validation, or for the end of the run."""
         while self._thread.is_alive():
-            new = self._validations()[len(self._reported) :]
-            if new:
-                self._reported.append(new[0])
-                return self._metrics()
+            epochs, _ = read_epochs(read_bytes(self._folder.metrics) or b"")
+            validated = [one for one in epochs if "top1" in one]
+            if len(validated) > self._reported:
+                new = validated[self._reported]
+                self._reported += 1
+                self._metrics = {"epoch": int(new["epoch"]), "top1": float(new["top1"])}
+                return self._metrics
             local = is_local(self._folder.path)
             self._thread.join(REPORT_SECONDS if local else REMOTE_REPORT_SECONDS)
         if self._failure is not None:
             raise self._failure
-        return {**self._metrics(), "done": True}
-
-    def _validations(self) -> list[tuple[int, float]]:
-        """(epoch, top-1 percent) of every validation so far."""
-        epochs, _ = read_epochs(read_bytes(self._folder.metrics) or b"")
-        return [(int(one["epoch"]), float(one["top1"])) for one in epochs if "top1" in one]
-
-    def _metrics(self) -> dict[str, Any]:
-        epoch, top1 = self._reported[-1] if self._reported else (0, 0.0)
-        return {"epoch": epoch, "top1": top1}
+        return {**self._metrics, "done": True}
 
     def cleanup(self) -> None:
         """Called by Tune when it stops the trial: ask the run to end, and wait until it has."""
         if self._thread.is_alive():
-            record_stop(self._folder, STOP_REASON, self._metrics())
+            record_stop(self._folder, STOP_REASON, self._metrics)
             self._thread.join(STOP_SECONDS)

@@ -6,8 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -90,15 +89,11 @@ class StopRequest:
                 signal.pthread_kill(main, self.signal)  # also interrupts a blocking call
                 return
 
-    @contextmanager
-    def ignored(self) -> Iterator[None]:
-        """Ignore signals while cleaning up; from here on no run is asked to pause either."""
+    def close(self) -> None:
+        """Ignore signals, and ask no run to pause: another sweep may hold it by then."""
         self._ignore = True
-        self._join()  # another sweep may hold the runs by now
-        try:
-            yield
-        finally:
-            self._ignore = False
+        self._done.set()
+        self._thread.join()
 
     def __enter__(self) -> StopRequest:
         self._thread.start()
@@ -106,10 +101,6 @@ class StopRequest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._join()
+        self.close()
         for number, before in self._handlers_before.items():
             signal.signal(number, before)
-
-    def _join(self) -> None:
-        self._done.set()
-        self._thread.join()

@@ -44,8 +44,8 @@ class Job(FrozenModel):
 
     def check_files(self) -> None:
         """MissingData unless the weight files the run needs are here, unchanged."""
-        needed = (self.spec.checkpoint, self.spec.clip_content)
-        weights_file.check_files((one for one in needed if one is not None), self.files)
+        for content in filter(None, (self.spec.checkpoint, self.spec.clip_content)):
+            weights_file.check_file(self.files[content], content)
 
     @property
     def initial_weights(self) -> Location | None:

@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 
 import torch
@@ -59,7 +59,9 @@ def execute(job: Job) -> None:
         # The other ranks wait for this one: the whole job has to end.
         except Paused as error:
             log.info("%s", error)
-            _record_pause(job, lease, str(error))
+            with suppress(LeaseLost, StorageError):  # it is paused all the same
+                lease.check()
+                record_pause(job.folder, str(error))
             raise RunPaused(str(error)) from error
         except (LeaseLost, StoppedEarly) as error:
             log.info("%s", error)
@@ -185,11 +187,3 @@ def _log_file(job: Job, lease: Lease) -> Iterator[None]:
         root.setLevel(level)
         handler.close()
         file.close()
-
-
-def _record_pause(job: Job, lease: Lease, reason: str) -> None:
-    try:
-        lease.check()
-        record_pause(job.folder, reason)
-    except (LeaseLost, StorageError) as error:  # must not hide that the attempt was paused
-        log.warning("could not record that the run paused: %s", error)
