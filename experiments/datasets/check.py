@@ -194,7 +194,7 @@ def _find_videos(
 ) -> dict[str, Path]:
     """List entry -> file, of the videos that are there."""
     try:
-        locate = data_paths.locate(dataset)
+        locate = data_paths.locate(dataset.name)
     except MissingData:
         return {}
     files: dict[str, Path] = {}

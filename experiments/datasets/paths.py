@@ -14,13 +14,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field
 
 from experiments.datasets.own_data import OwnData, read_own, read_settings
-from experiments.datasets.video_files import Locator
+from experiments.datasets.video_files import find_video
 from experiments.errors import MissingData, UserError
 from experiments.grid.spec import ListSpec
 from protocols.datasets import DATASETS, Dataset
@@ -132,9 +133,9 @@ class DataPaths(FrozenModel):
         with path.open() as file:
             return sum(bool(line.strip()) for line in file)
 
-    def locate(self, data: Dataset) -> Locator:
+    def locate(self, name: str) -> Callable[[str], Path]:
         """Finds the files of a data set's list entries, however its folder is organised."""
-        return Locator(self.video_folder(data))
+        return partial(find_video, self.video_folder(self.datasets()[name]))
 
     def _own(self, data: Dataset) -> OwnData | None:
         return next((one for one in self.own if one.dataset.name == data.name), None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -12,24 +11,18 @@ from pathlib import Path, PurePosixPath
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mkv", ".mov", ".m4v", ".flv", ".mpg", ".mpeg", ".3gp")
 
 
-@dataclass(frozen=True)
-class Locator:
-    """Finds a listed video under `folder`: at the listed path, else anywhere below by its name.
+def find_video(folder: Path, path: str) -> Path:
+    """The file of a list entry: at its path, else anywhere below by its name; else its path.
 
     The file name is looked for first, then the name without its suffix. A name that several videos
     have is not used, unless one of them is under replacement/ (Kinetics' replaced files).
     """
-
-    folder: Path
-
-    def __call__(self, path: str) -> Path:
-        """The file of a list entry; the listed path if there is none."""
-        direct = self.folder / path
-        if direct.is_file():
-            return direct
-        name = PurePosixPath(path)
-        by_name, by_stem = _index(self.folder)
-        return by_name.get(name.name) or by_stem.get(name.stem) or direct
+    direct = folder / path
+    if direct.is_file():
+        return direct
+    name = PurePosixPath(path)
+    by_name, by_stem = _index(folder)
+    return by_name.get(name.name) or by_stem.get(name.stem) or direct
 
 
 @lru_cache(maxsize=32)

@@ -9,7 +9,6 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-import urllib.parse
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from experiments.doctor.report import Finding, ProcessFailed, run_python
 from experiments.errors import MissingData
 from experiments.scheduler.executor import check_address
 from experiments.store.files import check_exclusive
-from experiments.tracking.connection import redact_url, sync_command
+from experiments.tracking.connection import redact_url, sqlite_file, sync_command
 from experiments.worker.provenance import packages
 from results.reading.location import Location, check_reachable
 
@@ -280,8 +279,8 @@ def mlflow(uri: str, out: str) -> Finding:
 
     An empty PostgreSQL database gets MLflow's tables, as it would from the first sweep.
     """
-    if uri.startswith("sqlite:///"):
-        path = Path(urllib.parse.unquote(uri.removeprefix("sqlite:///")))
+    path = sqlite_file(uri)
+    if path is not None:
         return _database(path.absolute(), out)
     try:
         run_python(MLFLOW, uri)
@@ -299,9 +298,8 @@ def mlflow(uri: str, out: str) -> Finding:
 def _database(path: Path, out: str) -> Finding:
     if not path.exists():
         return folder("MLflow", path.parent, "$MLFLOW_TRACKING_URI")
-    address = f"file:{urllib.parse.quote(str(path))}?mode=ro"
     try:
-        with closing(sqlite3.connect(address, uri=True)) as database:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
             (runs,) = database.execute("SELECT count(*) FROM runs").fetchone()
     except sqlite3.Error as error:
         remedy = f"move {path} away and make it again from the runs: {sync_command(out)}"

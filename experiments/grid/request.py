@@ -160,14 +160,9 @@ def check_search(specs: Sequence[RunSpec]) -> None:
 
 def make_execution(options: ExecutionOptions) -> Execution:
     """How runs execute: the options that were given, then `--set execution.NAME=VALUE`."""
-    values = {
-        "workers": options.workers_per_run,
-        "micro_batch": options.micro_batch,
-        "eval_batch": options.eval_batch,
-        "loader_workers": options.loader_workers,
-        "device": options.device,
-        "max_unreadable": options.max_unreadable,
-    }
+    # Options are named like the fields, but for one.
+    values = {name: getattr(options, name, None) for name in Execution.model_fields}
+    values["workers"] = options.workers_per_run
     try:
         execution = Execution.model_validate(
             {name: value for name, value in values.items() if value is not None}

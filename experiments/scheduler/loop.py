@@ -42,15 +42,6 @@ RETRY_SECONDS = 10.0
 _NO_RESULT = AttemptError(WorkerDied, "WorkerDied: its worker ended without a result")
 
 
-@dataclass(frozen=True)
-class Policy:
-    """What a sweep does about failures. `retries`: further attempts at a run, where they may help;
-    `fail_fast`: stop with the first run that failed for good."""
-
-    retries: int = 2
-    fail_fast: bool = False
-
-
 @dataclass
 class _Run:
     """A run this sweep wants to see finished."""
@@ -76,11 +67,17 @@ class Loop:
         states: Mapping[str, State],
         execution: Execution,
         make_job: Callable[..., Job],
-        policy: Policy,
+        retries: int,
+        fail_fast: bool,
         say: Callable[[str], None],
     ) -> None:
-        """`make_job`: a `Job` from what a run has of its own; the rest is the same for all."""
-        self.ledger, self.policy, self._make_job, self._print = ledger, policy, make_job, say
+        """`make_job`: a `Job` from what a run has of its own; the rest is the same for all.
+
+        `retries`: further attempts at a run that failed, where they may help. `fail_fast`: stop
+        with the first run that failed for good.
+        """
+        self.ledger, self._make_job, self._print = ledger, make_job, say
+        self.retries, self.fail_fast = retries, fail_fast
         unfinished = [one for one in specs if states[one.run_id] not in ENDED]
         self.runs = {
             one.run_id: self._read(one, states[one.run_id], execution) for one in unfinished
@@ -115,7 +112,7 @@ class Loop:
 
     def halt(self) -> str | None:
         """Why runs were not started, if that was this sweep's decision."""
-        if self.policy.fail_fast and self.failed:
+        if self.fail_fast and self.failed:
             return f"--fail-fast: {next(iter(self.failed))} failed"
         for run_id in sorted(self.pending):
             error = self._breaker.blocking_error(self.runs[run_id].spec)
@@ -235,7 +232,7 @@ class Loop:
         if failure is None or failure.attempt <= run.attempts_before:
             return False
         run.failures = max(run.failures, failure.attempt - run.attempts_before)
-        if not failure.repeats and run.failures <= self.policy.retries:
+        if not failure.repeats and run.failures <= self.retries:
             return False
         self._give_up(run, failure.message)
         return True
@@ -296,7 +293,7 @@ class Loop:
     def _attempt_failed(self, run: _Run, error: AttemptError, lease: Lease | None = None) -> None:
         """Record a failed attempt; try again, or give the run up."""
         run.failures += 1
-        final = error.permanent or run.failures > self.policy.retries or self.stop.requested
+        final = error.permanent or run.failures > self.retries or self.stop.requested
         with suppress(StorageError):  # the summary reports it all the same
             record_failure(
                 run.folder, error.kind.__name__, error.message, error.traceback, error.permanent
@@ -320,7 +317,7 @@ class Loop:
             self._breaker.add_failure(run.spec, cause)
         if blocked is None and self._breaker.blocking_error(run.spec) is not None:
             self._say(f"{LIMIT} runs ended with the same error: none like them is started any more")
-        if self.policy.fail_fast:
+        if self.fail_fast:
             self.stop.request()
 
     def _release(self, run_id: str) -> None:

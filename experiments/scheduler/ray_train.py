@@ -15,7 +15,6 @@ import shutil
 import threading
 import uuid
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 # Read by Ray when it is imported or started, so they come first.
@@ -56,8 +55,13 @@ class RayExecutor:
         self.workers, self.limit, self._address = execution.workers, limit, address
         self._ended: queue.SimpleQueue[dict[str, AttemptError | None]] = queue.SimpleQueue()
         self.scratch = scratch_folder()
+        started = {"num_cpus": _cpu_count() + 1, "include_dashboard": False}
+        which = started if address is None else {"address": address}
         try:
-            _start(address, self.scratch)
+            # Ray puts the driver's working directory on its workers' import path, where a user's
+            # own results/ or cli.py would shadow ours; so Ray is started from an empty folder.
+            with contextlib.chdir(self.scratch):
+                ray.init(**which, log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
             raise UserError(f"--address {address}: no Ray cluster there ({error})") from error
         gpus = ray.cluster_resources().get("GPU", 0)
@@ -65,21 +69,19 @@ class RayExecutor:
         self.trainer = partial(
             _trainer, workers=self.workers, gpu=self.gpu, scratch=str(self.scratch)
         )
-        self._total = self._count()
-        if self._total < self.workers:
+        total = self._count()
+        if total < self.workers:
             self.close()
             raise UserError(
                 f"--workers-per-run {self.workers} needs as many {'GPUs' if self.gpu else 'CPUs'}, "
-                f"and there {'is' if self._total == 1 else 'are'} {self._total}; ask for fewer, "
+                f"and there {'is' if total == 1 else 'are'} {total}; ask for fewer, "
                 "or for --device cpu"
             )
 
     @property
     def slots(self) -> int:
         """Runs there is room for. With more, Ray could place some workers of each and wait."""
-        if self._address is not None:
-            self._total = self._count()
-        room = self._total // self.workers
+        room = self._count() // self.workers
         return room if self.limit is None else min(room, self.limit)
 
     def _count(self) -> int:
@@ -115,15 +117,6 @@ class RayExecutor:
         """Leave the cluster (stopping it if it was started here) and remove scratch files."""
         ray.shutdown()
         shutil.rmtree(self.scratch, ignore_errors=True)
-
-
-def _start(address: str | None, scratch: Path) -> None:
-    # Ray puts the driver's working directory on its workers' import path, where a user's own
-    # results/ or cli.py would shadow ours; so Ray is started from an empty folder.
-    started = {"num_cpus": _cpu_count() + 1, "include_dashboard": False}
-    which = started if address is None else {"address": address}
-    with contextlib.chdir(scratch):
-        ray.init(**which, log_to_driver=False, logging_level=logging.ERROR)
 
 
 def _trainer(job: str, workers: int, gpu: bool, scratch: str) -> ray.train.torch.TorchTrainer:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from rich.console import Console
 
@@ -18,7 +17,7 @@ from experiments.grid.request import RunPlan
 from experiments.grid.spec import RunSpec
 from experiments.monitor.display import Display
 from experiments.scheduler.executor import Executor, LocalExecutor, check_address
-from experiments.scheduler.loop import Loop, Policy
+from experiments.scheduler.loop import Loop
 from experiments.scheduler.summary import Summary
 from experiments.store.files import remove
 from experiments.store.ledger import Ledger, matching
@@ -77,14 +76,14 @@ def sweep(
     # The mirror stops last: by then no worker writes any more.
     with thread if left else nullcontext():
         summary = compute_missing(
+            ledger,
             specs,
-            out=out,
-            data_paths=data_paths,
-            execution=execution,
+            execution,
+            make_job=partial(Job, out=out, data_paths=data_paths, files=dict(plan.grid.files)),
             make_executor=lambda: _make_executor(options, execution, asha=plan.searched),
             display=Display(ledger, run_ids, console),
-            files=plan.grid.files,
-            policy=Policy(options.retries, options.fail_fast),
+            retries=options.retries,
+            fail_fast=options.fail_fast,
             say=say,
         )
     return replace(summary, mlflow_failed=thread.gave_up)
@@ -130,27 +129,25 @@ def _count_left(ledger: Ledger, specs: Sequence[RunSpec], asha: bool) -> int:
 
 
 def compute_missing(
+    ledger: Ledger,
     specs: Sequence[RunSpec],
-    *,
-    out: Location,
-    data_paths: DataPaths,
     execution: Execution,
+    *,
+    make_job: Callable[..., Job],
     make_executor: Callable[[], Executor],
     display: AbstractContextManager[object],
-    policy: Policy,
-    files: Mapping[str, Path] | None = None,
+    retries: int,
+    fail_fast: bool = False,
     say: Callable[[str], None] = log.info,
 ) -> Summary:
     """Compute what is outstanding of `specs`, parents before children.
 
-    `display` shows the sweep while it runs; `say` tells the user what matters. Runs that another
-    process works on are waited for.
+    `make_job`: a `Job` from what a run has of its own. `display` shows the sweep while it runs;
+    `say` tells the user what matters. Runs that another process works on are waited for.
     """
-    ledger = Ledger(out)
     states = ledger.states(specs)
     ledger.repair(spec for spec in specs if states[spec.run_id] is State.FINISHED)
-    make_job = partial(Job, out=out, data_paths=data_paths, files=dict(files or {}))
-    loop = Loop(ledger, specs, states, execution, make_job, policy, say)
+    loop = Loop(ledger, specs, states, execution, make_job, retries, fail_fast, say)
     try:
         if loop.runs:
             ledger.add([spec for spec in specs if spec.run_id in loop.runs])

@@ -9,6 +9,7 @@ import math
 import pickle
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError)
 
 
-class RunCheckpoints:
+class RunCheckpoints(AbstractContextManager["RunCheckpoints"]):
     """Keeps a run's metrics and checkpoints: the trainer's `TrainingRecorder`.
 
     `lease`: None on ranks that only read. `start_weights`: what the checkpoints record of the
@@ -58,9 +59,6 @@ class RunCheckpoints:
         self._metrics = None if lease is None else AppendFile(folder.metrics, lease.check)
         #: When each request was last looked for, as monotonic time.
         self._looked: dict[str, float] = {}
-
-    def __enter__(self) -> RunCheckpoints:
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._metrics is not None:

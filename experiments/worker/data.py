@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.datasets.paths import DataPaths
-from experiments.datasets.video_files import Locator
 from experiments.errors import MissingData, TooManyUnreadable
 from experiments.grid.spec import ListSpec
 from experiments.worker.job import Job
@@ -55,8 +54,7 @@ class RunData:
         suites = tuple(_read(one, paths, digests) for one in spec.suites)
         used = [train, *validation, *suites]
         videos = {(one.dataset, item.path) for one in used for item in one.items}
-        datasets = paths.datasets()
-        locate = {name: paths.locate(datasets[name]) for name in {name for name, _ in videos}}
+        locate = {name: paths.locate(name) for name in {name for name, _ in videos}}
         missing = {(name, path) for name, path in videos if not locate[name](path).is_file()}
         for one in used:
             _check_missing(one, missing, job.execution.max_unreadable)
@@ -69,7 +67,7 @@ class RunData:
         no_flip = {} if spec.flip else {"flip": 0.0}
         clips = TrainClips(
             self.train.items,
-            self._videos(self.train.dataset),
+            self.job.data_paths.locate(self.train.dataset),
             num_frames=spec.model.num_frames,
             augment=spec.augment.model_copy(update=no_flip),
             seed=spec.key.seed,
@@ -89,7 +87,7 @@ class RunData:
         spec, execution = self.job.spec, self.job.execution
         clips = EvalClips(
             items,
-            self._videos(name),
+            self.job.data_paths.locate(name),
             num_frames=spec.model.num_frames,
             augment=spec.augment,
             views=views,
@@ -119,10 +117,6 @@ class RunData:
                     f"allowed are {allowed:.2%}: {'; '.join(named)}. Replace them, or allow more "
                     "with --max-unreadable"
                 )
-
-    def _videos(self, name: str) -> Locator:
-        data_paths = self.job.data_paths
-        return data_paths.locate(data_paths.datasets()[name])
 
 
 def _read(

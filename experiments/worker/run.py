@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import torch
 
 from experiments.errors import LeaseLost, RunPaused, StoppedEarly, StorageError
+from experiments.grid.weights_file import StartWeights
 from experiments.store.append_file import AppendFile
 from experiments.store.attempt_records import record_pause, record_start
 from experiments.store.cleanup import clear_attempts
@@ -125,11 +126,8 @@ def _train(data: RunData, model: Model, evaluator: Evaluator, lease: Lease | Non
     if job.reduction is not None:
         log.info("%s; going on with %d", job.reduction.cause, job.reduction.after)
         start_records = [{"kind": "memory", **job.reduction.model_dump()}]
-    start_weights: dict[str, str | int] = {
-        "clip_weights": spec.train.clip_weights,
-        "seed": spec.key.seed,
-    }
-    with RunCheckpoints(job.folder, lease, start_weights) as recorder:
+    start_weights = StartWeights(clip_weights=spec.train.clip_weights, seed=spec.key.seed)
+    with RunCheckpoints(job.folder, lease, start_weights.model_dump()) as recorder:
         trainer = Trainer(
             model=model,
             loader=data.train_loader(),

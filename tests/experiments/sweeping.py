@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,14 @@ from experiments.datasets.paths import DataPaths
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
 from experiments.scheduler.executor import LocalExecutor
-from experiments.scheduler.loop import Policy
 from experiments.scheduler.summary import Summary
 from experiments.scheduler.sweep import compute_missing
 from experiments.store.ledger import Ledger
+from experiments.worker.job import Job
 from tcclip.config import Execution
 
 #: One epoch trains 12 steps; two make a best and a last one.
 SETTINGS: dict[str, Any] = {"train.epochs": 2, "model.num_frames": 4, "model.context_tokens": 4}
-ONCE = Policy(retries=0)
 EXECUTION = Execution(device="cpu", micro_batch=32, eval_batch=64)
 
 
@@ -33,19 +33,18 @@ def run_sweep(
     out: Path,
     data: Path | DataPaths,
     execution: Execution = EXECUTION,
-    policy: Policy = ONCE,
     files: Mapping[str, Path] | None = None,
 ) -> Summary:
     """Compute `specs` in this process. `data`: the cache folder, or where lists and videos are."""
+    data_paths = data if isinstance(data, DataPaths) else DataPaths(cache=data)
     return compute_missing(
+        Ledger(out),
         specs,
-        out=out,
-        data_paths=data if isinstance(data, DataPaths) else DataPaths(cache=data),
-        execution=execution,
+        execution,
+        make_job=partial(Job, out=out, data_paths=data_paths, files=dict(files or {})),
         make_executor=LocalExecutor,
         display=nullcontext(),
-        files=files,
-        policy=policy,
+        retries=0,
     )
 
 

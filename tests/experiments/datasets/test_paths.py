@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import pickle
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from experiments.datasets.own_data import read_own
 from experiments.datasets.paths import DataPaths, config_file
-from experiments.datasets.video_files import Locator, _index
+from experiments.datasets.video_files import _index, find_video
 from experiments.errors import MissingData, UserError
 from protocols.datasets import HMDB51, K400, MOVING_SHAPES
 
@@ -76,7 +77,7 @@ def test_a_config_file_that_is_wrong(text: str, message: str) -> None:
 )
 def test_a_video_is_found_however_it_is_stored(tmp_path: Path, listed: str, stored: str) -> None:
     _touch(tmp_path / stored, tmp_path / "other" / "another.mp4", tmp_path / "notes.txt")
-    locate = pickle.loads(pickle.dumps(Locator(tmp_path)))
+    locate = pickle.loads(pickle.dumps(partial(find_video, tmp_path)))
     assert locate(listed) == tmp_path / stored
     assert locate("gone.mp4") == tmp_path / "gone.mp4"
 
@@ -85,7 +86,7 @@ def test_of_several_videos_of_one_name(tmp_path: Path) -> None:
     _touch(tmp_path / "train" / "x.mp4", tmp_path / "b" / "x.mp4")
     _touch(tmp_path / "replacement" / "y.mp4", tmp_path / "b" / "y.mp4")
     _touch(tmp_path / "b" / "z.mp4", tmp_path / "c" / "z.mp4")
-    locate = Locator(tmp_path)
+    locate = partial(find_video, tmp_path)
     assert locate("train/x.mp4") == tmp_path / "train" / "x.mp4", "the listed path comes first"
     assert locate("train/y.mp4") == tmp_path / "replacement" / "y.mp4"
     assert locate("train/z.mp4") == tmp_path / "train" / "z.mp4", "either may be another video"
@@ -132,7 +133,7 @@ def test_a_users_own_data_set(tmp_path: Path) -> None:
     assert data.split("train_2shot").videos == 2
     assert data.labels("novel").classes == 1
     assert found.annotation_folder(data) == path.parent
-    assert found.locate(data)("a.mp4") == path.parent / "clips" / "a.mp4"
+    assert found.locate(data.name)("a.mp4") == path.parent / "clips" / "a.mp4"
     assert DataPaths.find(own=[path]).own == found.own
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from experiments.datasets.paths import DataPaths
@@ -9,7 +10,6 @@ from experiments.errors import RunPaused, WorkerDied
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
 from experiments.scheduler.executor import AttemptError
-from experiments.scheduler.loop import Policy
 from experiments.scheduler.summary import Summary
 from experiments.scheduler.sweep import compute_missing
 from experiments.store.ledger import Ledger
@@ -76,14 +76,17 @@ def run(
     specs: list[RunSpec],
     out: Path,
     executor: Scripted,
-    policy: Policy | None = None,
+    retries: int = 2,
+    fail_fast: bool = False,
     say: Callable[[str], None] = lambda text: None,
     execution: Execution | None = None,
 ) -> Summary:
     """Sweep `specs` with `executor`."""
     return compute_missing(
-        specs, out=out, data_paths=DataPaths(cache=out), execution=execution or Execution(),
-        make_executor=lambda: executor, display=nullcontext(), policy=policy or Policy(), say=say,
+        Ledger(out), specs, execution or Execution(),
+        make_job=partial(Job, out=out, data_paths=DataPaths(cache=out)),
+        make_executor=lambda: executor, display=nullcontext(),
+        retries=retries, fail_fast=fail_fast, say=say,
     )  # fmt: skip
 
 

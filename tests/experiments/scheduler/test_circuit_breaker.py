@@ -5,7 +5,6 @@ from typing import Any
 
 from experiments.scheduler.circuit_breaker import signature
 from experiments.scheduler.executor import AttemptError
-from experiments.scheduler.loop import Policy
 from experiments.scheduler.summary import summary_lines
 from experiments.store.ledger import Ledger
 from tests.experiments.scheduler.scripted import WRONG, Scripted, by_name, grid, name, run
@@ -18,7 +17,7 @@ def test_an_error_that_ends_three_runs_stops_the_rest(tmp_path: Path) -> None:
         for n in range(5)
     }
     said: list[str] = []
-    summary = run(specs, tmp_path, Scripted(**ends), Policy(retries=0), said.append)
+    summary = run(specs, tmp_path, Scripted(**ends), retries=0, say=said.append)
     assert summary.exit_code == 1
     assert set(by_name(specs, summary.failed)) == {"tc_clip0", "tc_clip1", "tc_clip2"}
     assert by_name(specs, summary.left) == {"tc_clip3": "not started", "tc_clip4": "not started"}

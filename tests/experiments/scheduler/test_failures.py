@@ -18,7 +18,6 @@ from experiments.errors import (
 from experiments.grid.plan import Grid, expand
 from experiments.scheduler import loop
 from experiments.scheduler.executor import AttemptError
-from experiments.scheduler.loop import Policy
 from experiments.scheduler.summary import summary_lines
 from experiments.store.files import write_text
 from experiments.store.lease import claim
@@ -70,7 +69,7 @@ def test_retries_end_and_the_summary_says_what_failed_and_how_to_go_on(
 ) -> None:
     specs = grid(3)
     executor = Scripted(tc_clip1=[LOST, LOST, LOST])
-    summary = run(specs, tmp_path, executor, Policy(retries=2))
+    summary = run(specs, tmp_path, executor, retries=2)
     assert summary.exit_code == 1
     failed = specs[1].run_id
     assert summary.failed == {failed: "WorkerDied: rank 0 was killed"}
@@ -92,7 +91,7 @@ def test_retries_end_and_the_summary_says_what_failed_and_how_to_go_on(
     assert summary_lines(summary, tmp_path, [])[-1].startswith("to try again: "), "nobody knows"
     # And that is true: the same command tries it again, as often as before.
     again = Scripted(tc_clip1=[LOST, LOST])
-    assert run(specs, tmp_path, again, Policy(retries=2)).exit_code == 0
+    assert run(specs, tmp_path, again, retries=2).exit_code == 0
     assert [name(job.spec) for job in again.started] == ["tc_clip1"] * 3
     assert summary_lines(run(specs, tmp_path, Scripted()), tmp_path, []) == []
 
@@ -120,7 +119,7 @@ def test_a_worker_that_says_nothing_counts_as_failed(tmp_path: Path) -> None:
         def ended(self, timeout: float) -> dict[str, AttemptError | None]:
             return {self.jobs.pop().spec.run_id: None} if self.jobs else {}
 
-    summary = run([spec], tmp_path, Silent(), Policy(retries=1))
+    summary = run([spec], tmp_path, Silent(), retries=1)
     assert summary.failed == {spec.run_id: "WorkerDied: its worker ended without a result"}
     assert attempt(tmp_path, spec) == 2
 
@@ -155,7 +154,7 @@ def test_fail_fast_pauses_what_runs_and_starts_nothing_more(tmp_path: Path) -> N
             return {}
 
     executor = Pausing(slots=2)
-    summary = run(specs, tmp_path, executor, Policy(fail_fast=True))
+    summary = run(specs, tmp_path, executor, fail_fast=True)
     assert summary.exit_code == 1
     assert set(by_name(specs, summary.failed)) == {"tc_clip1"}
     assert by_name(specs, summary.left) == {
@@ -214,12 +213,12 @@ def test_what_another_sweep_finished_or_gave_up_is_not_done_again(tmp_path: Path
             if len(self.started) == 1:
                 ended = super().ended(timeout)
                 run([given_up], tmp_path, Scripted(tc_clip1=[WRONG]))
-                run([tried], tmp_path, Scripted(tc_clip2=[LOST]), Policy(retries=0))
+                run([tried], tmp_path, Scripted(tc_clip2=[LOST]), retries=0)
                 return ended
             return super().ended(timeout)
 
     executor = Meanwhile(tc_clip2=[LOST, LOST, LOST])
-    summary = run(specs, tmp_path, executor, Policy(retries=2))
+    summary = run(specs, tmp_path, executor, retries=2)
     assert [name(job.spec) for job in executor.started] == ["tc_clip0", "tc_clip2", "tc_clip2"]
     assert summary.failed[given_up.run_id] == WRONG.message
     assert summary.attempts == {given_up.run_id: 1, tried.run_id: 3}, "theirs count"
@@ -231,7 +230,7 @@ def test_what_runs_out_of_memory_goes_on_smaller_and_so_do_its_like(tmp_path: Pa
     specs = grid(2, "tc_clip", "vifi_clip")
     short = AttemptError.of(OutOfMemory("not enough memory"))
     executor = Scripted(tc_clip0=[short, LOST])
-    summary = run(specs, tmp_path, executor, Policy(retries=1), execution=Execution(micro_batch=8))
+    summary = run(specs, tmp_path, executor, retries=1, execution=Execution(micro_batch=8))
     assert summary.exit_code == 0
     assert [
         (name(job.spec), job.execution.micro_batch, job.reduction is not None)
@@ -257,7 +256,7 @@ def test_a_run_that_somebody_pauses_is_left_for_the_next_sweep(tmp_path: Path) -
 def test_a_lease_lost_to_another_is_no_failure(tmp_path: Path) -> None:
     (spec,) = grid(1)
     lost = AttemptError.of(LeaseLost("another process took this run over"))
-    assert run([spec], tmp_path, Scripted(tc_clip0=[lost]), Policy(retries=0)).exit_code == 0
+    assert run([spec], tmp_path, Scripted(tc_clip0=[lost]), retries=0).exit_code == 0
     assert attempt(tmp_path, spec) == 0
 
 
@@ -267,7 +266,7 @@ def test_a_folder_that_cannot_be_read_is_one_runs_failure(tmp_path: Path, file: 
     path = Ledger(tmp_path).folder(specs[1].run_id).path / file
     path.mkdir(parents=True)  # reading or removing it is an error of the disk
     executor = Scripted()
-    summary = run(specs, tmp_path, executor, Policy(retries=1))
+    summary = run(specs, tmp_path, executor, retries=1)
     assert by_name(specs, summary.failed).keys() == {"tc_clip1"}
     assert f"cannot use {path}: Is a directory" in summary.failed[specs[1].run_id]
     assert summary.attempts[specs[1].run_id] == 2
@@ -286,7 +285,7 @@ def test_when_nothing_can_be_claimed_not_every_run_is_tried(
 
     monkeypatch.setattr(loop, "WAIT_SECONDS", 0.4)
     monkeypatch.setattr(loop, "claim", gone)
-    summary = run(specs, tmp_path, Scripted(slots=4), Policy(retries=1))
+    summary = run(specs, tmp_path, Scripted(slots=4), retries=1)
     assert len(tried) == 6, "three runs, twice each; then the breaker knows"
     assert len(summary.failed) == 3
     assert len(summary.left) == 37
@@ -308,7 +307,7 @@ def test_a_result_that_cannot_be_read_for_a_moment_is_no_failure(
 
     monkeypatch.setattr(loop, "_ended", ended)
     executor, said = Scripted(), []
-    summary = run([spec], tmp_path, executor, Policy(retries=0), said.append)
+    summary = run([spec], tmp_path, executor, retries=0, say=said.append)
     assert summary.exit_code == 0
     assert len(executor.started) == 1
     assert attempt(tmp_path, spec) == 0

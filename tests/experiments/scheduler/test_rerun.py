@@ -14,7 +14,6 @@ from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
 from experiments.monitor.dry_run import dry_run, print_plan
 from experiments.scheduler.executor import AttemptError
-from experiments.scheduler.loop import Policy
 from experiments.store.attempt_records import record_failure
 from experiments.store.files import write_text
 from experiments.store.ledger import Ledger
@@ -130,7 +129,7 @@ def test_a_sweep_that_ends_early_puts_back_what_it_did_not_begin(tmp_path: Path)
     assert run(specs, tmp_path, Scripted()).exit_code == 0
     before = content(tmp_path)
     back_up(Ledger(tmp_path), [spec.run_id for spec in specs], [])
-    summary = run(specs, tmp_path, Scripted(tc_clip0=[WRONG]), Policy(fail_fast=True))
+    summary = run(specs, tmp_path, Scripted(tc_clip0=[WRONG]), fail_fast=True)
     assert by_name(specs, summary.failed) == {"tc_clip0": WRONG.message}
     assert by_name(specs, summary.left).keys() == {"tc_clip1", "tc_clip2"}
     assert summary.restored == {spec.run_id for spec in specs}
