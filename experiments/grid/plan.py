@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import protocols
-from experiments.errors import UserError
+from experiments.errors import UserError, user_errors
 from experiments.grid import overrides
 from experiments.grid.spec import ListSpec, RunSpec
 from experiments.grid.weights_file import SCHEME
@@ -55,10 +55,8 @@ def expand(grid: Grid, datasets: Mapping[str, Dataset] = DATASETS) -> list[RunSp
     that are known, a user's own included; these may be trained on if they have a protocol's lists.
     UserError for a name the protocol does not know.
     """
-    try:
+    with user_errors():
         protocol = protocols.get(grid.protocol, demo=grid.demo)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     own = tuple(name for name in datasets if name not in DATASETS and not protocol.demo)
     specs: dict[str, RunSpec] = {}
     for name, model, variant, value, row, seed in itertools.product(
