@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -116,15 +115,6 @@ class Result(Record):
     measurements: tuple[Measurement, ...]
     parameters: int
     provenance: Provenance
-
-
-def newer(data: bytes) -> int | None:
-    """The schema version that a record's JSON names, if it is one this reader does not know yet."""
-    try:
-        version = json.loads(data).get("schema_version")
-    except (ValueError, AttributeError):
-        return None
-    return version if isinstance(version, int) and version > SCHEMA_VERSION else None
 
 
 class Failure(Record):

@@ -12,7 +12,6 @@ from experiments.store.ledger import Ledger
 from results.reading.holder import Holder, read_holder
 from results.reading.location import is_local, read_bytes, stamp
 from results.reading.metrics_log import Attempts, Record, read_attempts
-from results.reading.result_file import read_summary
 from results.reading.run_folder import RunFolder, State
 from results.records import Failure, Result
 
@@ -76,7 +75,7 @@ def run_status(folder: RunFolder) -> RunStatus:
 
 
 def _read_status(folder: RunFolder) -> RunStatus:
-    done = read_summary(folder.result)
+    done = folder.read_result()
     if done is not None:
         return _finished(folder.run_id, done)
     state = folder.state()

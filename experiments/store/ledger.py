@@ -17,7 +17,6 @@ from experiments.store.files import check_exclusive, remove, write_text
 from experiments.store.lease import held
 from results.reading.holder import PREFIX
 from results.reading.location import Location, folder_names, is_local, names, read_bytes
-from results.reading.result_file import read_summary
 from results.reading.run_folder import RunFolder, State
 from results.records import Result
 
@@ -54,7 +53,7 @@ class Ledger:
 
     def finished(self, folders: Sequence[RunFolder]) -> dict[str, Result]:
         """Run id -> result, of the finished ones. StorageError if a store is out of reach."""
-        found = self._read(lambda folder: read_summary(folder.result), folders, unreadable=None)
+        found = self._read(RunFolder.read_summary, folders, unreadable=None)
         return {run_id: one for run_id, one in found.items() if one is not None}
 
     def states(self, specs: Sequence[RunSpec]) -> dict[str, State]:

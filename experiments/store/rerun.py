@@ -17,7 +17,6 @@ from experiments.store.lease import held
 from experiments.store.ledger import Ledger
 from results.reading.holder import PREFIX, lease_files, read_holder
 from results.reading.location import Location, folder_names, names, read_bytes, storage_errors
-from results.reading.result_file import read_result
 from results.reading.run_folder import RunFolder
 
 
@@ -48,7 +47,7 @@ def back_up(ledger: Ledger, run_ids: Sequence[str], unfinished: Collection[str])
         if not names(folder.path):
             continue
         with _claimed(folder.path):
-            if run_id in unfinished and read_result(folder.result) is not None:
+            if run_id in unfinished and folder.read_result() is not None:
                 kept.append(run_id)
                 continue
             backup = _backup(ledger, run_id)

@@ -17,7 +17,7 @@ from results.records import Checkpoint, WeightSet
 from results.statistics.bootstrap import Scored
 from results.statistics.columns import Column
 from results.statistics.methods import Method
-from results.statistics.runs import FinishedRun, finished_runs
+from results.statistics.runs import FinishedRun
 
 _PARTS = {
     "model": ("tc_clip", "vifi_clip", "clip"), "variant": get_args(Variant),
@@ -98,7 +98,7 @@ class SelectedRuns:
         self.measured = measured.drop_duplicates().astype({"dataset": str, "split": str})
         runs = [
             run
-            for run in finished_runs(collected.finished)
+            for run in (FinishedRun(*one) for one in collected.finished)
             if (run.method.model, run.method.variant) == (selection.model, selection.variant)
         ]
         settings = {run.method.overrides for run in runs}

@@ -7,8 +7,7 @@ location      paths and s3:// addresses, and reading from both
 process_id    whether a process still runs
 holder        who holds a run's lease
 metrics_log   metrics.jsonl: records, epochs, attempts
-result_file   result.json, whole or in short
-run_folder    the files of one run, and its state
-collect       every result under some output folders, as one long_table
+run_folder    the files of one run, its result and its state
+collect       every result under some output folders, and one long table
 predictions   per-video scores
 """

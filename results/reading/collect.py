@@ -7,8 +7,9 @@ report shows both.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,9 +18,8 @@ from pydantic import ValidationError
 
 from results.errors import StorageError
 from results.reading.location import is_local, location, read_bytes
-from results.reading.long_table import long_table
 from results.reading.run_folder import RunFolder, State, run_folders
-from results.records import SCHEMA_VERSION, Result, RunKey
+from results.records import SCHEMA_VERSION, Measurement, Result, RunKey
 
 ProblemKind = Literal["broken", "schema", "folder", "duplicate", "conflict"]
 
@@ -29,6 +29,11 @@ _CAUSES = {
     State.PAUSED: "saved a checkpoint and ended; the same sweep command continues it",
     State.STALE: "stopped without a word; the same sweep command continues it",
 }
+#: Types of the long table's numbers; its other columns are texts.
+_NUMBER_TYPES = {
+    "shots": "Int64", "classes": "int64", "videos": "int64", "unreadable": "int64",
+    "value": "float64",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class Unfinished:
 class Collected:
     """Everything under some output folders that a report is made of.
 
-    `finished`: (output folder, result). `table`: their numbers, see `long_table`.
+    `finished`: (output folder, result). `table`: their numbers, see `_long_table`.
     """
 
     finished: tuple[tuple[str, Result], ...]
@@ -88,17 +93,14 @@ def collect(
     return collector.collected()
 
 
-@dataclass
 class _Collector:
-    """What has been read so far."""
+    """What has been read so far. `results`: run id -> (output folder, result) wherever it is."""
 
-    protocol: str | None
-    demo: bool | None
-    results: dict[str, tuple[str, Result]] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    unfinished: dict[str, Unfinished] = field(default_factory=dict)
-    #: Runs with several results that contradict each other: none is used.
-    contradictory: set[str] = field(default_factory=set)
+    def __init__(self, protocol: str | None, demo: bool | None) -> None:
+        self.protocol, self.demo = protocol, demo
+        self.results: dict[str, list[tuple[str, Result]]] = defaultdict(list)
+        self.problems: list[Problem] = []
+        self.unfinished: dict[str, Unfinished] = {}
 
     def add(self, folder: RunFolder, out: str) -> None:
         """Read one run folder of the output folder `out`."""
@@ -106,43 +108,18 @@ class _Collector:
         if not isinstance(result, Result):
             self._add_unfinished(folder, out, result)
         elif self._is_wanted(result.key):
-            self._add_result(folder, out, result)
+            if result.run_id == folder.run_id:
+                self.results[result.run_id].append((out, result))
+                return
+            message = f"is the result of {result.run_id}, in a folder of another name; not used"
+            self._add_problem("folder", out, folder.run_id, message)
 
     def _is_wanted(self, key: RunKey) -> bool:
         return self.protocol in (None, key.protocol) and self.demo in (None, key.demo)
 
-    def _add_result(self, folder: RunFolder, out: str, result: Result) -> None:
-        run_id, file = folder.run_id, folder.name_of(folder.result)
-        if result.run_id != run_id:
-            message = f"is the result of {result.run_id}, in a folder of another name; not used"
-            self.problems.append(Problem("folder", out, file, message))
-        elif run_id in self.results or run_id in self.contradictory:
-            self._add_second(result, out, file)
-        else:
-            self.results[run_id] = out, result
-
-    def _add_second(self, result: Result, out: str, file: str) -> None:
-        """A run in a second output folder: it counts once, or not at all if the numbers differ."""
-        there = "other output folders"
-        if result.run_id in self.results:
-            first_out, first = self.results[result.run_id]
-            if first.measurements == result.measurements:
-                message = f"also in {first_out}; counted once"
-                self.problems.append(Problem("duplicate", out, file, message))
-                return
-            there = f"{first_out} ({_origin(first)})"
-            self._exclude(result.run_id, "results that disagree")
-        message = (
-            f"other numbers ({_origin(result)}) than the same run in {there}; none is used: report "
-            "the folders one by one, or delete the run's folder where it shall not count, or "
-            f"compute it anew in both with --rerun {result.run_id}"
-        )
-        self.problems.append(Problem("conflict", out, file, message))
-
-    def _exclude(self, run_id: str, cause: str) -> None:
-        out, result = self.results.pop(run_id)
-        self.contradictory.add(run_id)
-        self.unfinished[run_id] = Unfinished(run_id, out, State.STALE, cause, result.key)
+    def _add_problem(self, kind: ProblemKind, out: str, run_id: str, message: str) -> None:
+        """Name a result that is not used, or not as it is."""
+        self.problems.append(Problem(kind, out, f"runs/{run_id}/result.json", message))
 
     def _add_unfinished(self, folder: RunFolder, out: str, problem: Problem | None) -> None:
         key, spec_problem = _read_key(folder, out)
@@ -158,34 +135,75 @@ class _Collector:
 
     def collected(self) -> Collected:
         """Everything that was added."""
-        self._exclude_same_keys()
+        by_key: dict[RunKey, list[tuple[str, Result]]] = defaultdict(list)
+        for several in self.results.values():
+            if self._agree(several):
+                by_key[several[0][1].key].append(several[0])
+        finished = [same[0] for same in by_key.values() if self._is_alone(same)]
+        run_ids = {result.run_id for _, result in finished}
         # A run that is finished in one output folder may be unfinished in another.
-        unfinished = [one for name, one in self.unfinished.items() if name not in self.results]
+        unfinished = [one for name, one in self.unfinished.items() if name not in run_ids]
         unfinished.sort(key=lambda one: one.run_id)
-        finished = tuple(self.results.values())
-        table = long_table([result for _, result in finished])
-        return Collected(finished, table, tuple(self.problems), tuple(unfinished))
+        table = _long_table([result for _, result in finished])
+        return Collected(tuple(finished), table, tuple(self.problems), tuple(unfinished))
 
-    def _exclude_same_keys(self) -> None:
-        """Two runs for one point of the grid: an average over both would count it twice."""
-        by_key: dict[RunKey, list[str]] = {}
-        for run_id, (_, result) in self.results.items():
-            by_key.setdefault(result.key, []).append(run_id)
-        for run_ids in (ids for ids in by_key.values() if len(ids) > 1):
-            newest = max(run_ids, key=lambda one: self.results[one][1].provenance.finished)
-            for run_id in run_ids:
-                others = ", ".join(other for other in run_ids if other != run_id)
-                advice = "keep it and delete the folders of the others"
-                if run_id != newest:
-                    advice = f"the newest is {newest}, so delete the folder of this one"
-                out, result = self.results[run_id]
+    def _agree(self, several: Sequence[tuple[str, Result]]) -> bool:
+        """Whether a run's numbers are the same in all output folders; if not, none is used."""
+        (first_out, first), *others = several
+        for out, result in others:
+            kind: ProblemKind = "duplicate"
+            message = f"also in {first_out}; counted once"
+            if result.measurements != first.measurements:
+                kind = "conflict"
                 message = (
-                    f"stands for the same point of the grid as {others}; none is used. This one "
-                    f"{_origin(result)}: {advice}, or give them different --out folders"
+                    f"other numbers ({_origin(result)}) than the same run in {first_out} "
+                    f"({_origin(first)}); none is used: report the folders one by one, or delete "
+                    "the run's folder where it shall not count, or compute it anew in both with "
+                    f"--rerun {result.run_id}"
                 )
-                file = f"runs/{run_id}/result.json"
-                self.problems.append(Problem("conflict", out, file, message))
-                self._exclude(run_id, f"same point of the grid as {others}")
+            self._add_problem(kind, out, result.run_id, message)
+        if all(result.measurements == first.measurements for _, result in others):
+            return True
+        self._exclude(first_out, first, "results that disagree")
+        return False
+
+    def _exclude(self, out: str, result: Result, cause: str) -> None:
+        one = Unfinished(result.run_id, out, State.STALE, cause, result.key)
+        self.unfinished[result.run_id] = one
+
+    def _is_alone(self, same: Sequence[tuple[str, Result]]) -> bool:
+        """Whether a point of the grid has one run: an average over two would count it twice."""
+        if len(same) == 1:
+            return True
+        newest = max((result for _, result in same), key=lambda one: one.provenance.finished).run_id
+        for out, result in same:
+            run_id = result.run_id
+            others = ", ".join(other.run_id for _, other in same if other.run_id != run_id)
+            advice = "keep it and delete the folders of the others"
+            if run_id != newest:
+                advice = f"the newest is {newest}, so delete the folder of this one"
+            message = (
+                f"stands for the same point of the grid as {others}; none is used. This one "
+                f"{_origin(result)}: {advice}, or give them different --out folders"
+            )
+            self._add_problem("conflict", out, run_id, message)
+            self._exclude(out, result, f"same point of the grid as {others}")
+        return False
+
+
+def _long_table(results: Sequence[Result]) -> pd.DataFrame:
+    """`run_id`, `trained_on` and `shots` of the run, then the fields of `Measurement`.
+
+    A row a number. Texts are categories: they repeat, and are compared often.
+    """
+    names = ("run_id", "trained_on", "shots", *Measurement.model_fields)
+    rows = [
+        (result.run_id, result.key.dataset, result.key.shots, *vars(one).values())
+        for result in results
+        for one in result.measurements
+    ]
+    types = {name: _NUMBER_TYPES.get(name, "category") for name in names}
+    return pd.DataFrame(rows, columns=names).astype(types)
 
 
 def _origin(result: Result) -> str:
@@ -210,14 +228,11 @@ def _read_result(folder: RunFolder, out: str) -> Result | Problem | None:
 
 def _diagnose(data: bytes, error: ValidationError) -> tuple[ProblemKind, str]:
     """What is wrong with a result.json that does not validate."""
-    try:
-        content = json.loads(data)
-    except ValueError:
-        return "broken", f"half-written: {len(data)} bytes that are no whole JSON"
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        return "schema", f"schema version {version!r}; this version reads {SCHEMA_VERSION}"
     first = error.errors(include_url=False, include_context=False)[0]
+    if first["type"] == "json_invalid":
+        return "broken", f"half-written: {len(data)} bytes that are no whole JSON"
+    if first["loc"] == ("schema_version",):
+        return "schema", f"schema version {first['input']!r}; this version reads {SCHEMA_VERSION}"
     place = ".".join(str(part) for part in first["loc"])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return "broken", f"{place}: {first['msg']}{more}"
@@ -225,18 +240,17 @@ def _diagnose(data: bytes, error: ValidationError) -> tuple[ProblemKind, str]:
 
 def _read_key(folder: RunFolder, out: str) -> tuple[RunKey | None, Problem | None]:
     """The point of the grid an unfinished run stands for, from its spec.json."""
-    file = folder.name_of(folder.spec)
     try:
         data = read_bytes(folder.spec)
+        if data is not None:
+            return RunKey.model_validate(json.loads(data)["key"]), None
+        cause = "missing"
     except StorageError as error:
-        message = f"{_unreadable(folder, error)}, so what the run was is unknown"
-        return None, Problem("broken", out, file, message)
-    if data is None:
-        return None, Problem("broken", out, file, "missing, so what the run was is unknown")
-    try:
-        return RunKey.model_validate(json.loads(data)["key"]), None
+        cause = _unreadable(folder, error)
     except (ValueError, KeyError, TypeError):
-        return None, Problem("broken", out, file, "not readable, so what it was is unknown")
+        cause = "not readable"
+    message = f"{cause}, so what the run was is unknown"
+    return None, Problem("broken", out, folder.name_of(folder.spec), message)
 
 
 def _unreadable(folder: RunFolder, error: StorageError) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from results.errors import UserError
 from results.reading.holder import read_holder
 from results.reading.location import Location, folder_names, names, read_bytes
-from results.reading.result_file import read_result
-from results.records import Failure, Result
+from results.records import SCHEMA_VERSION, Failure, Result
 
 
 class State(StrEnum):
@@ -87,8 +87,27 @@ class RunFolder:
         return self.path / "predictions" / suite / f"{split}.parquet"
 
     def read_result(self) -> Result | None:
-        """The result if it exists and is valid, else None; see `result_file.read_result`."""
-        return read_result(self.result)
+        """The result if it exists and is valid, else None: the run is not finished.
+
+        UserError if a newer version wrote it: such a result must not be overwritten.
+        """
+        data = read_bytes(self.result)
+        try:
+            return None if data is None else Result.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            version = first["input"] if first["loc"] == ("schema_version",) else None
+            if not isinstance(version, int) or version < SCHEMA_VERSION:
+                return None
+            raise UserError(
+                f"{self.result} has schema version {version}, and this version of tcclip knows "
+                f"{SCHEMA_VERSION}: update tcclip, or choose another folder with --out"
+            ) from error
+
+    def read_summary(self) -> Result | None:
+        """The result without its hundreds of measurements."""
+        result = self.read_result()
+        return None if result is None else result.model_copy(update={"measurements": ()})
 
     def read_failure(self) -> Failure | None:
         """Why the last attempt failed, if it did and the record is valid."""

@@ -9,7 +9,7 @@ from protocols.protocol import Protocol
 from results.reading.collect import Collected, Unfinished
 from results.statistics.columns import HARMONIC, Column, columns
 from results.statistics.methods import Method
-from results.statistics.runs import Point, finished_runs
+from results.statistics.runs import FinishedRun, Point
 
 
 class ExpectedRuns:
@@ -24,7 +24,7 @@ class ExpectedRuns:
     ) -> None:
         self.protocol = protocol
         self.columns = columns(protocol, collected.table)
-        self.finished = finished_runs(collected.finished)
+        self.finished = [FinishedRun(*one) for one in collected.finished]
         self._required_seeds = seeds
         #: Every run there is; None if it is finished.
         self._runs: dict[tuple[Method, Point], Unfinished | None] = {

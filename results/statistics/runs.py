@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from results.reading.location import location
@@ -33,8 +33,14 @@ class FinishedRun:
 
     out: str
     result: Result
-    method: Method
-    point: Point
+
+    @cached_property
+    def method(self) -> Method:
+        return Method.of(self.result.key)
+
+    @cached_property
+    def point(self) -> Point:
+        return Point.of(self.result.key)
 
     @property
     def run_id(self) -> str:
@@ -55,11 +61,3 @@ class FinishedRun:
         except ValueError as error:
             complaints.append(str(error))
             return None
-
-
-def finished_runs(finished: Iterable[tuple[str, Result]]) -> list[FinishedRun]:
-    """The runs with these (output folder, result), in their order."""
-    return [
-        FinishedRun(out, result, Method.of(result.key), Point.of(result.key))
-        for out, result in finished
-    ]

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from results.report.report import Cell, Report, Row
-from results.statistics.columns import HARMONIC, Column
-from results.statistics.mean_std import Estimate
+from results.report.report import Report, Row
+from results.statistics.columns import HARMONIC
 
 #: Decimals of every written number: enough for any use, few enough to be the same everywhere.
 DECIMALS = 6
@@ -98,51 +97,40 @@ _CSV_COLUMNS = (
 
 def to_csv(report: Report) -> str:
     """The long table of statistics: a row a number, ours (two statistics) and published."""
-    file = io.StringIO()
-    writer = csv.DictWriter(file, _CSV_COLUMNS, restval="", lineterminator="\n")
+    data, file = _data(report), io.StringIO()
+    writer = csv.DictWriter(file, _CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for row in report.rows:
-        for column, cell in zip(report.columns, row.cells, strict=True):
-            for line in _csv_lines(report, column, cell):
-                writer.writerow(_csv_row(report, row, column) | line)
+    no_method = {"model": "", "variant": "", "overrides": ""}
+    for row in data["rows"]:
+        of_row = (row["method"] or no_method) | row | {"protocol": data["protocol"]}
+        for column, cell in zip(data["columns"], row["cells"], strict=True):
+            for line in _csv_lines(column, cell, data["notes"]):
+                writer.writerow(line | column | of_row)
     return file.getvalue()
 
 
-def _csv_row(report: Report, row: Row, column: Column) -> dict[str, Any]:
-    method = {} if row.method is None else asdict(row.method)
-    return {
-        "protocol": report.protocol.name, "title": row.title, "weights": row.weights,
-        "checkpoint": row.checkpoint, "dataset": column.dataset, "part": column.part,
-        "metric": column.metric, "chance": _rounded(column.chance),
-        **{name: method.get(name, "") for name in ("model", "variant", "overrides")},
-    }  # fmt: skip
-
-
-def _csv_lines(report: Report, column: Column, cell: Cell) -> Iterator[dict[str, Any]]:
-    if cell.ours is not None:
+def _csv_lines(
+    column: dict[str, Any], cell: dict[str, Any], notes: list[str]
+) -> Iterator[dict[str, Any]]:
+    """The numbers of a cell of the JSON report."""
+    ours, published = cell["ours"], cell["published"]
+    if ours is not None:
         shared = {
             "numbers": "ours",
-            "partial": cell.ours.partial,
-            "missing": "; ".join(cell.ours.missing),
-            "notes": "; ".join(report.notes[index] for index in cell.notes),
+            "partial": ours["partial"],
+            "missing": "; ".join(ours["missing"]),
+            "notes": "; ".join(notes[number - 1] for number in cell["notes"]),
         }
-        compared = {"difference": _rounded(cell.difference), "mark": cell.mark}
-        paper = "harmonic mean of the means" if column.part == HARMONIC else "mean"
-        yield shared | compared | _csv_estimate(paper, cell.ours.paper)
-        yield shared | _csv_estimate("mean", cell.ours.seeds)
-    if cell.published is not None:
-        one = cell.published
-        yield {
-            "numbers": "published", "statistic": one.statistic, "axis": one.axis, "n": one.n,
-            "std_ddof": one.ddof, "value": one.value, "std": one.std, "source": one.source,
-        }  # fmt: skip
+        paper = "harmonic mean of the means" if column["part"] == HARMONIC else "mean"
+        compared = {"difference": cell["difference"], "mark": cell["mark"]}
+        yield shared | compared | _csv_estimate(paper, ours["paper"])
+        yield shared | _csv_estimate("mean", ours["seeds"])
+    if published is not None:
+        yield published | {"numbers": "published", "std_ddof": published["ddof"]}
 
 
-def _csv_estimate(statistic: str, one: Estimate | None) -> dict[str, Any]:
+def _csv_estimate(statistic: str, one: dict[str, Any] | None) -> dict[str, Any]:
     if one is None:
         return {"statistic": statistic}
-    return {
-        "statistic": statistic, "axis": one.axis, "n": one.n,
-        "std_ddof": None if one.std is None else one.ddof,
-        "value": _rounded(one.mean), "std": _rounded(one.std),
-    }  # fmt: skip
+    ddof = None if one["std"] is None else one["ddof"]
+    return one | {"statistic": statistic, "value": one["mean"], "std_ddof": ddof}
