@@ -10,7 +10,6 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,10 +20,9 @@ from results.compare.selection import SelectedRuns, paired, parse_selection
 from results.plots import figures
 from results.statistics.bootstrap import Resampled, interval, resample
 from results.statistics.columns import HARMONIC, Column, columns
-from results.statistics.mean_std import SEEDS_DDOF, Estimate, estimate
+from results.statistics.mean_std import SEEDS_DDOF, Estimate, estimate, harmonic_mean
 from results.tables.text_table import NOTHING, count, signed
 
-FORMATS = ("terminal", "md", "json")
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 #: Complaints that an error repeats.
@@ -172,19 +170,13 @@ def _harmonic(base: _Compared | None, novel: _Compared | None) -> _Compared | No
         return None
     seeds = None
     if base.drawn.seeds is not None and novel.drawn.seeds is not None:
-        seeds = _harmonic_means(base.drawn.seeds, novel.drawn.seeds)
+        seeds = harmonic_mean(base.drawn.seeds, novel.drawn.seeds)
     return _Compared(
-        _harmonic_means(base.means, novel.means),
-        (_harmonic_means(base_a, novel_a), _harmonic_means(base_b, novel_b)),
-        Resampled(_harmonic_means(base.drawn.fixed, novel.drawn.fixed), seeds),
+        harmonic_mean(base.means, novel.means),
+        (harmonic_mean(base_a, novel_a), harmonic_mean(base_b, novel_b)),
+        Resampled(harmonic_mean(base.drawn.fixed, novel.drawn.fixed), seeds),
         base.videos + novel.videos,
     )
-
-
-def _harmonic_means(base: Any, novel: Any) -> Any:
-    """`harmonic_mean` of arrays or series, element by element."""
-    # The least sum makes 0 of 0 / 0.
-    return 2 * base * novel / np.maximum(base + novel, 1e-9)
 
 
 def _difference(column: Column, one: _Compared) -> Difference:
@@ -202,14 +194,12 @@ def _difference(column: Column, one: _Compared) -> Difference:
 
 
 def render(comparison: Comparison, format: str) -> str:
-    """The comparison as text; ValueError naming the formats there are."""
+    """The comparison as text: "terminal", "md" or "json"."""
     if format == "json":
         data = asdict(comparison)
         for row, one in zip(data["differences"], comparison.differences, strict=True):
             row |= {"difference": one.difference, "clear": one.clear}
         return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
-    if format not in FORMATS:
-        raise ValueError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
     share = f"{100 * comparison.confidence:g} %"
     titles = ["", "A", "B", "A - B", "over videos", "and seeds", "by seed", "videos"]
     rows = [_cells(one) for one in comparison.differences]

@@ -16,8 +16,7 @@ from results.reading.collect import collect
 from results.records import Checkpoint, WeightSet
 from results.statistics.bootstrap import Scored
 from results.statistics.columns import Column
-from results.statistics.methods import Method
-from results.statistics.runs import FinishedRun
+from results.statistics.runs import FinishedRun, Method
 
 _PARTS = {
     "model": ("tc_clip", "vifi_clip", "clip"), "variant": get_args(Variant),

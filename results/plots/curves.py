@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from results.reading.location import read_bytes
 from results.reading.metrics_log import read_epochs
-from results.statistics.methods import Method
-from results.statistics.runs import FinishedRun, Point
+from results.statistics.runs import FinishedRun, Method, Point
 
 
 @dataclass(frozen=True)
@@ -29,18 +28,16 @@ class Curve:
 
 
 def learning_curves(
-    runs: Iterable[FinishedRun], methods: Container[Method]
-) -> tuple[list[Curve], list[str]]:
-    """(curves, complaints) of the runs of `methods` that kept their metrics.
+    runs: Iterable[FinishedRun], methods: Container[Method], complaints: list[str]
+) -> list[Curve]:
+    """The curves of the runs of `methods` that kept their metrics.
 
-    A complaint names a file with a line that is no record; the other lines are used.
+    A file with a line that is no record adds to `complaints`; the other lines are used.
     """
-    curves, complaints = [], []
+    curves = []
     for run in runs:
         data = read_bytes(run.folder.metrics) if run.method in methods else None
-        if data is None:
-            continue
-        epochs, bad = read_epochs(data)
+        epochs, bad = read_epochs(data or b"")
         loss = {one["epoch"]: float(one["loss"]) for one in epochs}
         top1 = {one["epoch"]: float(one["top1"]) for one in epochs if one.get("top1") is not None}
         if bad:
@@ -48,4 +45,4 @@ def learning_curves(
             complaints.append(f"{file}: {bad} lines not readable")
         if loss:
             curves.append(Curve(run.method, run.point, loss, top1))
-    return curves, complaints
+    return curves

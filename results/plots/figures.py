@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from results.plots.curves import Curve
 from results.reading.predictions import Confusion
 from results.report.report import Report
-from results.statistics.methods import Method
+from results.statistics.runs import Method
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,21 +45,19 @@ def to_svg(figure: Figure) -> str:
     with mpl.rc_context(fixed):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     svg = file.getvalue()
-    svg = svg[svg.index("<svg") :]
     # Width and height from the page: the viewBox keeps the shape.
-    return re.sub(
-        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r' height="[^"]*pt"', "", svg, count=1)
-    )
+    return re.sub(r' (width|height)="[^"]*pt"', "", svg[svg.index("<svg") :], count=2)
 
 
 def save(figure: Figure, path: Path) -> None:
-    """The figure as a .svg file, or as a .png with 150 dots an inch; ValueError for another."""
+    """The figure as a file: svg, png with 150 dots an inch, or another of matplotlib's formats.
+
+    ValueError for an unknown one.
+    """
     if path.suffix == ".svg":
         path.write_text(to_svg(figure))
-    elif path.suffix == ".png":
-        figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
     else:
-        raise ValueError(f"{path}: a plot is saved as .svg or .png")
+        figure.savefig(path, dpi=150)
 
 
 def learning(curves: Sequence[Curve]) -> Figure:
@@ -89,16 +88,16 @@ def learning(curves: Sequence[Curve]) -> Figure:
 
 def _band(axes: Any, several: Sequence[Mapping[int, float]], label: str, style: Any) -> None:
     """The mean over seeds, with a band from the lowest to the highest."""
-    epochs = sorted({epoch for one in several for epoch in one})
-    values = [[one[epoch] for one in several if epoch in one] for epoch in epochs]
-    if not epochs:
+    values = pd.DataFrame(several).sort_index(axis=1)  # a row a seed, a column an epoch
+    if values.empty:
         return
-    marker = "o" if len(epochs) < 15 else None
-    means = [sum(v) / len(v) for v in values]
-    axes.plot(epochs, means, label=label, marker=marker, markersize=3, linewidth=1.4, **style)
+    epochs, marker = values.columns, "o" if len(values.columns) < 15 else None
+    axes.plot(
+        epochs, values.mean(), label=label, marker=marker, markersize=3, linewidth=1.4, **style
+    )
     if len(several) > 1:
-        low, high = [min(v) for v in values], [max(v) for v in values]
-        axes.fill_between(epochs, low, high, alpha=0.15, linewidth=0, color=style["color"])
+        band = {"alpha": 0.15, "linewidth": 0, "color": style["color"]}
+        axes.fill_between(epochs, values.min(), values.max(), **band)
     axes.grid(alpha=0.25)
 
 

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from results.reading.predictions import Confusion, confusion
 from results.report.report import Report
 from results.statistics.columns import HARMONIC, Column
-from results.statistics.methods import Method
+from results.statistics.runs import Method
 
 #: The split's title, and method title -> confusion over all its seeds (and base splits).
 SplitScores = tuple[str, dict[str, Confusion]]
 
 
-def split_scores(report: Report, methods: Sequence[Method]) -> tuple[list[SplitScores], list[str]]:
-    """(scores, complaints) of `methods` at the best epoch.
+def split_scores(
+    report: Report, methods: Sequence[Method], complaints: list[str]
+) -> list[SplitScores]:
+    """The scores of `methods` at the best epoch; a file that is not readable adds to `complaints`.
 
-    Ensembled weights where the protocol has them; few-shot: of the models with the most shots. A
-    complaint names a file that is not readable.
+    Ensembled weights where the protocol has them; few-shot: of the models with the most shots.
     """
-    complaints: list[str] = []
     most_shots = max((column.shots or 0 for column in report.columns), default=0) or None
     found: dict[tuple[str, str, str], SplitScores] = {}
     for column in report.columns:
@@ -33,7 +33,7 @@ def split_scores(report: Report, methods: Sequence[Method]) -> tuple[list[SplitS
             shots = f", K={most_shots}" if most_shots else ""
             confusions = {title: one for title, one in pooled.items() if one is not None}
             found[key] = f"{column.title}, {split}{shots}", confusions
-    return [scores for scores in found.values() if scores[1]], complaints
+    return [scores for scores in found.values() if scores[1]]
 
 
 def _pooled(

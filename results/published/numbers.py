@@ -11,7 +11,7 @@ from pydantic import Field
 
 from results.records import Record
 from results.statistics.columns import Column
-from results.statistics.methods import Method
+from results.statistics.runs import Method
 
 FILE = Path(__file__).with_name("numbers.yaml")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,48 +54,30 @@ def read_predictions(
     if data is None:
         return None
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
         table = pq.read_table(pa.BufferReader(data))
-        wanted = _select(table, weights, checkpoint)
+        epochs = table.column("checkpoint").cast("string")
+        # A run whose last epoch is its best one kept "last" alone.
+        epoch = "last" if set(epochs.unique().to_pylist()) == {"last"} else checkpoint
+        of_weights = pc.equal(table.column("weights").cast("string"), weights)
+        table = table.filter(pc.and_(pc.equal(epochs, epoch), of_weights)).sort_by("video")
     except (pa.ArrowException, KeyError) as error:
         raise ValueError(f"{file}: not readable: {error}") from error
-    if wanted.num_rows == 0:
+    if table.num_rows == 0:
         return None
-    found = _predictions(wanted, table.schema.metadata or {})
-    if len(set(found.videos)) != len(found.videos):
+    videos = tuple(table.column("video").to_pylist())
+    if len(set(videos)) != len(videos):
         raise ValueError(f"{file}: has a video twice")
-    return found
-
-
-def _select(table: Any, weights: str, checkpoint: str) -> Any:
-    """The rows of one weight set, by video.
-
-    A run whose last epoch is its best one kept "last" alone.
-    """
-    import pyarrow.compute as pc
-
-    epochs = table.column("checkpoint").cast("string")
-    kept = set(epochs.unique().to_pylist())
-    epoch = checkpoint if checkpoint in kept or kept != {"last"} else "last"
-    mask = pc.and_(
-        pc.equal(epochs, epoch),
-        pc.equal(table.column("weights").cast("string"), weights),
-    )
-    return table.filter(mask).sort_by("video")
-
-
-def _predictions(table: Any, metadata: dict[bytes, bytes]) -> Predictions:
-    rows = table.num_rows
-    scores = table.column("scores").combine_chunks()
-    flat = scores.flatten().to_numpy(zero_copy_only=False)
+    scores = table.column("scores").combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return Predictions(
-        videos=tuple(table.column("video").to_pylist()),
+        videos=videos,
         labels=table.column("label").to_numpy().astype(np.int64),
-        scores=flat.reshape(rows, -1).astype(np.float32),
+        scores=scores.reshape(len(videos), -1).astype(np.float32),
         readable=table.column("readable").to_numpy().astype(np.bool_),
-        class_names=tuple(json.loads(metadata.get(CLASS_NAMES, b"[]"))),
+        class_names=tuple(json.loads((table.schema.metadata or {}).get(CLASS_NAMES, b"[]"))),
     )
 
 
@@ -113,10 +94,8 @@ class Confusion:
 
     def accuracy(self) -> NDArray[np.float64]:
         """Percent right by class; nan for a class without videos."""
-        right = np.diag(self.counts).astype(np.float64)
-        empty = np.full(right.shape, np.nan)
-        shares = np.divide(right, self.totals, out=empty, where=self.totals > 0)
-        return np.asarray(100.0 * shares, np.float64)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(100.0 * (np.diag(self.counts) / self.totals), np.float64)
 
     def mistakes(self, most: int) -> list[tuple[str, str, int, int]]:
         """(true class, predicted class, videos, videos of the true class), most frequent first."""

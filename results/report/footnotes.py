@@ -12,8 +12,7 @@ from results.records import Provenance
 from results.statistics.aggregate import Aggregated
 from results.statistics.columns import Column
 from results.statistics.expected import ExpectedRuns
-from results.statistics.methods import Method
-from results.statistics.runs import FinishedRun, Point
+from results.statistics.runs import FinishedRun, Method, Point
 
 #: Characters that are printed of a commit or sha256.
 _SHORT = 12

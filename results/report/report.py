@@ -19,8 +19,7 @@ from results.report.footnotes import Footnotes
 from results.statistics.aggregate import Aggregated, CellKey, aggregate
 from results.statistics.columns import Column, has_llm_names
 from results.statistics.expected import ExpectedRuns
-from results.statistics.methods import MODEL_TITLES, VARIANT_TITLES, Method
-from results.statistics.runs import FinishedRun
+from results.statistics.runs import MODEL_TITLES, VARIANT_TITLES, FinishedRun, Method
 
 WeightChoice = Literal["both", "raw", "ensembled"]
 CheckpointChoice = Literal["best", "last", "both"]

@@ -17,7 +17,7 @@ from protocols.protocol import Protocol
 from results.statistics.columns import AXES, HARMONIC, Column
 from results.statistics.expected import ExpectedRuns
 from results.statistics.mean_std import SEEDS_DDOF, Estimate, estimate, harmonic_mean
-from results.statistics.methods import Method
+from results.statistics.runs import Method
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,12 @@ def _values(table: pd.DataFrame, expected: ExpectedRuns) -> dict[CellKey, _Value
     names = ["run_id", "weights", "checkpoint", "split", "value"]
     values: dict[CellKey, _Values] = defaultdict(dict)
     for column in expected.columns:
-        by_model: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
         numbers = table.loc[_rows_of(column, table), names]
         for run_id, weights, checkpoint, split, value in numbers.itertuples(index=False, name=None):
-            by_model[run_id, weights, checkpoint][split] = value
-        for (run_id, weights, checkpoint), by_split in by_model.items():
             run = runs[run_id]
             by_seed = values[CellKey(run.method, weights, checkpoint, column.key)]
-            by_seed.setdefault(run.point.seed, {}).update(
-                {column.unit(split, run.point.base_split): by_split[split] for split in by_split}
-            )
+            unit = column.unit(split, run.point.base_split)
+            by_seed.setdefault(run.point.seed, {})[unit] = value
     return values
 
 
@@ -180,5 +176,5 @@ def _harmonic(base: Aggregated, novel: Aggregated, partial: bool) -> Aggregated:
 
 
 def _harmonic_of(base: Estimate, novel: Estimate) -> Estimate:
-    mean = harmonic_mean(base.mean, novel.mean)
+    mean = float(harmonic_mean(base.mean, novel.mean))
     return Estimate(mean, None, min(base.n, novel.n), base.ddof, base.axis)

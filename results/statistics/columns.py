@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
@@ -16,7 +17,6 @@ AXES: dict[str, Axis] = {
     "base_splits": "base splits",
     "none": "single run",
 }
-_PART_TITLES = {"top1": "top-1", "top5": "top-5"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Column:
     @property
     def part_title(self) -> str:
         """`part` as it is printed."""
-        return _PART_TITLES.get(self.part, self.part)
+        return self.part.replace("top", "top-")
 
     @property
     def over_base_splits(self) -> bool:
@@ -78,7 +78,7 @@ def columns(protocol: Protocol, table: pd.DataFrame) -> tuple[Column, ...]:
             found += _suite_columns(protocol, trained_on, suite, own)
         if {suite.name for suite in suites} == {"base", "novel"}:
             base, novel = found[-2:]
-            chance = harmonic_mean(base.chance, novel.chance)
+            chance = float(harmonic_mean(base.chance, novel.chance))
             found.append(replace(base, part=HARMONIC, suite=HARMONIC, chance=chance))
     return tuple(found)
 
@@ -86,8 +86,8 @@ def columns(protocol: Protocol, table: pd.DataFrame) -> tuple[Column, ...]:
 def _own_classes(table: pd.DataFrame) -> dict[tuple[str, str], int]:
     """(data set, split) -> classes, of users' own data sets, as their runs measured them."""
     own = table[~table["dataset"].isin(list(DATASETS))].drop_duplicates(["dataset", "split"])
-    rows = own[["dataset", "split", "classes"]].itertuples(index=False, name=None)
-    return {(dataset, split): classes for dataset, split, classes in rows}
+    classes: dict[Any, int] = own.set_index(["dataset", "split"])["classes"].to_dict()
+    return classes
 
 
 def _suite_columns(

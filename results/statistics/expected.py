@@ -8,8 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from protocols.protocol import Protocol
 from results.reading.collect import Collected, Unfinished
 from results.statistics.columns import HARMONIC, Column, columns
-from results.statistics.methods import Method
-from results.statistics.runs import FinishedRun, Point
+from results.statistics.runs import FinishedRun, Method, Point
 
 
 class ExpectedRuns:

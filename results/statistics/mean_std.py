@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 Axis = Literal["splits", "base splits", "single run", "seeds"]
 
@@ -27,24 +29,18 @@ class Estimate:
     axis: Axis
 
 
-def std(values: Sequence[float], ddof: int) -> float | None:
-    """The std of `values` with divisor n - ddof; None for fewer than two values, never 0 or nan."""
-    n = len(values)
-    if n < 2 or n <= ddof:
-        return None
-    mean = math.fsum(values) / n
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - ddof))
-
-
 def estimate(values: Sequence[float], *, axis: Axis, ddof: int) -> Estimate:
-    """Mean and std of `values`, at least one, along `axis`."""
-    mean = math.fsum(values) / len(values)
-    return Estimate(mean, std(values, ddof), len(values), ddof, axis)
+    """Mean and std (divisor n - ddof) of `values`, at least one, along `axis`."""
+    n, mean, std = len(values), math.fsum(values) / len(values), None
+    if n > 1:
+        std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - ddof))
+    return Estimate(mean, std, n, ddof, axis)
 
 
-def harmonic_mean(a: float, b: float) -> float:
-    """2ab / (a + b) of two percentages; 0 as soon as one of them is 0."""
-    return 0.0 if a == 0 or b == 0 else 2 * a * b / (a + b)
+def harmonic_mean(a: Any, b: Any) -> Any:
+    """2ab / (a + b) of two percentages, or arrays of them; 0 as soon as one of them is 0."""
+    # The least sum makes 0 of 0 / 0.
+    return 2 * a * b / np.maximum(a + b, 1e-9)
 
 
 def chance_level(classes: int, k: int = 1) -> float:

@@ -10,7 +10,40 @@ from results.reading.location import location
 from results.reading.predictions import Predictions, read_predictions
 from results.reading.run_folder import RunFolder
 from results.records import Result, RunKey
-from results.statistics.methods import Method
+
+#: In the order of the paper's tables.
+MODEL_TITLES = {"clip": "CLIP", "vifi_clip": "ViFi-CLIP", "tc_clip": "TC-CLIP"}
+VARIANT_TITLES = {"base": "", "llm": "LLM", "pretrained": "P"}
+
+
+@dataclass(frozen=True, order=True)
+class Method:
+    """A model under a variant and settings."""
+
+    model: str
+    variant: str
+    overrides: str = ""
+    origin: str = "trained"
+    protocol_version: int = 1
+
+    @classmethod
+    def of(cls, key: RunKey) -> Method:
+        """The method of a run."""
+        overrides = ", ".join(key.overrides)
+        return cls(key.model, key.variant, overrides, key.origin, key.protocol_version)
+
+    @property
+    def title(self) -> str:
+        """The row's name, e.g. `TC-CLIP (LLM) [train.lr=1e-5]`."""
+        title = MODEL_TITLES.get(self.model, self.model)
+        variant = VARIANT_TITLES.get(self.variant, self.variant)
+        if variant:
+            title += f" ({variant})"
+        if self.overrides:
+            title += f" [{self.overrides}]"
+        if self.origin != "trained":
+            title += f" [from {self.origin}]"
+        return title
 
 
 class Point(NamedTuple):

@@ -12,8 +12,7 @@ from results.plots.curves import learning_curves
 from results.plots.scores import split_scores
 from results.reading.predictions import Confusion
 from results.report.report import Report
-from results.statistics.methods import Method
-from results.statistics.runs import FinishedRun
+from results.statistics.runs import FinishedRun, Method
 from results.tables.caption import caption
 from results.tables.text_table import OVER_SEEDS, Line, Text, TextTable, count, text_tables
 
@@ -32,8 +31,9 @@ def render(report: Report) -> str:
     """The page. Plots are drawn here, so this takes seconds where the other formats do not."""
     title = escape(report.protocol.title)
     methods = _plotted_methods(report)
-    curves, unread_metrics = _curves(report, methods)
-    classes, unread_scores = _classes(report, methods)
+    unread: list[str] = []
+    curves = _curves(report, methods, unread)
+    classes = _classes(report, methods, unread)
     note = ""
     if (curves or classes) and len(report.methods) > MOST_METHODS:
         of_all = f"{MOST_METHODS} of {len(report.methods)} methods, plain ones first"
@@ -42,7 +42,7 @@ def render(report: Report) -> str:
     below = '<p class="caption">' + "<br>".join(map(escape, caption(report))) + "</p>"
     body = [
         f"<h1>{title}</h1>", _status(report), "<h2>Results</h2>", *tables, below, _notes(report),
-        _problems(report, [*unread_metrics, *unread_scores]), *_few_shot(report), note, *curves,
+        _problems(report, unread), *_few_shot(report), note, *curves,
         *classes, *_runs(report),
     ]  # fmt: skip
     return "\n".join(
@@ -59,8 +59,7 @@ def render(report: Report) -> str:
 def _plotted_methods(report: Report) -> list[Method]:
     """The methods that plots show, those with plain settings first if there are too many."""
     plain_first = sorted(report.methods, key=lambda method: method.overrides != "")
-    chosen = plain_first[:MOST_METHODS]
-    return [method for method in report.methods if method in chosen]
+    return [method for method in report.methods if method in plain_first[:MOST_METHODS]]
 
 
 def _status(report: Report) -> str:
@@ -102,12 +101,10 @@ def _notes(report: Report) -> str:
     return f'<ol class="notes">{items}</ol>' if items else ""
 
 
-def _problems(report: Report, complaints: Sequence[str]) -> str:
-    texts = [*map(str, report.problems), *complaints]
-    if not texts:
-        return ""
+def _problems(report: Report, unread: Sequence[str]) -> str:
+    texts = [*map(str, report.problems), *unread]
     items = _list(f"<code>{escape(text)}</code>" for text in texts)
-    return f'<h2>Files not used as they are</h2><ul class="problem">{items}</ul>'
+    return f'<h2>Files not used as they are</h2><ul class="problem">{items}</ul>' if texts else ""
 
 
 def _list(items: Iterable[str]) -> str:
@@ -120,24 +117,19 @@ def _few_shot(report: Report) -> list[str]:
     return ["<h2>Over shots</h2>", _figure(figures.few_shot(report))]
 
 
-def _curves(report: Report, methods: Sequence[Method]) -> tuple[list[str], list[str]]:
-    """(parts of the page, files that could not be read)."""
-    curves, complaints = learning_curves(report.finished, methods)
-    if not curves:
-        return [], complaints
-    parts = ["<h2>Learning curves</h2>"]
+def _curves(report: Report, methods: Sequence[Method], unread: list[str]) -> list[str]:
+    curves = learning_curves(report.finished, methods, unread)
+    parts = ["<h2>Learning curves</h2>"] if curves else []
     for trained_on in dict.fromkeys(curve.point.trained_on for curve in curves):
         own = [curve for curve in curves if curve.point.trained_on == trained_on]
         parts += [f"<h3>Trained on {escape(trained_on)}</h3>", _figure(figures.learning(own))]
-    return parts, complaints
+    return parts
 
 
-def _classes(report: Report, methods: Sequence[Method]) -> tuple[list[str], list[str]]:
-    """(parts of the page, files that could not be read)."""
-    scores, complaints = split_scores(report, methods)
+def _classes(report: Report, methods: Sequence[Method], unread: list[str]) -> list[str]:
+    scores = split_scores(report, methods, unread)
     parts = ["<h2>Classes</h2>", '<p class="dim">Best epoch, seeds pooled.</p>'] if scores else []
-    parts += [_split(*one, opened=number == 0) for number, one in enumerate(scores)]
-    return parts, complaints
+    return parts + [_split(*one, opened=number == 0) for number, one in enumerate(scores)]
 
 
 def _split(title: str, methods: Mapping[str, Confusion], *, opened: bool) -> str:
@@ -163,11 +155,11 @@ _RUN_TITLES = ("run", "state", "seed", "best epoch", "hours", "GPU-hours", "devi
 
 def _runs(report: Report) -> list[str]:
     """The list of runs, finished ones first."""
-    rows = []
-    for run in sorted(report.finished, key=lambda run: run.run_id):
-        rows.append(_run(report, run.run_id, "finished", run.point.seed, *_run_details(run)))
+    finished = sorted(report.finished, key=lambda run: run.run_id)
+    rows = [_run(report, run.run_id, "finished", *_run_details(run)) for run in finished]
     for one in report.unfinished:
-        rows.append(_run(report, one.run_id, str(one), one.key.seed if one.key else ""))
+        seed = str(one.key.seed) if one.key else ""
+        rows.append(_run(report, one.run_id, str(one), seed, *[""] * (len(_RUN_TITLES) - 3)))
     if not rows:
         return []
     head = "".join(f'<th class="label">{title}</th>' for title in _RUN_TITLES)
@@ -176,17 +168,15 @@ def _runs(report: Report) -> list[str]:
 
 
 def _run_details(run: FinishedRun) -> tuple[str, ...]:
-    """Best epoch, hours, GPU-hours, device and commit."""
+    """Seed, best epoch, hours, GPU-hours, device and commit."""
     one = run.result.provenance
     hours = f"{one.wall_seconds / 3600:.2f}", f"{one.gpu_hours:.2f}"
     commit = (one.git_commit or "")[:10]
-    return str(run.result.selection.best_epoch), *hours, one.device, commit
+    return str(run.point.seed), str(run.result.selection.best_epoch), *hours, one.device, commit
 
 
-def _run(report: Report, run_id: str, *texts: object) -> str:
+def _run(report: Report, run_id: str, *texts: str) -> str:
     name = f"<code>{escape(run_id)}</code>"
     link = report.links.get(run_id)
-    cells = [f'<a href="{escape(link)}">{name}</a>' if link else name]
-    cells += [escape(str(text)) for text in texts]
-    cells += [""] * (len(_RUN_TITLES) - len(cells))
+    cells = [f'<a href="{escape(link)}">{name}</a>' if link else name, *map(escape, texts)]
     return "<tr>" + "".join(f'<td class="label">{cell}</td>' for cell in cells) + "</tr>"

@@ -14,9 +14,6 @@ from results.statistics.columns import HARMONIC
 
 #: Decimals of every written number: enough for any use, few enough to be the same everywhere.
 DECIMALS = 6
-_COLUMN_FIELDS = (
-    "dataset", "title", "part", "metric", "suite", "views", "trained_on", "units", "chance",
-)  # fmt: skip
 
 
 def to_json(report: Report) -> str:
@@ -43,7 +40,8 @@ def _data(report: Report) -> dict[str, Any]:
         "partial": report.partial,
         "runs": len(report.finished),
         "columns": [
-            {name: getattr(column, name) for name in _COLUMN_FIELDS} for column in report.columns
+            {name: one for name, one in asdict(column).items() if name not in ("splits", "shots")}
+            for column in report.columns
         ],
         "rows": [_row(report, row) for row in report.rows],
         "notes": report.notes,

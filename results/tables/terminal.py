@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
 
@@ -62,14 +61,13 @@ def _wrapped(text: str, width: int, style: str = "") -> list[Styled]:
 def _printed(lines: Sequence[Styled], colour: bool) -> str:
     if not colour:
         return "".join(line.plain.rstrip() + "\n" for line in lines)
-    file = io.StringIO()
     console = Console(
-        file=file, force_terminal=True, color_system="standard", highlight=False,
-        legacy_windows=False,
-    )  # fmt: skip
-    for line in lines:
-        console.print(line, soft_wrap=True)
-    return file.getvalue()
+        force_terminal=True, color_system="standard", highlight=False, legacy_windows=False
+    )
+    with console.capture() as capture:
+        for line in lines:
+            console.print(line, soft_wrap=True)
+    return capture.get()
 
 
 def _tables(report: Report, width: int) -> list[TextTable]:

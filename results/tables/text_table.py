@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 
-from results.report.report import Cell, Report, Row
+from results.report.report import Cell, Report
 from results.statistics.columns import Column, statistic_title
 from results.statistics.mean_std import Estimate
 
@@ -17,7 +17,8 @@ OVER_SEEDS = "over seeds"
 #: Number columns (two a heading) beyond which a table is split by data set.
 MAX_COLUMNS = 8
 _MARKS = {"within": "≈", "above": "↑", "below": "↓"}
-_LABELS = ("Model", "Weights", "Epoch", "")
+#: Label columns of a row's fields.
+_LABELS = {"title": "Model", "weights": "Weights", "checkpoint": "Epoch"}
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -43,12 +44,8 @@ class Heading:
     """What stands above two columns: the `paper`'s statistic, and the one over seeds."""
 
     dataset: str
-    part: str
+    title: str
     paper: str
-
-    @property
-    def title(self) -> str:
-        return f"{self.dataset} {self.part}".strip()
 
 
 @dataclass(frozen=True)
@@ -96,38 +93,31 @@ def text_table(report: Report, columns: Sequence[Column]) -> TextTable:
 
     Weights and epoch have a column of their own only where they differ between rows.
     """
-    several_weights = len({row.weights for row in report.rows}) > 1
-    several_epochs = len({row.checkpoint for row in report.rows}) > 1
-    kept = [i for i, there in enumerate((True, several_weights, several_epochs, True)) if there]
+    fields = [
+        name
+        for name in _LABELS
+        if name == "title" or len({getattr(row, name) for row in report.rows}) > 1
+    ]
     lines: list[Line] = []
     for row in report.rows:
         of_row = zip(report.columns, row.cells, strict=True)
-        lines += _lines(row, [cell for column, cell in of_row if column in columns])
+        labels = [getattr(row, name) for name in fields]
+        lines += _lines(labels, [cell for column, cell in of_row if column in columns])
     if lines:
-        lines.append(_chance_line(columns))
+        chance = [Text(f"{column.chance:.2f}", (), "chance") for column in columns]
+        texts = tuple(text for one in chance for text in (one, Text("")))
+        lines.append(Line(("chance", *[""] * len(fields)), texts, first=True))
     one_each = len(report.columns) == len(columns_by_dataset(report))
-    headings = [
-        Heading(
-            column.title,
-            "" if one_each and column.part == "top1" else column.part_title,
-            statistic_title(report.protocol, column),
-        )
-        for column in columns
-    ]
-    return TextTable(
-        tuple(_LABELS[i] for i in kept), tuple(headings),
-        tuple(replace(line, labels=tuple(line.labels[i] for i in kept)) for line in lines),
-    )  # fmt: skip
-
-
-def _chance_line(columns: Sequence[Column]) -> Line:
-    texts: list[Text] = []
+    headings = []
     for column in columns:
-        texts += [Text(f"{column.chance:.2f}", (), "chance"), Text("")]
-    return Line(("chance", "", "", ""), tuple(texts), first=True)
+        part = "" if one_each and column.part == "top1" else f" {column.part_title}"
+        paper = statistic_title(report.protocol, column)
+        headings.append(Heading(column.title, column.title + part, paper))
+    titles = (*(_LABELS[name] for name in fields), "")
+    return TextTable(titles, tuple(headings), tuple(lines))
 
 
-def _lines(row: Row, cells: Sequence[Cell]) -> list[Line]:
+def _lines(labels: Sequence[str], cells: Sequence[Cell]) -> list[Line]:
     """A row's lines: ours, published and their difference, those that have a number."""
     seeds = _usual_seeds(cells)
     ours = f"ours, {count(seeds, 'seed')}" if seeds else "ours"
@@ -139,9 +129,8 @@ def _lines(row: Row, cells: Sequence[Cell]) -> list[Line]:
     lines: list[Line] = []
     for label, pairs in texts.items():
         if any(first is not _EMPTY for first, _ in pairs):
-            labels = (row.title, row.weights, row.checkpoint, label)
             both = tuple(text for pair in pairs for text in pair)
-            lines.append(Line(labels, both, first=not lines))
+            lines.append(Line((*labels, label), both, first=not lines))
     return lines
 
 

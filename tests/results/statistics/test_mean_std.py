@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.statistics.mean_std import chance_level, estimate, harmonic_mean, std
+from results.statistics.mean_std import chance_level, estimate, harmonic_mean
 
 PERCENT = st.floats(0, 100)
 
@@ -25,7 +25,6 @@ def test_population_and_sample_std_by_hand() -> None:
 def test_the_std_of_one_value_is_undefined() -> None:
     assert estimate([54.2], axis="splits", ddof=0).std is None
     assert estimate([54.2], axis="seeds", ddof=1).std is None
-    assert std([], 0) is None
 
 
 @pytest.mark.parametrize(("a", "b", "hm"), [(0, 50, 0), (50, 0, 0), (0, 0, 0), (40, 60, 48)])
@@ -42,9 +41,10 @@ def test_the_harmonic_mean_is_symmetric_and_between(a: float, b: float) -> None:
 
 @given(st.lists(PERCENT, min_size=2, max_size=6), st.sampled_from([0, 1]))
 def test_shifting_the_values_moves_the_mean_and_not_the_std(values: list[float], ddof: int) -> None:
-    first, second = std(values, ddof), std([value + 7 for value in values], ddof)
-    assert first is not None and second is not None
-    assert second == pytest.approx(first, abs=1e-9)
+    first = estimate(values, axis="seeds", ddof=ddof)
+    second = estimate([value + 7 for value in values], axis="seeds", ddof=ddof)
+    assert first.std is not None and second.mean == pytest.approx(first.mean + 7)
+    assert second.std == pytest.approx(first.std, abs=1e-9)
 
 
 def test_chance() -> None:
