@@ -152,8 +152,10 @@ def _compared(
     if not a.there.any(axis=1).all():
         complaints.append(f"{place}: a split has no video that both scored")
         return None
-    by_seed = pd.Series(a.means(), list(a.seeds)), pd.Series(b.means(), list(b.seeds))
-    means = np.array([one.to_numpy().mean() for one in by_seed])
+    once = np.ones((1, a.there.shape[1]))
+    of_a, of_b = a.percent(once)[0], b.percent(once)[0]
+    by_seed = pd.Series(of_a, list(a.seeds)), pd.Series(of_b, list(b.seeds))
+    means = np.array([of_a.mean(), of_b.mean()])
     drawn = resample(a, b, resamples=resamples, generator=generator)
     return _Compared(means, by_seed, drawn, videos=a.there.shape[1])
 

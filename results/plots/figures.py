@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from results.plots.curves import Curve
+from results.plots.data import Curve
 from results.reading.predictions import Confusion
 from results.report.report import Report
 from results.statistics.runs import Method

@@ -41,7 +41,10 @@ class Footnotes:
         self._caveats: dict[tuple[Method, str, int | None], dict[Caveat, list[Point]]]
         self._caveats = defaultdict(lambda: defaultdict(list))
         runs = expected.finished
-        by_run = caveats(runs, expected.protocol)
+        usual = _usual_digests(run.result.provenance.digests for run in runs)
+        by_run = {
+            run.run_id: _caveats(run.result.provenance, expected.protocol, usual) for run in runs
+        }
         counts = Counter(caveat for own in by_run.values() for caveat in own)
         of_all = [caveat for caveat, n in counts.items() if n == len(runs) > 1]
         self.general = [*_code_versions(runs), *(f"All runs: {one.text}" for one in of_all)]
@@ -72,22 +75,8 @@ class Footnotes:
         return tuple(self._numbers)
 
 
-def caveats(runs: Sequence[FinishedRun], protocol: Protocol) -> dict[str, list[Caveat]]:
-    """What sets each run apart, by run_id.
-
-    Where a list or starting weights have several sha256 over the runs, those that differ from the
-    most common one are named (from the first seen, where two are equally common).
-    """
-    by_run = {run.run_id: run.result.provenance for run in runs}
-    usual = _usual_digests(one.digests for one in by_run.values())
-    return {
-        run_id: [*map(Caveat, _deviations(one, protocol)), *_other_files(one.digests, usual)]
-        for run_id, one in by_run.items()
-    }
-
-
 def _usual_digests(digests: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """The most common sha256 of every file that has more than one."""
+    """The most common sha256 of every file that has more than one; the first seen of a tie."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for one in digests:
         for name, digest in sorted(one.items()):
@@ -97,21 +86,8 @@ def _usual_digests(digests: Iterable[Mapping[str, str]]) -> dict[str, str]:
     return {name: n.most_common(1)[0][0] for name, n in counts.items() if len(n) > 1}
 
 
-def _other_files(own: Mapping[str, str], usual: Mapping[str, str]) -> list[Caveat]:
-    return [
-        Caveat(
-            f"another {name} than the other runs "
-            f"(sha256 {own[name][:_SHORT]}, theirs {digest[:_SHORT]})",
-            # Lists are named `<data set>/<path>`; starting weights have no data set.
-            name.split("/")[0] if "/" in name else None,
-        )
-        for name, digest in usual.items()
-        if name in own and own[name] != digest
-    ]
-
-
-def _deviations(one: Provenance, protocol: Protocol) -> list[str]:
-    """How a run differs from a clean one of its protocol."""
+def _caveats(one: Provenance, protocol: Protocol, usual: Mapping[str, str]) -> list[Caveat]:
+    """How a run differs from a clean one of its protocol, and its files from the `usual` ones."""
     batch, usual_batch = one.global_batch, protocol.train.global_batch
     of_videos = f"of {one.videos_expected} videos"
     texts = {
@@ -121,7 +97,15 @@ def _deviations(one: Provenance, protocol: Protocol) -> list[str]:
         f"{one.clips_replaced} training clips replaced, unreadable": one.clips_replaced,
         "code with uncommitted changes": one.git_dirty,
     }
-    return [text for text, applies in texts.items() if applies]
+    found = [Caveat(text) for text, applies in texts.items() if applies]
+    for name, digest in usual.items():
+        own = one.digests.get(name, digest)
+        if own != digest:
+            digests = f"sha256 {own[:_SHORT]}, theirs {digest[:_SHORT]}"
+            # Lists are named `<data set>/<path>`; starting weights have no data set.
+            dataset = name.split("/")[0] if "/" in name else None
+            found.append(Caveat(f"another {name} than the other runs ({digests})", dataset))
+    return found
 
 
 def _code_versions(runs: Iterable[FinishedRun]) -> list[str]:

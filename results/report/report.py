@@ -69,10 +69,6 @@ class Row:
     cells: tuple[Cell, ...]
     method: Method | None = None
 
-    @property
-    def has_published(self) -> bool:
-        return any(cell.published is not None for cell in self.cells)
-
 
 @dataclass(frozen=True)
 class Report:

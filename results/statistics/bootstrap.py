@@ -27,10 +27,15 @@ class Scored:
     right: NDArray[np.float64]
     there: NDArray[np.float64]
 
-    def means(self) -> NDArray[np.float64]:
-        """(seeds,): percent right, averaged over the units."""
-        totals = self.there.sum(axis=1)
-        return 100.0 * (self.right.sum(axis=2) / totals).mean(axis=1)  # type: ignore[no-any-return]
+    def percent(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(draws, seeds): percent right, averaged over the units.
+
+        `counts` (draws, videos): how often each video counts.
+        """
+        # A unit of which no video was drawn (only with a handful of videos) counts as 0 of 1.
+        totals = np.maximum(counts @ self.there.T, 1.0)
+        shares = [(counts @ right.T / totals).mean(axis=1) for right in self.right]
+        return 100.0 * np.stack(shares, axis=1)
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,7 @@ def resample(a: Scored, b: Scored, *, resamples: int, generator: np.random.Gener
     chunks = []
     for start in range(0, resamples, _CHUNK):
         counts = _draw(videos, min(_CHUNK, resamples - start), generator)
-        totals = counts @ a.there.T
-        chunks.append((_percent(a, counts, totals), _percent(b, counts, totals)))
+        chunks.append((a.percent(counts), b.percent(counts)))
     of_a, of_b = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
     fixed = np.stack([of_a.mean(axis=1), of_b.mean(axis=1)])
     if min(len(a.seeds), len(b.seeds)) < 2:
@@ -74,16 +78,6 @@ def _draw(items: int, resamples: int, generator: np.random.Generator) -> NDArray
     drawn += items * np.arange(resamples)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=resamples * items)
     return counts.reshape(resamples, items).astype(np.float64)
-
-
-def _percent(
-    scored: Scored, counts: NDArray[np.float64], totals: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(resamples, seeds): mean over units of the percent right among the drawn videos."""
-    # A unit of which no video was drawn (only with a handful of videos) counts as 0 of 1.
-    totals = np.maximum(totals, 1.0)
-    shares = [(counts @ right.T / totals).mean(axis=1) for right in scored.right]
-    return 100.0 * np.stack(shares, axis=1)
 
 
 def interval(differences: NDArray[np.float64], confidence: float) -> tuple[float, float]:

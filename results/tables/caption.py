@@ -17,7 +17,7 @@ def caption(report: Report) -> list[str]:
     ]
     if any(column.part == HARMONIC for column in report.columns):
         lines.append("HM: harmonic mean of the two means; over seeds: of each seed's own HM.")
-    if any(row.has_published and row.method is not None for row in report.rows):
+    if any(row.method and cell.published for row in report.rows for cell in row.cells):
         lines.append(
             "Difference: ours - published; ≈ within, ↑ above, ↓ below the published std "
             "(no mark: none was published)."

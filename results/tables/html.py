@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results.plots import figures
-from results.plots.curves import learning_curves
-from results.plots.scores import split_scores
+from results.plots.data import learning_curves, split_scores
 from results.reading.predictions import Confusion
 from results.report.report import Report
 from results.statistics.runs import FinishedRun, Method
