@@ -128,9 +128,9 @@ def status(
     format: option.Format = "terminal",
 ) -> None:
     """What every run is doing, from the files alone."""
-    from experiments.monitor import commands
+    from experiments.monitor import display
 
-    commands.status(_out(out, demo), protocol, state, watch, format)
+    display.status(_out(out, demo), protocol, state, watch, format)
 
 
 @app.command()

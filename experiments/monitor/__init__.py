@@ -5,6 +5,6 @@ markdown or JSON on stdout; nothing is written. Used by cli, scheduler (Display)
 datasets (print_rows). Imports neither torch nor Ray.
 
 Read in this order: status (a run's files -> RunStatus), table (any table as text, markdown, JSON),
-status_table (the columns, and what fits the terminal), display (redrawn, or a line a change),
-commands (`tcclip status`), cost (videos, steps, GPU-hours, disk of a run), dry_run.
+status_table (the columns, and what fits the terminal), display (`tcclip status`; redrawn, or a line
+a change), cost (videos, steps, GPU-hours, disk of a run), dry_run.
 """

@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from experiments.grid.spec import ListSpec, RunSpec
 from results.records import Result, RunKey
@@ -38,7 +37,8 @@ class Cost:
     steps: int | None
     eval_videos: int | None
     gpu_hours: float | None
-    basis: Literal["measured", "assumed", "unknown"]
+    #: Of the GPU-hours: "measured", "assumed" or "unknown".
+    basis: str
     gigabytes: float
 
 
@@ -55,12 +55,11 @@ def cost(spec: RunSpec, measured: Mapping[Kind, float], train_videos: int | None
     eval_videos = sum(c for c in counts if c is not None) if None not in counts else None
     parameters = estimated_parameters(spec.model)
     gigabytes = parameters * (KEPT_BYTES + (TRAINING_BYTES if trained else 0)) / 1e9
-    if kind(spec.key) in measured:
-        hours = measured[kind(spec.key)]
-        return Cost(videos, steps, eval_videos, hours, "measured", gigabytes)
-    assumed = _assumed(spec, videos)
-    basis: Literal["assumed", "unknown"] = "unknown" if assumed is None else "assumed"
-    return Cost(videos if trained else 0, steps, eval_videos, assumed, basis, gigabytes)
+    hours, basis = measured.get(kind(spec.key)), "measured"
+    if hours is None:
+        hours = _assumed(spec, videos)
+        basis = "unknown" if hours is None else "assumed"
+    return Cost(videos if trained else 0, steps, eval_videos, hours, basis, gigabytes)
 
 
 def kind(key: RunKey) -> Kind:
@@ -82,10 +81,8 @@ def _assumed(spec: RunSpec, videos: int | None) -> float | None:
         return None
     view = forward_operations(spec.model)
     train = TRAINING_FACTOR * view * spec.train.epochs * (videos or 0)
-    last = spec.train.epochs - 1
-    validations = sum(
-        epoch % spec.train.validate_every == 0 or epoch == last for epoch in range(last + 1)
-    )
+    epochs = range(spec.train.epochs)
+    validations = len({*epochs[:: spec.train.validate_every], *epochs[-1:]})
     weight_sets = 2 if spec.ensemble_weight is None else 4  # best and last, raw and ensembled
     weight_sets = weight_sets if spec.train.epochs else 1
     views = validations * _views(spec.validation) + weight_sets * _views(spec.suites)

@@ -1,20 +1,30 @@
-"""The runs as they change: a table redrawn on a terminal, a line for each change elsewhere."""
+"""`tcclip status`, and the runs as they change: a table redrawn on a terminal, else a line for each
+change."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from experiments.errors import StorageError
+from experiments.errors import StorageError, UserError
 from experiments.monitor.status import RunStatus, statuses
-from experiments.monitor.status_table import duration, status_note, status_text
-from experiments.store.ledger import Ledger
+from experiments.monitor.status_table import (
+    duration,
+    print_statuses,
+    status_note,
+    status_text,
+)
+from experiments.store.ledger import Ledger, check_runs
+from protocols import PROTOCOLS
+from results.reading.location import Location
 from results.reading.run_folder import State
 
 log = logging.getLogger(__name__)
@@ -27,24 +37,11 @@ EPOCHS_PER_LINE = 5
 
 
 class Display:
-    """Shows the state of runs from their files: `run` until interrupted, or beside the code in a
-    `with` block.
+    """Shows what `read` says of runs: `run` until interrupted, or beside the code in a `with`
+    block."""
 
-    `run_ids`: these runs; None for every run there is at the moment, of `protocol` if given.
-    `states`: only runs in one of them.
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        run_ids: Sequence[str] | None,
-        console: Console,
-        *,
-        protocol: str | None = None,
-        states: Collection[State] | None = None,
-    ) -> None:
-        self.ledger, self.run_ids, self.console = ledger, run_ids, console
-        self.protocol, self.states = protocol, states
+    def __init__(self, read: Callable[[], Sequence[RunStatus]], console: Console) -> None:
+        self._read, self.console = read, console
         self._printed: dict[str, tuple[State, int]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run_in_thread, daemon=True, name="display")
@@ -59,14 +56,12 @@ class Display:
 
     def run(self) -> None:
         """Show the runs until the `with` block ends, and as they are then."""
-        if not self.console.is_terminal:
-            self._repeat(self._print_changes, self._print)
-            return
-        with Live(console=self.console, auto_refresh=False) as live:
-            self._repeat(
-                lambda rows: live.update(status_text(rows, *self.console.size), refresh=True),
-                lambda error: live.update(Text(error, "red"), refresh=True),
-            )
+        if self.console.is_terminal:
+            with Live(console=self.console, auto_refresh=False) as live:
+                self._repeat(live)
+        else:
+            # Lines begin after a pause, when runs that are computed again have begun.
+            self._repeat(None, last=self._stop.wait(REFRESH_SECONDS))
 
     def _run_in_thread(self) -> None:
         try:
@@ -74,22 +69,21 @@ class Display:
         except Exception as error:  # the sweep goes on
             log.warning("the runs are not shown any more", exc_info=error)
 
-    def _repeat(
-        self, show: Callable[[Sequence[RunStatus]], None], show_error: Callable[[str], None]
-    ) -> None:
+    def _repeat(self, live: Live | None, last: bool = False) -> None:
         failing = False
-        # Lines begin after a pause, when runs that are computed again have begun.
-        last = not self.console.is_terminal and self._stop.wait(REFRESH_SECONDS)
         while True:
             begin = time.monotonic()
             try:
-                rows = statuses(self.ledger, self.run_ids, self.protocol, self.states)
+                rows = self._read()
             except (StorageError, OSError) as error:  # a store is out of reach
                 if not failing:
-                    show_error(str(error))
+                    self._show(live, Text(str(error), "red"))
                 failing = True
             else:
-                show(rows)
+                if live is None:
+                    self._print_changes(rows)
+                else:
+                    self._show(live, status_text(rows, *self.console.size))
                 failing = False
             if last:
                 return
@@ -100,11 +94,14 @@ class Display:
         for row in rows:
             now = (row.state, (row.epoch or 0) // EPOCHS_PER_LINE)
             if now != self._printed.get(row.run_id, (State.PLANNED, 0)):
-                self._print(status_line(row))
+                self._show(None, Text(status_line(row)))
             self._printed[row.run_id] = now
 
-    def _print(self, line: str) -> None:
-        self.console.print(line, soft_wrap=True, highlight=False, markup=False)
+    def _show(self, live: Live | None, text: Text) -> None:
+        if live is not None:
+            live.update(text, refresh=True)
+        else:
+            self.console.print(text.plain, soft_wrap=True, highlight=False, markup=False)
 
 
 def status_line(row: RunStatus) -> str:
@@ -123,3 +120,33 @@ def status_line(row: RunStatus) -> str:
     if note := status_note(row):
         parts.append(note.splitlines()[0])
     return ", ".join(parts)
+
+
+def status(
+    out: Location, protocol: str | None, state: str | None, watch: bool, format: str
+) -> None:
+    """What `tcclip status` does: print the runs under `out`; with `watch`, show them as they change
+    until Ctrl-C.
+
+    `protocol` and `state` ("running,failed") choose among them.
+    """
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise UserError(f"--protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    states = None if state is None else {part.strip() for part in state.split(",") if part.strip()}
+    if states is not None and not set() < states <= set(State):
+        raise UserError(f"--state {state!r}; known: {', '.join(State)}")
+    console = Console()
+
+    def read() -> list[RunStatus]:
+        return statuses(Ledger(out), protocol=protocol, states=states)
+
+    if not watch:
+        check_runs(out)
+        print_statuses(read(), console, format)
+        return
+    if format != "terminal":
+        raise UserError("--watch redraws a terminal; leave --format out")
+    if isinstance(out, Path) and not out.is_dir():
+        raise UserError(f"{out} is not there; give the folder of a sweep with --out")
+    with suppress(KeyboardInterrupt):
+        Display(read, console).run()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from experiments.grid.spec import ListSpec, RunSpec
-from experiments.monitor.cost import ASSUMPTION, Cost, Kind, cost, kind, measured_hours
+from experiments.monitor.cost import ASSUMPTION, Cost, cost, kind, measured_hours
 from experiments.monitor.status_table import count_states
 from experiments.monitor.table import print_json, print_rows
 from experiments.store.ledger import Ledger, matching
@@ -43,10 +43,8 @@ def dry_run(
     states |= {spec.run_id: State.FINISHED for spec in specs if spec.run_id in done}
     measured = measured_hours(done.values())
     again = set() if rerun is None else set(matching(states, rerun))
-    costs: dict[Kind, Cost] = {}
-    for spec in specs:
-        if kind(spec.key) not in costs:
-            costs[kind(spec.key)] = cost(spec, measured, list_length(spec.train_list))
+    alike = {kind(spec.key): spec for spec in specs}
+    costs = {key: cost(one, measured, list_length(one.train_list)) for key, one in alike.items()}
     return [
         PlannedRun(
             run_id=spec.run_id,

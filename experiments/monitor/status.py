@@ -83,16 +83,14 @@ def _read_status(folder: RunFolder) -> RunStatus:
         return _read_status(folder)
     if state is State.PLANNED:
         return RunStatus(folder.run_id, state)
-    attempts = read_attempts(read_bytes(folder.metrics) or b"")
-    failure = folder.read_failure() if state is State.FAILED else None
-    return _unfinished(folder, state, attempts, read_holder(folder.path), failure)
+    return _unfinished(folder, state)
 
 
 def statuses(
     ledger: Ledger,
     run_ids: Sequence[str] | None = None,
     protocol: str | None = None,
-    states: Collection[State] | None = None,
+    states: Collection[str] | None = None,
 ) -> list[RunStatus]:
     """Status of the runs named, else of every run there is: of `protocol` and in one of `states`,
     where these are given."""
@@ -121,18 +119,15 @@ def _finished(run_id: str, result: Result) -> RunStatus:
     )
 
 
-def _unfinished(
-    folder: RunFolder,
-    state: State,
-    attempts: Attempts | None,
-    holder: Holder | None,
-    failure: Failure | None,
-) -> RunStatus:
+def _unfinished(folder: RunFolder, state: State) -> RunStatus:
+    attempts, holder = read_attempts(read_bytes(folder.metrics) or b""), read_holder(folder.path)
+    failure = folder.read_failure() if state is State.FAILED else None
     failed = failure.attempt if failure else 0
+    host = holder.host if holder else None
     row = RunStatus(
         run_id=folder.run_id,
         state=state,
-        node=holder.host if holder else None,
+        node=host,
         attempts=failed or None,
         since=_since(state, attempts, holder, failure),
         error=_error(folder, state, failure),
@@ -145,7 +140,7 @@ def _unfinished(
     reduced = "{setting} {after} instead of {before}"
     return replace(
         row,
-        node=row.node if running and holder else start.get("host", row.node),
+        node=host if running and host else start.get("host", host),
         device=start.get("device"),
         workers=start.get("workers"),
         epoch=step.get("epoch"),

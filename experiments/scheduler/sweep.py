@@ -16,6 +16,7 @@ from experiments.grid.options import ExecutionOptions
 from experiments.grid.request import RunPlan
 from experiments.grid.spec import RunSpec
 from experiments.monitor.display import Display
+from experiments.monitor.status import statuses
 from experiments.scheduler.executor import Executor, LocalExecutor, check_address
 from experiments.scheduler.loop import Loop
 from experiments.scheduler.summary import Summary
@@ -81,7 +82,7 @@ def sweep(
             execution,
             make_job=partial(Job, out=out, data_paths=data_paths, files=dict(plan.grid.files)),
             make_executor=lambda: _make_executor(options, execution, asha=plan.searched),
-            display=Display(ledger, run_ids, console),
+            display=Display(lambda: statuses(ledger, run_ids), console),
             retries=options.retries,
             fail_fast=options.fail_fast,
             say=say,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 from experiments.errors import LeaseLost, StorageError
-from experiments.store.files import sync, write_bytes
-from results.reading.location import Location, read_bytes, scratch, stamp, storage_error
+from experiments.store.files import sync, write_whole
+from results.reading.location import Location, read_bytes, scratch_folder, stamp, storage_error
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +30,11 @@ class AppendFile:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._resources = ExitStack()
         if isinstance(path, Path):
             self.local = path
             return
         data = read_bytes(path)
-        self.local = self._resources.enter_context(scratch()) / path.name
+        self.local = scratch_folder() / path.name
         if data is not None:
             self.local.write_bytes(data)
         self._uploaded = stamp(self.local)
@@ -55,7 +54,7 @@ class AppendFile:
         with self._lock:
             now = stamp(self.local)
             if now != self._uploaded:
-                write_bytes(self.path, self.local.read_bytes(), self._check)
+                write_whole(self.path, lambda to: shutil.copyfile(self.local, to), self._check)
                 self._uploaded = now
 
     def close(self) -> None:
@@ -64,7 +63,7 @@ class AppendFile:
         if self._thread is not None:
             self._thread.join()
             self._try_upload()
-        self._resources.close()
+            shutil.rmtree(self.local.parent, ignore_errors=True)
 
     def _upload_regularly(self) -> None:
         seconds = 1.0  # the first lines are soon visible

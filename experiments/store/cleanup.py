@@ -14,13 +14,10 @@ from results.reading.process_id import gone, place
 
 #: The age of a temporary file after which its writer elsewhere counts as dead: no write takes long.
 OLD_SECONDS = 24 * 3600.0
-#: Temporary files of `files.write_whole`, named after their process; SQLite keeps a journal beside.
-_TEMPORARY = re.compile(r"\.(.+)\.([0-9a-f]{16})-(\d+)-[0-9a-f]{8}\.tmp(?:-journal|-wal|-shm)?")
+#: Temporary files of `files.write_whole`, named after their process.
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{16})-(\d+)-[0-9a-f]{8}\.tmp")
 #: Folders of `location.scratch_folder`.
 _SCRATCH = re.compile(r"tcclip-([0-9a-f]{16})-(\d+)-\w+")
-#: Files and folders of a run that only the holder of its lease writes.
-_HOLDERS_FILES = ("metrics.jsonl", "result.json", "run.log")
-_HOLDERS_FOLDERS = ("checkpoints", "predictions")
 
 
 def clear_abandoned(folder: Location) -> None:
@@ -32,35 +29,27 @@ def clear_abandoned(folder: Location) -> None:
         return
     for name in names(folder):
         match = _TEMPORARY.fullmatch(name)
-        if match is not None and _is_dead(match[2], int(match[3]), folder / name):
+        if match is not None and _is_dead(match[1], int(match[2]), folder / name):
             _remove(folder / name)
 
 
 def clear_attempts(folder: Location) -> None:
     """Remove what earlier attempts at a run left half-written, in its folder and on this machine.
 
-    For the holder of the run's lease: nobody else may write checkpoints, metrics and results.
+    For the holder of the run's lease: nobody else may write checkpoints and predictions.
     """
-    _clear_scratch()
-    clear_abandoned(folder)
-    if not isinstance(folder, Path):
-        return
-    for path in folder.glob(".*.tmp"):
-        match = _TEMPORARY.fullmatch(path.name)
-        if match is not None and match[1] in _HOLDERS_FILES:
-            _remove(path)
-    for name in _HOLDERS_FOLDERS:
-        for path in (folder / name).rglob(".*"):
-            # safetensors writes `.tmpXXXXXX` beside its file.
-            if path.name.endswith(".tmp") or path.name.startswith(".tmp"):
-                _remove(path)
-
-
-def _clear_scratch() -> None:
     for path in Path(tempfile.gettempdir()).glob("tcclip-*"):
         match = _SCRATCH.fullmatch(path.name)
         if match is not None and match[1] == place() and gone(int(match[2])):
             shutil.rmtree(path, ignore_errors=True)
+    clear_abandoned(folder)
+    if not isinstance(folder, Path):
+        return
+    for name in ("checkpoints", "predictions"):
+        for path in (folder / name).rglob(".*"):
+            # safetensors writes `.tmpXXXXXX` beside its file.
+            if path.name.endswith(".tmp") or path.name.startswith(".tmp"):
+                _remove(path)
 
 
 def _is_dead(where: str, pid: int, path: Path) -> bool:

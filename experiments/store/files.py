@@ -53,14 +53,9 @@ def write_whole(
         raise storage_error(path, error) from error
 
 
-def write_bytes(path: Location, data: bytes, check: Callable[[], None] = lambda: None) -> None:
-    """Write `data` to `path`, whole or not at all; see `write_whole`."""
-    write_whole(path, lambda temporary: temporary.write_bytes(data), check)
-
-
 def write_text(path: Location, text: str, check: Callable[[], None] = lambda: None) -> None:
     """Write `text` to `path`, whole or not at all; see `write_whole`."""
-    write_bytes(path, text.encode(), check)
+    write_whole(path, lambda temporary: temporary.write_bytes(text.encode()), check)
 
 
 def upload(source: Path, path: UPath) -> None:
@@ -73,29 +68,22 @@ def upload(source: Path, path: UPath) -> None:
 
 
 def create_text(path: Location, text: str) -> bool:
-    """Write `text` to `path` unless the file exists: of several processes, one gets True.
+    """Write `text` to `path` unless the file exists; see `create_bytes`."""
+    return create_bytes(path, text.encode())
+
+
+def create_bytes(path: Location, data: bytes) -> bool:
+    """Write `data` to `path` unless the file exists: of several processes, one gets True.
 
     By a hard link, or in an object store by a conditional write. False too if the folder is deleted
-    in the meantime.
+    in the meantime. StorageError when it cannot be written.
     """
-    data = text.encode()
-    if isinstance(path, Path):
-        return create_whole(path, lambda temporary: temporary.write_bytes(data))
-    try:
+    if not isinstance(path, Path):
         with storage_errors(path):
             return _create_remote(path, data)
-    except OSError as error:
-        raise storage_error(path, error) from error
-
-
-def create_whole(path: Path, write: Callable[[Path], object]) -> bool:
-    """Let `write` fill a temporary file, which becomes `path` unless that exists.
-
-    Of several processes, one gets True. StorageError when the folder cannot be written.
-    """
     try:
         with _temporary(path) as temporary:
-            write(temporary)
+            temporary.write_bytes(data)
             sync(temporary)
             try:
                 os.link(temporary, path)

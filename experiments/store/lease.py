@@ -19,8 +19,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
 
 from experiments.errors import LeaseHeld, LeaseLost, StorageError
@@ -78,8 +78,11 @@ def _by_this_process(holder: Holder) -> bool:
     return holder.place == place() and holder.pid == os.getpid()
 
 
-class Lease:
-    """A lease of this process, renewed by a thread; made by `claim` or `adopt`."""
+class Lease(AbstractContextManager["Lease"]):
+    """A lease of this process, renewed by a thread; made by `claim` or `adopt`.
+
+    As a context manager it is released at the end.
+    """
 
     def __init__(
         self, folder: Location, owner: str, number: int, *, beat: int = 0, adopted: bool = False
@@ -91,6 +94,9 @@ class Lease:
         self._lost, self._checked = False, time.time()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def content(self) -> str:
         """What its file says, with a heartbeat of now."""
@@ -158,12 +164,8 @@ class Lease:
                 write_text(self.file, self.content())
 
 
-def claim(
-    folder: Location,
-    owner: str | None = None,
-    alive: Callable[[Holder], bool] = Holder.seems_alive,
-) -> Lease:
-    """Take the run in `folder` in the name of `owner`, by default a new one.
+def claim(folder: Location, alive: Callable[[Holder], bool] = Holder.seems_alive) -> Lease:
+    """Take the run in `folder` in the name of a new owner.
 
     LeaseHeld if a holder has it that is `alive`, or another process was quicker.
     """
@@ -171,7 +173,7 @@ def claim(
     if holder is not None and alive(holder):
         raise LeaseHeld(f"{folder.name} is held by {holder.host} pid {holder.pid}")
     number = 1 if holder is None else holder.number + 1
-    lease = Lease(folder, owner or uuid.uuid4().hex, number)
+    lease = Lease(folder, uuid.uuid4().hex, number)
     if not create_text(lease.file, lease.content()):
         raise LeaseHeld(f"{folder.name}: another process took it a moment ago")
     try:
@@ -204,17 +206,3 @@ def adopt(folder: Location, owner: str) -> Lease:
     write_text(lease.file, lease.content())
     lease.start()
     return lease
-
-
-@contextmanager
-def held(
-    folder: Location,
-    owner: str | None = None,
-    alive: Callable[[Holder], bool] = Holder.seems_alive,
-) -> Iterator[Lease]:
-    """Hold the run in `folder` while the block runs; see `claim`."""
-    lease = claim(folder, owner, alive)
-    try:
-        yield lease
-    finally:
-        lease.release()

@@ -14,7 +14,7 @@ from experiments.errors import LeaseHeld, StorageError, UserError
 from experiments.grid.spec import RunSpec
 from experiments.store.cleanup import clear_abandoned
 from experiments.store.files import check_exclusive, remove, write_text
-from experiments.store.lease import held
+from experiments.store.lease import claim
 from results.reading.holder import PREFIX
 from results.reading.location import Location, folder_names, is_local, names, read_bytes
 from results.reading.run_folder import RunFolder, State
@@ -106,18 +106,16 @@ class Ledger:
         """Tidy finished runs on a file system whose process was killed right after the result:
         remove what it left, and write a spec.json that is missing or cut short."""
         for spec in specs if is_local(self.out) else ():
+            folder = self.folder(spec.run_id)
+            records = (folder.failure, folder.pause_request)
             with suppress(LeaseHeld, StorageError):
-                self._repair(spec)
-
-    def _repair(self, spec: RunSpec) -> None:
-        folder = self.folder(spec.run_id)
-        self._add(spec)
-        present = names(folder.path)
-        left = {folder.failure.name, folder.pause_request.name}.intersection(present)
-        if left or any(name.startswith(PREFIX) for name in present):
-            with held(folder.path):  # a dead process's lease goes with it
-                for name in left:
-                    remove(folder.path / name)
+                self._add(spec)
+                present = names(folder.path)
+                left = [path for path in records if path.name in present]
+                if left or any(name.startswith(PREFIX) for name in present):
+                    with claim(folder.path):  # a dead process's lease goes with it
+                        for path in left:
+                            remove(path)
 
 
 def check_runs(out: Location) -> None:

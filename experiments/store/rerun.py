@@ -13,7 +13,7 @@ from pathlib import Path
 
 from experiments.errors import LeaseHeld, StorageError
 from experiments.store.files import remove, remove_all, write_text
-from experiments.store.lease import held
+from experiments.store.lease import claim
 from experiments.store.ledger import Ledger
 from results.reading.holder import PREFIX, lease_files, read_holder
 from results.reading.location import Location, folder_names, names, read_bytes, storage_errors
@@ -92,7 +92,7 @@ def _backup(ledger: Ledger, run_id: str) -> RunFolder:
 def _claimed(path: Location) -> Iterator[None]:
     """Hold a run's lease while its folder is moved. StorageError if somebody else holds it."""
     try:
-        with held(path) as lease:
+        with claim(path) as lease:
             if isinstance(path, Path):
                 lease.stop()  # a heartbeat would make the folder anew
             yield

@@ -10,8 +10,8 @@ import urllib.parse
 from pathlib import Path
 
 from experiments.store.cleanup import clear_abandoned
-from experiments.store.files import create_whole
-from results.reading.location import Location, location
+from experiments.store.files import create_bytes
+from results.reading.location import Location, location, scratch
 
 LOCAL_UI = "http://127.0.0.1:5000"
 #: The folder of artifacts beside a database of ours.
@@ -66,22 +66,19 @@ def open_database(uri: str, path: Path) -> None:
     """Create MLflow's database at `path`, the file of `uri`, if it is missing.
 
     MLflow creates its tables in many steps: one process that is killed halfway, or several at
-    once, leave an unusable file. So the database is created aside and appears when it is complete.
+    once, leave an unusable file. So the database is made elsewhere, and created here as a whole.
     StorageError if it cannot be created.
     """
-    clear_abandoned(path.parent)
-    if not path.exists():
-        create_whole(path, lambda temporary: _connect(sqlite_uri(temporary), path.parent))
-    _connect(uri, path.parent)
-
-
-def _connect(uri: str, folder: Path) -> None:
-    """Open the database, which creates its tables. Connections that MLflow keeps are closed: they
-    may lead to a file that was deleted since."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+    clear_abandoned(path.parent)
+    if not path.exists():
+        with scratch() as folder:
+            new = folder / path.name
+            SqlAlchemyStore(sqlite_uri(new), path.parent.as_uri()).engine.dispose()
+            create_bytes(path, new.read_bytes())
+    # Connections that MLflow kept may lead to a file that was deleted since.
     SqlAlchemyStore._get_or_create_engine(uri).dispose()
-    SqlAlchemyStore(uri, folder.as_uri()).engine.dispose()
 
 
 def redact_url(text: str) -> str:

@@ -24,7 +24,7 @@ from experiments.grid.spec import RunSpec
 from experiments.monitor.dry_run import dry_run
 from experiments.monitor.status import statuses
 from experiments.store.attempt_records import record_failure
-from experiments.store.lease import held
+from experiments.store.lease import claim
 from experiments.store.ledger import Ledger
 from results.reading.run_folder import RunFolder, State
 from results.records import Result
@@ -77,7 +77,7 @@ def _result(spec: RunSpec) -> Result:
 
 def _take(folder: RunFolder) -> None:
     """A lease of this process, as a run at work has it, without the thread that renews it."""
-    with held(folder.path):
+    with claim(folder.path):
         kept = {path: path.read_bytes() for path in folder.path.glob("lease-*")}
     for path, data in kept.items():
         path.write_bytes(data)

@@ -18,6 +18,7 @@ import pytest
 from rich.console import Console
 
 from experiments.monitor.display import Display
+from experiments.monitor.status import statuses
 from experiments.store.attempt_records import record_failure
 from experiments.store.ledger import Ledger
 
@@ -28,7 +29,7 @@ def test_the_display_continues_when_folders_are_deleted(tmp_path: Path) -> None:
     ledger, console = Ledger(tmp_path), Console(file=io.StringIO(), width=200)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("experiments.monitor.display.REFRESH_SECONDS", 0.01)
-        with Display(ledger, None, console):
+        with Display(lambda: statuses(ledger), console):
             for number in range(5):
                 record_failure(ledger.folder(f"zero_shot-a-{number}"), "E", "E: boom", "t")
                 time.sleep(0.03)

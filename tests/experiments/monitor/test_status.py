@@ -11,12 +11,12 @@ import pytest
 from experiments.errors import UserError
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
-from experiments.monitor.commands import status
+from experiments.monitor.display import status
 from experiments.monitor.dry_run import dry_run
 from experiments.monitor.status import RunStatus, run_status, statuses
 from experiments.monitor.status_table import status_note, status_text
 from experiments.store.attempt_records import record_failure, record_pause, record_start
-from experiments.store.lease import held
+from experiments.store.lease import claim
 from experiments.store.ledger import Ledger
 from experiments.worker import result as outcome
 from results.reading.run_folder import RunFolder, State
@@ -68,7 +68,7 @@ def spec() -> RunSpec:
 
 def test_a_running_run(folder: RunFolder) -> None:
     write_metrics(folder, attempt(0, 25, begin=1000.0))
-    with held(folder.path):
+    with claim(folder.path):
         status = run_status(folder)
     assert (status.state, status.epoch, status.epochs, status.step) == (State.RUNNING, 3, 4, 25)
     assert (status.device, status.workers) == (WHERE["device"], 2)
@@ -82,7 +82,7 @@ def test_a_running_run(folder: RunFolder) -> None:
 
 def test_a_run_in_its_final_tests(folder: RunFolder) -> None:
     write_metrics(folder, attempt(0, 40, begin=1000.0))
-    with held(folder.path):
+    with claim(folder.path):
         status = run_status(folder)
     assert (status.seconds_left, status_note(status)) == (None, "trained; in its final tests")
 
@@ -92,7 +92,7 @@ def test_a_smaller_batch_is_shown_and_is_no_failed_attempt(folder: RunFolder) ->
               "cause": "out of memory", "step": 10, "time": 5000.5}  # fmt: skip
     records = attempt(10, 12, begin=5000.0)
     write_metrics(folder, attempt(0, 10, begin=1000.0), [*records, memory])
-    with held(folder.path):
+    with claim(folder.path):
         running = run_status(folder)
     assert running.attempts == 1
     assert status_note(running) == "ran out of memory, continues with micro_batch 8 instead of 16"
@@ -238,7 +238,7 @@ def test_impossible_times_and_steps_are_skipped(folder: RunFolder, wrong: dict[s
 
 @pytest.mark.parametrize("beat", [1e30, float("nan")])
 def test_an_impossible_heartbeat_is_no_sign_of_life(folder: RunFolder, beat: float) -> None:
-    with held(folder.path) as lease:
+    with claim(folder.path) as lease:
         lease.stop()
         (file,) = Path(folder.path).glob("lease-*")
         file.write_text(json.dumps({**json.loads(file.read_text()), "heartbeat": beat}))
@@ -319,7 +319,7 @@ def test_runs_are_chosen_by_protocol_and_state(
 
 
 def test_an_error_ends_watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr("experiments.monitor.display.statuses", broken)

@@ -11,7 +11,7 @@ from experiments.datasets.paths import DataPaths
 from experiments.errors import LeaseHeld, StorageError, UserError
 from experiments.store import files
 from experiments.store.files import create_text, remove, remove_all, write_text
-from experiments.store.lease import held
+from experiments.store.lease import claim
 from experiments.worker.job import Job
 from results.reading.location import (
     Location,
@@ -115,7 +115,7 @@ def test_a_folder_deleted_under_it_loses_the_race(
 
     monkeypatch.setattr(files.os, "link", gone)
     assert not create_text(tmp_path / "file", "mine")
-    with pytest.raises(LeaseHeld), held(tmp_path):
+    with pytest.raises(LeaseHeld), claim(tmp_path):
         pass
     assert not names(tmp_path)
 

@@ -14,7 +14,7 @@ import pytest
 from experiments.errors import LeaseHeld, LeaseLost
 from experiments.store import lease as leases
 from experiments.store.files import write_text
-from experiments.store.lease import Lease, Watch, adopt, claim, held
+from experiments.store.lease import Lease, Watch, adopt, claim
 from results.reading import holder as holders
 from results.reading import process_id as processes
 from results.reading.holder import Holder, lease_files, read_holder
@@ -44,10 +44,8 @@ def lease_names(folder: Path) -> list[str]:
 
 
 def test_a_live_lease_is_respected(tmp_path: Path) -> None:
-    with held(tmp_path, "attempt 1"):
-        for owner in ("attempt 1", "attempt 2"):
-            with pytest.raises(LeaseHeld, match=f"pid {os.getpid()}"):
-                claim(tmp_path, owner)
+    with claim(tmp_path), pytest.raises(LeaseHeld, match=f"pid {os.getpid()}"):
+        claim(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -55,17 +53,17 @@ def test_the_lease_of_a_dead_process_is_replaced(tmp_path: Path) -> None:
     run_and_kill(f"claim(Path({str(tmp_path)!r}))")
     holder = read_holder(tmp_path)
     assert holder is not None and holder.here and not holder.running()
-    with held(tmp_path, alive=Watch().alive) as lease:
+    with claim(tmp_path, alive=Watch().alive) as lease:
         lease.check()
         assert lease_names(tmp_path) == ["lease-000002.json"]
 
 
 def test_a_claim_is_adopted_by_the_worker_and_released_by_the_sweep(tmp_path: Path) -> None:
-    claimed = claim(tmp_path, "attempt 1")
-    run_and_kill(f"adopt(Path({str(tmp_path)!r}), 'attempt 1')")
+    claimed = claim(tmp_path)
+    run_and_kill(f"adopt(Path({str(tmp_path)!r}), {claimed.owner!r})")
     holder = read_holder(tmp_path)
     assert holder is not None and holder.pid != os.getpid()
-    assert (holder.owner, holder.number, holder.beat) == ("attempt 1", 1, 1)
+    assert (holder.owner, holder.number, holder.beat) == (claimed.owner, 1, 1)
     claimed.release()
     assert not list(tmp_path.iterdir())
 
@@ -73,8 +71,8 @@ def test_a_claim_is_adopted_by_the_worker_and_released_by_the_sweep(tmp_path: Pa
 def test_a_holder_that_was_replaced_is_told_and_removes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lease = claim(tmp_path, "frozen")
-    with held(tmp_path, "new", alive=lambda holder: False):
+    lease = claim(tmp_path)
+    with claim(tmp_path, alive=lambda holder: False):
         lease.check_if_late()  # heartbeats are not late yet: the files are not read
         later = time.time() + 100
         monkeypatch.setattr(leases.time, "time", lambda: later)
@@ -99,9 +97,9 @@ def test_after_the_adoption_only_the_worker_renews_the_lease(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT", 0.02)
-    claimed = claim(tmp_path, "attempt 1")
+    claimed = claim(tmp_path)
     claims = (tmp_path / "lease-000001.json").read_text()
-    worker = adopt(tmp_path, "attempt 1")
+    worker = adopt(tmp_path, claimed.owner)
     monkeypatch.setattr(leases, "_by_this_process", lambda holder: False)  # two processes
     claimed._thread.join(10)
     assert not claimed._thread.is_alive(), "it saw that the worker adopted the lease"
@@ -126,7 +124,7 @@ def test_a_number_that_was_used_before_takes_nothing_from_a_live_holder(
         # Meanwhile another process replaced the dead one and ended, and a third one began.
         (tmp_path / "lease-000001.json").unlink()
         monkeypatch.setattr(leases, "create_text", real)
-        third.append(claim(tmp_path, "third"))
+        third.append(claim(tmp_path))
         return real(path, text)
 
     third: list[Lease] = []
@@ -142,13 +140,13 @@ def test_a_lease_left_below_a_dead_one_is_removed(tmp_path: Path) -> None:
     for number in (1, 2):  # who took over was killed before it removed the old one
         holder = replace(ELSEWHERE, owner=f"o{number}", number=number)
         write_text(tmp_path / f"lease-00000{number}.json", json.dumps(vars(holder)))
-    with held(tmp_path, alive=lambda holder: False) as lease:
+    with claim(tmp_path, alive=lambda holder: False) as lease:
         assert lease.number == 3
         assert lease_names(tmp_path) == ["lease-000003.json"]
 
 
 def test_processes_are_told_apart_without_a_clock(tmp_path: Path) -> None:
-    with held(tmp_path):
+    with claim(tmp_path):
         holder = read_holder(tmp_path)
     assert holder is not None and holder.running()
     uptime = float(Path("/proc/uptime").read_text().split()[0])
@@ -159,7 +157,7 @@ def test_processes_are_told_apart_without_a_clock(tmp_path: Path) -> None:
 def test_a_process_that_cannot_be_seen_is_watched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with held(tmp_path):
+    with claim(tmp_path):
         holder = read_holder(tmp_path)
 
     def refused(pid: int, number: int) -> None:
@@ -189,7 +187,7 @@ def test_heartbeats_from_elsewhere_count_whatever_their_clock(
     assert watch.alive(holder), "not silent for long enough"
     now += 2
     assert not watch.alive(holder)
-    with held(tmp_path, alive=watch.alive) as lease:
+    with claim(tmp_path, alive=watch.alive) as lease:
         lease.check()
 
 
@@ -200,13 +198,13 @@ def test_a_damaged_lease_is_watched_too(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(LeaseHeld):
         claim(tmp_path, alive=watch.alive)
     now += leases.PATIENCE + 1
-    with held(tmp_path, alive=watch.alive) as lease:
+    with claim(tmp_path, alive=watch.alive) as lease:
         assert lease.number == 5
 
 
 def test_heartbeats_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT", 0.01)
-    with held(tmp_path):
+    with claim(tmp_path):
         deadline = time.monotonic() + 30
         while (holder := read_holder(tmp_path)) is None or holder.beat < 3:
             assert time.monotonic() < deadline

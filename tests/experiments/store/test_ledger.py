@@ -10,7 +10,7 @@ from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
 from experiments.store.attempt_records import record_failure
 from experiments.store.files import write_text, write_whole
-from experiments.store.lease import held
+from experiments.store.lease import claim
 from experiments.store.ledger import Ledger
 from results.reading.location import exists, names
 from results.reading.run_folder import State
@@ -28,7 +28,7 @@ def test_states_follow_the_files(tmp_path: Path, spec: RunSpec) -> None:
     assert folder.state() is State.PLANNED
     ledger.add([spec])
     assert folder.state() is State.PLANNED
-    with held(folder.path):
+    with claim(folder.path):
         assert folder.state() is State.RUNNING
     folder.metrics.write_text("{}\n")
     assert folder.state() is State.STALE
@@ -90,7 +90,7 @@ def test_what_a_kill_after_the_result_leaves_is_cleared(tmp_path: Path, spec: Ru
     Path(folder.result).write_text(make_result(spec).model_dump_json())
     record_failure(folder, "Boom", "boom", "trace")
     write_text(folder.pause_request, "")
-    with held(folder.path):
+    with claim(folder.path):
         ledger.repair([spec])
         assert exists(folder.failure), "whoever holds it is about to do that"
     ledger.repair([spec])

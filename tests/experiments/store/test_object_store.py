@@ -23,7 +23,7 @@ from experiments.grid.spec import RunSpec
 from experiments.store import append_file as growing
 from experiments.store.attempt_records import record_failure
 from experiments.store.files import create_text, write_text
-from experiments.store.lease import held
+from experiments.store.lease import claim
 from experiments.store.ledger import Ledger, matching
 from experiments.store.rerun import back_up, find_backups, restore_unless_begun
 from experiments.tracking import Mirror, default_uri, ui
@@ -195,7 +195,7 @@ def test_a_rerun_moves_a_run_aside_and_puts_it_back(bucket: Bucket) -> None:
     ledger = Ledger(out)
     ledger.add([spec])
     folder = ledger.folder(spec.run_id)
-    with held(folder.path):
+    with claim(folder.path):
         assert folder.state() is State.RUNNING
         with pytest.raises(StorageError, match="stop it before a rerun"):
             back_up(ledger, matching(ledger.states([spec]), spec.run_id), [])
@@ -248,7 +248,7 @@ def test_of_two_processes_one_gets_a_run(bucket: Bucket) -> None:
     dead = read_holder(out)
     assert dead is not None
     assert not dead.seems_alive()
-    with held(out) as lease:
+    with claim(out) as lease:
         lease.check()
         assert names(out) == ["lease-000002.json"]
     assert not names(out)
@@ -339,7 +339,7 @@ def test_a_store_that_goes_away_costs_what_came_after_the_last_checkpoint(
         monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
         s3fs.S3FileSystem.clear_instance_cache()
         folder = Ledger(location(str(out))).folder("run")
-        with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
+        with claim(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
             assert journal.load_last() is None
             journal.log(record(1))
             journal.save_best(model, 1)
@@ -353,7 +353,7 @@ def test_a_store_that_goes_away_costs_what_came_after_the_last_checkpoint(
         gate.open()
         assert lease_files(folder.path), "it could not be given back"
         with (
-            held(folder.path, alive=lambda holder: False) as lease,
+            claim(folder.path, alive=lambda holder: False) as lease,
             RunCheckpoints(folder, lease) as journal,
         ):
             assert journal.load_last() == state(1, 1)
@@ -369,7 +369,7 @@ def test_metrics_are_seen_while_the_run_goes_on(
 ) -> None:
     monkeypatch.setattr(growing, "UPLOAD_SECONDS", 0.05)
     folder = Ledger(bucket()).folder("run")
-    with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
+    with claim(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
         journal.log(record(1))
         deadline = time.monotonic() + 30
         while not folder.metrics.exists():
@@ -377,7 +377,7 @@ def test_metrics_are_seen_while_the_run_goes_on(
             time.sleep(0.02)
         journal.log({**record(2), "top1": 1.0})
         assert len(folder.metrics.read_text().splitlines()) == 2, "a validation is shown at once"
-        with held(folder.path, alive=lambda holder: False):
+        with claim(folder.path, alive=lambda holder: False):
             before = folder.metrics.read_text()
             journal.log(record(3))
             time.sleep(0.3)
@@ -386,7 +386,7 @@ def test_metrics_are_seen_while_the_run_goes_on(
 
 def test_a_damaged_checkpoint_is_said_and_kept(bucket: Bucket, model: Model) -> None:
     folder = Ledger(bucket()).folder("run")
-    with held(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
+    with claim(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
         journal.save_last(state(1, 0))
         data = folder.last.read_bytes()
         folder.last.write_bytes(data[: len(data) // 2])

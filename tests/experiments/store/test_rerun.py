@@ -14,7 +14,7 @@ from experiments.grid.spec import RunSpec
 from experiments.store import rerun
 from experiments.store.attempt_records import record_failure
 from experiments.store.files import write_text
-from experiments.store.lease import held
+from experiments.store.lease import claim
 from experiments.store.ledger import Ledger
 from experiments.store.rerun import (
     back_up,
@@ -107,7 +107,7 @@ def test_a_run_in_use_is_refused_and_no_other_one_moved(out: Location) -> None:
     ledger = Ledger(out)
     ledger.add(specs)
     with (
-        held(ledger.folder(specs[2].run_id).path),
+        claim(ledger.folder(specs[2].run_id).path),
         pytest.raises(StorageError, match=f"{specs[2].run_id} is held by .*stop it before a rerun"),
     ):
         back_up(ledger, [spec.run_id for spec in specs], [])

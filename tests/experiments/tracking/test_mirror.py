@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from experiments.errors import StorageError, UserError
 from experiments.grid.spec import RunSpec
 from experiments.store.attempt_records import record_failure
-from experiments.store.lease import held
+from experiments.store.lease import claim
 from experiments.store.ledger import Ledger
 from experiments.tracking import Incomplete, mirror, ui
 from results.reading.run_folder import RunFolder
@@ -174,11 +174,11 @@ def test_killed_runs_do_not_stay_running_and_continued_ones_run_again(
         (run,) = copies(made, spec)
         return str(run.info.status)
 
-    with held(folder.path):
+    with claim(folder.path):
         assert status(False, spec.run_id) == "RUNNING"
         assert status(True) == "RUNNING", "somebody works on it"
     assert status(True) == "KILLED", "a sweep of other runs has seen it"
-    with held(folder.path):
+    with claim(folder.path):
         assert status(False, spec.run_id) == "RUNNING"
     Path(folder.result).write_bytes(result)
     assert status(True) == "FINISHED", "a killed sweep could not copy its end"
@@ -196,7 +196,7 @@ def test_a_failed_run_shows_its_failure_until_it_goes_on(tmp_path: Path) -> None
         assert (run.info.status, run.data.tags["tcclip.error"]) == ("FAILED", f"Boom {attempt}")
     files = {file.path for file in first.client.list_artifacts(run.info.run_id)}
     assert files == {"spec.json", "failure.json"}
-    with held(folder.path):
+    with claim(folder.path):
         for made in (first, second):  # two sweeps that follow one run
             made.sync([OTHER.run_id])
             (run,) = copies(made, OTHER)

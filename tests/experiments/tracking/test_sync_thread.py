@@ -15,7 +15,7 @@ from rich.console import Console
 
 from experiments.errors import UserError
 from experiments.grid.spec import RunSpec
-from experiments.store.lease import held
+from experiments.store.lease import claim
 from experiments.store.ledger import Ledger
 from experiments.tracking import Incomplete, Mirror, default_uri, ui
 from experiments.tracking.connection import redact_url
@@ -31,7 +31,7 @@ def test_the_last_look_comes_after_the_end_and_the_thread_ends(
     out, spec = again
     result = unfinish(out, spec)
     folder = begin(out)
-    with held(folder.path):  # another sweep's run; that sweep is killed
+    with claim(folder.path):  # another sweep's run; that sweep is killed
         mirror_of(out).sync([OTHER.run_id])
     with SyncThread(Ledger(out), default_uri(out), [spec.run_id], print) as thread:
         Path(Ledger(out).folder(spec.run_id).result).write_bytes(result)

@@ -11,7 +11,7 @@ import torch
 
 from experiments.errors import CheckpointDamaged, LeaseLost
 from experiments.store import lease as leases
-from experiments.store.lease import claim, held
+from experiments.store.lease import claim
 from experiments.store.ledger import Ledger
 from experiments.worker import checkpoints
 from experiments.worker.checkpoints import RunCheckpoints
@@ -56,7 +56,7 @@ def test_a_kill_between_two_writes_leaves_a_pair(
     def die(*_: Any, **__: Any) -> None:
         raise Killed
 
-    with held(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
+    with claim(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
         recorder.save_best(model(1), 1)
         recorder.save_last(state(10, 1))
         with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -68,7 +68,7 @@ def test_a_kill_between_two_writes_leaves_a_pair(
             )
             recorder.save_last(state(20, 2))
     best = 2 if where == "after the state" else 1
-    with held(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
+    with claim(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
         assert recorder.load_last() == state(10 * best, best)
         assert kept(folder) == [f"best-000{best}.json", f"best-000{best}.safetensors", "last.pt"]
         found = model(0)
@@ -77,7 +77,7 @@ def test_a_kill_between_two_writes_leaves_a_pair(
 
 
 def test_ranks_that_only_read_change_nothing(folder: RunFolder) -> None:
-    with held(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
+    with claim(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
         recorder.save_last(state(10, 0))
         recorder.save_best(model(1), 1)
     before = kept(folder)
@@ -102,7 +102,7 @@ def test_readers_find_the_selected_weights(folder: RunFolder) -> None:
 def test_a_checkpoint_that_cannot_be_read_is_named_and_nothing_begins_anew(
     folder: RunFolder, damage: str
 ) -> None:
-    with held(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
+    with claim(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
         recorder.save_last(state(10, 0) | {"model": {"w": torch.arange(1000.0)}})
         recorder.log({"kind": "step", "step": 10})
         path = Path(str(folder.last))
@@ -133,10 +133,10 @@ def lines(folder: RunFolder) -> list[int]:
 def test_who_lost_its_run_writes_no_more_lines(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frozen = claim(folder.path, "frozen")
+    frozen = claim(folder.path)
     with RunCheckpoints(folder, frozen) as recorder:
         recorder.log({"kind": "step", "step": 1})
-        with held(folder.path, "new", alive=lambda holder: False) as lease:
+        with claim(folder.path, alive=lambda holder: False) as lease:
             # It wakes up after its successor has begun.
             wakes = time.time() + 100
             monkeypatch.setattr(leases.time, "time", lambda: wakes)
@@ -153,14 +153,14 @@ def test_who_lost_its_run_writes_no_more_lines(
 def test_who_loses_its_run_within_a_checkpoint_takes_nothing_from_its_successor(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    frozen = claim(folder.path, "frozen")
+    frozen = claim(folder.path)
     with RunCheckpoints(folder, frozen) as recorder:
         recorder.save_best(model(1), 1)
         recorder.save_last(state(10, 1))
         taken = []
 
         def taken_over(*_: Any) -> None:
-            with held(folder.path, "new", alive=lambda holder: False) as lease:
+            with claim(folder.path, alive=lambda holder: False) as lease:
                 with RunCheckpoints(folder, lease) as other:
                     other.save_best(model(2), 2)
                     other.save_last(state(20, 2))
@@ -189,12 +189,12 @@ def test_who_loses_its_run_within_a_checkpoint_takes_nothing_from_its_successor(
         monkeypatch.undo()
     frozen.release()
     assert kept(folder) == ["best-0002.json", "best-0002.safetensors", "last.pt"]
-    with held(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
+    with claim(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
         assert recorder.load_last() == state(20, 2)
 
 
 def test_a_torn_line_in_the_middle_ends_no_run(folder: RunFolder) -> None:
-    with held(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
+    with claim(folder.path) as lease, RunCheckpoints(folder, lease) as recorder:
         recorder.save_last(state(3, 0))
         whole = [json.dumps({"kind": "step", "step": step, "time": 1.0}) for step in (1, 2, 3, 4)]
         torn = "\n".join([whole[0], whole[1][:9] + whole[1], whole[2], whole[3], whole[3][:4]])
