@@ -291,14 +291,11 @@ def _conclude(
     style = "red" if summary.exit_code <= 1 else None
     try:
         if summary.exit_code <= 1:
-            failed = summary.mlflow_failed
-            with ui_commands.keeping_report(out, plan.specs, console, failed) as (folder, links):
+            keeping = ui_commands.keeping_report(out, plan.specs, console, summary.mlflow_failed)
+            with keeping as (folder, links):
                 with user_errors():
                     made = make_report(str(out), grid.protocol, demo=grid.demo, links=links)
                 _print_report(made, format, folder)
-            if not failed:
-                where = ui_commands.where_to_look(out)
-                console.print(where, highlight=False, soft_wrap=True, markup=False)
     finally:  # also if the report cannot be made
         for line in lines:
             console.print(line, style=style, highlight=False, soft_wrap=True, markup=False)

@@ -6,5 +6,5 @@ datasets (print_rows). Imports neither torch nor Ray.
 
 Read in this order: status (a run's files -> RunStatus), table (any table as text, markdown, JSON),
 status_table (the columns, and what fits the terminal), display (`tcclip status`; redrawn, or a line
-a change), cost (videos, steps, GPU-hours, disk of a run), dry_run.
+a change), dry_run (also what a run costs: videos, steps, GPU-hours, disk).
 """

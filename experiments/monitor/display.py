@@ -3,7 +3,6 @@ change."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,8 +26,6 @@ from protocols import PROTOCOLS
 from results.reading.location import Location
 from results.reading.run_folder import State
 
-log = logging.getLogger(__name__)
-
 REFRESH_SECONDS = 2.0
 #: Reading the files of very many runs takes seconds: at most this share of the time goes into it.
 READING_SHARE = 0.1
@@ -44,7 +41,7 @@ class Display:
         self._read, self.console = read, console
         self._printed: dict[str, tuple[State, int]] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run_in_thread, daemon=True, name="display")
+        self._thread = threading.Thread(target=self.run, daemon=True, name="display")
 
     def __enter__(self) -> Display:
         self._thread.start()
@@ -62,12 +59,6 @@ class Display:
         else:
             # Lines begin after a pause, when runs that are computed again have begun.
             self._repeat(None, last=self._stop.wait(REFRESH_SECONDS))
-
-    def _run_in_thread(self) -> None:
-        try:
-            self.run()
-        except Exception as error:  # the sweep goes on
-            log.warning("the runs are not shown any more", exc_info=error)
 
     def _repeat(self, live: Live | None, last: bool = False) -> None:
         failing = False

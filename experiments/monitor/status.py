@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,6 +57,9 @@ class RunStatus:
         if self.since is not None:
             since = datetime.fromtimestamp(self.since, UTC).isoformat(timespec="seconds")
         return {**asdict(self), "since": since}
+
+
+_NO_ATTEMPTS = Attempts(0, None, None, {}, None, None, None, latest=0.0)
 
 
 def run_status(folder: RunFolder) -> RunStatus:
@@ -120,26 +123,15 @@ def _finished(run_id: str, result: Result) -> RunStatus:
 
 
 def _unfinished(folder: RunFolder, state: State) -> RunStatus:
-    attempts, holder = read_attempts(read_bytes(folder.metrics) or b""), read_holder(folder.path)
+    attempts = read_attempts(read_bytes(folder.metrics) or b"") or _NO_ATTEMPTS
+    holder = read_holder(folder.path)
     failure = folder.read_failure() if state is State.FAILED else None
-    failed = failure.attempt if failure else 0
-    host = holder.host if holder else None
-    row = RunStatus(
+    start, step = attempts.start, attempts.step or {}
+    running, host = state is State.RUNNING, holder.host if holder else None
+    reduced = "{setting} {after} instead of {before}"
+    return RunStatus(
         run_id=folder.run_id,
         state=state,
-        node=host,
-        attempts=failed or None,
-        since=_since(state, attempts, holder, failure),
-        error=_error(folder, state, failure),
-        log=str(folder.log),
-    )
-    if attempts is None:
-        return row
-    running = state is State.RUNNING
-    start, step = attempts.start, attempts.step or {}
-    reduced = "{setting} {after} instead of {before}"
-    return replace(
-        row,
         node=host if running and host else start.get("host", host),
         device=start.get("device"),
         workers=start.get("workers"),
@@ -153,8 +145,11 @@ def _unfinished(folder: RunFolder, state: State) -> RunStatus:
         seconds_left=_seconds_left(start, step) if running else None,
         gpu_hours=attempts.gpu_hours,
         # An attempt that fails before its training begins leaves no start record.
-        attempts=max(attempts.count, failed) or None,
+        attempts=max(attempts.count, failure.attempt if failure else 0) or None,
+        since=_since(state, attempts, holder, failure),
+        error=_error(folder, state, failure),
         reduced=reduced.format_map(attempts.reduced) if attempts.reduced is not None else None,
+        log=str(folder.log),
     )
 
 
@@ -169,15 +164,13 @@ def _error(folder: RunFolder, state: State, failure: Failure | None) -> str | No
 
 
 def _since(
-    state: State, attempts: Attempts | None, holder: Holder | None, failure: Failure | None
+    state: State, attempts: Attempts, holder: Holder | None, failure: Failure | None
 ) -> float | None:
     if state is State.RUNNING:
-        return float(attempts.start["time"]) if attempts else None
+        return attempts.start.get("time")
     if failure is not None:
         return datetime.fromisoformat(failure.time).timestamp()
-    signs = [attempts.latest] if attempts else []
-    signs += [holder.heartbeat] if holder and holder.heartbeat else []
-    return max(signs, default=None)
+    return max(attempts.latest, holder.heartbeat if holder else 0.0) or None
 
 
 def _seconds_left(start: Record, step: Record) -> float | None:

@@ -27,8 +27,6 @@ _STYLES = {
     State.PLANNED: "dim",
 }
 NONE = "–"
-#: How many hex digits of a run id are tried to tell runs apart that differ in nothing else.
-_HASH_DIGITS = (0, 4, 6, 8)
 
 
 class Column(NamedTuple):
@@ -37,7 +35,6 @@ class Column(NamedTuple):
     head: str
     cell: Callable[[RunStatus], str]
     priority: int
-    left: bool = False
 
 
 def print_statuses(rows: Sequence[RunStatus], console: Console, format: str) -> None:
@@ -124,7 +121,7 @@ def _table(cells: Mapping[Column, Sequence[str]], rows: Sequence[RunStatus]) -> 
     head, rule, *lines = aligned(
         [column.head for column in cells],
         list(zip(*cells.values(), strict=True)),
-        [column.left for column in cells],
+        left=sum(column in COLUMNS[:4] for column in cells),
     )
     yield Text(head, "bold")
     yield Text(rule, "dim")
@@ -180,12 +177,12 @@ def _epoch(row: RunStatus) -> str:
     return NONE if row.epochs is None else f"{row.epoch or 0}/{row.epochs}"
 
 
-RUN = Column("run", lambda row: row.run_id, 10, left=True)
+RUN = Column("run", lambda row: row.run_id, 10)
 COLUMNS = (
     RUN,
-    Column("state", lambda row: str(row.state), 9, left=True),
-    Column("node", lambda row: row.node or NONE, 2, left=True),
-    Column("on", _workers_and_device, 3, left=True),
+    Column("state", lambda row: str(row.state), 9),
+    Column("node", lambda row: row.node or NONE, 2),
+    Column("on", _workers_and_device, 3),
     Column("epoch", _epoch, 8),
     Column("loss", lambda row: _number("{:.3f}", row.loss), 0),
     Column("val %", lambda row: NONE if row.top1 is None else f"{row.top1:.1f}", 7),
@@ -209,7 +206,7 @@ def _short_names(rows: Sequence[RunStatus]) -> list[str]:
     if len({row.protocol for row in rows}) == 1:
         ids = [run_id.partition("-")[2] or run_id for run_id in ids]
     parts = [run_id.rpartition("-") for run_id in ids]
-    for digits in _HASH_DIGITS:
+    for digits in (0, 4, 6, 8):
         short = [f"{head}-{tail[:digits]}".strip("-") for head, _, tail in parts]
         if all(short) and len(set(short)) == len(short):
             return short

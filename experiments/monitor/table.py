@@ -27,7 +27,7 @@ def print_rows(
         print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
         print("\n".join(f"| {' | '.join(row)} |" for row in rows))
     else:
-        lines = aligned(head, rows, [number < left for number in range(len(head))])
+        lines = aligned(head, rows, left)
         print("\n".join([title, *lines] if title else lines))
 
 
@@ -37,14 +37,14 @@ def print_json(rows: Sequence[dict[str, object]]) -> None:
     print(f"[{lines}]")
 
 
-def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[bool]) -> list[str]:
-    """Head, rule and rows as lines of text; `left`: which columns are aligned left."""
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Head, rule and rows as lines of text; the first `left` columns are aligned left."""
     widths = [max(map(cell_len, cells)) for cells in zip(head, *rows, strict=True)]
     lines = []
     for row in (head, *rows):
         cells = [
-            set_cell_size(cell, width) if at_left else " " * (width - cell_len(cell)) + cell
-            for cell, width, at_left in zip(row, widths, left, strict=True)
+            set_cell_size(cell, width) if number < left else " " * (width - cell_len(cell)) + cell
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append(GAP.join(cells).rstrip())
     lines.insert(1, "─" * (sum(widths) + len(GAP) * (len(widths) - 1)))

@@ -6,11 +6,12 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from experiments.errors import LeaseLost, StorageError
 from experiments.store.files import sync, write_whole
-from results.reading.location import Location, read_bytes, scratch_folder, stamp, storage_error
+from results.reading.location import Location, read_bytes, scratch_folder, stamp, storage_errors
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +45,8 @@ class AppendFile:
     def publish(self) -> None:
         """Make everything written so far safe from a power loss and visible to others."""
         if self._thread is None:
-            try:
+            with storage_errors(self.path), suppress(FileNotFoundError):  # nothing written yet
                 sync(self.local)
-            except FileNotFoundError:
-                pass  # nothing was written yet
-            except OSError as error:
-                raise storage_error(self.path, error) from error
             return
         with self._lock:
             now = stamp(self.local)

@@ -1,4 +1,4 @@
-"""Writing files that are either whole or not there, locally and in object stores.
+"""Writing files that are either whole or not there, locally and in object stores; cleaning up.
 
 Locally a file is written aside, synced and renamed; an object store's upload is whole by itself.
 Errors of a disk or of a store's client are raised as StorageError. For reading, see
@@ -8,8 +8,11 @@ results/reading/location.py.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
+import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,11 +21,17 @@ from typing import TYPE_CHECKING
 
 from results.errors import StorageError
 from results.reading.location import Location, read_bytes, scratch, storage_error, storage_errors
-from results.reading.process_id import place
+from results.reading.process_id import gone, place
 
 if TYPE_CHECKING:
     from upath import UPath
 
+#: The age of a temporary file after which its writer elsewhere counts as dead: no write takes long.
+OLD_SECONDS = 24 * 3600.0
+#: Temporary files of `write_whole`, named after their process.
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{16})-(\d+)-[0-9a-f]{8}\.tmp")
+#: Folders of `location.scratch_folder`.
+_SCRATCH = re.compile(r"tcclip-([0-9a-f]{16})-(\d+)-\w+")
 #: S3's error codes when a file to be created exists already, or is being created by another.
 _TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
@@ -46,7 +55,7 @@ def write_whole(
             check()
             if isinstance(path, Path):
                 temporary.replace(path)
-                _sync_folder(path.parent)
+                _sync_names(path.parent)
             else:
                 upload(temporary, path)
     except OSError as error:
@@ -88,10 +97,9 @@ def create_bytes(path: Location, data: bytes) -> bool:
             try:
                 os.link(temporary, path)
             except FileExistsError:
-                # If the reply to the first try was lost, the client tries again: the existing file
-                # is then this one.
+                # A client whose first try got no reply tries again: the file is then this one.
                 return temporary.stat().st_nlink == 2
-            _sync_folder(path.parent)
+            _sync_names(path.parent)
             return True
     except FileNotFoundError:  # another process deleted the folder or the temporary file
         return False
@@ -109,9 +117,7 @@ def _create_remote(path: UPath, data: bytes) -> bool:
         response = getattr(error.__cause__, "response", {})
         if response.get("Error", {}).get("Code") not in _TAKEN:
             raise
-    # If the reply to the first try was lost, the client tries again: the existing file is then
-    # this one.
-    return read_bytes(path) == data
+    return read_bytes(path) == data  # as above: the file may be this one
 
 
 def check_exclusive(out: Location) -> None:
@@ -156,19 +162,17 @@ def _temporary(path: Location) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Wait until what was written to `path` is on the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Wait until a rename in `folder` is on the disk."""
+def _sync_names(folder: Path) -> None:
     with suppress(OSError):  # not every file system can do that
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(folder)
 
 
 # ---- Removing ----
@@ -190,3 +194,43 @@ def remove_all(path: Location) -> None:
             shutil.rmtree(path)
         else:
             path.fs.rm(path.path, recursive=True)
+
+
+# ---- What killed processes left half-written ----
+
+
+def clear_abandoned(folder: Location) -> None:
+    """Remove the temporary files in `folder` whose writer is dead.
+
+    Live processes may be writing there. A store has no temporary files.
+    """
+    if not isinstance(folder, Path):
+        return
+    for path in folder.glob(".*.tmp"):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is None:
+            continue
+        with suppress(OSError):  # a file that cannot be removed does no harm
+            old = time.time() - path.stat().st_mtime > OLD_SECONDS
+            if gone(int(match[2])) if match[1] == place() else old:
+                path.unlink()
+
+
+def clear_attempts(folder: Location) -> None:
+    """Remove what earlier attempts at a run left half-written, in its folder and on this machine.
+
+    For the holder of the run's lease: nobody else may write checkpoints and predictions.
+    """
+    for path in Path(tempfile.gettempdir()).glob("tcclip-*"):
+        match = _SCRATCH.fullmatch(path.name)
+        if match is not None and match[1] == place() and gone(int(match[2])):
+            shutil.rmtree(path, ignore_errors=True)
+    clear_abandoned(folder)
+    if not isinstance(folder, Path):
+        return
+    for name in ("checkpoints", "predictions"):
+        for path in (folder / name).rglob(".*"):
+            # safetensors writes `.tmpXXXXXX` beside its file.
+            if path.name.endswith(".tmp") or path.name.startswith(".tmp"):
+                with suppress(OSError):
+                    path.unlink()

@@ -63,15 +63,10 @@ class Watch:
         return now - since < PATIENCE
 
 
-def _holders(folder: Location) -> dict[str, Holder]:
-    """Owner -> holder, of every lease file there is."""
-    holders = {}
-    for path in lease_files(folder):
-        data = read_bytes(path)
-        if data is not None:
-            holder = parse_holder(data, lease_number(path))
-            holders[holder.owner] = holder
-    return holders
+def _holders(folder: Location) -> list[Holder]:
+    """What every lease file says that there is, by their numbers."""
+    found = [(path, read_bytes(path)) for path in lease_files(folder)]
+    return [parse_holder(data, lease_number(path)) for path, data in found if data is not None]
 
 
 def _by_this_process(holder: Holder) -> bool:
@@ -169,18 +164,19 @@ def claim(folder: Location, alive: Callable[[Holder], bool] = Holder.seems_alive
 
     LeaseHeld if a holder has it that is `alive`, or another process was quicker.
     """
-    before, holder = _holders(folder), read_holder(folder)
-    if holder is not None and alive(holder):
-        raise LeaseHeld(f"{folder.name} is held by {holder.host} pid {holder.pid}")
-    number = 1 if holder is None else holder.number + 1
+    before = _holders(folder)
+    if before and alive(before[-1]):
+        raise LeaseHeld(f"{folder.name} is held by {before[-1].host} pid {before[-1].pid}")
+    number = before[-1].number + 1 if before else 1
     lease = Lease(folder, uuid.uuid4().hex, number)
     if not create_text(lease.file, lease.content()):
         raise LeaseHeld(f"{folder.name}: another process took it a moment ago")
     try:
         # Another process may have made a higher number, or, if all leases were released in the
         # meantime, a lower one.
-        for other in _holders(folder).values():
-            if other.owner != lease.owner and other.owner not in before:
+        known = {lease.owner, *(one.owner for one in before)}
+        for other in _holders(folder):
+            if other.owner not in known:
                 raise LeaseHeld(f"{folder.name}: {other.host} pid {other.pid} was quicker")
         for old in lease_files(folder):
             if lease_number(old) < number:

@@ -12,8 +12,7 @@ from typing import TypeVar
 
 from experiments.errors import LeaseHeld, StorageError, UserError
 from experiments.grid.spec import RunSpec
-from experiments.store.cleanup import clear_abandoned
-from experiments.store.files import check_exclusive, remove, write_text
+from experiments.store.files import check_exclusive, clear_abandoned, remove, write_text
 from experiments.store.lease import claim
 from results.reading.holder import PREFIX
 from results.reading.location import Location, folder_names, is_local, names, read_bytes

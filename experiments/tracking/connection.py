@@ -9,8 +9,7 @@ import shlex
 import urllib.parse
 from pathlib import Path
 
-from experiments.store.cleanup import clear_abandoned
-from experiments.store.files import create_bytes
+from experiments.store.files import clear_abandoned, create_bytes
 from results.reading.location import Location, location, scratch
 
 LOCAL_UI = "http://127.0.0.1:5000"
@@ -52,14 +51,9 @@ def sqlite_uri(path: Path) -> str:
 
 def sqlite_file(uri: str) -> Path | None:
     """The file of a `sqlite:///` URI; None for any other URI, and for a database in memory."""
-    try:
-        parts = urllib.parse.urlsplit(uri)
-    except ValueError:  # not a URL: connecting to it fails with a message
-        return None
-    name = urllib.parse.unquote(parts.path.removeprefix("/"))
-    if not parts.scheme.startswith("sqlite") or parts.netloc or name in ("", ":memory:"):
-        return None
-    return Path(name)
+    match = re.match(r"sqlite[^:/]*:///([^?#]+)", uri)
+    name = urllib.parse.unquote(match[1]) if match else ":memory:"
+    return None if name == ":memory:" else Path(name)
 
 
 def open_database(uri: str, path: Path) -> None:

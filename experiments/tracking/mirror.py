@@ -199,7 +199,8 @@ class Mirror:
         records, _ = read_records(read_bytes(folder.metrics) or b"")
         starts = [record for record in records if record["kind"] == "start"]
         if copy is None or copy.starts != starts:
-            copy = self.copies[folder.run_id] = self._open(folder, starts)
+            start = int(records[0]["time"] * 1000) if records else None
+            copy = self.copies[folder.run_id] = self._open(folder, starts, start)
         if not copy.complete:
             new = [one for one in records if one["step"] > copy.sent.get(one["kind"], 0)]
             metrics = [metric for record in new for metric in _metrics(record)]
@@ -208,7 +209,7 @@ class Mirror:
         copy.metrics = now
         return copy
 
-    def _open(self, folder: RunFolder, starts: list[Record]) -> _Copy:
+    def _open(self, folder: RunFolder, starts: list[Record], start: int | None) -> _Copy:
         """Find or create a run's copy, and ask MLflow how much of the run it has.
 
         A resumed attempt repeats steps that an earlier one sent, with other times: MLflow would
@@ -217,7 +218,7 @@ class Mirror:
         from mlflow.entities import Param
 
         spec = self.ledger.spec(folder.run_id)
-        run = self.runs.run_of(spec, folder)
+        run = self.runs.run_of(spec, folder, start)
         mlflow_id = run.info.run_id
         complete = SYNCED in run.data.tags and run.info.status == "FINISHED"
         settings = spec.model_dump(mode="json", include={"key", "model", "train", "augment"})
@@ -250,11 +251,16 @@ class Mirror:
         copy.shown = state, failure
 
     def _finish(self, copy: _Copy, folder: RunFolder, result: Result) -> None:
-        from mlflow.entities import Dataset, DatasetInput
+        from mlflow.entities import Dataset, DatasetInput, Metric
 
         provenance = result.provenance
+        finished, metrics = _milliseconds(provenance.finished), []
+        for one in result.measurements:
+            weights = f"{one.checkpoint}-{one.weights}-{one.views}"
+            name = f"final/{one.suite}/{one.split}/{one.metric}/{weights}"
+            metrics.append(Metric(name, one.value, finished, 0))
         self.client.set_tag(copy.mlflow_id, ERROR, "")
-        self.client.log_batch(copy.mlflow_id, metrics=_final_metrics(result))
+        self.client.log_batch(copy.mlflow_id, metrics=metrics)
         self.client.set_tag(copy.mlflow_id, "git_commit", provenance.git_commit or "unknown")
         lists = [
             DatasetInput(Dataset(name, digest[:36], "annotation list", name))
@@ -262,7 +268,6 @@ class Mirror:
             if name.endswith(".txt")
         ]
         self.client.log_inputs(copy.mlflow_id, datasets=lists)
-        finished = _milliseconds(provenance.finished)
         self.client.set_terminated(copy.mlflow_id, "FINISHED", finished)
         # Last: a store may refuse a file.
         self._log_files(copy.mlflow_id, folder.result, folder.log)
@@ -285,18 +290,6 @@ def _metrics(record: Record) -> list[Any]:
         for source, name in METRICS.get(record["kind"], {}).items()
         if source in record
     ]
-
-
-def _final_metrics(result: Result) -> list[Any]:
-    from mlflow.entities import Metric
-
-    when = _milliseconds(result.provenance.finished)
-    metrics = []
-    for one in result.measurements:
-        weights = f"{one.checkpoint}-{one.weights}-{one.views}"
-        name = f"final/{one.suite}/{one.split}/{one.metric}/{weights}"
-        metrics.append(Metric(name, one.value, when, 0))
-    return metrics
 
 
 def _milliseconds(time: str) -> int:

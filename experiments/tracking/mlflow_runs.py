@@ -14,8 +14,7 @@ from typing import Any
 from experiments.errors import StorageError
 from experiments.grid.spec import RunSpec
 from experiments.store.files import create_text
-from results.reading.location import Location, read_bytes, read_from
-from results.reading.metrics_log import read_records
+from results.reading.location import Location, read_bytes
 from results.reading.run_folder import RunFolder
 
 #: Tags of a run's copy: the run's id, the output folder's id and path, the sha256 of the result
@@ -26,24 +25,6 @@ SYNCED, ERROR = "tcclip.synced", "tcclip.error"
 PARENT = "tcclip.sweep"
 #: MLflow's own limits.
 PARAM_LENGTH, TAG_LENGTH, MOST = 6000, 5000, 50_000
-
-
-def output_id(out: Location) -> str:
-    """The id of an output folder, a random one in `<out>/mlflow.json`: a path is no id, since
-    folders on two machines may have the same. It is the path's where nothing can be written."""
-    file = out / "mlflow.json"
-    with suppress(StorageError):
-        if read_bytes(file) is None:
-            create_text(file, json.dumps({"id": uuid.uuid4().hex}))
-    return hashlib.sha256(read_bytes(file) or str(out).encode()).hexdigest()
-
-
-def start_time(folder: RunFolder) -> int | None:
-    """The time of the run's first record in epoch milliseconds; None while there is none."""
-    with suppress(FileNotFoundError):
-        records, _ = read_records(read_from(folder.metrics, 0, 4096))  # the first one is shorter
-        return int(records[0]["time"] * 1000) if records else None
-    return None
 
 
 def result_digest(folder: RunFolder) -> str:
@@ -66,17 +47,23 @@ class MlflowRuns:
 
     def __post_init__(self) -> None:
         self.path = str(self.out.resolve() if isinstance(self.out, Path) else self.out)[:TAG_LENGTH]
-        self._id = output_id(self.out)
+        # A path is no id, since folders on two machines may have the same.
+        file = self.out / "mlflow.json"
+        with suppress(StorageError):  # where nothing can be written the id is the path's
+            if read_bytes(file) is None:
+                create_text(file, json.dumps({"id": uuid.uuid4().hex}))
+        self._id = hashlib.sha256(read_bytes(file) or str(self.out).encode()).hexdigest()
 
-    def run_of(self, spec: RunSpec, folder: RunFolder) -> Any:
-        """The MLflow run of a run folder. The copy of what a rerun deleted is deleted."""
+    def run_of(self, spec: RunSpec, folder: RunFolder, start: int | None) -> Any:
+        """The MLflow run of a run folder whose first record is of the time `start`, in epoch
+        milliseconds. The copy of what a rerun deleted is deleted."""
 
         def current(run: Any) -> bool:
-            same_start = start_time(folder) in (None, run.info.start_time)
+            same_start = start in (None, run.info.start_time)
             return same_start and run.data.tags.get(SYNCED) in (None, result_digest(folder))
 
         tags = {RUN_ID: spec.run_id, "mlflow.parentRunId": self.parent(spec)}
-        run = self._find_or_create(spec, RUN_ID, spec.run_id, current, tags, start_time(folder))
+        run = self._find_or_create(spec, RUN_ID, spec.run_id, tags, current, start)
         if run.data.tags[OUTPUT] != self.path:  # the folder was moved
             self.client.set_tag(run.info.run_id, OUTPUT, self.path)
         return run
@@ -85,7 +72,7 @@ class MlflowRuns:
         """The id of the MLflow run that stands for the sweeps of a protocol in this folder."""
         name = _experiment_name(spec)
         if name not in self._parents:
-            run = self._find_or_create(spec, PARENT, name, lambda _: True, {PARENT: name})
+            run = self._find_or_create(spec, PARENT, f"sweep {name}", {PARENT: name})
             self.client.set_terminated(run.info.run_id, "FINISHED")
             self._parents[name] = run.info.run_id
         return self._parents[name]
@@ -94,23 +81,22 @@ class MlflowRuns:
         self,
         spec: RunSpec,
         tag: str,
-        value: str,
-        current: Callable[[Any], bool],
+        name: str,
         tags: dict[str, str],
+        current: Callable[[Any], bool] = lambda run: True,
         start: int | None = None,
     ) -> Any:
-        """The one MLflow run of this folder with `tag` that is `current`; others are deleted.
+        """This folder's one MLflow run with the `tag` of `tags` that is `current`; others go.
 
         Two processes that create one each at once, or a call that MLflow's client repeats, leave
         several: every process keeps the same one.
         """
         experiment = self._experiment(spec)
-        this = f"tags.`{tag}` = '{value}'"
+        this = f"tags.`{tag}` = '{tags[tag]}'"
         ours = self.search(this)
-        # Files are read after the search: what a copy says was so in the folder before.
+        # The result is read after the search: what a copy says was so in the folder before.
         if not any(current(run) for run in ours):
             tags = {OUTPUT_ID: self._id, OUTPUT: self.path, **tags}
-            name = value if tag == RUN_ID else f"sweep {value}"
             self.client.create_run(experiment, start_time=start, run_name=name, tags=tags)
             ours = self.search(this)
         first, *others = sorted(

@@ -44,14 +44,13 @@ class SyncThread:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        stopped = False
         # After an interrupt nobody wants to wait; and is_alive() would be wrong (Python 3.11).
         with suppress(KeyboardInterrupt):
             self._thread.join(END_SECONDS)
-            stopped = not self._thread.is_alive()
-        if not stopped:
-            self.gave_up = True
-            self._warn(_LATE)
+            if not self._thread.is_alive():
+                return
+        self.gave_up = True
+        self._warn(_LATE)
 
     def _run(self) -> None:
         mirror: Mirror | None = None

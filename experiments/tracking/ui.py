@@ -33,43 +33,42 @@ from results.reading.location import Location
 _WEB = ("http://", "https://")
 
 
+def _print(console: Console, text: str, style: str | None = None) -> None:
+    console.print(f"MLflow: {text}", style=style, highlight=False, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def _errors_shown(console: Console) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        # The tracker may be down in any way; the report is printed all the same.
+        _print(console, redact_url(str(error)), "yellow")
+
+
 @contextmanager
 def keeping_report(
     out: Location, specs: Sequence[RunSpec], console: Console, failed: bool
 ) -> Iterator[tuple[Path, dict[str, str]]]:
     """A folder to write a report's files to, kept with the sweep's parent run in MLflow.
 
-    Gives the folder and the runs' pages (run_id -> URL). A tracker that is down costs both; one
-    that `failed` the sweep is not asked again.
+    Gives the folder and the runs' pages (run_id -> URL), and says at the end where MLflow shows
+    them. A tracker that is down costs both; one that `failed` the sweep is not asked again.
     """
     uri, links = default_uri(out), dict[str, str]()
-
-    @contextmanager
-    def errors_shown() -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001
-            # The tracker may be down in any way; the report is printed all the same.
-            told = f"MLflow: {redact_url(str(error))}"
-            console.print(told, style="yellow", highlight=False, soft_wrap=True, markup=False)
-
     with tempfile.TemporaryDirectory() as name:
         if not failed:
-            with errors_shown():
+            with _errors_shown(console):
                 mirror = Mirror(Ledger(out), uri)
                 links = mirror.links(specs)
         yield Path(name), links
         if links:
-            with errors_shown():
+            with _errors_shown(console):
                 mirror.report(specs[-1], Path(name))
-
-
-def where_to_look(out: Location) -> str:
-    """A line on where MLflow shows the runs of `out`."""
-    uri = default_uri(out)
-    if uri.startswith(_WEB):
-        return f"MLflow: {redact_url(uri)}"
-    return f"MLflow: {shlex.join(['tcclip', 'ui', '--out', str(out)])}  ->  {LOCAL_UI}"
+    if not failed:
+        command = shlex.join(["tcclip", "ui", "--out", str(out)])
+        web = uri.startswith(_WEB)
+        _print(console, redact_url(uri) if web else f"{command}  ->  {LOCAL_UI}")
 
 
 def sync(out: Location, rebuild: bool = False) -> tuple[int, int]:
@@ -128,17 +127,9 @@ def serve_ui(out: Location, *, host: str, port: int) -> int:
             f"MLflow's view of {out} is not there yet ({database}); run a sweep, or "
             f"`{sync_command(out)}`"
         )
-    _check_free(host, port)
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
-    home(out).mkdir(parents=True, exist_ok=True)
-    # Not the user's folder: `-m` would put it on the import path.
-    return subprocess.call([*command, "--host", host, "--port", str(port)], cwd=home(out))
-
-
-def _check_free(host: str, port: int) -> None:
-    """UserError unless a server may listen there: MLflow's would end without a clear word."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # MLflow would name a port that is taken only in its log, after ten seconds.
     try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
@@ -146,3 +137,7 @@ def _check_free(host: str, port: int) -> None:
             f"nothing can listen on port {port} of {host} ({why}); choose another with --port, or "
             "another address with --host"
         ) from error
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    home(out).mkdir(parents=True, exist_ok=True)
+    # Not the user's folder: `-m` would put it on the import path.
+    return subprocess.call([*command, "--host", host, "--port", str(port)], cwd=home(out))

@@ -15,8 +15,7 @@ from experiments.errors import LeaseLost, RunPaused, StoppedEarly, StorageError
 from experiments.grid.weights_file import StartWeights
 from experiments.store.append_file import AppendFile
 from experiments.store.attempt_records import record_pause, record_start
-from experiments.store.cleanup import clear_attempts
-from experiments.store.files import remove, write_text
+from experiments.store.files import clear_attempts, remove, write_text
 from experiments.store.lease import Lease, adopt
 from experiments.worker.checkpoints import RunCheckpoints
 from experiments.worker.data import RunData

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.store.cleanup import OLD_SECONDS, clear_attempts
-from experiments.store.files import write_text
+from experiments.store.files import OLD_SECONDS, clear_attempts, write_text
 from experiments.store.ledger import Ledger
 from results.reading.process_id import place
 from tests.experiments.s3 import ROOT

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.grid.plan import Grid, expand
-from experiments.monitor.cost import cost
+from experiments.monitor.dry_run import cost
 
 #: Steps of a whole run: epochs x (videos // global batch), from SPEC 4 and 6.
 STEPS = {
