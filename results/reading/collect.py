@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import ValidationError
@@ -196,14 +197,17 @@ def _long_table(results: Sequence[Result]) -> pd.DataFrame:
 
     A row a number. Texts are categories: they repeat, and are compared often.
     """
-    names = ("run_id", "trained_on", "shots", *Measurement.model_fields)
-    rows = [
-        (result.run_id, result.key.dataset, result.key.shots, *vars(one).values())
-        for result in results
-        for one in result.measurements
-    ]
-    types = {name: _NUMBER_TYPES.get(name, "category") for name in names}
-    return pd.DataFrame(rows, columns=names).astype(types)
+    runs = [result for result in results for _ in result.measurements]
+    numbers = [one for result in results for one in result.measurements]
+    columns: dict[str, Iterator[Any]] = {
+        "run_id": (run.run_id for run in runs),
+        "trained_on": (run.key.dataset for run in runs),
+        "shots": (run.key.shots for run in runs),
+        **{name: map(attrgetter(name), numbers) for name in Measurement.model_fields},
+    }
+    types = {name: _NUMBER_TYPES.get(name, "category") for name in columns}
+    series = {name: pd.Series(values, dtype=types[name]) for name, values in columns.items()}
+    return pd.DataFrame(series, copy=False)
 
 
 def _origin(result: Result) -> str:
