@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -16,6 +15,7 @@ from experiments.datasets.commands import app as data
 from experiments.errors import UserError, user_errors
 from experiments.grid import options as option
 from experiments.grid.options import ExecutionOptions, GridOptions
+from experiments.worker.checkpoint_commands import app as checkpoint
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-checkpoints = typer.Typer(help="Checkpoints, own and published.", no_args_is_help=True)
 
 
 @app.command()
@@ -227,30 +226,8 @@ def ui(
     raise typer.Exit(ui_commands.serve_ui(_out(out, demo), host=host, port=port))
 
 
-@checkpoints.command()
-def show(path: Annotated[str, typer.Argument(help="A path or hf://...")]) -> None:
-    """What is in a checkpoint, as JSON; nothing in it is executed."""
-    from tcclip.model.checkpoints import describe
-
-    with user_errors():
-        print(json.dumps(describe(path), indent=1))
-
-
-@checkpoints.command()
-def convert(
-    source: Annotated[str, typer.Argument(help="A published checkpoint: a path or hf://...")],
-    destination: Annotated[Path, typer.Argument(help="Where to: NAME.safetensors.")],
-) -> None:
-    """Turn a published checkpoint into our own format."""
-    from tcclip.model.checkpoints import convert as convert_checkpoint
-
-    with user_errors():
-        convert_checkpoint(source, destination)
-        print(f"wrote {destination}")
-
-
 app.add_typer(data, name="data")
-app.add_typer(checkpoints, name="checkpoint")
+app.add_typer(checkpoint, name="checkpoint")
 
 
 def _run(

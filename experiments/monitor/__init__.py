@@ -4,7 +4,7 @@ In: run folders, read through results.reading and store.Ledger; the specs of a g
 markdown or JSON on stdout; nothing is written. Used by cli, scheduler (Display), doctor and
 datasets (print_rows). Imports neither torch nor Ray.
 
-Read in this order: status (a run's files -> RunStatus), table (any table as text, markdown, JSON),
-status_table (the columns, and what fits the terminal), display (`tcclip status`; redrawn, or a line
-a change), dry_run (also what a run costs: videos, steps, GPU-hours, disk).
+Read in this order: table (any table as text, markdown, JSON), status_table (the columns of runs,
+and what fits), display (`tcclip status`; redrawn, or a line a change), dry_run (also what a run
+costs: videos, steps, GPU-hours, disk).
 """

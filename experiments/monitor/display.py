@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from rich.live import Live
 from rich.text import Text
 
 from experiments.errors import StorageError, UserError
-from experiments.monitor.status import RunStatus, statuses
 from experiments.monitor.status_table import (
     duration,
     print_statuses,
@@ -25,12 +24,28 @@ from experiments.store.ledger import Ledger, check_runs
 from protocols import PROTOCOLS
 from results.reading.location import Location
 from results.reading.run_folder import State
+from results.reading.status import RunStatus, run_status
 
 REFRESH_SECONDS = 2.0
 #: Reading the files of very many runs takes seconds: at most this share of the time goes into it.
 READING_SHARE = 0.1
 #: Without a terminal a run's line is printed when its state changes, and every so many epochs.
 EPOCHS_PER_LINE = 5
+
+
+def statuses(
+    ledger: Ledger,
+    run_ids: Sequence[str] | None = None,
+    protocol: str | None = None,
+    states: Collection[str] | None = None,
+) -> list[RunStatus]:
+    """Status of the runs named, else of every run there is: of `protocol` and in one of `states`,
+    where these are given."""
+    folders = ledger.folders() if run_ids is None else [ledger.folder(one) for one in run_ids]
+    if protocol is not None:
+        folders = [one for one in folders if one.run_id.partition("-")[0] == protocol]
+    rows = ledger.for_each(run_status, folders)
+    return [row for row in rows if not states or row.state in states]
 
 
 class Display:

@@ -17,7 +17,7 @@ from experiments.store.ledger import Ledger, matching
 from results.reading.location import Location
 from results.reading.run_folder import State
 from results.records import Result, RunKey
-from tcclip.config import ModelConfig
+from tcclip.model_size import estimated_parameters, forward_operations
 
 #: Multiply-adds a second that one GPU sustains in mixed precision: assumed, not measured.
 ASSUMED_RATE = 30e12
@@ -175,30 +175,3 @@ def _assumed(spec: RunSpec, videos: int | None) -> float | None:
 def _views(lists: Sequence[ListSpec]) -> int:
     """Views of all videos of the lists; one without a published length is left out."""
     return sum((one.split.videos or 0) * one.views.clips * one.views.crops for one in lists)
-
-
-def forward_operations(model: ModelConfig) -> float:
-    """Multiply-adds of the vision tower for one view, which the literature calls FLOPs: 285 G for
-    ViFi-CLIP ViT-B/16 at 16 frames (SPEC 7)."""
-    sizes = model.sizes
-    tokens, width = model.num_frames * (sizes.patches + 1), sizes.vision_width
-    keys = sizes.patches + 1 + (model.context_tokens if model.name == "tc_clip" else 0)
-    linear = 12 * width * width * tokens
-    attention = 2 * width * tokens * keys
-    return float(sizes.vision_layers * (linear + attention))
-
-
-def estimated_parameters(model: ModelConfig) -> int:
-    """Parameters of both towers, the prompting layers included, to within a percent."""
-    sizes = model.sizes
-    prompted = model.name == "tc_clip" and model.video_prompting
-    text_layers = sizes.text_layers + (len(model.prompt_layers) if prompted else 0)
-    vision = _blocks(sizes.vision_width, sizes.vision_layers)
-    vision += (sizes.patches + 1 + 3 * sizes.patch_size**2 + sizes.embed_dim) * sizes.vision_width
-    text = _blocks(sizes.text_width, text_layers)
-    text += (sizes.vocab_size + sizes.context_length + sizes.embed_dim) * sizes.text_width
-    return vision + text
-
-
-def _blocks(width: int, layers: int) -> int:
-    return 12 * width * width * layers

@@ -12,9 +12,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from experiments.monitor.status import RunStatus
 from experiments.monitor.table import GAP, aligned, print_json, print_rows
 from results.reading.run_folder import State
+from results.reading.status import RunStatus
 
 #: Colours of the states, in the order in which rows are chosen where not all of them fit.
 _STYLES = {

@@ -15,8 +15,7 @@ from experiments.errors import StorageError, UserError, user_errors
 from experiments.grid.options import ExecutionOptions
 from experiments.grid.request import RunPlan
 from experiments.grid.spec import RunSpec
-from experiments.monitor.display import Display
-from experiments.monitor.status import statuses
+from experiments.monitor.display import Display, statuses
 from experiments.scheduler.executor import Executor, LocalExecutor, check_address
 from experiments.scheduler.loop import Loop
 from experiments.scheduler.summary import Summary

@@ -6,5 +6,5 @@ the `provenance` of this machine.
 
 Read `job` and `run` first. `data` reads the lists, `checkpoints` saves and resumes the training,
 `result` writes what was measured, with its `provenance`. `out_of_memory` chooses the next smaller
-batch.
+batch. `checkpoint_commands` is `tcclip checkpoint`.
 """

@@ -107,19 +107,6 @@ def read_bytes(path: Location) -> bytes | None:
     return None
 
 
-def read_from(path: Location, start: int, end: int | None = None) -> bytes:
-    """Bytes `start` to `end` (exclusive) of `path`; `start` must lie within the file.
-
-    FileNotFoundError if there is no such file.
-    """
-    with storage_errors(path):
-        if isinstance(path, Path):
-            with path.open("rb") as file:
-                file.seek(start)
-                return file.read() if end is None else file.read(end - start)
-        return bytes(path.fs.cat_file(path.path, start=start or None, end=end))
-
-
 def stamp(path: Location) -> str | None:
     """A text that changes with the file's content; None if there is no such file."""
     try:

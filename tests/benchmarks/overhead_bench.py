@@ -21,8 +21,8 @@ from pathlib import Path
 import protocols
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
+from experiments.monitor.display import statuses
 from experiments.monitor.dry_run import dry_run
-from experiments.monitor.status import statuses
 from experiments.store.attempt_records import record_failure
 from experiments.store.lease import claim
 from experiments.store.ledger import Ledger

@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.monitor.display import Display
-from experiments.monitor.status import statuses
+from experiments.monitor.display import Display, statuses
 from experiments.store.attempt_records import record_failure
 from experiments.store.ledger import Ledger
 

@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from experiments.monitor.display import status_line
-from experiments.monitor.status import RunStatus
 from experiments.monitor.status_table import count_states, duration, print_statuses, status_text
 from experiments.monitor.table import print_rows
 from results.reading.run_folder import State
+from results.reading.status import RunStatus
 
 WHERE: dict[str, Any] = {"node": "gpu7", "device": "NVIDIA A100-SXM4-80GB", "workers": 4}
 

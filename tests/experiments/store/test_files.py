@@ -21,7 +21,6 @@ from results.reading.location import (
     location,
     names,
     read_bytes,
-    read_from,
     stamp,
 )
 from tcclip.config import Execution
@@ -49,7 +48,6 @@ def test_every_kind_of_location_does_the_same(folder: Location) -> None:
     assert first is not None and first == stamp(path)
     write_text(path, "three")
     assert stamp(path) != first
-    assert read_from(path, 2) == b"ree"
     with local_copy(path) as copy:
         assert isinstance(copy, Path) and copy.read_text() == "three" and copy.name == "file"
     write_text(folder / "beside", "")

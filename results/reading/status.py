@@ -1,14 +1,12 @@
-"""What every run is doing, read from its files alone, also while a sweep runs elsewhere."""
+"""What a run is doing, read from its files alone, also while a sweep runs elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from experiments.errors import StorageError
-from experiments.store.ledger import Ledger
+from results.errors import StorageError
 from results.reading.holder import Holder, read_holder
 from results.reading.location import is_local, read_bytes, stamp
 from results.reading.metrics_log import Attempts, Record, read_attempts
@@ -87,21 +85,6 @@ def _read_status(folder: RunFolder) -> RunStatus:
     if state is State.PLANNED:
         return RunStatus(folder.run_id, state)
     return _unfinished(folder, state)
-
-
-def statuses(
-    ledger: Ledger,
-    run_ids: Sequence[str] | None = None,
-    protocol: str | None = None,
-    states: Collection[str] | None = None,
-) -> list[RunStatus]:
-    """Status of the runs named, else of every run there is: of `protocol` and in one of `states`,
-    where these are given."""
-    folders = ledger.folders() if run_ids is None else [ledger.folder(one) for one in run_ids]
-    if protocol is not None:
-        folders = [one for one in folders if one.run_id.partition("-")[0] == protocol]
-    rows = ledger.for_each(run_status, folders)
-    return [row for row in rows if not states or row.state in states]
 
 
 def _finished(run_id: str, result: Result) -> RunStatus:

@@ -11,15 +11,15 @@ import pytest
 from experiments.errors import UserError
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
-from experiments.monitor.display import status
+from experiments.monitor.display import status, statuses
 from experiments.monitor.dry_run import dry_run
-from experiments.monitor.status import RunStatus, run_status, statuses
 from experiments.monitor.status_table import status_note, status_text
 from experiments.store.attempt_records import record_failure, record_pause, record_start
 from experiments.store.lease import claim
 from experiments.store.ledger import Ledger
 from experiments.worker import result as outcome
 from results.reading.run_folder import RunFolder, State
+from results.reading.status import RunStatus, run_status
 from tests.builders import PROVENANCE, make_result
 
 #: Of an attempt: two GPUs, 64 clips a step.
