@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 ModelName = Literal["tc_clip", "vifi_clip", "clip"]
 FrameAttention = Literal["none", "cls", "window", "joint", "context"]
 Aggregation = Literal["bipartite", "none", "random", "kmeans", "dpc_knn"]
+Activation = Literal["quick_gelu", "gelu"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Reader = Literal["auto", "decord", "pyav", "published"]
 
@@ -89,6 +90,9 @@ class ModelConfig(FrozenModel):
     prompt_length: int = Field(default=4, gt=0)
     prompt_init: Literal["text_layer", "random"] = "text_layer"
     prompt_stop_grad: bool = True
+    #: OpenAI's CLIP has QuickGELU, most of open_clip's and LAION's GELU: a file does not say which.
+    #: Left out where it is the default, so that ids and files are as before it was there.
+    activation: Activation = Field(default="quick_gelu", exclude_if=lambda x: x == "quick_gelu")
 
     @field_validator("prompt_layers")
     @classmethod

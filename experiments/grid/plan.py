@@ -12,7 +12,7 @@ import protocols
 from experiments.errors import UserError, user_errors
 from experiments.grid import overrides
 from experiments.grid.spec import ListSpec, RunSpec
-from experiments.grid.weights_file import SCHEME
+from experiments.grid.weights_file import CLIP_WEIGHTS, SCHEME
 from protocols.datasets import DATASETS, Dataset, Split
 from protocols.protocol import Protocol, Suite
 from results.records import RunKey
@@ -128,21 +128,40 @@ def expand_evaluation(
             f"a checkpoint was trained at one point of {grid.protocol}: say which with "
             f"{OPTIONS[str(protocol.axis)]}"
         )
-    # The name is the grid's model, the text length the class names' (LLM names are longer).
-    kept = model.model_dump(mode="json", exclude={"name", "text_length"})
-    settings = {f"model.{name}": value for name, value in kept.items()} | grid.settings
+    kept = model.model_dump(mode="json", exclude={"name"})  # the name is the grid's model
     assert grid.checkpoint is not None
-    trained = replace(grid, models=(model.name,), seeds=seeds, checkpoint=None, settings=settings)
-    return [_only_evaluate(one, grid.checkpoint, ensembled) for one in expand(trained, datasets)]
+    specs: dict[str, RunSpec] = {}
+    for variant in grid.variants:
+        settings = {f"model.{name}": value for name, value in kept.items()}
+        if variant == "llm":  # names longer than those it may have been trained with
+            del settings["model.text_length"]
+            if model.sizes.context_length < LLM_TEXT_LENGTH:
+                settings["model.text_length"] = model.sizes.context_length
+        trained = replace(
+            grid,
+            models=(model.name,),
+            variants=(variant,),
+            seeds=seeds,
+            checkpoint=None,
+            settings=settings | grid.settings,
+        )
+        for one in expand(trained, datasets):
+            only = _only_evaluate(one, grid.checkpoint, ensembled)
+            specs.setdefault(only.run_id, only)
+    return list(specs.values())
 
 
 def _only_evaluate(spec: RunSpec, checkpoint: str, ensembled: bool) -> RunSpec:
     origin = f"checkpoint {checkpoint[:10]}{'' if ensembled else ', not ensembled'}"
+    weight = spec.ensemble_weight if ensembled else None
+    # Without ensembling no number depends on what the training started from.
+    unused = () if weight is not None else (f"{CLIP_WEIGHTS}=random",)
+    named = tuple(one for one in spec.key.overrides if one not in unused)
     return spec.model_copy(
         update={
-            "key": spec.key.model_copy(update={"origin": origin}),
+            "key": spec.key.model_copy(update={"origin": origin, "overrides": named}),
             "train": spec.train.model_copy(update={"epochs": 0, "warmup_epochs": 0}),
-            "ensemble_weight": spec.ensemble_weight if ensembled else None,
+            "ensemble_weight": weight,
             "selection": "given checkpoint",
             "parent": None,
             "checkpoint": checkpoint,

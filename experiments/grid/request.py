@@ -18,11 +18,14 @@ from experiments.grid.spec import RunSpec
 from experiments.grid.weights_file import (
     CLIP_WEIGHTS,
     StartWeights,
+    activation_notes,
+    check_use,
     digest,
     replace_path,
     weights_to_ensemble,
 )
 from protocols.datasets import Dataset
+from protocols.protocol import Protocol
 from tcclip.config import Execution, ModelConfig
 
 #: Seeds are below this: what NumPy, PyTorch and random all take.
@@ -54,6 +57,8 @@ def plan_sweep(options: GridOptions, datasets: Mapping[str, Dataset]) -> RunPlan
     if options.search:
         check_search(specs)
     notes = [f"not in the grid: {text}" for text in plan.undefined_points(grid)]
+    used = [(spec.train.clip_weights, spec.model.activation) for spec in specs]
+    notes += activation_notes(used, grid.files)
     return RunPlan(grid, specs, notes, searched=bool(options.search))
 
 
@@ -62,29 +67,33 @@ def plan_evaluation(
 ) -> RunPlan:
     """The runs that evaluate a checkpoint; one with an hf:// name is fetched first.
 
-    The model is the one that the checkpoint names. It is ensembled with no weights but those it
-    started from.
+    The model, and how its videos are cropped, are what the checkpoint names. It is ensembled with
+    no weights but those it started from; without that, CLIP's weights are asked for only where it
+    holds no token embedding.
     """
-    from tcclip.model.checkpoints import describe, fetch
+    from tcclip.model.checkpoints import describe_checkpoint, fetch
 
-    grid, notes = make_grid(options), []
+    grid = make_grid(options)
     with user_errors():
         path = Path(fetch(checkpoint)).absolute()
-        content = describe(checkpoint)
+        content = describe_checkpoint(path)
         model = ModelConfig.model_validate(content["model"])
         recorded = content["start"] and StartWeights.model_validate(content["start"])
         protocol = protocols.get(grid.protocol, demo=grid.demo)
-    settings = grid.settings
-    if ensembled and protocol.ensemble_weight is not None and model.name != "clip":
+        view, notes = _test_view(content.get("test_view"), model, protocol, grid.settings)
+    settings = view | grid.settings
+    mixed = ensembled and protocol.ensemble_weight is not None and model.name != "clip"
+    if mixed:
         start = weights_to_ensemble(
             recorded, settings.get(CLIP_WEIGHTS), protocol.train.clip_weights
         )
         if isinstance(start, StartWeights):
             settings = settings | {CLIP_WEIGHTS: start.clip_weights}
         else:
-            ensembled, notes = False, [f"not ensembled: {start}"]
+            ensembled = mixed = False
+            notes = [*notes, f"not ensembled: {start}"]
     # CLIP's own weights are needed to ensemble with, and for what a checkpoint leaves out.
-    if not ensembled and content["token_embedding"]:
+    if not mixed and content["token_embedding"]:
         settings = {CLIP_WEIGHTS: "random"} | settings
     checkpoint_digest = digest(path)
     grid = replace(
@@ -97,6 +106,27 @@ def plan_evaluation(
     )
     specs = plan.expand_evaluation(grid, model, ensembled=ensembled, datasets=datasets)
     return RunPlan(grid, specs, notes)
+
+
+def _test_view(
+    recorded: Mapping[str, Any] | None,
+    model: ModelConfig,
+    protocol: Protocol,
+    settings: Mapping[str, Any],
+) -> tuple[dict[str, Any], list[str]]:
+    """The settings of a checkpoint's test videos, and notes on them.
+
+    A checkpoint that records none (published, older) is shown crops of its own image size, cut from
+    as much of a video as in the protocol.
+    """
+    if recorded is not None:
+        return {f"augment.{name}": value for name, value in recorded.items()}, []
+    augment, size = protocol.augment, model.sizes.image_size
+    if size == augment.crop or "augment.crop" in settings:
+        return {}, []
+    view = {"augment.crop": size, "augment.resize": round(augment.resize * size / augment.crop)}
+    given = ", ".join(f"{name}={value}" for name, value in view.items())
+    return view, [f"the checkpoint's images are {size} pixels wide, so {given}; --set changes it"]
 
 
 def make_grid(options: GridOptions) -> Grid:
@@ -118,6 +148,7 @@ def make_grid(options: GridOptions) -> Grid:
     checkpoint = None
     if options.init_checkpoint is not None:
         checkpoint = digest(options.init_checkpoint)
+        check_use(options.init_checkpoint, "checkpoint")
         files[checkpoint] = options.init_checkpoint.absolute()
     rows = grid.rows
     if options.search:

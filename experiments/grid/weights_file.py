@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from experiments.errors import MissingData, UserError
-from tcclip.config import FrozenModel
+from experiments.errors import MissingData, UserError, user_errors
+from tcclip.config import FrozenModel, ModelConfig
 from tcclip.data.annotations import sha256_of
 
 #: The setting that may name a file, and its values that name none.
@@ -30,7 +30,8 @@ def replace_path(
     """`settings` with the sha256 of a file of CLIP's weights in place of its path.
 
     The file is added to `files` (sha256 -> absolute path). A relative path starts at `folder`, by
-    default the working directory. MissingData if there is no such file.
+    default the working directory. MissingData if there is no such file, UserError if it holds no
+    CLIP weights.
     """
     value = settings.get(CLIP_WEIGHTS)
     if not isinstance(value, str) or value in NAMED_WEIGHTS or value.startswith(SCHEME):
@@ -39,11 +40,47 @@ def replace_path(
     if not path.is_file():
         raise MissingData(
             f"{CLIP_WEIGHTS}={value}: no file at {path}; allowed: {', '.join(NAMED_WEIGHTS)}, or a "
-            "file of OpenAI-named CLIP weights"
+            "file of CLIP's weights (OpenAI's, Hugging Face's or open_clip's names)"
         )
+    check_use(path, "clip")
     content = digest(path)
     files[content] = path
     return {**settings, CLIP_WEIGHTS: SCHEME + content}
+
+
+def check_use(path: Path, use: Literal["checkpoint", "clip"]) -> None:
+    """UserError, with what the file is and what to do, unless it can be used as a checkpoint or as
+    CLIP's starting weights. Looks at the names and shapes of its tensors."""
+    from tcclip.weights.clip_weights import checked_clip
+    from tcclip.weights.layouts import look_at
+
+    with user_errors():
+        if use == "checkpoint":
+            look_at(path).require("checkpoint")
+        else:
+            checked_clip(path, ModelConfig())
+
+
+def activation_notes(used: Iterable[tuple[str, str]], files: Mapping[str, Path]) -> list[str]:
+    """What a user has to know of the MLPs' activation, which no file of weights says (SPEC 1).
+
+    `used`: (`train.clip_weights`, `model.activation`) of the runs.
+    """
+    from tcclip.weights.layouts import look_at
+
+    notes = []
+    for weights, activation in sorted(set(used)):
+        if weights == "openai" and activation == "gelu":
+            notes.append("model.activation=gelu: OpenAI's weights were trained with quick_gelu")
+        # TorchScript is how OpenAI published its weights, all with QuickGELU.
+        path = files.get(weights.removeprefix(SCHEME))
+        if path is not None and activation == "quick_gelu" and not look_at(path).script:
+            notes.append(
+                f"{path} does not say which activation its CLIP was trained with; quick_gelu is "
+                "used, as in OpenAI's. For weights trained with GELU, as most of open_clip's and "
+                "LAION's: --set model.activation=gelu"
+            )
+    return notes
 
 
 class StartWeights(FrozenModel):

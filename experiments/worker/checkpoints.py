@@ -10,6 +10,7 @@ import pickle
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from results.reading.location import (
 )
 from results.reading.metrics_log import read_records
 from results.reading.run_folder import BEST, RunFolder
+from tcclip.config import AugmentConfig
 from tcclip.model import Model
 from tcclip.model.checkpoints import save_checkpoint
 
@@ -43,8 +45,9 @@ _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyEr
 class RunCheckpoints(AbstractContextManager["RunCheckpoints"]):
     """Keeps a run's metrics and checkpoints: the trainer's `TrainingRecorder`.
 
-    `lease`: None on ranks that only read. `start_weights`: what the checkpoints record of the
-    weights the run started from. A context manager: its end uploads the metrics to a store.
+    `lease`: None on ranks that only read. `start_weights` and `augment`: what the checkpoints
+    record of the weights the run started from and of how its videos are read. A context manager:
+    its end uploads the metrics to a store.
     """
 
     def __init__(
@@ -52,10 +55,11 @@ class RunCheckpoints(AbstractContextManager["RunCheckpoints"]):
         folder: RunFolder,
         lease: Lease | None,
         start_weights: Mapping[str, str | int] | None = None,
+        augment: AugmentConfig | None = None,
     ) -> None:
         self.folder = folder
         self.lease = lease
-        self.start_weights = start_weights
+        self._save_best = partial(save_checkpoint, start=start_weights, augment=augment)
         self._metrics = None if lease is None else AppendFile(folder.metrics, lease.check)
         #: When each request was last looked for, as monotonic time.
         self._looked: dict[str, float] = {}
@@ -103,10 +107,10 @@ class RunCheckpoints(AbstractContextManager["RunCheckpoints"]):
         target = self.folder.best_of(epoch)
         try:
             if isinstance(target, Path):
-                save_checkpoint(model, target, start=self.start_weights)
+                self._save_best(model, target)
                 return
             with scratch() as folder:
-                save_checkpoint(model, folder / target.name, start=self.start_weights)
+                self._save_best(model, folder / target.name)
                 for path in (folder / target.with_suffix(".json").name, folder / target.name):
                     upload(path, target.with_name(path.name))
         except SafetensorError as error:  # quotes the system's error

@@ -126,7 +126,7 @@ def _train(data: RunData, model: Model, evaluator: Evaluator, lease: Lease | Non
         log.info("%s; going on with %d", job.reduction.cause, job.reduction.after)
         start_records = [{"kind": "memory", **job.reduction.model_dump()}]
     start_weights = StartWeights(clip_weights=spec.train.clip_weights, seed=spec.key.seed)
-    with RunCheckpoints(job.folder, lease, start_weights.model_dump()) as recorder:
+    with RunCheckpoints(job.folder, lease, start_weights.model_dump(), spec.augment) as recorder:
         trainer = Trainer(
             model=model,
             loader=data.train_loader(),

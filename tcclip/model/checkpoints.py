@@ -1,7 +1,8 @@
 """Checkpoints: our own format, the published one, and weight ensembling (SPEC 5, 8).
 
 Our own: `NAME.safetensors` with the parameters under our names, and `NAME.json` beside it with
-the format's version, the model's settings, the class names and what the training started from.
+the format's version, the model's settings, the class names, what the training started from and
+how its videos were cropped.
 `ValueError` for a file that is damaged or would run code, and for tensors that are missing,
 unexpected or of another shape than the model's; `FileNotFoundError` for a missing file.
 """
@@ -16,28 +17,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from tcclip.config import AugmentConfig, ModelConfig
 from tcclip.model.tc_clip import Model
 from tcclip.model.tokens import tokenizer
+from tcclip.weights.layouts import OWN, WeightsFile, layout_of, look_at, unwrapped
 from tcclip.weights.parameter_names import (
     PUBLISHED_CLASS_BUFFERS,
     TOKEN_EMBEDDING,
-    from_published,
     is_clip_parameter,
     listed,
     mismatch,
 )
 from tcclip.weights.published_config import published_config
-from tcclip.weights.safe_unpickle import read_torch_file, to_plain
+from tcclip.weights.safe_unpickle import to_plain
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "tcclip"
 VERSION = 1
 HUB = "hf://"
+#: Settings that change the pixels and frames of a test view.
+TEST_VIEW = {"resize", "crop", "normalisation", "view_sampling"}
+#: What a published checkpoint does not keep.
+NOT_KEPT = {"class_names": None, "start": None}
 
 
 def load_checkpoint(
@@ -52,8 +57,12 @@ def load_checkpoint(
     """
     where = "the state dict" if isinstance(source, Mapping) else str(source)
     present = model.state_dict()
-    given = source if isinstance(source, Mapping) else read_state(source)
-    tuned = _our_names(given)
+    if isinstance(source, Mapping):
+        given = unwrapped(source)
+        tuned = layout_of(given).rename(given)
+    else:
+        found = look_at(fetch(source))
+        given, tuned = found.state, found.renamed("checkpoint")
     _check(present, tuned, where)
     if TOKEN_EMBEDDING not in tuned:
         _compare_start_token(present[TOKEN_EMBEDDING], given, where)
@@ -63,15 +72,21 @@ def load_checkpoint(
 
 
 def save_checkpoint(
-    model: Model, path: str | Path, *, start: Mapping[str, str | int] | None = None
+    model: Model,
+    path: str | Path,
+    *,
+    start: Mapping[str, str | int] | None = None,
+    augment: AugmentConfig | None = None,
 ) -> None:
     """Write `path` (.safetensors) and the .json beside it, never half a file.
 
     `start`: the CLIP weights the training started from, as `clip_weights` and `seed`, which the
-    model may be ensembled with; None if not known.
+    model may be ensembled with; `augment`: what its videos were read with. None if not known.
     """
-    config = model.config.model_dump(mode="json")
-    _write(model.state_dict(), path, config, list(model.class_names), start)
+    about = {"class_names": list(model.class_names), "start": start}
+    if augment is not None:
+        about["test_view"] = augment.model_dump(mode="json", include=TEST_VIEW)
+    _write(model.state_dict(), path, model.config, about)
 
 
 def ensembled_state(
@@ -99,32 +114,57 @@ def convert(source: str | Path, destination: str | Path) -> None:
     It holds neither the class names nor the token embedding: a model keeps its own on loading.
     Settings come from the tensors' shapes and the checkpoint's own `config`.
     """
-    path = fetch(source)
-    if _is_own(path):
+    found = look_at(fetch(source))
+    if _is_own(found):
         raise ValueError(f"{source} is in our own format already; nothing to convert")
-    state, config, _ = _read_published(path)
-    _write(state, destination, config, None, None)
+    state = found.renamed("checkpoint")
+    config = published_config(state, to_plain(found.content.get("config")))
+    _write(state, destination, config, NOT_KEPT)
 
 
 def describe(source: str | Path) -> dict[str, Any]:
-    """What is in a checkpoint, as JSON values; None where a published one does not keep it."""
-    path = fetch(source)
-    if _is_own(path):
-        header = read_header(path)
-        state = read_state(path)
-        kept = {name: header.get(name) for name in ("model", "class_names", "start")}
+    """What is in a file of weights, as JSON values; None where it does not say.
+
+    `format`: "own", "published" or, for CLIP's weights to start from, "clip". ValueError, which
+    names them, for weights that this program cannot use.
+    """
+    found = look_at(fetch(source))
+    shown: dict[str, Any] = {"path": str(source), "holds": found.layout.name}
+    state = found.renamed(found.layout.use or "checkpoint")
+    if found.layout.use == "clip":
+        shown |= {"format": "clip", "use": f"--set train.clip_weights={source}"}
+    elif _is_own(found):
+        shown |= {"format": "own", **_kept(found.path)}
     else:
-        state, config, content = _read_published(path)
-        kept = {"model": config, "class_names": None, "start": None}
-        kept |= {name: to_plain(content.get(name)) for name in ("epoch", "max_accuracy")}
-    return {
-        "path": str(source),
-        "format": "own" if _is_own(path) else "published",
-        **kept,
+        config = published_config(state, to_plain(found.content.get("config")))
+        shown |= {"format": "published", "model": config.model_dump(mode="json"), **NOT_KEPT}
+        shown |= {name: to_plain(found.content.get(name)) for name in ("epoch", "max_accuracy")}
+    return shown | {
         "parameters": sum(x.numel() for x in state.values()),
-        "token_embedding": TOKEN_EMBEDDING in state,
+        "token_embedding": any(name.endswith("token_embedding.weight") for name in state),
         "dtypes": sorted({str(x.dtype).removeprefix("torch.") for x in state.values()}),
+        "left_out": list(found.others),
     }
+
+
+def describe_checkpoint(source: str | Path) -> dict[str, Any]:
+    """As `describe`, with a model: ValueError if it is no checkpoint, FileNotFoundError for one of
+    our own without its json."""
+    look_at(fetch(source)).require("checkpoint")
+    shown = describe(source)
+    if shown["model"] is None:
+        raise FileNotFoundError(shown["missing"])
+    return shown
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    """What the json beside an own checkpoint says; which file is missing if there is none."""
+    names = ("model", "class_names", "start", "test_view")
+    try:
+        header = read_header(path)
+    except FileNotFoundError as error:
+        return {"model": None, "missing": str(error)}
+    return {name: header.get(name) for name in names}
 
 
 def fetch(source: str | Path) -> Path:
@@ -145,21 +185,18 @@ def fetch(source: str | Path) -> Path:
 
 def read_state(source: str | Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint file, on the CPU, under the names the file gives them."""
-    path = fetch(source)
-    if not _is_own(path):
-        return _tensors(read_torch_file(path), path)
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or truncated: {error}; restore it") from error
+    return look_at(fetch(source)).state
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The json beside an own checkpoint: format, version, model, class_names, start."""
+    """The json beside an own checkpoint: format, version, model, class_names, start, test_view."""
     beside = path.with_suffix(".json")
     if not beside.is_file():
         raise FileNotFoundError(f"no {beside.name} beside {path}; keep the two files together")
-    header: Any = json.loads(beside.read_text())
+    try:
+        header: Any = json.loads(beside.read_text())
+    except ValueError as error:
+        raise ValueError(f"{beside} is damaged ({error}); restore it") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ValueError(f"{beside} does not describe a checkpoint of this project")
     if header["version"] > VERSION:
@@ -170,29 +207,9 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def _is_own(path: Path) -> bool:
-    return path.suffix == ".safetensors"
-
-
-def _read_published(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
-    """(state under our names, model settings as JSON values, the file's content)."""
-    content = read_torch_file(path)
-    state = from_published(_tensors(content, path))
-    config = published_config(state, to_plain(content.get("config")))
-    return state, config.model_dump(mode="json"), content
-
-
-def _tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    state = content.get("model", content)
-    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
-        raise ValueError(f"{path} has no state dict of tensors under 'model'")
-    return state
-
-
-def _our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    plain = {name.removeprefix("module."): x for name, x in state.items()}
-    published = any(name.startswith("image_encoder.") for name in plain)
-    return from_published(plain) if published else plain
+def _is_own(found: WeightsFile) -> bool:
+    """Whether it is a checkpoint in our own format, its json there or lost."""
+    return found.layout.name == OWN and found.path.suffix == ".safetensors"
 
 
 def _check(present: Mapping[str, Tensor], tuned: Mapping[str, Tensor], where: str) -> None:
@@ -218,7 +235,7 @@ def _compare_start_token(table: Tensor, given: Mapping[str, Tensor], where: str)
     """Published checkpoints hold no token embedding, but their class buffers begin with the
     start token's: warn if the model's differs, which it does without OpenAI's weights."""
     for name in PUBLISHED_CLASS_BUFFERS:
-        buffer = given.get(name, given.get(f"module.{name}"))
+        buffer = given.get(name)
         if buffer is not None and buffer.ndim == 3 and "suffix" not in name:
             theirs = buffer[0, 0].to(table)
             ours = table[tokenizer().sot_token_id]
@@ -233,19 +250,16 @@ def _compare_start_token(table: Tensor, given: Mapping[str, Tensor], where: str)
 def _write(
     state: Mapping[str, Tensor],
     path: str | Path,
-    config: dict[str, Any],
-    class_names: list[str] | None,
-    start: Mapping[str, str | int] | None,
+    config: ModelConfig,
+    about: Mapping[str, Any],
 ) -> None:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: a checkpoint's name ends in .safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
-    header = {
-        "format": FORMAT, "version": VERSION, "model": config, "class_names": class_names,
-        "start": start,
-    }  # fmt: skip
+    kept = {"model": config.model_dump(mode="json"), **about}
+    header = {"format": FORMAT, "version": VERSION, **kept}
     text = json.dumps(header, indent=1, ensure_ascii=False) + "\n"
     # The weights last: a file of weights always has its json.
     _replace(path.with_suffix(".json"), lambda file: file.write_text(text))

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from tcclip.config import Activation
+
 
 def full_precision(x: Tensor) -> Tensor:
     """`x` in float32 if it is narrower, else unchanged (SPEC 9: selection and similarities)."""
@@ -32,21 +34,24 @@ def run_layer(layer: nn.Module, *inputs: Tensor | None, recompute: bool) -> Any:
 
 
 class Mlp(nn.Module):
-    """Two linear layers, four times as wide between them, with CLIP's QuickGELU (SPEC 1).
+    """Two linear layers, four times as wide between them, with CLIP's QuickGELU (SPEC 1) or GELU.
 
     SiLU of 1.702 x, divided, would store less for the backward pass, but rounds twice more: the
     error of float32 logits almost doubled.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, activation: Activation) -> None:
         super().__init__()
+        self.activation = activation
         self.c_fc = nn.Linear(width, 4 * width)
         self.c_proj = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
         hidden = self.c_fc(x)
-        out: Tensor = self.c_proj(hidden * torch.sigmoid(1.702 * hidden))
+        quick = self.activation == "quick_gelu"
+        hidden = hidden * torch.sigmoid(1.702 * hidden) if quick else F.gelu(hidden)
+        out: Tensor = self.c_proj(hidden)
         return out
 
 

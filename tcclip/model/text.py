@@ -57,12 +57,13 @@ class ClassFeatures:
 class TextBlock(nn.Module):
     """One CLIP text layer on prefix and suffixes."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        width, heads = config.sizes.text_width, config.sizes.text_heads
         self.ln_1 = nn.LayerNorm(width)
         self.attn = Attention(width, heads)
         self.ln_2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width)
+        self.mlp = Mlp(width, config.activation)
 
     def forward(self, prefix: Tensor, suffix: Tensor) -> tuple[Tensor, Tensor]:
         """Prefix (A, p, D), suffix (A, n, s, D) -> the same, one layer on."""
@@ -124,13 +125,14 @@ class TextBlock(nn.Module):
 class VideoPrompter(nn.Module):
     """VP: prompts c attend to the video's context tokens z (SPEC 2.2)."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        width, heads = config.sizes.text_width, config.sizes.text_heads
         self.ln_1 = nn.LayerNorm(width)
         self.ln_1_kv = nn.LayerNorm(width)
         self.attn = Attention(width, heads)
         self.ln_2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width)
+        self.mlp = Mlp(width, config.activation)
 
     def forward(self, prompts: Tensor, context: Tensor) -> Tensor:
         """Prompts (A, m, D), context (B, k, D) -> prompts of each video (B, m, D)."""
@@ -148,17 +150,17 @@ class TextTower(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         sizes = config.sizes
-        width, heads = sizes.text_width, sizes.text_heads
+        width = sizes.text_width
         self.prompt_layers = config.prompted_layers
         self.token_embedding = nn.Embedding(sizes.vocab_size, width)
         self.token_embedding.weight.requires_grad_(False)
         self.positional_embedding = nn.Parameter(torch.empty(sizes.context_length, width))
-        self.blocks = nn.ModuleList(TextBlock(width, heads) for _ in range(sizes.text_layers))
+        self.blocks = nn.ModuleList(TextBlock(config) for _ in range(sizes.text_layers))
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = nn.Parameter(torch.empty(width, sizes.embed_dim))
         vectors = torch.empty(config.prompt_length, width) if self.prompt_layers else None
         self.prompt_vectors = None if vectors is None else nn.Parameter(vectors)
-        self.prompters = nn.ModuleList(VideoPrompter(width, heads) for _ in self.prompt_layers)
+        self.prompters = nn.ModuleList(VideoPrompter(config) for _ in self.prompt_layers)
         self.activation_checkpointing = False
 
     def encode(self, prompts: Prompts) -> ClassFeatures:

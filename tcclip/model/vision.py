@@ -44,7 +44,7 @@ class VisionBlock(nn.Module):
         self.ln_1 = nn.LayerNorm(sizes.vision_width)
         self.attn = Attention(sizes.vision_width, sizes.vision_heads)
         self.ln_2 = nn.LayerNorm(sizes.vision_width)
-        self.mlp = Mlp(sizes.vision_width)
+        self.mlp = Mlp(sizes.vision_width, config.activation)
         # The first layer has no context keys to weigh against local ones.
         has_bias = config.uses_context and config.local_global_bias and layer > 0
         self.bias_table = nn.Parameter(torch.empty(sizes.vision_heads, 1, 2)) if has_bias else None

@@ -6,20 +6,20 @@ All become a float32 state dict with OpenAI's names, and its geometry.
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tcclip.config import GEOMETRIES, Geometry, ModelConfig
+from tcclip.weights.layouts import UNKNOWN, look_at
 from tcclip.weights.parameter_names import TOKEN_EMBEDDING, from_openai, mismatch
 
 ClipWeights = str | Path | Mapping[str, Tensor] | None
 StateDict = dict[str, Tensor]
+#: Width of the vision tower -> of its heads, where it is not 64: open_clip's ViT-H, g, bigG, e.
+HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
 
 
 def clip_state(weights: ClipWeights, config: ModelConfig, seed: int) -> tuple[StateDict, Geometry]:
@@ -30,17 +30,31 @@ def clip_state(weights: ClipWeights, config: ModelConfig, seed: int) -> tuple[St
     if weights is None or weights == "random":
         sizes = config.sizes
         return random_clip_state(sizes, torch.Generator().manual_seed(seed)), sizes
-    state = _read(weights, config)
-    geometry = _checked_geometry(state, config)
+    state, geometry = checked_clip(weights, config)
+    return {
+        name: x.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        for name, x in state.items()
+    }, geometry
+
+
+def checked_clip(
+    weights: str | Path | Mapping[str, Tensor], config: ModelConfig
+) -> tuple[Mapping[str, Tensor], Geometry]:
+    """CLIP's tensors as given, and their geometry; a file's tensors are only mapped.
+
+    ValueError if they are not one CLIP ViT or contradict `config.geometry`.
+    """
+    state, whose = _read(weights, config)
+    geometry = _checked_geometry(state, config, whose)
     expected = clip_shapes(geometry)
-    _check_names(set(expected), set(state))
+    _check_names(set(expected), set(state), whose)
     for name, shape in expected.items():
         if tuple(state[name].shape) != shape:
             raise ValueError(
-                f"the CLIP weights hold {name} as {tuple(state[name].shape)}, but their other "
+                f"{whose} hold {name} as {tuple(state[name].shape)}, but their other "
                 f"tensors need {shape}; these are not the weights of one CLIP ViT"
             )
-    return {name: state[name].to(torch.float32, copy=True) for name in expected}, geometry
+    return {name: state[name] for name in expected}, geometry
 
 
 def clip_shapes(sizes: Geometry) -> dict[str, tuple[int, ...]]:
@@ -85,12 +99,14 @@ def geometry_of(state: Mapping[str, Tensor], known: Geometry | None) -> Geometry
     """The sizes of a CLIP or TC-CLIP state dict under our names.
 
     Shapes do not tell the number of heads: it is that of `known` for a tower of the same width,
-    else one for every 64 columns. Without a token embedding the vocabulary is CLIP's.
+    else one for every 64 columns, or as many as open_clip's large models have. Without a token
+    embedding the vocabulary is CLIP's.
     """
     width, _, _, patch_size = state["vision.conv1.weight"].shape
     context_length, text_width = state["text.positional_embedding"].shape
     table = state["vision.positional_embedding"]
-    vision_heads, text_heads = max(width // 64, 1), max(text_width // 64, 1)
+    vision_heads = max(width // HEAD_WIDTHS.get(width, 64), 1)
+    text_heads = max(text_width // 64, 1)
     if known is not None and known.vision_width == width:
         vision_heads = known.vision_heads
     if known is not None and known.text_width == text_width:
@@ -157,16 +173,19 @@ def _std(name: str, shape: tuple[int, ...], layers: int) -> float:
     return float(shape[0] ** -0.5)
 
 
-def _read(weights: str | Path | Mapping[str, Tensor], config: ModelConfig) -> Mapping[str, Tensor]:
+def _read(
+    weights: str | Path | Mapping[str, Tensor], config: ModelConfig
+) -> tuple[Mapping[str, Tensor], str]:
+    """CLIP's tensors under OpenAI's names, and whose they are, for messages."""
     if isinstance(weights, Mapping):
-        state = weights
+        state, whose = weights, "the CLIP weights"
     elif weights == "openai":
-        state = _download_openai(config)
+        state, whose = _download_openai(config), "OpenAI's CLIP weights"
     else:
-        state = read_state_file(Path(weights))
+        state, whose = read_state_file(Path(weights)), f"the CLIP weights of {weights}"
     # Some CLIP files hold these beside the weights.
     constants = ("input_resolution", "context_length", "vocab_size", "attn_mask")
-    return {name: x for name, x in state.items() if name not in constants}
+    return {n: x for n, x in state.items() if n.rpartition(".")[2] not in constants}, whose
 
 
 def _download_openai(config: ModelConfig) -> Mapping[str, Tensor]:
@@ -187,30 +206,22 @@ def _download_openai(config: ModelConfig) -> Mapping[str, Tensor]:
 
 
 def read_state_file(path: Path) -> dict[str, Tensor]:
-    """A state dict from a safetensors file, or from a torch file without running its pickle.
+    """CLIP's tensors from a file, under OpenAI's names; nothing in it is run (`layouts`).
 
-    FileNotFoundError, or ValueError for a file that is damaged or holds something else.
+    FileNotFoundError, or ValueError for a file that is damaged or holds something else. Tensors
+    with unknown names are returned as they are.
     """
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no weights at {path}; give an existing file or 'openai'")
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path} is not a plain state dict (torch.save of tensors) or is damaged: {error}"
-        ) from error
-    if not isinstance(loaded, dict) or not all(isinstance(x, Tensor) for x in loaded.values()):
-        raise ValueError(f"{path} holds no plain state dict of tensors; export one with torch.save")
-    return loaded
+    found = look_at(path)
+    return found.state if found.layout is UNKNOWN else found.renamed("clip")
 
 
-def _checked_geometry(state: Mapping[str, Tensor], config: ModelConfig) -> Geometry:
+def _checked_geometry(state: Mapping[str, Tensor], config: ModelConfig, whose: str) -> Geometry:
     """The weights' sizes. ValueError if a tensor is missing or `config.geometry` differs."""
     needed = {"visual.conv1.weight", "visual.positional_embedding", "visual.proj",
               "positional_embedding"}  # fmt: skip
-    _check_names(needed, set(state) & needed)
+    _check_names(needed, set(state) & needed, whose)
     wanted = config.geometry
     ours = {from_openai(name): x for name, x in state.items()}
     geometry = geometry_of(ours, wanted or GEOMETRIES.get(config.backbone))
@@ -221,13 +232,13 @@ def _checked_geometry(state: Mapping[str, Tensor], config: ModelConfig) -> Geome
             if value != getattr(wanted, field)
         ]
         raise ValueError(
-            f"the given geometry contradicts the CLIP weights: {', '.join(wrong)}; "
+            f"the given geometry contradicts {whose}: {', '.join(wrong)}; "
             "leave it out to take the weights' own"
         )
     return geometry
 
 
-def _check_names(expected: set[str], found: set[str]) -> None:
+def _check_names(expected: set[str], found: set[str], whose: str) -> None:
     problem = mismatch(expected, found)
     if problem:
-        raise ValueError(f"these are not the weights of an OpenAI-named CLIP ViT; {problem}")
+        raise ValueError(f"{whose} are not the weights of an OpenAI-named CLIP ViT; {problem}")

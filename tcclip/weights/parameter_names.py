@@ -1,4 +1,5 @@
-"""The same parameters under three names: ours, OpenAI CLIP's, the published TC-CLIP's.
+"""The same parameters under several names: ours, OpenAI CLIP's, the published TC-CLIP's, and those
+of Hugging Face's CLIP and of open_clip's models with a text tower of their own.
 
     ours                         OpenAI                  published
     logit_scale                  logit_scale             logit_scale
@@ -10,8 +11,9 @@
     text.prompt_vectors          -                       prompt_learner.ctx
     text.prompters.j.X           -                       text_encoder.prompt_generation_layer.j.X
 
-TC-CLIP's published vision layers hold Q, K and V separately (q_proj, k_proj, v_proj); ours and
-CLIP's pack them into one matrix (in_proj), stacked in this order.
+TC-CLIP's published vision layers and Hugging Face's CLIP hold Q, K and V separately (q_proj,
+k_proj, v_proj); ours and OpenAI's pack them into one matrix (in_proj), stacked in this order.
+Hugging Face's projections are linear layers: OpenAI's matrices, transposed.
 """
 
 from __future__ import annotations
@@ -30,6 +32,25 @@ PUBLISHED_CLASS_BUFFERS = (
     "prompt_learner.token_prefix",
     "prompt_learner.token_suffix",
     "prompt_learner.complete_text_embeddings",
+)
+#: Hugging Face's names -> OpenAI's, applied one after the other.
+HUGGINGFACE = (
+    (r"^(visual|text)_projection\.weight$", r"\1_projection"),
+    (r"^visual_projection$", "visual.proj"),
+    (r"^vision_model\.", "visual."),
+    (r"^text_model\.", ""),
+    (r"\bencoder\.layers\.", "transformer.resblocks."),
+    (r"\bembeddings\.patch_embedding\.", "conv1."),
+    (r"\bembeddings\.class_embedding$", "class_embedding"),
+    (r"\bembeddings\.position_embedding\.weight$", "positional_embedding"),
+    (r"\bembeddings\.token_embedding\.", "token_embedding."),
+    (r"\bpre_laye?rnorm\.", "ln_pre."),  # the published name lacks the e
+    (r"\bpost_layernorm\.", "ln_post."),
+    (r"\bfinal_layer_norm\.", "ln_final."),
+    (r"\blayer_norm([12])\.", r"ln_\1."),
+    (r"\bself_attn\.", "attn."),
+    (r"\bmlp\.fc1\.", "mlp.c_fc."),
+    (r"\bmlp\.fc2\.", "mlp.c_proj."),
 )
 
 
@@ -63,11 +84,29 @@ def from_openai(name: str) -> str:
 
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published state dict under our names, without "module." and the class buffers."""
-    plain = {name.removeprefix("module."): x for name, x in state.items()}
+    """A published state dict under our names, without the class buffers."""
     return _pack(
-        {_ours(name): x for name, x in plain.items() if name not in PUBLISHED_CLASS_BUFFERS}
+        {_ours(name): x for name, x in state.items() if name not in PUBLISHED_CLASS_BUFFERS}
     )
+
+
+def from_custom_text(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """open_clip's models that keep the text tower under "text.": OpenAI's names otherwise."""
+    return {name.removeprefix("text."): x for name, x in state.items()}
+
+
+def from_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Hugging Face's CLIPModel under OpenAI's names; the values stay as they are."""
+    renamed = {}
+    for name, x in state.items():
+        if name.endswith(".position_ids"):  # 0, 1, 2, ...
+            continue
+        plain = name
+        for theirs, openai in HUGGINGFACE:
+            plain = re.sub(theirs, openai, plain)
+        projection = name.endswith("_projection.weight") and x.ndim == 2
+        renamed[plain] = x.t().contiguous() if projection else x
+    return _pack(renamed)
 
 
 def _ours(name: str) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tcclip.model import Model, load_checkpoint, save_checkpoint
-from tcclip.model.checkpoints import convert, describe, ensembled_state
+from tcclip.model.checkpoints import convert, describe, describe_checkpoint, ensembled_state
 from tcclip.weights.clip_weights import clip_shapes
 from tcclip.weights.parameter_names import from_openai, is_clip_parameter
 from tests.tcclip.model.builders import NAMES, SMALL, small_model, small_video
@@ -77,6 +77,12 @@ def test_describe_own(own: Path) -> None:
 def test_own_format_needs_its_json(own: Path) -> None:
     own.with_suffix(".json").unlink()
     with pytest.raises(FileNotFoundError, match="keep the two files together"):
+        describe_checkpoint(own)
+    shown = describe(own)
+    assert (shown["format"], shown["model"]) == ("own", None)
+    assert "no best.json beside" in shown["missing"]
+    own.with_suffix(".json").write_text('{"format": "tcc')
+    with pytest.raises(ValueError, match=r"best\.json is damaged"):
         describe(own)
 
 
@@ -89,7 +95,7 @@ def test_a_newer_version_is_refused(own: Path) -> None:
 
 def test_a_truncated_own_file(own: Path) -> None:
     own.write_bytes(own.read_bytes()[:10_000])
-    with pytest.raises(ValueError, match="damaged or truncated"):
+    with pytest.raises(ValueError, match=r"best\.safetensors is damaged, truncated"):
         load_checkpoint(small_model(), own)
 
 
@@ -261,7 +267,7 @@ def test_no_function_is_called(tmp_path: Path, call: Any) -> None:
 def test_a_bare_pickle_is_refused(tmp_path: Path) -> None:
     trace = tmp_path / "ran"
     (tmp_path / "bad.pth").write_bytes(pickle.dumps(Attack(trace)))
-    with pytest.raises(ValueError, match="not a torch checkpoint"):
+    with pytest.raises(ValueError, match=r"is refused: it asks to call posix\.system"):
         load_checkpoint(small_model(), tmp_path / "bad.pth")
     assert not trace.exists()
 
@@ -271,7 +277,7 @@ def test_a_truncated_checkpoint(tmp_path: Path, share: float) -> None:
     path = save_published(small_model(), tmp_path / "cut.pth")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(ValueError, match="damaged, truncated or not a torch checkpoint"):
+    with pytest.raises(ValueError, match=r"cut\.pth is damaged, truncated or no file of weights"):
         load_checkpoint(small_model(), path)
 
 

@@ -167,7 +167,7 @@ def test_weights_of_something_else() -> None:
 
 def test_a_weights_file_that_runs_code_is_refused(tmp_path: Path) -> None:
     torch.save({"visual.proj": Path}, tmp_path / "bad.pt")
-    with pytest.raises(ValueError, match="is not a plain state dict"):
+    with pytest.raises(ValueError, match=r"bad\.pt holds no tensor by name"):
         build_model(small_config(), NAMES, clip_weights=tmp_path / "bad.pt")
 
 

@@ -1,0 +1,244 @@
+"""Whose weights a file holds, told by the names of its tensors, and what they can be used for.
+
+`LAYOUTS` is the whole knowledge: add a row to have another project's files named.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from tcclip.weights.parameter_names import (
+    from_custom_text,
+    from_huggingface,
+    from_published,
+    listed,
+)
+from tcclip.weights.safe_unpickle import Stub, module_tensors
+from tcclip.weights.weight_files import read_file
+
+log = logging.getLogger(__name__)
+
+#: "checkpoint": a trained model of this project. "clip": CLIP's weights, to start from.
+Use = Literal["checkpoint", "clip"]
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to name weights. `keys`: patterns, each of which some tensor's name contains.
+
+    `use`: what they can be used for, None for models that this program cannot run. `rename`: to
+    our names for a checkpoint, to OpenAI's for CLIP; values stay exactly the same.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    use: Use | None = None
+    rename: Callable[[State], State] = dict
+    advice: str = "run it with its own program"
+
+
+#: The name of this project's own checkpoints.
+OWN = "this program's TC-CLIP, ViFi-CLIP or CLIP"
+MERGE = "merge them into the weights they change, with their own library"
+#: The first row whose keys are all found. Names are searched with what they are nested in.
+LAYOUTS = (
+    Layout(
+        "Open-VCLIP or FROSTER",
+        (r"\braw_model\.|\bmodel_state\.(module\.)?model\.(visual|transformer|projector)",),
+    ),
+    Layout("X-CLIP", (r"\bmit\.|\bprompts_generator\.|\bmessage_(fc|attn|ln)\b",)),
+    Layout(
+        "ActionCLIP",
+        (r"\bfusion_model_state_dict\b|\bframe_position_embeddings\b|\bvisual\.time_embedding",),
+    ),
+    Layout("LoRA adapters", (r"\blora_[AB]\b|\blora_(up|down)\b",), advice=MERGE),
+    Layout("CLIP with adapters (AIM, ST-Adapter or alike)", (r"(?i)adapter",)),
+    Layout("ViFi-CLIP with vision-language prompts", (r"\bVPT(_shallow)?$",)),
+    Layout(
+        "published TC-CLIP",
+        (
+            r"\bimage_encoder\.",
+            r"\bprompt_generation_layer\.|\blocal_global_bias_table$|image_.*\.attn\.q_proj\.",
+        ),
+        "checkpoint",
+        from_published,
+    ),
+    Layout("ViFi-CLIP with vision-language prompts", (r"\bimage_encoder\.", r"prompt_learner.ctx")),
+    Layout(
+        "published ViFi-CLIP", (r"\bimage_encoder\.", r"\btext_encoder\."), "checkpoint",
+        from_published,
+    ),
+    Layout("a prompt learner (CoOp, MaPLe or alike)", (r"prompt_learner\.|^(.*\.)?token_prefix$",)),
+    Layout(OWN, (r"\bvision\.blocks\.", r"\btext\.blocks\."), "checkpoint"),
+    Layout("SigLIP", (r"\blogit_bias$",)),
+    Layout("a CLIP ResNet", (r"\bvisual\.(layer1|attnpool)\.",), advice="take a CLIP ViT"),
+    Layout("CoCa", (r"\btext_decoder\.",), advice="take a CLIP ViT"),
+    Layout("CLIP with a timm or EVA tower", (r"\bvisual\.(trunk|blocks)\.",), advice="take a "
+           "CLIP ViT with OpenAI's names"),
+    Layout(
+        "Hugging Face CLIP",
+        (r"\bvision_model\.encoder\.layers\.", r"\btext_model\.encoder\.layers\."),
+        "clip",
+        from_huggingface,
+    ),
+    Layout(
+        "one tower of a Hugging Face model", (r"\b(vision|text)_model\.",),
+        advice="give the file of the whole CLIP model, with both towers",
+    ),
+    Layout(
+        "open_clip CLIP (custom text)",
+        (r"\bvisual\.conv1\.weight$", r"\btext\.transformer\.resblocks\."),
+        "clip",
+        from_custom_text,
+    ),
+    Layout(
+        "OpenAI CLIP",
+        (
+            r"\bvisual\.conv1\.weight$|\binput_resolution$",
+            r"(?<!visual\.)\btransformer\.resblocks\.|\blogit_scale$",
+        ),
+        "clip",
+    ),
+    Layout("a ViT without a text tower (timm, VideoMAE)", (r"\bblocks\.\d+\.attn\.(qkv|proj)\.",)),
+    Layout("a ViT without a text tower (Hugging Face)", (r"\bencoder\.layer\.\d+\.attention\.",)),
+)  # fmt: skip
+UNKNOWN = Layout("tensors with unknown names", ())
+
+#: Parts of a name that say how a module was wrapped (DDP, torch.compile, FSDP).
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+#: First parts of names that are towers of a model, and no wrapper of the whole.
+TOWERS = ("visual", "vision", "vision_model", "text", "text_model", "image_encoder",
+          "text_encoder", "transformer", "blocks", "encoder")  # fmt: skip
+#: Counters and sizes beside the weights.
+NO_WEIGHTS = ("n_averaged", "num_batches_tracked")
+#: Dicts are nested this deep at most; a pickle can hold itself.
+MAX_DEPTH = 5
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights. `state`: its tensors, unwrapped, under the file's own names.
+
+    `content`: what stands beside them. `where`: the keys it was nested in, "" for none. `others`:
+    further state dicts in the file, which are left out. `script`: it is a TorchScript program.
+    """
+
+    path: Path
+    layout: Layout
+    state: State
+    content: Mapping[str, Any]
+    where: str
+    others: tuple[str, ...]
+    script: bool
+
+    def require(self, use: Use) -> None:
+        """ValueError, with what the file is and what to do, unless it can be used so."""
+        if self.layout.use != use:
+            raise ValueError(f"{self.path} {WANTED[use]}: {self._instead()}")
+
+    def renamed(self, use: Use) -> State:
+        """The tensors under our names (a checkpoint) or OpenAI's (CLIP).
+
+        ValueError as `require`.
+        """
+        self.require(use)
+        if self.others:
+            log.warning("%s: reading %r, not %s", self.path, self.where, ", ".join(self.others))
+        return self.layout.rename(self.state)
+
+    def _instead(self) -> str:
+        """What it is, and what to do with it."""
+        if self.layout is UNKNOWN:
+            return f"it holds {UNKNOWN.name} ({listed(self.state)}); known: {known()}"
+        if self.layout.use == "clip":
+            remedy = f"start from them with --set train.clip_weights={self.path}"
+            return f"it holds the weights of {self.layout.name}; {remedy}"
+        if self.layout.use == "checkpoint":
+            remedy = "test it with `tcclip evaluate --checkpoint`, or start pretrained runs from it"
+            return f"it is a checkpoint ({self.layout.name}); {remedy} with --init-checkpoint"
+        return f"it holds {self.layout.name}; {self.layout.advice}"
+
+
+#: What a file is not.
+WANTED: dict[Use, str] = {
+    "checkpoint": "is no checkpoint of TC-CLIP or ViFi-CLIP",
+    "clip": "holds no plain CLIP weights",
+}
+
+
+def known() -> str:
+    """The layouts that can be used, as a list for messages."""
+    return ", ".join(row.name for row in LAYOUTS if row.use)
+
+
+def look_at(path: Path) -> WeightsFile:
+    """Whose weights a file holds; its tensors are mapped, not read, where the format allows.
+
+    FileNotFoundError and ValueError as `read_file`; ValueError if there is no tensor in it.
+    """
+    content = read_file(path)
+    found = dict(state_dicts(content))
+    if not found:
+        raise ValueError(f"{path} holds no tensor by name; known: {known()}")
+    # The model's, not a part beside it; an average of weights only if there is no other.
+    where = max(found, key=lambda one: (len(found[one]), "ema" not in one))
+    names = [f"{above}.{name}".lstrip(".") for above, state in found.items() for name in state]
+    try:
+        state = unwrapped(found[where])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    others = tuple(sorted(f"{one!r}" for one in found if one != where and len(found[one]) > 1))
+    beside = content if isinstance(content, Mapping) else {}
+    script = isinstance(content, Stub) and type(content).path.startswith("__torch__.")
+    return WeightsFile(path, layout_of(names), state, beside, where, others, script)
+
+
+def layout_of(names: Collection[str]) -> Layout:
+    """The first layout whose keys are all found in `names`."""
+    for row in LAYOUTS:
+        if all(any(re.search(key, name) for name in names) for key in row.keys):
+            return row
+    return UNKNOWN
+
+
+def state_dicts(content: Any, where: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:
+    """Every dict of tensors in what a file holds, by the keys it is nested in."""
+    if isinstance(content, Stub):
+        content = module_tensors(content)
+    if not isinstance(content, Mapping) or depth > MAX_DEPTH:
+        return
+    named = {name: x for name, x in content.items() if isinstance(name, str)}
+    tensors = {name: x.detach() for name, x in named.items() if isinstance(x, Tensor)}
+    if tensors:
+        yield where, tensors
+    for name, value in named.items():
+        # The optimizer keeps tensors of the weights' shapes.
+        if not name.startswith("optim"):
+            yield from state_dicts(value, f"{where}.{name}" if where else name, depth + 1)
+
+
+def unwrapped(state: Mapping[str, Tensor]) -> State:
+    """The tensors without what their names say of wrappers: `module.`, `_orig_mod.`, a first part
+    that all share. ValueError if two names become one."""
+    names = {
+        name: [part for part in name.split(".") if part not in WRAPPERS]
+        for name in state
+        if name.rpartition(".")[2] not in NO_WEIGHTS
+    }
+    while names and all(len(parts) > 1 for parts in names.values()):
+        first = {parts[0] for parts in names.values()}
+        if len(first) > 1 or first & set(TOWERS):
+            break
+        names = {name: parts[1:] for name, parts in names.items()}
+    plain = {".".join(parts): state[name] for name, parts in names.items()}
+    if len(plain) < len(names):
+        raise ValueError("it holds several tensors of the same name but for their wrappers")
+    return plain
