@@ -73,15 +73,14 @@ def plan_evaluation(
     """
     from tcclip.model.checkpoints import describe_checkpoint, fetch
 
-    grid = make_grid(options)
+    grid, notes = make_grid(options), []
     with user_errors():
         path = Path(fetch(checkpoint)).absolute()
         content = describe_checkpoint(path)
         model = ModelConfig.model_validate(content["model"])
         recorded = content["start"] and StartWeights.model_validate(content["start"])
         protocol = protocols.get(grid.protocol, demo=grid.demo)
-        view, notes = _test_view(content.get("test_view"), model, protocol, grid.settings)
-    settings = view | grid.settings
+        settings = _test_view(content.get("test_view"), model, protocol) | grid.settings
     mixed = ensembled and protocol.ensemble_weight is not None and model.name != "clip"
     if mixed:
         start = weights_to_ensemble(
@@ -90,8 +89,7 @@ def plan_evaluation(
         if isinstance(start, StartWeights):
             settings = settings | {CLIP_WEIGHTS: start.clip_weights}
         else:
-            ensembled = mixed = False
-            notes = [*notes, f"not ensembled: {start}"]
+            ensembled, mixed, notes = False, False, [f"not ensembled: {start}"]
     # CLIP's own weights are needed to ensemble with, and for what a checkpoint leaves out.
     if not mixed and content["token_embedding"]:
         settings = {CLIP_WEIGHTS: "random"} | settings
@@ -109,24 +107,17 @@ def plan_evaluation(
 
 
 def _test_view(
-    recorded: Mapping[str, Any] | None,
-    model: ModelConfig,
-    protocol: Protocol,
-    settings: Mapping[str, Any],
-) -> tuple[dict[str, Any], list[str]]:
-    """The settings of a checkpoint's test videos, and notes on them.
+    recorded: Mapping[str, Any] | None, model: ModelConfig, protocol: Protocol
+) -> dict[str, Any]:
+    """The settings of a checkpoint's test videos.
 
-    A checkpoint that records none (published, older) is shown crops of its own image size, cut from
-    as much of a video as in the protocol.
+    One that records none (published, older) is shown crops of its own image size, cut from as much
+    of a video as in the protocol; they are named among the run's settings.
     """
-    if recorded is not None:
-        return {f"augment.{name}": value for name, value in recorded.items()}, []
     augment, size = protocol.augment, model.sizes.image_size
-    if size == augment.crop or "augment.crop" in settings:
-        return {}, []
-    view = {"augment.crop": size, "augment.resize": round(augment.resize * size / augment.crop)}
-    given = ", ".join(f"{name}={value}" for name, value in view.items())
-    return view, [f"the checkpoint's images are {size} pixels wide, so {given}; --set changes it"]
+    if recorded is None and size != augment.crop:
+        recorded = {"crop": size, "resize": round(augment.resize * size / augment.crop)}
+    return {f"augment.{name}": value for name, value in (recorded or {}).items()}
 
 
 def make_grid(options: GridOptions) -> Grid:

@@ -73,7 +73,9 @@ LAYOUTS = (
     ),
     Layout("ViFi-CLIP with vision-language prompts", (r"\bimage_encoder\.", r"prompt_learner.ctx")),
     Layout(
-        "published ViFi-CLIP", (r"\bimage_encoder\.", r"\btext_encoder\."), "checkpoint",
+        "published ViFi-CLIP",
+        (r"\bimage_encoder\.", r"\btext_encoder\."),
+        "checkpoint",
         from_published,
     ),
     Layout("a prompt learner (CoOp, MaPLe or alike)", (r"prompt_learner\.|^(.*\.)?token_prefix$",)),
@@ -81,8 +83,11 @@ LAYOUTS = (
     Layout("SigLIP", (r"\blogit_bias$",)),
     Layout("a CLIP ResNet", (r"\bvisual\.(layer1|attnpool)\.",), advice="take a CLIP ViT"),
     Layout("CoCa", (r"\btext_decoder\.",), advice="take a CLIP ViT"),
-    Layout("CLIP with a timm or EVA tower", (r"\bvisual\.(trunk|blocks)\.",), advice="take a "
-           "CLIP ViT with OpenAI's names"),
+    Layout(
+        "CLIP with a timm or EVA tower",
+        (r"\bvisual\.(trunk|blocks)\.",),
+        advice="take a CLIP ViT with OpenAI's names",
+    ),
     Layout(
         "Hugging Face CLIP",
         (r"\bvision_model\.encoder\.layers\.", r"\btext_model\.encoder\.layers\."),
@@ -90,7 +95,8 @@ LAYOUTS = (
         from_huggingface,
     ),
     Layout(
-        "one tower of a Hugging Face model", (r"\b(vision|text)_model\.",),
+        "one tower of a Hugging Face model",
+        (r"\b(vision|text)_model\.",),
         advice="give the file of the whole CLIP model, with both towers",
     ),
     Layout(
@@ -109,14 +115,24 @@ LAYOUTS = (
     ),
     Layout("a ViT without a text tower (timm, VideoMAE)", (r"\bblocks\.\d+\.attn\.(qkv|proj)\.",)),
     Layout("a ViT without a text tower (Hugging Face)", (r"\bencoder\.layer\.\d+\.attention\.",)),
-)  # fmt: skip
+)
 UNKNOWN = Layout("tensors with unknown names", ())
 
 #: Parts of a name that say how a module was wrapped (DDP, torch.compile, FSDP).
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 #: First parts of names that are towers of a model, and no wrapper of the whole.
-TOWERS = ("visual", "vision", "vision_model", "text", "text_model", "image_encoder",
-          "text_encoder", "transformer", "blocks", "encoder")  # fmt: skip
+TOWERS = (
+    "visual",
+    "vision",
+    "vision_model",
+    "text",
+    "text_model",
+    "image_encoder",
+    "text_encoder",
+    "transformer",
+    "blocks",
+    "encoder",
+)
 #: Counters and sizes beside the weights.
 NO_WEIGHTS = ("n_averaged", "num_batches_tracked")
 #: Dicts are nested this deep at most; a pickle can hold itself.

@@ -27,19 +27,36 @@ ALLOWED = {
     ("torch", "device"): torch.device,
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
-    **{("builtins", t.__name__): t for t in (bool, bytes, dict, float, int, list, set, str, tuple)},
+    # As Python 2 named its builtins, protocol 2 of torch.save does still.
+    **{
+        (module, t.__name__): t
+        for module in ("builtins", "__builtin__")
+        for t in (bool, bytes, dict, float, int, list, set, str, tuple)
+    },
 }
 #: Packages of the objects in settings and counters: a call to them makes a stub.
 DATA_PACKAGES = ("omegaconf", "typing", "numpy", "yacs", "argparse", "enum", "pathlib")
-DATA_CALLS = ("operator.getitem", "_operator.getitem", "copyreg._reconstructor", "_codecs.encode")
+DATA_CALLS = (
+    "operator.getitem",
+    "_operator.getitem",
+    "copyreg._reconstructor",
+    "copy_reg._reconstructor",
+    "_codecs.encode",
+)
 #: How TorchScript writes lists of numbers: the functions return what they are given.
 SCRIPT_LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
 DTYPES = {
-    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
-    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
-}  # fmt: skip
+}
 #: Modules are nested this deep at most; a pickle can hold itself.
 MAX_DEPTH = 50
 

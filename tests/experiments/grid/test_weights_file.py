@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,13 +11,15 @@ import torch
 from experiments.errors import UserError
 from experiments.grid.options import GridOptions
 from experiments.grid.plan import expand
-from experiments.grid.request import make_grid
+from experiments.grid.request import make_grid, plan_evaluation, plan_sweep
 from experiments.grid.spec import RunSpec
 from experiments.scheduler.sweep import Summary
 from experiments.store.ledger import Ledger
+from protocols.datasets import DATASETS
 from tcclip.config import GEOMETRIES
 from tcclip.weights.clip_weights import random_clip_state
 from tests.experiments.sweeping import run_sweep
+from tests.tcclip.weights.made import openai_state, save_openai_script
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def test_the_same_content_elsewhere_is_the_same_run(
     assert found == {spec.clip_content: elsewhere}, "absolute, whatever the command was given"
     assert spec.key.overrides == (f"train.clip_weights=sha256:{str(spec.clip_content)[:10]}",)
     assert str(weights) not in spec.model_dump_json()
-    elsewhere.write_bytes(b"other content")
+    torch.save(random_clip_state(GEOMETRIES["tiny"], torch.Generator().manual_seed(4)), elsewhere)
     assert planned("train.clip_weights=other-name.pt")[0].run_id != spec.run_id
 
 
@@ -62,6 +65,50 @@ def test_a_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         planned("train.clip_weights=vit.pt")
     with pytest.raises(UserError, match="no file of weights at"):
         make_grid(GridOptions("few_shot", init_checkpoint=Path("best.pth")))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("ViT-B-16.safetensors", b"<!DOCTYPE html>", "is damaged, truncated .*web page"),
+        ("ViT-B-16.pt", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("best.pth", {"model": {"module.mit.x": torch.ones(1)}}, "it holds X-CLIP"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_at_planning(
+    tmp_path: Path, name: str, content: Any, message: str
+) -> None:
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    for use in (
+        lambda: planned(f"train.clip_weights={path}"),
+        lambda: make_grid(GridOptions("few_shot", init_checkpoint=path)),
+        lambda: plan_evaluation(GridOptions("zero_shot"), str(path), ensembled=True, datasets={}),
+    ):
+        with pytest.raises(UserError, match=rf"(?s){name} .*{message}"):
+            use()
+
+
+def test_weights_for_another_use_are_refused_at_planning(weights: Path) -> None:
+    with pytest.raises(UserError, match=r"is no checkpoint of TC-CLIP or ViFi-CLIP.*clip_weights="):
+        make_grid(GridOptions("few_shot", init_checkpoint=weights))
+
+
+def test_what_a_file_does_not_say_of_its_activation(weights: Path, tmp_path: Path) -> None:
+    def notes(path: str | Path, *settings: str) -> str:
+        settings = (f"train.clip_weights={path}", *settings)
+        options = GridOptions("zero_shot", demo=True, models="clip", seeds="0", settings=settings)
+        return str(plan_sweep(options, DATASETS).notes)
+
+    assert "does not say which activation" in notes(weights)
+    assert notes(weights, "model.activation=gelu") == "[]"
+    assert "trained with quick_gelu" in notes("openai", "model.activation=gelu")
+    assert notes("random") == "[]"
+    script = save_openai_script(tmp_path / "ViT-B-16.pt", openai_state())
+    assert notes(script) == "[]", "OpenAI's own file has QuickGELU"
 
 
 def test_grid_files_and_searches_may_name_files(weights: Path) -> None:

@@ -2,8 +2,10 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import protocols
 from experiments.errors import UserError
@@ -13,8 +15,9 @@ from experiments.grid.request import RunPlan, plan_evaluation
 from experiments.store.ledger import Ledger
 from protocols.datasets import DATASETS
 from results.records import Measurement
-from tcclip.config import ModelConfig
+from tcclip.config import GEOMETRIES, AugmentConfig, ModelConfig
 from tcclip.model import build_model, save_checkpoint
+from tcclip.weights.clip_weights import random_clip_state
 from tests.experiments.sweeping import SETTINGS, run_sweep
 
 OPENAI = {"clip_weights": "openai", "seed": 7}
@@ -22,11 +25,17 @@ RANDOM = {"clip_weights": "random", "seed": 7}
 FILE = {"clip_weights": f"sha256:{'a' * 64}", "seed": 7}
 
 
-def checkpoint(folder: Path, start: dict[str, str | int] | None) -> str:
+def checkpoint(
+    folder: Path,
+    start: dict[str, str | int] | None,
+    augment: AugmentConfig | None = None,
+    **settings: Any,
+) -> str:
     protocol = protocols.get("zero_shot", demo=True)
-    config = ModelConfig.model_validate({"name": "tc_clip", **protocol.model})
+    config = ModelConfig.model_validate({"name": "tc_clip", **protocol.model, **settings})
     path = folder / "best.safetensors"
-    save_checkpoint(build_model(config, ["a", "b"], clip_weights="random"), path, start=start)
+    model = build_model(config, ["a", "b"], clip_weights="random")
+    save_checkpoint(model, path, start=start, augment=augment)
     return str(path)
 
 
@@ -60,7 +69,7 @@ def test_recorded_weights_of_a_file_need_the_file(tmp_path: Path) -> None:
     assert "give it with --set train.clip_weights=FILE" in str(made.notes)
     assert made.specs[0].ensemble_weight is None
     clip = tmp_path / "clip.pt"
-    clip.write_bytes(b"any content")
+    torch.save(random_clip_state(GEOMETRIES["tiny"], torch.Generator()), clip)
     with pytest.raises(UserError, match="started from sha256:aaaa"):
         planned(checkpoint(tmp_path, FILE), f"train.clip_weights={clip}")
 
@@ -78,9 +87,65 @@ def test_a_checkpoint_that_says_nothing(tmp_path: Path) -> None:
     assert planned(path, "train.clip_weights=openai").specs[0].ensemble_weight is not None
 
 
+def few_shot(path: str, *settings: str, **options: Any) -> RunPlan:
+    given = GridOptions("few_shot", datasets="hmdb51", shots="2", settings=settings, **options)
+    return plan_evaluation(given, path, ensembled=True, datasets=DATASETS)
+
+
+@pytest.mark.parametrize("start", [OPENAI, RANDOM, FILE, None])
+def test_nothing_is_asked_for_where_nothing_is_ensembled(
+    tmp_path: Path, start: dict[str, str | int] | None
+) -> None:
+    """A protocol without ensembling needs no CLIP weights: the checkpoint holds all tensors."""
+    (spec,) = few_shot(checkpoint(tmp_path, start)).specs
+    assert spec.train.clip_weights == "random"
+    assert not [one for one in spec.key.overrides if "clip_weights" in one]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_checkpoint_is_shown_images_of_its_own_size(tmp_path: Path, recorded: bool) -> None:
+    augment = AugmentConfig(resize=50, crop=32, normalisation="clip") if recorded else None
+    path = checkpoint(tmp_path, OPENAI, augment)
+    made = few_shot(path)
+    found = made.specs[0].augment
+    assert found.crop == made.specs[0].model.sizes.image_size == 32
+    assert (found.resize, found.normalisation) == ((50, "clip") if recorded else (37, "imagenet"))
+    assert "augment.crop=32" in made.specs[0].key.overrides
+    assert few_shot(path, "augment.resize=36").specs[0].augment.resize == 36
+
+
+def test_a_checkpoint_of_the_protocols_own_settings_changes_none(tmp_path: Path) -> None:
+    """Its runs keep their ids: what is recorded is what the protocol says."""
+    demo = protocols.get("zero_shot", demo=True)
+    with_view, without = (
+        planned(checkpoint(tmp_path, RANDOM, augment)).specs[0] for augment in (demo.augment, None)
+    )
+    fields = {"model", "augment", "suites"}
+    assert with_view.model_dump(include=fields) == without.model_dump(include=fields)
+    assert with_view.augment == demo.augment and with_view.key.overrides == ()
+
+
+def test_the_recorded_text_length_is_used(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, OPENAI, text_length=40)
+    base, llm = few_shot(path, variants="base,llm").specs
+    assert (base.model.text_length, llm.model.text_length) == (40, 77)
+    short = GEOMETRIES["tiny"].model_copy(update={"context_length": 50})
+    path = checkpoint(tmp_path, OPENAI, geometry=short, text_length=40)
+    base, llm = few_shot(path, variants="base,llm").specs
+    assert (base.model.text_length, llm.model.text_length) == (40, 50)
+
+
+def test_without_its_json_a_checkpoint_is_not_evaluated(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, RANDOM)
+    Path(path).with_suffix(".json").unlink()
+    with pytest.raises(UserError, match=r"no best\.json beside .*keep the two files together"):
+        planned(path)
+
+
 def test_evaluating_a_runs_checkpoint_gives_the_runs_numbers(tmp_path: Path, cache: Path) -> None:
     """Ensembled ones too: its random weights are drawn again, of seed 1 and not the first one."""
-    grid = Grid("zero_shot", demo=True, models=("tc_clip",), seeds=(1,), settings=SETTINGS)
+    settings = SETTINGS | {"augment.resize": 44}
+    grid = Grid("zero_shot", demo=True, models=("tc_clip",), seeds=(1,), settings=settings)
     (spec,) = expand(grid)
     assert run_sweep([spec], tmp_path, cache).exit_code == 0
     folder = Ledger(tmp_path).folder(spec.run_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,10 +52,10 @@ def save_openai_script(path: Path, state: Mapping[str, Tensor], *, traced: bool 
     halves = {name: x.half() for name, x in state.items()}
     module = as_module(halves | sizes, buffers=tuple(sizes))
     module.get_submodule("transformer.resblocks.0").register_buffer("attn_mask", torch.zeros(3, 3))
-    if traced:
-        torch.jit.save(torch.jit.trace(module, torch.zeros(1)), str(path))
-    else:
-        torch.jit.save(torch.jit.script(module), str(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, its files are still there
+        program = torch.jit.trace(module, torch.zeros(1)) if traced else torch.jit.script(module)
+        torch.jit.save(program, str(path))
     return path
 
 

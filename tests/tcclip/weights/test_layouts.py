@@ -14,7 +14,7 @@ from torch import Tensor
 from tcclip.config import ModelConfig
 from tcclip.model import build_model, create_model, load_checkpoint, save_checkpoint
 from tcclip.model.checkpoints import convert, describe
-from tcclip.weights.clip_weights import checked_clip
+from tcclip.weights.clip_weights import checked_clip, clip_shapes
 from tcclip.weights.layouts import LAYOUTS, layout_of, look_at
 from tests.places import SHARED
 from tests.tcclip.model.builders import NAMES, SMALL, small_config, small_model, small_video
@@ -53,9 +53,8 @@ def test_openais_own_file(tmp_path: Path, traced: bool, monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.jit, "load", None)
     assert_openai(path, torch.float16)
     shown = describe(path)
-    assert (shown["format"], shown["holds"], shown["dtypes"]) == (
-        "clip", "OpenAI CLIP", ["float16", "int64", "float32"][:1] + ["float32", "int64"],
-    )  # fmt: skip
+    assert (shown["format"], shown["holds"]) == ("clip", "OpenAI CLIP")
+    assert "float16" in shown["dtypes"]
     model = build_model(small_config(), NAMES, clip_weights=path)
     assert torch.equal(model.vision.proj, OPENAI["visual.proj"].half().float())
 
@@ -117,7 +116,7 @@ def test_converted_weights_compute_what_open_clip_does(tmp_path: Path, gelu: boo
 
 def test_the_wrong_activation_gives_other_numbers(tmp_path: Path) -> None:
     expected, found = features(False, path=tmp_path / "model.safetensors")
-    assert (found - expected).abs().max() > 0.01
+    assert (found - expected).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -169,8 +168,6 @@ def test_other_heads_than_64_columns_wide() -> None:
     """open_clip's ViT-H has 16 heads of 80 columns, which no shape shows."""
     wide = SMALL.model_copy(update={"vision_width": 1280, "vision_heads": 16, "vision_layers": 1})
     state = {"visual.conv1.weight": torch.empty(1280, 3, 8, 8, device="meta")}
-    from tcclip.weights.clip_weights import clip_shapes
-
     state |= {n: torch.empty(shape, device="meta") for n, shape in clip_shapes(wide).items()}
     assert checked_clip(state, ModelConfig())[1].vision_heads == 16
 
@@ -227,7 +224,7 @@ def test_the_failing_example_of_x_clip() -> None:
     path = SHARED / "failing" / "xclip_like.pth"
     if not path.is_file():
         pytest.skip("no folder of failing inputs (TCCLIP_SHARED)")
-    with pytest.raises(ValueError, match="is no checkpoint of TC-CLIP or ViFi-CLIP: .* X-CLIP"):
+    with pytest.raises(ValueError, match=r"is no checkpoint of TC-CLIP or ViFi-CLIP: .* X-CLIP"):
         describe(path)
 
 
@@ -240,7 +237,7 @@ def test_clip_weights_are_no_checkpoint_and_a_checkpoint_no_clip_weights(tmp_pat
     with pytest.raises(ValueError, match=r"published TC-CLIP.*with --init-checkpoint"):
         clip_from(tuned)
     save_checkpoint(small_model(), tmp_path / "own.safetensors")
-    with pytest.raises(ValueError, match="it is a checkpoint .*--init-checkpoint"):
+    with pytest.raises(ValueError, match=r"it is a checkpoint .*--init-checkpoint"):
         clip_from(tmp_path / "own.safetensors")
 
 

@@ -132,12 +132,7 @@ def test_what_is_whole_is_read_whatever_its_name(tmp_path: Path, form: str) -> N
         shutil.make_archive(str(tmp_path / "again"), "zip", tmp_path / "unpacked")
         path = tmp_path / "again.zip"
     state = look_at(path).state
-    assert (
-        expected.items() <= state.keys()
-        and all(torch.equal(state[name], x) for name, x in expected.items())
-        if False
-        else all(torch.equal(state[name], x) for name, x in expected.items())
-    )
+    assert all(torch.equal(state[name], x) for name, x in expected.items())
 
 
 def test_a_member_that_was_cut_or_moved(tmp_path: Path) -> None:
@@ -149,14 +144,16 @@ def test_a_member_that_was_cut_or_moved(tmp_path: Path) -> None:
     for damage in (content[name][:100], None):
         with zipfile.ZipFile(tmp_path / "cut.pt", "w") as archive:
             for one, data in content.items():
-                data = damage if one == name else data
-                if data is not None:
-                    archive.writestr(one, data)
+                written = damage if one == name else data
+                if written is not None:
+                    archive.writestr(one, written)
         with pytest.raises(ValueError, match=r"cut\.pt is damaged.*data/0"):
             read_file(tmp_path / "cut.pt")
-    moved = whole.read_bytes()
-    start = moved.index(b"PK\x03\x04", 10)
-    whole.write_bytes(moved[:start] + b"PKxx" + moved[start + 4 :])
+    with zipfile.ZipFile(whole) as archive:
+        start = archive.getinfo(name).header_offset
+    with whole.open("r+b") as file:
+        file.seek(start)
+        file.write(b"xx")
     with pytest.raises(ValueError, match=r"whole\.pt is damaged"):
         look_at(whole)
 
