@@ -63,6 +63,7 @@ def load_checkpoint(
     else:
         found = look_at(fetch(source))
         given, tuned = found.state, found.renamed("checkpoint")
+        _check_activation(model.config, found)
     _check(present, tuned, where)
     if TOKEN_EMBEDDING not in tuned:
         _compare_start_token(present[TOKEN_EMBEDDING], given, where)
@@ -228,6 +229,18 @@ def _check(present: Mapping[str, Tensor], tuned: Mapping[str, Tensor], where: st
         raise ValueError(
             f"{where} is of another geometry than the model: {listed(misshapen)}; create the model "
             "with the backbone and settings it was trained with"
+        )
+
+
+def _check_activation(config: ModelConfig, found: WeightsFile) -> None:
+    """ValueError if the checkpoint says that it was trained with another activation."""
+    if not _is_own(found) or not found.path.with_suffix(".json").is_file():
+        return
+    trained = ModelConfig.model_validate(read_header(found.path)["model"]).activation
+    if trained != config.activation:
+        raise ValueError(
+            f"{found.path} was trained with model.activation={trained}, and the model has "
+            f"{config.activation}; give --set model.activation={trained}"
         )
 
 

@@ -1,9 +1,10 @@
-"""Weights that come from outside: CLIP's starting weights and the published checkpoints.
+"""Weights that come from outside: CLIP's starting weights and checkpoints, own and published.
 
-In: "openai", "random", a file or a state dict. Out: a state dict on the CPU with OpenAI's names
-(`clip_weights`), or the published checkpoint's tensors under our names and its settings
-(`published_config`). For `tcclip.model` alone; a file's pickled code is never run.
+In: "openai", "random", a file or a state dict. Out: whose weights a file holds (`layouts`), a state
+dict on the CPU with OpenAI's names (`clip_weights`), or a checkpoint's tensors under our names and
+its settings (`published_config`). For `tcclip.model`, and for planning, which asks whether a file
+can be used; a file's pickled code is never run.
 
-Read `parameter_names` (one parameter, three names), `clip_weights`, then `safe_unpickle` and
-`published_config`.
+Read `parameter_names` (one parameter, several names), `layouts` (whose names are whose),
+`clip_weights`, then `weight_files` and `safe_unpickle` (how files are read), `published_config`.
 """

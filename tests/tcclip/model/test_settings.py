@@ -7,8 +7,10 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from huggingface_hub import constants
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -211,6 +213,31 @@ def test_openai_weights_come_through_open_clip(monkeypatch: pytest.MonkeyPatch) 
     assert model.config.sizes == SMALL
     with pytest.raises(ValueError, match="OpenAI published no weights for backbone 'tiny'"):
         create_model("clip", NAMES, clip_weights="openai", backbone="tiny")
+
+
+@pytest.mark.parametrize(
+    ("error", "offline", "kind", "message"),
+    [
+        (SafetensorError("header too large"), True, ValueError, "are damaged .*delete them"),
+        (
+            RuntimeError("no route"),
+            True,
+            ValueError,
+            r"could not be downloaded .*clip_weights=FILE",
+        ),
+        (RuntimeError("no route"), False, ConnectionError, "could not be downloaded"),
+    ],
+)
+def test_openai_weights_that_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, offline: bool, kind: Any, message: str
+) -> None:
+    def create(*_: Any, **__: Any) -> CLIP:
+        raise error
+
+    monkeypatch.setattr(open_clip, "create_model", create)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    with pytest.raises(kind, match=message):
+        create_model("clip", NAMES, clip_weights="openai")
 
 
 def test_import_is_lazy() -> None:

@@ -272,5 +272,8 @@ def test_each_row_of_the_table_is_reached() -> None:
 def test_a_model_with_gelu_is_kept_as_such(tmp_path: Path) -> None:
     save_checkpoint(small_model(activation="gelu"), tmp_path / "best.safetensors")
     assert describe(tmp_path / "best.safetensors")["model"]["activation"] == "gelu"
+    with pytest.raises(ValueError, match=r"trained with model\.activation=gelu"):
+        load_checkpoint(small_model(), tmp_path / "best.safetensors")
+    load_checkpoint(small_model(activation="gelu"), tmp_path / "best.safetensors")
     save_checkpoint(create_model("clip", NAMES, geometry=SMALL), tmp_path / "quick.safetensors")
     assert "activation" not in describe(tmp_path / "quick.safetensors")["model"]
