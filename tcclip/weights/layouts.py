@@ -42,22 +42,28 @@ class Layout:
     keys: tuple[str, ...]
     use: Use | None = None
     rename: Callable[[State], State] = dict
-    advice: str = "run it with its own program"
+    advice: str = "this program cannot run it, use its own"
 
 
 #: The name of this project's own checkpoints.
 OWN = "this program's TC-CLIP, ViFi-CLIP or CLIP"
+CLIP_PART = (
+    "this program cannot run it, use its own; to start from its CLIP alone, save that state dict "
+    "under OpenAI's names"
+)
 MERGE = "merge them into the weights they change, with their own library"
 #: The first row whose keys are all found. Names are searched with what they are nested in.
 LAYOUTS = (
     Layout(
         "Open-VCLIP or FROSTER",
         (r"\braw_model\.|\bmodel_state\.(module\.)?model\.(visual|transformer|projector)",),
+        advice=CLIP_PART,
     ),
     Layout("X-CLIP", (r"\bmit\.|\bprompts_generator\.|\bmessage_(fc|attn|ln)\b",)),
     Layout(
         "ActionCLIP",
         (r"\bfusion_model_state_dict\b|\bframe_position_embeddings\b|\bvisual\.time_embedding",),
+        advice=CLIP_PART,
     ),
     Layout("LoRA adapters", (r"\blora_[AB]\b|\blora_(up|down)\b",), advice=MERGE),
     Layout("CLIP with adapters (AIM, ST-Adapter or alike)", (r"(?i)adapter",)),
@@ -89,7 +95,7 @@ LAYOUTS = (
         advice="take a CLIP ViT with OpenAI's names",
     ),
     Layout(
-        "Hugging Face CLIP",
+        "CLIP with Hugging Face's names",
         (r"\bvision_model\.encoder\.layers\.", r"\btext_model\.encoder\.layers\."),
         "clip",
         from_huggingface,
@@ -100,13 +106,16 @@ LAYOUTS = (
         advice="give the file of the whole CLIP model, with both towers",
     ),
     Layout(
-        "open_clip CLIP (custom text)",
+        "CLIP with open_clip's names (custom text tower)",
         (r"\bvisual\.conv1\.weight$", r"\btext\.transformer\.resblocks\."),
         "clip",
         from_custom_text,
     ),
     Layout(
-        "OpenAI CLIP",
+        "CLIP in an open_clip training file", (r"^state_dict\.(module\.)?visual\.conv1\.",), "clip"
+    ),
+    Layout(
+        "CLIP with OpenAI's names",
         (
             r"\bvisual\.conv1\.weight$|\binput_resolution$",
             r"(?<!visual\.)\btransformer\.resblocks\.|\blogit_scale$",
@@ -176,7 +185,7 @@ class WeightsFile:
             return f"it holds {UNKNOWN.name} ({listed(self.state)}); known: {known()}"
         if self.layout.use == "clip":
             remedy = f"start from them with --set train.clip_weights={self.path}"
-            return f"it holds the weights of {self.layout.name}; {remedy}"
+            return f"it holds {self.layout.name}; {remedy}"
         if self.layout.use == "checkpoint":
             remedy = "test it with `tcclip evaluate --checkpoint`, or start pretrained runs from it"
             return f"it is a checkpoint ({self.layout.name}); {remedy} with --init-checkpoint"
@@ -205,7 +214,8 @@ def look_at(path: Path) -> WeightsFile:
     if not found:
         raise ValueError(f"{path} holds no tensor by name; known: {known()}")
     # The model's, not a part beside it; an average of weights only if there is no other.
-    where = max(found, key=lambda one: (len(found[one]), "ema" not in one))
+    most = max(map(len, found.values()))
+    where = max(found, key=lambda one: (2 * len(found[one]) > most, "ema" not in one.lower()))
     names = [f"{above}.{name}".lstrip(".") for above, state in found.items() for name in state]
     try:
         state = unwrapped(found[where])

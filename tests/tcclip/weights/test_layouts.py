@@ -53,7 +53,7 @@ def test_openais_own_file(tmp_path: Path, traced: bool, monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.jit, "load", None)
     assert_openai(path, torch.float16)
     shown = describe(path)
-    assert (shown["format"], shown["holds"]) == ("clip", "OpenAI CLIP")
+    assert (shown["format"], shown["holds"]) == ("clip", "CLIP with OpenAI's names")
     assert "float16" in shown["dtypes"]
     model = build_model(small_config(), NAMES, clip_weights=path)
     assert torch.equal(model.vision.proj, OPENAI["visual.proj"].half().float())
@@ -64,7 +64,7 @@ def test_a_script_cut_down_to_two_tensors() -> None:
     if not path.is_file():
         pytest.skip("no folder of failing inputs (TCCLIP_SHARED)")
     found = look_at(path)
-    assert found.script and found.layout.name == "OpenAI CLIP"
+    assert found.script and found.layout.name == "CLIP with OpenAI's names"
     assert found.state["logit_scale"] == 1 and found.state["input_resolution"] == 224
     with pytest.raises(ValueError, match=r"openai_jit_like\.pt .* missing: positional_embedding"):
         clip_from(path)
@@ -78,7 +78,7 @@ def test_hugging_face(tmp_path: Path, suffix: str, norm: str) -> None:
         save_file(state, path, metadata={"format": "pt"})
     else:
         torch.save(state, path, _use_new_zipfile_serialization=suffix == "bin")
-    assert look_at(path).layout.name == "Hugging Face CLIP"
+    assert look_at(path).layout.name == "CLIP with Hugging Face's names"
     assert_openai(path)
 
 
@@ -119,6 +119,12 @@ def test_the_wrong_activation_gives_other_numbers(tmp_path: Path) -> None:
     assert (found - expected).abs().max() > 1e-3
 
 
+def test_an_open_clip_training_file_is_named(tmp_path: Path) -> None:
+    content = {"epoch": 3, "name": "ViT-B-16", "state_dict": prefixed(OPENAI, "module.")}
+    torch.save(content, tmp_path / "epoch_3.pt")
+    assert describe(tmp_path / "epoch_3.pt")["holds"] == "CLIP in an open_clip training file"
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -150,7 +156,7 @@ def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def test_the_model_and_not_its_average_is_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    average = {name: x + 1 for name, x in OPENAI.items()}
+    average = {name: x + 1 for name, x in OPENAI.items()} | {"n_averaged": torch.tensor(3)}
     torch.save({"state_dict_ema": average, "state_dict": OPENAI}, tmp_path / "last.pt")
     with caplog.at_level(logging.WARNING):
         assert_openai(tmp_path / "last.pt")
@@ -231,7 +237,7 @@ def test_the_failing_example_of_x_clip() -> None:
 def test_clip_weights_are_no_checkpoint_and_a_checkpoint_no_clip_weights(tmp_path: Path) -> None:
     clip, tuned = tmp_path / "clip.pt", tmp_path / "best.pth"
     torch.save(OPENAI, clip)
-    with pytest.raises(ValueError, match=rf"OpenAI CLIP; .*--set train\.clip_weights={clip}"):
+    with pytest.raises(ValueError, match=rf"OpenAI's names; .*--set train\.clip_weights={clip}"):
         load_checkpoint(small_model(), clip)
     torch.save({"model": published(small_model())}, tuned)
     with pytest.raises(ValueError, match=r"published TC-CLIP.*with --init-checkpoint"):
@@ -266,7 +272,7 @@ def test_each_row_of_the_table_is_reached() -> None:
     files = {layout_of(list(one)).name for one in (OPENAI, to_huggingface(OPENAI))}
     known = {row.name for row in LAYOUTS if row.use is None}
     assert known - reached <= {"CoCa", "a ViT without a text tower (Hugging Face)"}
-    assert files == {"OpenAI CLIP", "Hugging Face CLIP"}
+    assert files == {"CLIP with OpenAI's names", "CLIP with Hugging Face's names"}
 
 
 def test_a_model_with_gelu_is_kept_as_such(tmp_path: Path) -> None:
