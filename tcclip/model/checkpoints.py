@@ -200,6 +200,8 @@ def read_header(path: Path) -> dict[str, Any]:
         raise ValueError(f"{beside} is damaged ({error}); restore it") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ValueError(f"{beside} does not describe a checkpoint of this project")
+    if not isinstance(header.get("model"), dict) or not isinstance(header.get("version"), int):
+        raise ValueError(f"{beside} is damaged (it says no model or version); restore it")
     if header["version"] > VERSION:
         raise ValueError(
             f"{beside} has version {header['version']}, newer than this program's {VERSION}; "

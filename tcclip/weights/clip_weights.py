@@ -200,7 +200,10 @@ def _download_openai(config: ModelConfig) -> Mapping[str, Tensor]:
             f"OpenAI published no weights for backbone {config.backbone!r}; known: "
             f"{', '.join(n for n in known if n.startswith('ViT'))}; or use clip_weights='random'"
         )
-    remedy = "or give a file: train.clip_weights=FILE, e.g. OpenAI's own in ~/.cache/clip"
+    remedy = (
+        "give a file (train.clip_weights=FILE, e.g. OpenAI's own in ~/.cache/clip), or test a "
+        "checkpoint with --no-ensemble"
+    )
     try:
         model = open_clip.create_model(
             config.backbone, pretrained="openai", precision="fp32", force_quick_gelu=True
@@ -208,14 +211,14 @@ def _download_openai(config: ModelConfig) -> Mapping[str, Tensor]:
     except SafetensorError as error:
         raise ValueError(
             f"OpenAI's weights of {config.backbone} in {constants.HF_HUB_CACHE} are damaged "
-            f"({error}); delete them there, {remedy}"
+            f"({error}); delete them there; or {remedy}"
         ) from error
     except RuntimeError as error:
         # Where the network is switched off, another attempt does not help.
         kind = ValueError if constants.HF_HUB_OFFLINE else ConnectionError
         raise kind(
             f"OpenAI's weights of {config.backbone} are not in {constants.HF_HUB_CACHE} and could "
-            f"not be downloaded ({error}); connect this machine, {remedy}"
+            f"not be downloaded ({error}); connect this machine; or {remedy}"
         ) from error
     state: Mapping[str, Tensor] = model.state_dict()
     return state

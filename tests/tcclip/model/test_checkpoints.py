@@ -81,9 +81,10 @@ def test_own_format_needs_its_json(own: Path) -> None:
     shown = describe(own)
     assert (shown["format"], shown["model"]) == ("own", None)
     assert "no best.json beside" in shown["missing"]
-    own.with_suffix(".json").write_text('{"format": "tcc')
-    with pytest.raises(ValueError, match=r"best\.json is damaged"):
-        describe(own)
+    for text in ('{"format": "tcc', '{"format": "tcclip", "version": 1}', '{"format": "tcclip"}'):
+        own.with_suffix(".json").write_text(text)
+        with pytest.raises(ValueError, match=r"best\.json is damaged"):
+            describe(own)
 
 
 def test_a_newer_version_is_refused(own: Path) -> None:
