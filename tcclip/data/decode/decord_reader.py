@@ -13,12 +13,50 @@ from typing import Any
 
 import numpy as np
 
-from tcclip.data.decode.pyav_reader import DecodingError, Frames
+from tcclip.data.decode.key_frames import find_groups
+from tcclip.data.decode.pixels import Frames, orientation
+from tcclip.data.decode.video_file import DecodingError, is_cover, open_video
+
+#: The orientations that decord knows: it turns, but does not mirror.
+TURNS = {"", "transpose=clock,", "hflip,vflip,", "transpose=cclock,"}
 
 
 def decord_installed() -> bool:
     """Whether decord is installed: it is built for few platforms."""
     return importlib.util.find_spec("decord") is not None
+
+
+def frames_if_exact(path: Path) -> int:
+    """The number of frames of a file that decord's seeking is right for.
+
+    DecodingError with the reason where it returns other frames or pixels than ffmpeg (SPEC 3).
+    """
+    with open_video(path) as (container, stream):
+        try:
+            groups = find_groups(container, stream)
+        except DecodingError as doubt:
+            raise _inexact(str(doubt)) from doubt
+        container.seek(0, stream=stream)
+        first = next(container.decode(stream))
+        reasons = {
+            f"codec {stream.codec_context.name}": stream.codec_context.name != "h264",
+            f"pixel format {stream.pix_fmt}": stream.pix_fmt != "yuv420p",
+            "frames of odd size": stream.width % 2 or stream.height % 2,
+            f"starts at {stream.start_time}": stream.start_time,
+            "several video streams": len(
+                [one for one in container.streams.video if not is_cover(one)]
+            ) > 1,
+            "the container's key frames are none": not groups.flags_hold,
+            "mirrored": orientation(first) not in TURNS,
+        }
+    for reason, holds in reasons.items():
+        if holds:
+            raise _inexact(reason)
+    return len(groups.times)
+
+
+def _inexact(reason: str) -> DecodingError:
+    return DecodingError(f"seeking is not exact here: {reason}; use the reader 'auto'")
 
 
 class DecordReader:

@@ -1,37 +1,48 @@
-"""Decoding with PyAV from the first frame on: exact for every container (SPEC 3).
+"""Decoding with PyAV: the frames that ffmpeg shows, from every container (SPEC 3).
 
-Frames are those that ffmpeg shows: without the ones an edit list hides, rotated as the file says,
-all of the first frame's size. Damaged packets are skipped and counted.
+Those that an edit list hides are left out; all come upright and of the first one's size. Damaged
+packets are skipped and counted.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import av
 import numpy as np
 from av.container import InputContainer
-from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
+
+from tcclip.data.decode.key_frames import MIN_GROUPS, Groups, find_groups, worth_skipping
+from tcclip.data.decode.pixels import Frames, RgbConverter
+from tcclip.data.decode.video_file import DecodingError, open_video
 
 #: Decoded frames are kept until the file's end shows how many there are, up to this size.
 HOLD_BYTES = 192 * 2**20
-#: A header that claims more pixels a frame than this is damaged, or no training video.
-MAX_PIXELS = 8192 * 8192
 
-Frames = NDArray[np.uint8]
 #: From the number of frames in the file to the wanted indices. May be called twice.
 ChooseFrames = Callable[[int], Sequence[int] | NDArray[np.int64]]
 
 
-class DecodingError(Exception):
-    """This method cannot read the file; the message is the cause."""
+def read(path: Path, choose: ChooseFrames) -> tuple[Frames, int, int]:
+    """As `read_sequentially`, the same pixels, but skipping frames of a file with many key frames
+    where it is certain that this changes nothing.
+    """
+    with open_video(path) as (container, stream):
+        if worth_skipping(stream):
+            try:
+                groups = find_groups(container, stream, at_least=MIN_GROUPS)
+                return *_read_groups(container, stream, groups, choose), 0
+            except (DecodingError, av.error.FFmpegError):
+                pass  # in doubt: from the first frame on
+    return read_sequentially(path, choose)
 
 
 def read_sequentially(path: Path, choose: ChooseFrames) -> tuple[Frames, int, int]:
-    """(chosen frames (T, H, W, 3), frames in the file, damaged packets).
+    """(chosen frames (T, H, W, 3), frames in the file, damaged packets), decoding every frame.
 
     DecodingError if no frame can be decoded; ValueError for an index that is not in the file.
     """
@@ -58,6 +69,40 @@ def _read_large(path: Path, choose: ChooseFrames) -> tuple[Frames, int, int]:
     keep = {0, *wanted}
     found = {index: to_rgb(frame) for index, frame in enumerate(stream.frames()) if index in keep}
     return np.stack([found[index] for index in wanted]), total, stream.damaged
+
+
+def _read_groups(
+    container: InputContainer, stream: av.VideoStream, groups: Groups, choose: ChooseFrames
+) -> tuple[Frames, int]:
+    """(chosen frames, frames in the file), decoding the groups of the chosen ones.
+
+    Raises DecodingError or FFmpegError as soon as anything is not as `groups` says.
+    """
+    context = stream.codec_context
+    context.thread_count = 1
+    context.options = {"err_detect": "explode"}
+    total = len(groups.times)
+    wanted = checked_indices(choose, total)
+    to_rgb, found = RgbConverter(), dict[int, Frames]()
+    keep = sorted({0, *wanted})
+    while keep:
+        group = bisect_right(groups.starts, keep[0]) - 1
+        end = groups.starts[group + 1] if group + 1 < len(groups.starts) else total
+        here = [index for index in keep if index < end]
+        keep = keep[len(here) :]
+        container.seek(groups.times[groups.starts[group]], stream=stream)
+        context.flush_buffers()
+        frames = (frame for packet in container.demux(stream) for frame in packet.decode())
+        for index, frame in zip(count(groups.starts[group]), frames):
+            if frame.pts != groups.times[index] or frame.is_corrupt:
+                raise DecodingError("other frames than the packets say")
+            if index in here:
+                found[index] = to_rgb(frame)
+            if index == here[-1]:
+                break
+        else:
+            raise DecodingError("fewer frames than the packets say")
+    return np.stack([found[index] for index in wanted]), total
 
 
 def checked_indices(choose: ChooseFrames, total: int) -> list[int]:
@@ -95,50 +140,3 @@ class FrameStream:
         except av.error.FFmpegError:
             # As ffmpeg does: what came before the damage counts.
             self.damaged += 1
-
-
-@contextmanager
-def open_video(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
-    """A file and its first video stream; DecodingError if it cannot be opened or has none."""
-    try:
-        container = av.open(str(path), metadata_errors="ignore")
-    except av.error.FFmpegError as error:
-        raise DecodingError(f"cannot be opened: {error.strerror}") from error
-    except ValueError as error:
-        raise DecodingError(f"cannot be opened: {error}") from error
-    with container:
-        if not container.streams.video:
-            raise DecodingError("the file has no video stream")
-        stream = container.streams.video[0]
-        try:
-            width, height = stream.width, stream.height
-        except AttributeError as error:
-            # PyAV reads these from the decoder's context; a damaged header may name no decoder.
-            raise DecodingError("no decoder for its video stream") from error
-        if width * height > MAX_PIXELS:
-            raise DecodingError(f"frames of {width} x {height} pixels")
-        yield container, stream
-
-
-class RgbConverter:
-    """Decoded frames to RGB arrays, all of the first one's size."""
-
-    def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
-        self._size: tuple[int, int] | None = None
-
-    def __call__(self, frame: av.VideoFrame) -> Frames:
-        """(H, W, 3) uint8, upright."""
-        self._size = self._size or (frame.width, frame.height)
-        # Bilinear is what decord uses too: bit for bit on 8-bit 4:2:0. Deeper formats take
-        # ffmpeg's default, as bilinear loses more than 28 dB of their chroma detail.
-        deep = any(component.bits > 8 for component in frame.format.components)
-        rgb = self._reformatter.reformat(
-            frame,
-            width=self._size[0],
-            height=self._size[1],
-            format="rgb24",
-            interpolation=Interpolation.BICUBIC if deep else Interpolation.BILINEAR,
-            threads=1,
-        )
-        return np.rot90(np.asarray(rgb.to_ndarray(), np.uint8), round(frame.rotation / 90) % 4)

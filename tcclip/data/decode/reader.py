@@ -13,14 +13,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tcclip.data.decode.decord_reader import DecordReader, decord_installed
-from tcclip.data.decode.packet_index import read_packet_index
-from tcclip.data.decode.pyav_reader import (
-    ChooseFrames,
-    DecodingError,
-    checked_indices,
-    read_sequentially,
-)
+from tcclip.data.decode.decord_reader import DecordReader, decord_installed, frames_if_exact
+from tcclip.data.decode.pyav_reader import ChooseFrames, checked_indices, read, read_sequentially
+from tcclip.data.decode.video_file import DecodingError
 
 if TYPE_CHECKING:
     from tcclip.config import Reader
@@ -63,76 +58,44 @@ def read_video(
 ) -> Clip:
     """The frames of `path` that `choose` picks from the file's number of frames.
 
-    `mode`: "auto" seeks with decord where that is exact and faster, else reads sequentially with
-    PyAV, else with decord; "decord" only where it is exact; "pyav"; "published" as the published
-    numbers were read, wrong frames included. `exclude`: methods not to use; `on_attempt` is
-    called with each method before it is tried. Raises UnreadableVideo if no method can read the
-    file; ValueError for an index that is not in it.
+    `mode`: "auto" gives the frames that ffmpeg shows, read by PyAV, or by decord from the first
+    one on if PyAV fails; "pyav" the same, decoding every frame; "decord" seeks, only where that
+    gives the same; "published" as the published numbers were read, wrong frames included.
+    `exclude`: methods not to use; `on_attempt` is called with each method before it is tried.
+    Raises UnreadableVideo if no method can read the file; ValueError for an index not in it.
     """
     if not path.is_file():
         raise UnreadableVideo(str(path), "no such file")
     causes = []
     for method in _methods(mode):
-        # decord needs the packet index, which PyAV reads: without PyAV, neither can be used.
-        if method in exclude or (method == "decord" and "pyav" in exclude):
+        if method in exclude:
             continue
+        on_attempt(method)
         try:
-            if method == "decord":
-                clip = _seek_with_decord(path, choose, on_attempt, only_if_faster=mode == "auto")
-            else:
-                on_attempt(method)
-                clip = _read_with(method, path, choose)
+            return _read_with(method, path, choose, mode)
         except DecodingError as error:
             causes.append(f"{method}: {error}")
-        else:
-            if clip is not None:
-                return clip
     raise UnreadableVideo(str(path), "; ".join(causes) or "no reader is left to try")
 
 
 def _methods(mode: Reader) -> tuple[Method, ...]:
     if mode == "auto":
-        return ("decord", "pyav", "decord_forward") if decord_installed() else ("pyav",)
+        return ("pyav", "decord_forward") if decord_installed() else ("pyav",)
     if mode != "pyav" and not decord_installed():
         raise ValueError(f"reader {mode!r} needs decord, which is not installed; use 'auto'")
     return (mode,)
 
 
-def _read_with(method: Method, path: Path, choose: ChooseFrames) -> Clip:
+def _read_with(method: Method, path: Path, choose: ChooseFrames, mode: Reader) -> Clip:
     if method == "pyav":
-        frames, total, damaged = read_sequentially(path, choose)
+        frames, total, damaged = (read if mode == "auto" else read_sequentially)(path, choose)
         return Clip(frames, total, method, damaged)
+    exact = frames_if_exact(path) if method == "decord" else None
     reader = DecordReader(path)
-    if method == "published":
-        total = len(reader)
-        frames = reader.seek(checked_indices(choose, total))
-    else:
+    if method == "decord_forward":
         total = reader.count_frames()
-        frames = reader.read_sequentially(checked_indices(choose, total))
-    return Clip(frames, total, method)
-
-
-def _seek_with_decord(
-    path: Path, choose: ChooseFrames, on_attempt: Callable[[Method], None], *, only_if_faster: bool
-) -> Clip | None:
-    """The clip; with `only_if_faster`, None if seeking is not exact or not faster."""
-    # PyAV reads the packet index: if that hangs, it is PyAV that hangs.
-    on_attempt("pyav")
-    try:
-        packets = read_packet_index(path)
-    except DecodingError:
-        if only_if_faster:
-            return None  # reading sequentially will tell what is wrong with the file
-        raise
-    if packets.inexact:
-        if only_if_faster:
-            return None
-        raise DecodingError(f"seeking is not exact here: {packets.inexact}")
-    wanted = checked_indices(choose, packets.frames)
-    if only_if_faster and not packets.seeking_is_faster(sorted(wanted)):
-        return None
-    on_attempt("decord")
-    reader = DecordReader(path)
-    if len(reader) != packets.frames:
-        raise DecodingError(f"decord counts {len(reader)} frames, the file {packets.frames}")
-    return Clip(reader.seek(wanted), packets.frames, "decord")
+        return Clip(reader.read_sequentially(checked_indices(choose, total)), total, method)
+    total = len(reader)
+    if exact not in (None, total):
+        raise DecodingError(f"decord counts {total} frames, the file {exact}")
+    return Clip(reader.seek(checked_indices(choose, total)), total, method)
