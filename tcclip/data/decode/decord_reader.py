@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tcclip.data.decode.key_frames import find_groups
+from tcclip.data.decode.key_frames import claimed_key_frames, find_groups
 from tcclip.data.decode.pixels import Frames, orientation
 from tcclip.data.decode.video_file import DecodingError, is_cover, open_video
 
@@ -45,8 +45,10 @@ def frames_if_exact(path: Path) -> int:
             f"starts at {stream.start_time}": stream.start_time,
             "several video streams": len(
                 [one for one in container.streams.video if not is_cover(one)]
-            ) > 1,
-            "the container's key frames are none": not groups.flags_hold,
+            )
+            > 1,
+            # decord believes the container.
+            "wrong key frames": claimed_key_frames(stream) != len(groups.starts),
             "mirrored": orientation(first) not in TURNS,
         }
     for reason, holds in reasons.items():

@@ -28,12 +28,11 @@ class Groups:
     """Groups of frames that can be decoded each by itself.
 
     `times`: of all frames, in the order they are shown, in the stream's unit; `starts`: index of
-    each group's first frame. `flags_hold`: whether the container calls these frames key frames, and no others.
+    each group's first frame.
     """
 
     times: tuple[int, ...]
     starts: tuple[int, ...]
-    flags_hold: bool
 
 
 class _Packet(NamedTuple):
@@ -42,19 +41,16 @@ class _Packet(NamedTuple):
     time: int | None
     kinds: frozenset[int]
     is_start: bool
-    flagged: bool
     hidden: bool
     renews: bool
 
 
-def worth_skipping(stream: av.VideoStream) -> bool:
-    """Whether the container claims so many key frames that skipping frames saves time."""
-    return sum(entry.is_keyframe for entry in stream.index_entries) >= MIN_GROUPS
+def claimed_key_frames(stream: av.VideoStream) -> int:
+    """How many frames the container calls key frames."""
+    return sum(entry.is_keyframe for entry in stream.index_entries)
 
 
-def find_groups(
-    container: InputContainer, stream: av.VideoStream, *, at_least: int = 1
-) -> Groups:
+def find_groups(container: InputContainer, stream: av.VideoStream, *, at_least: int = 1) -> Groups:
     """The groups, `at_least` so many, of H.264 in MP4 or of a codec that knows only key frames.
 
     DecodingError with what is in doubt, if it is not certain that skipping gives the frames that
@@ -72,11 +68,7 @@ def find_groups(
     starts = _times([packet for packet in packets if packet.is_start])
     if len(starts) < at_least:
         raise DecodingError("few key frames")
-    return Groups(
-        tuple(index),
-        tuple(index[time] for time in starts),
-        all(packet.is_start == packet.flagged for packet in packets),
-    )
+    return Groups(tuple(index), tuple(index[time] for time in starts))
 
 
 def _stream_doubt(container: str, stream: av.VideoStream) -> str:
@@ -94,7 +86,7 @@ def _read(packet: av.Packet[av.VideoStream], stream: av.VideoStream) -> _Packet:
     intra = stream.codec.intra_only
     kinds = set[int]() if intra else _unit_kinds(memoryview(packet), _length_bytes(stream))
     return _Packet(
-        packet.pts, frozenset(kinds), intra or IDR_SLICE in kinds, packet.is_keyframe,
+        packet.pts, frozenset(kinds), intra or IDR_SLICE in kinds,
         packet.is_discard or packet.is_corrupt, packet.has_sidedata("new_extradata"),
     )  # fmt: skip
 

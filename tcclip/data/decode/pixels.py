@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import av
 import numpy as np
 from av.filter import Graph
-from av.sidedata.sidedata import Type
 from numpy.typing import NDArray
 
 from tcclip.data.decode.video_file import DecodingError
 
 Frames = NDArray[np.uint8]
+#: Numbers of colour matrices (ITU-T H.273), and those that libswscale converts from.
+UNSPECIFIED, BT2020, BT2020_CONSTANT = 2, 9, 10
+COLOUR_MATRICES = {0, 1, UNSPECIFIED, 4, 5, 6, 7, BT2020}
 
 
 class RgbConverter:
@@ -35,6 +38,9 @@ class RgbConverter:
             raise DecodingError(f"frames cannot be converted: {error.strerror}") from error
 
     def _converted(self, frame: av.VideoFrame) -> Frames:
+        # Rare ones are refused since FFmpeg 8; before, they were taken for these.
+        if frame.colorspace not in COLOUR_MATRICES:
+            frame.colorspace = BT2020 if frame.colorspace == BT2020_CONSTANT else UNSPECIFIED
         filters = f"{_source(frame)},{orientation(frame)}"
         if filters != self._made_for:
             self._graph = _graph(f"{filters}{self._resize}format=rgb24,buffersink")
@@ -57,17 +63,18 @@ def orientation(frame: av.VideoFrame) -> str:
 
     The matrix, row by row, moves column x and row y to a x + c y, b x + d y.
     """
-    data = frame.side_data["DISPLAYMATRIX"] if "DISPLAYMATRIX" in frame.side_data else None
+    # PyAV's types do not know this key.
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return ""
     a, b, _, c, d = (int(entry) for entry in np.frombuffer(data, np.int32)[:5])
     clockwise = round(math.degrees(math.atan2(b, a))) % 360
     if clockwise % 90:
         return f"rotate={clockwise}*PI/180,"
-    if clockwise % 180:
-        turn = "clock" if clockwise == 90 else "cclock"
-        # A turn keeps the sign of b and c different.
-        return f"transpose={turn}{'_flip' * (b > 0 < c or b < 0 > c)},"
+    if clockwise == 90:
+        return "transpose=cclock_flip," if c > 0 else "transpose=clock,"
+    if clockwise == 270:
+        return "transpose=clock_flip," if c < 0 else "transpose=cclock,"
     return "hflip," * (a < 0) + "vflip," * (d < 0)
 
 

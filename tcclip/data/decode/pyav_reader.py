@@ -16,7 +16,7 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from tcclip.data.decode.key_frames import MIN_GROUPS, Groups, find_groups, worth_skipping
+from tcclip.data.decode.key_frames import MIN_GROUPS, Groups, claimed_key_frames, find_groups
 from tcclip.data.decode.pixels import Frames, RgbConverter
 from tcclip.data.decode.video_file import DecodingError, open_video
 
@@ -32,7 +32,7 @@ def read(path: Path, choose: ChooseFrames) -> tuple[Frames, int, int]:
     where it is certain that this changes nothing.
     """
     with open_video(path) as (container, stream):
-        if worth_skipping(stream):
+        if claimed_key_frames(stream) >= MIN_GROUPS:
             try:
                 groups = find_groups(container, stream, at_least=MIN_GROUPS)
                 return *_read_groups(container, stream, groups, choose), 0
