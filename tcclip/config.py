@@ -199,6 +199,7 @@ class AugmentConfig(FrozenModel):
     grey: float = Field(default=0.2, ge=0, le=1)
     #: Quirk: ImageNet's mean and std, not CLIP's.
     normalisation: Literal["imagenet", "clip"] = "imagenet"
+    #: "published": with decord's wrong frames (SPEC 3); the others give ffmpeg's, or refuse.
     reader: Reader = "auto"
     #: Quirk: several temporal views of a test video are drawn by the train rule ("uniform": even).
     view_sampling: Literal["published", "uniform"] = "published"

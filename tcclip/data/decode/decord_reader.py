@@ -49,7 +49,7 @@ def frames_if_exact(path: Path) -> int:
             > 1,
             # decord believes the container.
             "wrong key frames": claimed_key_frames(stream) != len(groups.starts),
-            "mirrored": orientation(first) not in TURNS,
+            "tilted or mirrored": first.rotation % 90 or orientation(first) not in TURNS,
         }
     for reason, holds in reasons.items():
         if holds:

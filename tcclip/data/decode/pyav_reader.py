@@ -28,16 +28,20 @@ ChooseFrames = Callable[[int], Sequence[int] | NDArray[np.int64]]
 
 
 def read(path: Path, choose: ChooseFrames) -> tuple[Frames, int, int]:
-    """As `read_sequentially`, the same pixels, but skipping frames of a file with many key frames
-    where it is certain that this changes nothing.
+    """As `read_sequentially`, the same pixels, but without decoding every frame of a file with many
+    key frames, where its bits prove that this changes nothing.
+
+    What they cannot prove: damage within the header of a frame that is not decoded may cost that
+    frame, and give the others lower numbers when every frame is decoded.
     """
     with open_video(path) as (container, stream):
-        if claimed_key_frames(stream) >= MIN_GROUPS:
-            try:
-                groups = find_groups(container, stream, at_least=MIN_GROUPS)
-                return *_read_groups(container, stream, groups, choose), 0
-            except (DecodingError, av.error.FFmpegError):
-                pass  # in doubt: from the first frame on
+        if claimed_key_frames(stream) < MIN_GROUPS:
+            return _read_all(path, container, stream, choose)
+        try:
+            groups = find_groups(container, stream, at_least=MIN_GROUPS)
+            return *_read_groups(container, stream, groups, choose), 0
+        except (DecodingError, av.error.FFmpegError):
+            pass  # in doubt: every frame, in a file opened anew
     return read_sequentially(path, choose)
 
 
@@ -46,10 +50,17 @@ def read_sequentially(path: Path, choose: ChooseFrames) -> tuple[Frames, int, in
 
     DecodingError if no frame can be decoded; ValueError for an index that is not in the file.
     """
-    stream = FrameStream(path)
+    with open_video(path) as (container, stream):
+        return _read_all(path, container, stream, choose)
+
+
+def _read_all(
+    path: Path, container: InputContainer, stream: av.VideoStream, choose: ChooseFrames
+) -> tuple[Frames, int, int]:
+    frames = FrameStream(container, stream)
     decoded: list[av.VideoFrame] = []
     size = 0
-    for frame in stream.frames():
+    for frame in frames:
         size += sum(plane.buffer_size for plane in frame.planes)
         if size > HOLD_BYTES:
             return _read_large(path, choose)
@@ -58,17 +69,19 @@ def read_sequentially(path: Path, choose: ChooseFrames) -> tuple[Frames, int, in
     wanted = checked_indices(choose, len(decoded))
     # The first frame is converted first: all others take its size.
     found = {index: to_rgb(decoded[index]) for index in sorted({0, *wanted})}
-    return np.stack([found[index] for index in wanted]), len(decoded), stream.damaged
+    return np.stack([found[index] for index in wanted]), len(decoded), frames.damaged
 
 
 def _read_large(path: Path, choose: ChooseFrames) -> tuple[Frames, int, int]:
     """As `read_sequentially`, in two passes: count the frames, then keep the chosen ones."""
-    total = sum(1 for _ in FrameStream(path).frames())
+    with open_video(path) as video:
+        total = sum(1 for _ in FrameStream(*video))
     wanted = checked_indices(choose, total)
-    to_rgb, stream = RgbConverter(), FrameStream(path)
-    keep = {0, *wanted}
-    found = {index: to_rgb(frame) for index, frame in enumerate(stream.frames()) if index in keep}
-    return np.stack([found[index] for index in wanted]), total, stream.damaged
+    keep, to_rgb = {0, *wanted}, RgbConverter()
+    with open_video(path) as video:
+        frames = FrameStream(*video)
+        found = {index: to_rgb(frame) for index, frame in enumerate(frames) if index in keep}
+    return np.stack([found[index] for index in wanted]), total, frames.damaged
 
 
 def _read_groups(
@@ -116,27 +129,24 @@ def checked_indices(choose: ChooseFrames, total: int) -> list[int]:
 
 
 class FrameStream:
-    """All frames of a file. `damaged`: packets so far that could not be decoded."""
+    """All frames of an open file. `damaged`: packets so far that could not be decoded."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.damaged = path, 0
+    def __init__(self, container: InputContainer, stream: av.VideoStream) -> None:
+        self._container, self._stream, self.damaged = container, stream, 0
+        # One thread a decoder: the loader's workers are the parallelism.
+        stream.codec_context.thread_count = 1
 
-    def frames(self) -> Iterator[av.VideoFrame]:
+    def __iter__(self) -> Iterator[av.VideoFrame]:
         """The frames in the order they are shown."""
-        with open_video(self.path) as (container, stream):
-            # One thread a decoder: the loader's workers are the parallelism.
-            stream.codec_context.thread_count = 1
-            for packet in self._packets(container, stream):
-                try:
-                    yield from packet.decode()
-                except av.error.FFmpegError:
-                    self.damaged += 1
+        for packet in self._packets():
+            try:
+                yield from packet.decode()
+            except av.error.FFmpegError:
+                self.damaged += 1
 
-    def _packets(
-        self, container: InputContainer, stream: av.VideoStream
-    ) -> Iterator[av.Packet[av.VideoStream]]:
+    def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
         try:
-            yield from container.demux(stream)
+            yield from self._container.demux(self._stream)
         except av.error.FFmpegError:
             # As ffmpeg does: what came before the damage counts.
             self.damaged += 1

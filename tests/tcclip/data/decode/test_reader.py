@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from shutil import which
 
@@ -13,9 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tcclip.data.decode import pyav_reader, reader, video_file
+from tcclip.data.decode.decoder import Decoder
 from tcclip.data.decode.reader import UnreadableVideo, read_video
 from tcclip.data.decode.video_file import DecodingError
 from tcclip.data.sampling import segment_indices
+from tests import made_videos
+from tests.benchmarks import reader_check
 
 #: The real clips that no method can read.
 UNREADABLE = {"exo_vp9_invalid.webm", "mp4parse_zero_empty_stsc.mp4"}
@@ -175,44 +177,6 @@ def test_damage_raises_only_unreadable_video(tmp_path: Path, data: st.DataObject
         assert clip.frames.shape[0] == 16
 
 
-def _by_ffmpeg(path: Path, *options: str) -> bytes:
-    command = [
-        "ffmpeg", "-v", "error", "-i", str(path), "-map", "0:v:0", "-fps_mode", "passthrough",
-        *options, "-f", "rawvideo", "-pix_fmt", "rgb24", "-",
-    ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, timeout=120, check=False).stdout
-
-
-def _worst_psnr(frames: NDArray[np.uint8], path: Path, *options: str) -> float:
-    """Peak signal to noise in dB of the frame that is furthest from ffmpeg's, 200 if equal."""
-    raw = np.frombuffer(_by_ffmpeg(path, *options), np.uint8)
-    expected = raw.reshape(-1, *frames.shape[1:])
-    assert len(expected) == len(frames)
-    gaps = [
-        ((ours.astype(np.float32) - theirs) ** 2).mean()
-        for ours, theirs in zip(frames, expected, strict=True)
-    ]
-    return float(10 * np.log10(255**2 / max(*gaps, 65025e-20)))
-
-
-def _compare_with_ffmpeg(paths: Sequence[Path]) -> None:
-    """Each readable clip within 28 dB in every frame, and at least 60 % of them bit for bit."""
-    equal = 0
-    for path in paths:
-        try:
-            clip = read_video(path, range)
-        except UnreadableVideo:
-            assert path.name in UNREADABLE
-            assert not _by_ffmpeg(path)
-            continue
-        # ffmpeg's own scaler where that is what we take (deeper than 8 bits), else bilinear.
-        scaler = () if "10bits" in path.name else ("-sws_flags", "bilinear")
-        worst = _worst_psnr(clip.frames, path, *scaler)
-        assert worst > 28, path.name
-        equal += worst > 100
-    assert equal >= 0.6 * len(paths)
-
-
 #: One of each peculiarity: edit list, rotation, order, hidden frames, B-frames, depth, no frame.
 PECULIAR = (
     "clipvideoencode_vid1.mp4", "datumaro_video.avi", "decord_rot_90.mov", "decord_unordered.mov",
@@ -221,18 +185,56 @@ PECULIAR = (
     "tc_testsrc2_mpeg4_950B.mp4", "tc_var_fps_video.mp4", "ucf101_Basketball_g01_c01.avi",
 )  # fmt: skip
 
-needs_ffmpeg = pytest.mark.skipif(which("ffmpeg") is None, reason="needs the ffmpeg program")
+
+@pytest.fixture
+def decoders() -> Iterator[dict[reader.Reader, Decoder]]:
+    made = {mode: Decoder(mode) for mode in reader_check.READERS}
+    yield made
+    for one in made.values():
+        one.close()
 
 
-@needs_ffmpeg
-def test_peculiar_clips_are_what_ffmpeg_shows(real_clips: Path) -> None:
-    _compare_with_ffmpeg([real_clips / name for name in PECULIAR])
+def _check(paths: Iterable[Path], decoders: dict[reader.Reader, Decoder]) -> list[str]:
+    ffmpeg = which("ffmpeg") is not None
+    return [
+        f"{path.name}: {line}"
+        for path in paths
+        for line in reader_check.disagreements(path, decoders, ffmpeg=ffmpeg)
+    ]
 
 
-@needs_ffmpeg
+def test_peculiar_clips_are_what_ffmpeg_shows(
+    real_clips: Path, decoders: dict[reader.Reader, Decoder]
+) -> None:
+    assert not _check([real_clips / name for name in PECULIAR], decoders)
+
+
+def test_some_made_files_are_what_ffmpeg_shows(
+    tmp_path: Path, decoders: dict[reader.Reader, Decoder]
+) -> None:
+    for name, write in list(made_videos.recipes())[::20]:
+        write(tmp_path / name)
+    assert not _check(tmp_path.iterdir(), decoders)
+
+
+def test_a_disagreement_is_found(tmp_path: Path, decoders: dict[reader.Reader, Decoder]) -> None:
+    path = made_videos.write_video(tmp_path / "a.mp4", matrix=(-1, 0, 0, 1))
+    decoders["auto"].mode = "published"
+    found = _check([path], decoders)
+    assert len(found) == 9
+    assert "a.mp4: auto, eval 8: differs by up to" in found[0]
+
+
 @pytest.mark.slow
-def test_real_clips_are_what_ffmpeg_shows(real_clips: Path) -> None:
-    _compare_with_ffmpeg([path for path in sorted(real_clips.iterdir()) if path.suffix != ".md"])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("made", [False, True])
+def test_all_clips_are_what_ffmpeg_shows(
+    real_clips: Path, tmp_path: Path, decoders: dict[reader.Reader, Decoder], made: bool
+) -> None:
+    if made:
+        made_videos.make_videos(tmp_path)
+        assert len(list(tmp_path.iterdir())) >= 60
+    assert not _check(sorted((tmp_path if made else real_clips).iterdir()), decoders)
 
 
 @pytest.mark.slow
