@@ -68,7 +68,7 @@ def write_video(
     shown: Pictures | None = None,
     *,
     pix_fmt: str = "yuv420p",
-    matrix: Sequence[int] | None = None,
+    matrix: Sequence[float] | None = None,
     times: Sequence[int] | None = None,
     container: dict[str, str] | None = None,
     tags: dict[str, int] | None = None,
@@ -86,7 +86,7 @@ def write_video(
         for name, value in (tags or {}).items():
             setattr(stream.codec_context, name, value)
         if matrix is not None:
-            a, b, c, d = (65536 * entry for entry in matrix)
+            a, b, c, d = (round(65536 * entry) for entry in matrix)
             stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
         for number, picture in enumerate(shown):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
@@ -198,6 +198,8 @@ def recipes() -> Iterator[tuple[str, Recipe]]:
             f"matrix_{name}_422.mov",
             lambda path, m=matrix: write_video(path, "prores_ks", pix_fmt="yuv422p10le", matrix=m),
         )
+    tilted = (0.866, 0.5, -0.5, 0.866)
+    yield "matrix_tilted.mp4", lambda path: write_video(path, matrix=tilted)
     yield from _odd_streams()
     yield from _odd_pictures()
     yield from _odd_containers()
@@ -229,10 +231,6 @@ def _odd_streams() -> Iterator[tuple[str, Recipe]]:
     yield (
         "interlaced.mov",
         lambda path: write_video(path, "prores_ks", pix_fmt="yuv422p10le", flags="+ildct"),
-    )
-    yield (
-        "interlaced_mjpeg.mov",
-        lambda path: write_video(path, "mjpeg", pix_fmt="yuvj420p", flags="+ildct"),
     )
     yield (
         "interlaced_dv.avi",

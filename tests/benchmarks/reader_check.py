@@ -100,12 +100,12 @@ def disagreements(path: Path, decoders: dict[Reader, Decoder], *, ffmpeg: bool) 
     except UnreadableVideo as error:
         total = by_ffmpeg(path, ()).total if ffmpeg else 0
         if total:
-            yield f"pyav: {error.cause}; ffmpeg shows {total} frames"
+            yield f"pyav: {error.cause}; the reference shows {total} frames"
         return
     wanted = sorted({index for _, indices in draws(first.total_frames) for index in indices})
     shown = by_ffmpeg(path, wanted) if ffmpeg else by_pyav(decoders["pyav"], path, wanted)
     if shown.total != first.total_frames:
-        yield f"pyav: {first.total_frames} frames; ffmpeg shows {shown.total}"
+        yield f"pyav: {first.total_frames} frames; the reference shows {shown.total}"
         return
     if first.damaged:
         shown = by_pyav(decoders["pyav"], path, wanted)
@@ -121,13 +121,13 @@ def disagreements(path: Path, decoders: dict[Reader, Decoder], *, ffmpeg: bool) 
             expected = np.stack([shown.frames[index] for index in indices])
             if cause := _difference(clip.frames, expected):
                 yield f"{mode}, {name}: {cause}"
-            if clip.total_frames != shown.total:
-                yield f"{mode}, {name}: {clip.total_frames} frames; ffmpeg shows {shown.total}"
+            if (total := clip.total_frames) != shown.total:
+                yield f"{mode}, {name}: {total} frames; the reference shows {shown.total}"
 
 
 def _difference(ours: Frames, expected: Frames) -> str:
     if ours.shape != expected.shape:
-        return f"frames of {ours.shape[1:3]}; ffmpeg shows {expected.shape[1:3]}"
+        return f"frames of {ours.shape[1:3]}; the reference shows {expected.shape[1:3]}"
     gaps = np.abs(ours.astype(np.int16) - expected)
     if gaps.max() <= ROUNDING:
         return ""

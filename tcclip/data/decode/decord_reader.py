@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 
 from tcclip.data.decode.key_frames import claimed_key_frames, find_groups
 from tcclip.data.decode.pixels import Frames, orientation
 from tcclip.data.decode.video_file import DecodingError, is_cover, open_video
-
-#: The orientations that decord knows: it turns, but does not mirror.
-TURNS = {"", "transpose=clock,", "hflip,vflip,", "transpose=cclock,"}
 
 
 def decord_installed() -> bool:
@@ -34,22 +32,23 @@ def frames_if_exact(path: Path) -> int:
     with open_video(path) as (container, stream):
         try:
             groups = find_groups(container, stream)
+            container.seek(0, stream=stream)
+            first = next(container.decode(stream))
         except DecodingError as doubt:
             raise _inexact(str(doubt)) from doubt
-        container.seek(0, stream=stream)
-        first = next(container.decode(stream))
+        except (av.error.FFmpegError, StopIteration) as error:
+            raise DecodingError("its first frame cannot be decoded") from error
+        tracks = [one for one in container.streams.video if not is_cover(one)]
         reasons = {
             f"codec {stream.codec_context.name}": stream.codec_context.name != "h264",
             f"pixel format {stream.pix_fmt}": stream.pix_fmt != "yuv420p",
             "frames of odd size": stream.width % 2 or stream.height % 2,
             f"starts at {stream.start_time}": stream.start_time,
-            "several video streams": len(
-                [one for one in container.streams.video if not is_cover(one)]
-            )
-            > 1,
+            "several video streams": len(tracks) > 1,
             # decord believes the container.
             "wrong key frames": claimed_key_frames(stream) != len(groups.starts),
-            "tilted or mirrored": first.rotation % 90 or orientation(first) not in TURNS,
+            # decord turns by the container's word alone, and does not mirror.
+            "turned or mirrored": orientation(first),
         }
     for reason, holds in reasons.items():
         if holds:

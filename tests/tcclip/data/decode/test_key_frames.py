@@ -129,7 +129,7 @@ def test_decords_own_mode_refuses_what_it_reads_wrongly(tmp_path: Path) -> None:
     call_every_sample_a_key_frame(lying)
     cases = {
         lying: "wrong key frames",
-        write_video(tmp_path / "turned.mp4", matrix=(-1, 0, 0, 1)): "tilted or mirrored",
+        write_video(tmp_path / "turned.mp4", matrix=(-1, 0, 0, 1)): "turned or mirrored",
         write_video(tmp_path / "lines.mp4", **INTERLACED): "interlaced",
     }
     for path, reason in cases.items():
