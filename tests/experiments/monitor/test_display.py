@@ -1,6 +1,7 @@
 """The live display, on a terminal and without one."""
 
 import io
+import json
 import os
 import pty
 import select
@@ -17,9 +18,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from experiments.grid.spec import RunSpec
 from experiments.monitor.display import Display, statuses
 from experiments.store.attempt_records import record_failure
 from experiments.store.ledger import Ledger
+from results.reading.run_folder import State
+from results.reading.status import run_status
 
 COMMAND = Path(sys.executable).with_name("tcclip")
 
@@ -74,3 +78,24 @@ def _expect(terminal: int, wanted: str | None) -> str:
                 return seen
             seen += data.decode(errors="replace")
     return seen
+
+
+def test_a_real_run(again: tuple[Path, RunSpec]) -> None:
+    out, spec = again
+    folder = Ledger(out).folder(spec.run_id)
+    first = json.loads(Path(folder.metrics).read_text().splitlines()[0])
+    assert {name: first[name] for name in ("kind", "device", "workers", "global_batch")} == {
+        "kind": "start", "device": "cpu", "workers": 1, "global_batch": 32,
+    }  # fmt: skip
+    done = run_status(folder)
+    assert (done.state, done.epoch, done.attempts) == (State.FINISHED, 2, 1)
+    assert (done.node, done.device, done.workers) == (first["host"], "cpu", 1)
+    Path(folder.result).unlink()
+    stale = run_status(folder)
+    assert (stale.state, stale.epoch, stale.epochs, stale.attempts) == (State.STALE, 2, 2, 1)
+    assert (stale.node, stale.gpu_hours) == (first["host"], 0.0)
+    assert stale.clips_per_second == pytest.approx(done.clips_per_second)
+    assert stale.clips_per_second
+    assert stale.since is not None
+    assert done.since is not None
+    assert stale.since <= done.since + 1, "a result's time is in whole seconds"

@@ -54,6 +54,7 @@ def test_a_killed_worker_is_replaced_within_the_sweep(
     assert "goes on from step 12" in log
 
 
+@pytest.mark.slow
 def test_what_a_worker_could_not_run_again_is_put_back(
     again: tuple[Path, RunSpec], tmp_path: Path, cache: Path
 ) -> None:

@@ -177,27 +177,6 @@ def test_a_finished_run_needs_its_result_alone(tmp_path: Path, spec: RunSpec) ->
     )  # fmt: skip
 
 
-def test_a_real_run(again: tuple[Path, RunSpec]) -> None:
-    out, spec = again
-    folder = Ledger(out).folder(spec.run_id)
-    first = json.loads(Path(folder.metrics).read_text().splitlines()[0])
-    assert {name: first[name] for name in ("kind", "device", "workers", "global_batch")} == {
-        "kind": "start", "device": "cpu", "workers": 1, "global_batch": 32,
-    }  # fmt: skip
-    done = run_status(folder)
-    assert (done.state, done.epoch, done.attempts) == (State.FINISHED, 2, 1)
-    assert (done.node, done.device, done.workers) == (first["host"], "cpu", 1)
-    Path(folder.result).unlink()
-    stale = run_status(folder)
-    assert (stale.state, stale.epoch, stale.epochs, stale.attempts) == (State.STALE, 2, 2, 1)
-    assert (stale.node, stale.gpu_hours) == (first["host"], 0.0)
-    assert stale.clips_per_second == pytest.approx(done.clips_per_second)
-    assert stale.clips_per_second
-    assert stale.since is not None
-    assert done.since is not None
-    assert stale.since <= done.since + 1, "a result's time is in whole seconds"
-
-
 # ---- Damaged files ----
 
 
