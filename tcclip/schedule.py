@@ -16,7 +16,8 @@ class Schedule:
     """Warm-up cosine over loader iterations of the published set-up.
 
     Time is counted in iterations of `schedule_batch` videos (4 GPUs x 4), whatever the
-    hardware, so that the rate at every optimiser step is a function of the protocol alone.
+    hardware, so that the rate at every optimiser step is a function of the protocol alone. A
+    global batch that is smaller is one iteration: the first one ends at 0, never before.
     """
 
     config: TrainConfig
@@ -36,8 +37,9 @@ class Schedule:
         if step == 0:
             return 0.0
         config = self.config
-        iterations_per_epoch = self.videos // config.schedule_batch  # S of SPEC 4
-        accumulation = config.global_batch / config.schedule_batch
+        batch = min(config.schedule_batch, config.global_batch)
+        iterations_per_epoch = self.videos // batch  # S of SPEC 4
+        accumulation = config.global_batch / batch
         epoch, within = divmod(step - 1, self.steps_per_epoch)
         iteration = epoch * iterations_per_epoch + (within + 1) * accumulation - 1
         warmup = config.warmup_epochs * iterations_per_epoch

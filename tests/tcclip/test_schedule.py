@@ -4,9 +4,12 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 import protocols
+from tcclip.config import TrainConfig
 from tcclip.schedule import Schedule, build_optimizer, set_rates
 
 VIDEOS = {"zero_shot": 240_436, "few_shot": 816, "base_to_novel": 416, "fully_supervised": 240_436}
@@ -44,6 +47,35 @@ def test_rates_equal_the_formula_at_every_step(protocol: str, scale: float) -> N
     got = [schedule.rate(step, train.lr * scale) for step in range(len(expected))]
     assert max(abs(a - b) for a, b in zip(got, expected, strict=True)) < 1e-12
     assert got[0] == 0.0
+
+
+@given(
+    batch=st.integers(1, 40),
+    schedule_batch=st.integers(1, 40),
+    more=st.integers(0, 60),
+    epochs=st.integers(1, 6),
+    warmup=st.sampled_from([0.0, 0.5, 2.0]),
+)
+def test_every_list_that_fills_a_batch_has_rates(
+    batch: int, schedule_batch: int, more: int, epochs: int, warmup: float
+) -> None:
+    """Up in the warm-up, then down, however few the videos are."""
+    config = TrainConfig(
+        epochs=epochs, warmup_epochs=warmup, lr=1.0, lr_min=0.01, global_batch=batch,
+        schedule_batch=schedule_batch,
+    )  # fmt: skip
+    schedule = Schedule(config, batch + more)
+    rates = [schedule.rate(step, 1.0) for step in range(epochs * schedule.steps_per_epoch)]
+    assert rates[0] == 0.0 and all(0.0 <= rate <= 1.0 for rate in rates)
+    peak = rates.index(max(rates))
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+def test_fewer_videos_than_the_published_iteration() -> None:
+    config = protocols.get("few_shot").train.model_copy(update={"global_batch": 4})
+    schedule = Schedule(config, 4)
+    assert [schedule.rate(step, 1.0) for step in (0, 1, 2, 5)] == [0.0, 0.0, 0.2, 0.8]
 
 
 def test_groups_hold_every_trained_parameter_once_and_decay_all() -> None:
