@@ -239,18 +239,19 @@ def _run(
     from experiments.grid.request import make_execution
     from experiments.monitor.dry_run import dry_run as list_runs
     from experiments.monitor.dry_run import print_plan
+    from experiments.planning.problems import check_plan
     from experiments.scheduler.sweep import check
     from experiments.scheduler.sweep import sweep as compute
 
-    for note in plan.notes:
-        print(note, file=sys.stderr)
     out = _out(options.out, plan.grid.demo)
     execution = make_execution(options)
     check(plan, options, execution)
+    found = check_plan(plan, execution, data_paths, out, options.rerun)
     if dry_run:
         rows = list_runs(plan.specs, out, data_paths.list_length, options.rerun)
         print_plan(rows, options.format)
-        return
+        raise typer.Exit(found.show())
+    found.refuse()
     console = Console(stderr=True)
     summary = compute(plan, options, execution, data_paths, out, console)
     _conclude(plan, summary, out, options.format, console)

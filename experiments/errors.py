@@ -15,6 +15,10 @@ class MissingData(UserError):
     """Annotation lists or videos a run needs are not there."""
 
 
+class ListsChanged(UserError):
+    """Lists or class names are not those that a run began with, or was planned with."""
+
+
 class RunError(RuntimeError):
     """One run stopped; the others go on."""
 

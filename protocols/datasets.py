@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from tcclip.config import FrozenModel
 
@@ -41,7 +41,8 @@ class Dataset(FrozenModel):
     """A data set: what it is called, its splits and label sets.
 
     `flip`: whether a mirrored clip still shows its class (SPEC 3: never for SSv2).
-    `embedded`: made by the project itself, in its cache folder.
+    `embedded`: made by the project itself, in its cache folder. `digests`: of a user's own data
+    set, file -> sha256 of the videos or class names in it.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Dataset(FrozenModel):
     label_sets: tuple[LabelSet, ...]
     flip: bool = True
     embedded: bool = False
+    digests: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _labels_exist(self) -> Dataset:

@@ -21,7 +21,12 @@ from experiments.errors import MissingData, UserError
 from experiments.grid.grid_file import read_yaml
 from protocols.datasets import DATASETS, Dataset, LabelSet, Split
 from tcclip.config import FrozenModel
-from tcclip.data.annotations import AnnotationError, read_class_names, read_list
+from tcclip.data.annotations import (
+    AnnotationError,
+    content_digest,
+    read_class_names,
+    read_list,
+)
 
 #: Names of data sets and splits become part of run ids and file names.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -62,16 +67,20 @@ def read_own(path: Path) -> OwnData:
     folder = path.absolute().parent
     named = {"all": content.labels} if isinstance(content.labels, str) else content.labels
     try:
+        names = {file: read_class_names(folder / file) for file in named.values()}
         labels = tuple(
-            LabelSet(name=name, file=file, classes=len(read_class_names(folder / file)))
-            for name, file in named.items()
+            LabelSet(name=name, file=file, classes=len(names[file])) for name, file in named.items()
         )
+        digests = {file: content_digest(content) for file, content in names.items()}
         dataset = Dataset(
             name=content.name,
             title=content.title or content.name,
-            splits=tuple(_split(folder, name, one, labels) for name, one in content.splits.items()),
+            splits=tuple(
+                _split(folder, name, one, labels, digests) for name, one in content.splits.items()
+            ),
             label_sets=labels,
             flip=content.flip,
+            digests=digests,
         )
     except FileNotFoundError as error:
         raise MissingData(f"{path}: {error.filename} is not there") from error
@@ -80,11 +89,19 @@ def read_own(path: Path) -> OwnData:
     return OwnData(dataset=dataset, annotations=folder, videos=folder / content.videos.expanduser())
 
 
-def _split(folder: Path, name: str, one: str | OwnSplit, labels: tuple[LabelSet, ...]) -> Split:
+def _split(
+    folder: Path,
+    name: str,
+    one: str | OwnSplit,
+    labels: tuple[LabelSet, ...],
+    digests: dict[str, str],
+) -> Split:
+    """The split; the digest of its list is added to `digests`."""
     split = OwnSplit(annotations=one) if isinstance(one, str) else one
     classes = next((known.classes for known in labels if known.name == split.labels), None)
-    videos = len(read_list(folder / split.annotations, classes))
-    return Split(name=name, annotations=split.annotations, labels=split.labels, videos=videos)
+    videos = read_list(folder / split.annotations, classes)
+    digests[split.annotations] = content_digest(videos)
+    return Split(name=name, annotations=split.annotations, labels=split.labels, videos=len(videos))
 
 
 def read_settings(path: Path, kind: type[T]) -> T:

@@ -80,6 +80,7 @@ def expand(grid: Grid, datasets: Mapping[str, Dataset] = DATASETS) -> list[RunSp
             parent = _parent(protocol, datasets, point, settings)
             specs.setdefault(parent.run_id, parent)
             spec = spec.model_copy(update={"parent": parent.run_id})
+        spec = spec.with_digests(datasets)
         specs.setdefault(spec.run_id, spec)
     if not specs:
         raise UserError(f"nothing to run: {'; '.join(undefined_points(grid))}")
@@ -146,7 +147,7 @@ def expand_evaluation(
             settings=settings | grid.settings,
         )
         for one in expand(trained, datasets):
-            only = _only_evaluate(one, grid.checkpoint, ensembled)
+            only = _only_evaluate(one, grid.checkpoint, ensembled).with_digests(datasets)
             specs.setdefault(only.run_id, only)
     return list(specs.values())
 

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Self
 
+from pydantic import Field
+
 from experiments.grid.weights_file import SCHEME
-from protocols.datasets import LabelSet, Split
+from protocols.datasets import Dataset, LabelSet, Split
 from results.records import RunKey
 from tcclip.config import AugmentConfig, FrozenModel, ModelConfig, TrainConfig, Views
 
@@ -17,7 +19,9 @@ from tcclip.config import AugmentConfig, FrozenModel, ModelConfig, TrainConfig, 
 class ListSpec(FrozenModel):
     """One annotation list with the class list its label ids index, by name, never by path on disk.
 
-    `llm`: the class names are the LLM-rephrased ones.
+    `llm`: the class names are the LLM-rephrased ones. `digest`: sha256 of the class names and, if
+    they are read, videos and labels of a user's own list; None for a published one, which its name
+    identifies.
     """
 
     suite: str
@@ -26,11 +30,19 @@ class ListSpec(FrozenModel):
     labels: LabelSet
     llm: bool = False
     views: Views = Views()
+    digest: str | None = Field(default=None, exclude_if=lambda digest: digest is None)
 
     @property
     def label_file(self) -> str:
         """The label file in force, relative to the annotations folder."""
         return self.labels.llm if self.llm and self.labels.llm else self.labels.file
+
+    def with_digest(self, data: Dataset, read: bool) -> ListSpec:
+        """This list of `data` with the digest of its content. `read`: whether its videos are."""
+        files = (self.label_file, *((self.split.annotations,) if read else ()))
+        text = " ".join(data.digests[file] for file in files if file in data.digests)
+        digest = hashlib.sha256(text.encode()).hexdigest() if text else None
+        return self.model_copy(update={"digest": digest})
 
 
 class RunSpec(FrozenModel):
@@ -60,11 +72,42 @@ class RunSpec(FrozenModel):
         value = self.train.clip_weights
         return value.removeprefix(SCHEME) if value.startswith(SCHEME) else None
 
+    @property
+    def lists(self) -> list[tuple[ListSpec, bool]]:
+        """The lists of the run, and whether their videos are read, or the class names alone.
+
+        A model that is not trained needs only the class names of its training list.
+        """
+        trained = self.train.epochs > 0
+        others = (*(self.validation if trained else ()), *self.suites)
+        return [(self.train_list, trained), *((one, True) for one in others)]
+
+    def with_digests(self, datasets: Mapping[str, Dataset]) -> RunSpec:
+        """This run with the digests of users' own lists: other content makes another run.
+
+        A model that is not trained reads only the lists it is tested on.
+        """
+
+        def identified(one: ListSpec, read: bool) -> ListSpec:
+            return one.with_digest(datasets[one.dataset], read)
+
+        trained = self.train.epochs > 0
+        return self.model_copy(
+            update={
+                "train_list": identified(self.train_list, trained),
+                "validation": tuple(identified(one, trained) for one in self.validation),
+                "suites": tuple(identified(one, True) for one in self.suites),
+            }
+        )
+
     @cached_property
     def run_id(self) -> str:
         """The point in words, and 10 hex digits of the sha256 of the spec as canonical JSON."""
         # `overrides` only says which settings differ; the settings themselves are all here.
         data = self.model_dump(mode="json", exclude={"key": {"overrides"}})
+        for one in (data["train_list"], *data["validation"], *data["suites"]):
+            if "digest" in one:  # what its files hold counts, not what they are called
+                del one["split"]["annotations"], one["labels"]["file"], one["labels"]["llm"]
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         key = self.key
         point = [f"k{key.shots}"] if key.shots is not None else []

@@ -11,7 +11,7 @@ from functools import partial
 from rich.console import Console
 
 from experiments.datasets.paths import DataPaths
-from experiments.errors import StorageError, UserError, user_errors
+from experiments.errors import StorageError, UserError
 from experiments.grid.options import ExecutionOptions
 from experiments.grid.request import RunPlan
 from experiments.grid.spec import RunSpec
@@ -45,10 +45,6 @@ def check(plan: RunPlan, options: ExecutionOptions, execution: Execution) -> Non
         )
     if options.executor == "local" and plan.searched:
         raise UserError("--search stops trials early with Ray Tune; use --executor ray")
-    with user_errors():
-        for spec in plan.specs:
-            if spec.train.epochs:
-                execution.chunk_size(spec.train)
 
 
 def sweep(

@@ -7,11 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.datasets.paths import DataPaths
-from experiments.errors import MissingData, TooManyUnreadable
+from experiments.errors import ListsChanged, MissingData, TooManyUnreadable
 from experiments.grid.spec import ListSpec
+from experiments.planning.lists import changed_lists, lists_to_resume, not_there
 from experiments.worker.job import Job
 from tcclip.config import Views
-from tcclip.data.annotations import Item, read_class_names, read_list, sha256_of
+from tcclip.data.annotations import (
+    Item,
+    content_digest,
+    read_class_names,
+    read_list,
+    sha256_of,
+)
 from tcclip.data.clips import EvalClips, TrainClips
 from tcclip.data.loader import EvalLoader, TrainLoader
 from tcclip.distributed import Ranks
@@ -25,8 +32,8 @@ NAMED = 5
 class RunData:
     """Every list of a run, checked: no more videos are missing than the run allows.
 
-    `digests`: "data set/file" -> sha256. `listed`: how many different videos the lists hold,
-    `missing`: how many of them are not there.
+    `digests`: "data set/file" -> sha256, of a user's own file that of its content. `listed`: how
+    many different videos the lists hold, `missing`: how many of them are not there.
     """
 
     job: Job
@@ -43,22 +50,26 @@ class RunData:
         """Read the lists of `job` and look for their videos.
 
         Raises AnnotationError for a broken line, MissingData for a list or too many videos that
-        are not there.
+        are not there, ListsChanged for a user's own list that has changed since it was planned.
         """
         spec, paths = job.spec, job.data_paths
-        # A model that is not trained needs only the class names of its training list.
-        trained = spec.train.epochs > 0
         digests: dict[str, str] = {}
-        train = _read(spec.train_list, paths, digests, items=trained)
-        validation = tuple(_read(one, paths, digests) for one in spec.validation if trained)
-        suites = tuple(_read(one, paths, digests) for one in spec.suites)
-        used = [train, *validation, *suites]
+        used = [_read(one, paths, digests, items) for one, items in spec.lists]
         videos = {(one.dataset, item.path) for one in used for item in one.items}
         locate = {name: paths.locate(name) for name in {name for name, _ in videos}}
         missing = {(name, path) for name, path in videos if not locate[name](path).is_file()}
         for one in used:
             _check_missing(one, missing, job.execution.max_unreadable)
-        return cls(job, ranks, train, validation, suites, digests, len(videos), len(missing))
+        tests = len(used) - len(spec.suites)
+        return cls(
+            job, ranks, used[0], tuple(used[1:tests]), tuple(used[tests:]), digests,
+            len(videos), len(missing),
+        )  # fmt: skip
+
+    def check_resumable(self) -> None:
+        """ListsChanged if the checkpoint to resume from was trained with other lists than these."""
+        for text in changed_lists("began", lists_to_resume(self.job.folder), self.digests):
+            raise ListsChanged(f"{self.job.spec.run_id} {text}")
 
     def train_loader(self) -> TrainLoader:
         """This rank's loader over the training list."""
@@ -119,21 +130,19 @@ class RunData:
                 )
 
 
-def _read(
-    spec: ListSpec, data_paths: DataPaths, digests: dict[str, str], items: bool = True
-) -> EvalList:
+def _read(spec: ListSpec, data_paths: DataPaths, digests: dict[str, str], items: bool) -> EvalList:
     """The list with its class names; without its videos if `items` is false. Adds to `digests`."""
     folder = data_paths.annotation_folder(data_paths.datasets()[spec.dataset])
     files = [spec.label_file, spec.split.annotations] if items else [spec.label_file]
     for name in files:
         if not (folder / name).is_file():
-            raise MissingData(
-                f"{spec.dataset} {spec.split.name}: {folder / name} is not there; "
-                "get the lists with `tcclip data fetch`, or say where they are with --annotations"
-            )
+            raise MissingData(not_there(spec, folder / name))
     names = read_class_names(folder / spec.label_file, spec.labels.classes)
     videos = read_list(folder / spec.split.annotations, len(names)) if items else []
-    digests.update({f"{spec.dataset}/{name}": sha256_of(folder / name) for name in files})
+    contents: dict[str, Sequence[Item] | Sequence[str]] = {spec.label_file: names}
+    if items:
+        contents[spec.split.annotations] = videos
+    digests.update(_digests(spec.dataset, contents, data_paths))
     return EvalList(
         suite=spec.suite,
         dataset=spec.dataset,
@@ -142,6 +151,24 @@ def _read(
         class_names=tuple(names),
         views=spec.views,
     )
+
+
+def _digests(
+    name: str, contents: Mapping[str, Sequence[Item] | Sequence[str]], data_paths: DataPaths
+) -> dict[str, str]:
+    """The digests of a data set's files. ListsChanged if a user's own are not the planned ones."""
+    data = data_paths.datasets()[name]
+    folder = data_paths.annotation_folder(data)
+    if not data.digests:
+        return {f"{name}/{file}": sha256_of(folder / file) for file in contents}
+    digests = {file: content_digest(content) for file, content in contents.items()}
+    for file, digest in digests.items():
+        if data.digests.get(file, digest) != digest:
+            raise ListsChanged(
+                f"{folder / file} has changed since this run was planned; the same command again "
+                "plans a run of its own for what it says now"
+            )
+    return {f"{name}/{file}": digest for file, digest in digests.items()}
 
 
 def _check_missing(one: EvalList, missing: set[tuple[str, str]], allowed: float) -> None:

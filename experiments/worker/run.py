@@ -122,9 +122,12 @@ def _train(data: RunData, model: Model, evaluator: Evaluator, lease: Lease | Non
         return {"top1": top1, "top5": top5, "videos": total}
 
     start_records = []
+    if spec.train.epochs:
+        data.check_resumable()
+        start_records.append({"kind": "lists", "digests": data.digests})
     if job.reduction is not None:
         log.info("%s; going on with %d", job.reduction.cause, job.reduction.after)
-        start_records = [{"kind": "memory", **job.reduction.model_dump()}]
+        start_records.append({"kind": "memory", **job.reduction.model_dump()})
     start_weights = StartWeights(clip_weights=spec.train.clip_weights, seed=spec.key.seed)
     with RunCheckpoints(job.folder, lease, start_weights.model_dump(), spec.augment) as recorder:
         trainer = Trainer(

@@ -140,7 +140,8 @@ class _Collector:
         for several in self.results.values():
             if self._agree(several):
                 by_key[several[0][1].key].append(several[0])
-        finished = [same[0] for same in by_key.values() if self._is_alone(same)]
+        points = map(self._with_newest_lists, by_key.values())
+        finished = [same[0] for same in points if self._is_alone(same)]
         run_ids = {result.run_id for _, result in finished}
         # A run that is finished in one output folder may be unfinished in another.
         unfinished = [one for name, one in self.unfinished.items() if name not in run_ids]
@@ -171,6 +172,23 @@ class _Collector:
     def _exclude(self, out: str, result: Result, cause: str) -> None:
         one = Unfinished(result.run_id, out, State.STALE, cause, result.key)
         self.unfinished[result.run_id] = one
+
+    def _with_newest_lists(self, same: list[tuple[str, Result]]) -> list[tuple[str, Result]]:
+        """Without the runs of a point that read other lists than the newest: that one counts."""
+        newest = max((result for _, result in same), key=lambda one: one.provenance.finished)
+        kept = []
+        for out, result in same:
+            then, now = _lists(result), _lists(newest)
+            changed = sorted({name for name, _ in then ^ now})
+            if not (then and now and changed):
+                kept.append((out, result))
+                continue
+            message = (
+                f"had other lists or class names than {newest.run_id}, which is newer and alone is "
+                f"used: {', '.join(changed)}; give data sets that both count names of their own"
+            )
+            self._add_problem("duplicate", out, result.run_id, message)
+        return kept
 
     def _is_alone(self, same: Sequence[tuple[str, Result]]) -> bool:
         """Whether a point of the grid has one run: an average over two would count it twice."""
@@ -208,6 +226,11 @@ def _long_table(results: Sequence[Result]) -> pd.DataFrame:
     types = {name: _NUMBER_TYPES.get(name, "category") for name in columns}
     series = {name: pd.Series(values, dtype=types[name]) for name, values in columns.items()}
     return pd.DataFrame(series, copy=False)
+
+
+def _lists(result: Result) -> set[tuple[str, str]]:
+    """The lists and label files of a run, `data set/file`, with their sha256."""
+    return {(name, one) for name, one in result.provenance.digests.items() if "/" in name}
 
 
 def _origin(result: Result) -> str:

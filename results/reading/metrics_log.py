@@ -1,7 +1,7 @@
-"""Reading metrics.jsonl, one record a line: kinds "start", "memory", "step" and "epoch".
+"""Reading metrics.jsonl, one record a line: kinds "start", "lists", "memory", "step" and "epoch".
 
-Every attempt at a run begins with a "start" record. A line that is torn or damaged is skipped and
-counted, whoever reads the file.
+Every attempt at a run begins with a "start" record, and one of the digests of its lists. A line
+that is torn or damaged is skipped and counted, whoever reads the file.
 """
 
 from __future__ import annotations
@@ -123,6 +123,12 @@ def read_attempts(metrics: bytes) -> Attempts | None:
         latest=ends[-1],
         reduced=reductions[-1] if reductions else None,
     )
+
+
+def recorded_lists(metrics: bytes) -> dict[str, str]:
+    """Data set and file -> sha256 of the lists the last attempt read; {} in an older file."""
+    record = _last(read_records(metrics, all_steps=False)[0], "lists", field="digests")
+    return {} if record is None else dict(record["digests"])
 
 
 def _last(records: Sequence[Record], kind: str, field: str = "kind") -> Record | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,6 +112,15 @@ def _json_pairs(path: Path) -> Iterable[tuple[str, str, str]]:
         if not isinstance(name, str):
             raise AnnotationError(f"{path}: name of class {number} is {name!r}, not text")
         yield str(path), number, name
+
+
+def content_digest(content: Sequence[Item | str | tuple[str, ...]]) -> str:
+    """Hexadecimal SHA-256 of a list's videos and labels, or of class names, in order.
+
+    It is that of what was read: line ends and empty lines of the file do not matter.
+    """
+    values = [(one.path, one.label) if isinstance(one, Item) else one for one in content]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

@@ -72,6 +72,13 @@ def load_checkpoint(
     model.load_state_dict({TOKEN_EMBEDDING: present[TOKEN_EMBEDDING], **tuned})
 
 
+def check_fits(config: ModelConfig, source: str | Path) -> None:
+    """ValueError unless a checkpoint's tensors are those of a model with these settings."""
+    with torch.device("meta"):
+        model = Model(config)
+    _check(model.state_dict(), look_at(fetch(source)).renamed("checkpoint"), str(source))
+
+
 def save_checkpoint(
     model: Model,
     path: str | Path,

@@ -92,6 +92,29 @@ def test_two_results_of_one_run_that_disagree_are_both_left_out(tmp_path: Path) 
     assert problem.message.count("finished 2026-01-01T01:00:00+00:00 with commit 0000") == 2
 
 
+def test_of_two_runs_of_a_point_with_other_lists_the_newer_counts(tmp_path: Path) -> None:
+    """Corrected labels make another run; the table has its number, and says so."""
+    old = builder.result(PROTOCOL, builder.key(PROTOCOL, seed=0), lambda *_: 40.0)
+    new = builder.result(PROTOCOL, builder.key(PROTOCOL, seed=0), lambda *_: 60.0)
+    for run_id, result, digest, day in (("old", old, "1", 1), ("new", new, "2", 2)):
+        made = builder.provenance(
+            digests={"own/val.txt": digest * 64, "own/labels.csv": "3" * 64},
+            finished=f"2026-02-0{day}T01:00:00+00:00",
+        )
+        folder = tmp_path / "runs" / run_id
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(
+            result.model_copy(update={"run_id": run_id, "provenance": made}).model_dump_json()
+        )
+    found = collect(tmp_path)
+    assert [result.run_id for _, result in found.finished] == ["new"]
+    (problem,) = found.problems
+    assert problem.file == "runs/old/result.json"
+    assert "other lists or class names than new, which is newer" in problem.message
+    assert "own/val.txt" in problem.message and "labels" not in problem.message
+    assert not found.unfinished
+
+
 def test_two_runs_for_one_point_of_the_grid_say_which_to_delete(tmp_path: Path) -> None:
     old = builder.result(PROTOCOL, builder.key(PROTOCOL, seed=0), lambda *_: 40.0)
     old_folder = builder.write_result(tmp_path, old)

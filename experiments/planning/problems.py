@@ -1,0 +1,113 @@
+"""All checks of a plan's runs, before any of them is started or written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from experiments.datasets.paths import DataPaths
+from experiments.errors import UserError
+from experiments.grid.request import RunPlan
+from experiments.grid.spec import RunSpec
+from experiments.planning.lists import (
+    ListsHere,
+    changed_lists,
+    list_problems,
+    lists_to_resume,
+    other_lists,
+)
+from experiments.planning.settings import settings_problems
+from experiments.planning.videos import video_problems
+from experiments.planning.weights import starting_sizes
+from experiments.store.ledger import Ledger, matching
+from results.reading.location import Location
+from results.reading.run_folder import ENDED, State
+from tcclip.config import Execution
+
+#: How many runs a message names, beside their count.
+NAMED = 2
+
+
+@dataclass
+class Findings:
+    """What was found. `problems`: a text -> the runs that it is true of."""
+
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, run_id: str, texts: Iterable[str]) -> None:
+        """Add the problems of a run."""
+        for text in texts:
+            self.problems.setdefault(text, []).append(run_id)
+
+    def show(self) -> int:
+        """Print everything to stderr; the exit status: 2 if there is a problem, else 0."""
+        for text in (*self.notes, *(f"problem: {one}" for one in self._texts())):
+            print(text, file=sys.stderr)
+        return 2 if self.problems else 0
+
+    def refuse(self) -> None:
+        """Print the notes; UserError if there is a problem."""
+        for note in self.notes:
+            print(note, file=sys.stderr)
+        if self.problems:
+            raise UserError("\n".join([*self._texts(), "nothing was started"]))
+
+    def _texts(self) -> Iterator[str]:
+        for text, run_ids in self.problems.items():
+            rest = len(run_ids) - NAMED
+            more = f" and {rest} more" if rest > 0 else ""
+            yield f"{text} ({', '.join(run_ids[:NAMED])}{more})"
+
+
+def check_plan(
+    plan: RunPlan,
+    execution: Execution,
+    data_paths: DataPaths,
+    out: Location,
+    rerun: str | None = None,
+) -> Findings:
+    """Why runs of a plan could not be computed to their end, or must not count as finished.
+
+    `rerun`: the argument of `--rerun`, whose runs start from the beginning; UserError if it
+    matches nothing. The notes are the plan's and more.
+    """
+    specs, ledger, here = plan.specs, Ledger(out), ListsHere(data_paths)
+    found = Findings(notes=[*plan.notes, *here.elsewhere(specs), *other_lists(specs, ledger)])
+    # Runs that differ in their seed alone have the same problems.
+    problems_of = cache(
+        lambda spec: list(dict.fromkeys(_problems(spec, execution, here, plan.grid.files)))
+    )
+    finished = ledger.finished([ledger.folder(one.run_id) for one in specs])
+    states = ledger.states([one for one in specs if one.run_id not in finished])
+    states |= dict.fromkeys(finished, State.FINISHED)
+    again = set() if rerun is None else set(matching(states, rerun))
+    for spec in specs:
+        run_id = spec.run_id
+        state = State.PLANNED if run_id in again else states[run_id]
+        if state not in ENDED:
+            key = spec.key.model_copy(update={"seed": 0})
+            found.add(run_id, problems_of(spec.model_copy(update={"key": key})))
+        if state is State.FINISHED:
+            recorded = finished[run_id].provenance.digests
+            found.add(run_id, changed_lists("finished", recorded, here.present(recorded)))
+        elif state is not State.PLANNED:
+            begun = lists_to_resume(ledger.folder(run_id))
+            found.add(run_id, changed_lists("began", begun, here.present(begun)))
+    return found
+
+
+def _problems(
+    spec: RunSpec, execution: Execution, here: ListsHere, files: Mapping[str, Path]
+) -> Iterator[str]:
+    sizes = spec.model.sizes
+    try:
+        sizes = starting_sizes(spec, files)
+    except (ValueError, OSError) as error:
+        yield str(error)
+    yield from settings_problems(spec, execution, sizes)
+    yield from list_problems(spec, here)
+    yield from video_problems(spec, execution, here)

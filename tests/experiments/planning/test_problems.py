@@ -1,0 +1,120 @@
+"""The command line: a dry run lists every problem, a sweep refuses before it writes anything."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import cli
+from experiments.datasets.check import check_file
+from experiments.datasets.decode_check import DecodedFile, append_decoded
+from tcclip.config import ModelConfig
+from tcclip.model import build_model, save_checkpoint
+from tests.experiments.planning.lists import SETTINGS, own_paths, write_own
+
+
+def tcclip(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str, **settings: object
+) -> int:
+    """`tcclip` in `folder` with the tiny model's settings; its exit status."""
+    changed = SETTINGS | {name.replace("__", "."): value for name, value in settings.items()}
+    options = [part for name, value in changed.items() for part in ("--set", f"{name}={value}")]
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TCCLIP_CACHE", str(folder / "cache"))
+    monkeypatch.setattr(sys, "argv", ["tcclip", *arguments, *options, "--out", "out"])
+    with pytest.raises(SystemExit) as stop:
+        sys.exit(cli.main())
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+SWEEP = ("sweep", "few_shot", "--dataset-file", "own.yaml", "--datasets", "own", "--shots", "4",
+         "--micro-batch", "4", "--executor", "local", "--device", "cpu")  # fmt: skip
+
+
+def test_a_dry_run_lists_every_problem_and_a_sweep_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_own(tmp_path)
+    assert tcclip(monkeypatch, tmp_path, *SWEEP, "--dry-run", "--seeds", "0,1,2") == 0
+    assert "problem" not in capsys.readouterr().err
+    wrong = {"train__global_batch": 64, "augment__resize": 20}
+    again = (*SWEEP, "--seeds", "0,1,2")
+    assert tcclip(monkeypatch, tmp_path, *again, "--dry-run", **wrong) == 2
+    shown = capsys.readouterr()
+    assert "3 runs: 3 planned" in shown.out
+    lines = [line for line in shown.err.splitlines() if line.startswith("problem: ")]
+    assert len(lines) == 2 and all(line.endswith(" and 1 more)") for line in lines), lines
+    assert tcclip(monkeypatch, tmp_path, *again, **wrong) == 2
+    error = capsys.readouterr().err
+    assert "do not fill one global batch of 64" in error and "augment.resize 20" in error
+    assert error.endswith("nothing was started\n") and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_search_is_checked_in_every_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_own(tmp_path)
+    search = ("--search", "augment.crop=choice(24,28)", "--num-samples", "6", "--dry-run")
+    assert tcclip(monkeypatch, tmp_path, *SWEEP, "--executor", "ray", *search) == 2
+    error = capsys.readouterr().err
+    assert "augment.crop is 24 pixels" in error and "augment.crop is 28 pixels" in error
+
+
+@pytest.mark.parametrize("name", ["page.pt", "other.pt"])
+def test_starting_weights_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    write_own(tmp_path)
+    (tmp_path / "page.pt").write_text("<!DOCTYPE html><html></html>")
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
+    weights = {"train__clip_weights": name}
+    assert tcclip(monkeypatch, tmp_path, *SWEEP, "--dry-run", **weights) == 2
+    assert "problem: " in capsys.readouterr().err
+    assert tcclip(monkeypatch, tmp_path, *SWEEP, **weights) == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_of_another_model_to_start_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_own(tmp_path)
+    changes = {name.removeprefix("model."): x for name, x in SETTINGS.items() if "model." in name}
+    for name, tokens in (("same", {}), ("other", {"frame_attention": "none"})):
+        config = ModelConfig.model_validate(changes | tokens)
+        save_checkpoint(
+            build_model(config, ["a"], clip_weights="random"), tmp_path / f"{name}.safetensors"
+        )
+    pretrained = (*SWEEP, "--dry-run", "--variants", "pretrained", "--init-checkpoint")
+    assert tcclip(monkeypatch, tmp_path, *pretrained, "same.safetensors") == 0
+    assert tcclip(monkeypatch, tmp_path, *pretrained, "other.safetensors") == 2
+    error = capsys.readouterr().err
+    assert "other.safetensors does not fit the model" in error
+
+
+def test_test_videos_that_the_last_check_could_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data_paths = own_paths(write_own(tmp_path)).model_copy(update={"cache": tmp_path / "cache"})
+    state = check_file(data_paths, "own").with_suffix(".jsonl")
+    for name, cause in (("a.mp4", "no frame"), ("e.mp4", "no frame could be decoded")):
+        file = tmp_path / "videos" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"broken")
+        status = file.stat()
+        append_decoded(
+            state,
+            DecodedFile(
+                file=str(file), bytes=status.st_size, modified_ns=status.st_mtime_ns, cause=cause
+            ),
+        )
+    dry_run = (*SWEEP, "--dry-run")
+    assert tcclip(monkeypatch, tmp_path, *dry_run) == 2
+    error = capsys.readouterr().err
+    assert "own val: 1 of 2 videos could not be read by the last `tcclip data check`" in error
+    assert "e.mp4 (no frame could be decoded)" in error and "a.mp4" not in error
+    assert tcclip(monkeypatch, tmp_path, *dry_run, "--max-unreadable", "0.5") == 0
+    (tmp_path / "videos/e.mp4").write_bytes(b"another file")
+    assert tcclip(monkeypatch, tmp_path, *dry_run) == 0
