@@ -63,16 +63,17 @@ def test_a_search_is_checked_in_every_trial(
     assert "augment.crop is 24 pixels" in error and "augment.crop is 28 pixels" in error
 
 
-@pytest.mark.parametrize("name", ["page.pt", "other.pt"])
+@pytest.mark.parametrize("name", ["page.pt", "cut.safetensors", "other.pt"])
 def test_starting_weights_that_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     write_own(tmp_path)
     (tmp_path / "page.pt").write_text("<!DOCTYPE html><html></html>")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x40\0\0\0\0\0\0\0{")
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
     weights = {"train__clip_weights": name}
     assert tcclip(monkeypatch, tmp_path, *SWEEP, "--dry-run", **weights) == 2
-    assert "problem: " in capsys.readouterr().err
+    assert str(tmp_path / name) in capsys.readouterr().err
     assert tcclip(monkeypatch, tmp_path, *SWEEP, **weights) == 2
     assert not (tmp_path / "out").exists()
 
