@@ -66,21 +66,25 @@ def activation_notes(used: Iterable[tuple[str, str]], files: Mapping[str, Path])
 
     `used`: (`train.clip_weights`, `model.activation`) of the runs.
     """
-    from tcclip.weights.layouts import look_at
-
     notes = []
     for weights, activation in sorted(set(used)):
         if weights == "openai" and activation == "gelu":
             notes.append("model.activation=gelu: OpenAI's weights were trained with quick_gelu")
         # TorchScript is how OpenAI published its weights, all with QuickGELU.
         path = files.get(weights.removeprefix(SCHEME))
-        if path is not None and activation == "quick_gelu" and not look_at(path).script:
+        if path is not None and activation == "quick_gelu" and not _is_script(path):
             notes.append(
                 f"{path} does not say which activation its CLIP was trained with; quick_gelu is "
                 "used, as in OpenAI's. For weights trained with GELU, as most of open_clip's and "
                 "LAION's: --set model.activation=gelu"
             )
     return notes
+
+
+def _is_script(path: Path) -> bool:
+    from tcclip.weights.layouts import look_at  # imports torch
+
+    return look_at(path).script
 
 
 class StartWeights(FrozenModel):
