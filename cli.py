@@ -73,7 +73,7 @@ def sweep(
     from experiments.grid.request import plan_sweep
 
     data_paths = DataPaths.find(data_root, annotations, dataset_file or ())
-    plan = plan_sweep(grid_options, data_paths.datasets())
+    plan = plan_sweep(grid_options, data_paths.datasets(), data_paths.given)
     _run(plan, options, data_paths, dry_run=dry_run)
 
 
@@ -112,8 +112,9 @@ def evaluate(
 
     data_paths = DataPaths.find(data_root, annotations, dataset_file or ())
     plan = plan_evaluation(
-        grid_options, checkpoint, ensembled=ensemble, datasets=data_paths.datasets()
-    )
+        grid_options, checkpoint, ensembled=ensemble, datasets=data_paths.datasets(),
+        given=data_paths.given,
+    )  # fmt: skip
     _run(plan, options, data_paths)
 
 

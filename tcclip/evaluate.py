@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import torch
@@ -22,7 +23,10 @@ from tcclip.model import Model
 
 @dataclass(frozen=True)
 class EvalList:
-    """One split to be scored: its videos, and the class names its label ids index."""
+    """One split to be scored: its videos, and the class names its label ids index.
+
+    `all_names`: where classes have several names, those of each; their logits are averaged.
+    """
 
     suite: str
     dataset: str
@@ -30,6 +34,19 @@ class EvalList:
     items: tuple[Item, ...]
     class_names: tuple[str, ...]
     views: Views
+    all_names: tuple[tuple[str, ...], ...] | None = None
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The names that are encoded, class after class."""
+        return self.class_names if self.all_names is None else tuple(chain(*self.all_names))
+
+    def of_classes(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits (videos, prompts) -> (videos, classes)."""
+        if self.all_names is None:
+            return logits
+        parts = logits.split([len(names) for names in self.all_names], dim=-1)
+        return torch.stack([part.mean(-1) for part in parts], dim=-1)
 
 
 @dataclass
@@ -95,7 +112,7 @@ class Evaluator:
             classes = {
                 (key, names): model.encode_classes(list(names))
                 for key, model in models.items()
-                for names in dict.fromkeys(lists[number].class_names for number in group.members)
+                for names in dict.fromkeys(lists[number].prompts for number in group.members)
             }
         for batch in self.loader(group.dataset, group.items, group.views):
             part.causes |= {group.items[i].path: why for i, why in batch.unreadable.items()}
@@ -113,12 +130,13 @@ class Evaluator:
                     listed = [b for b, rows in enumerate(targets) if number in rows]
                     if not listed:
                         continue
-                    names = lists[number].class_names
+                    names = lists[number].prompts
                     views = batch.video.shape[1]
                     picked = torch.tensor([b * views + v for b in listed for v in range(views)])
                     with self.autocast():
                         logits = model.score(features[picked.to(video.device)], classes[key, names])
-                    summed = logits.float().softmax(-1).unflatten(0, (-1, views)).sum(1)
+                    logits = lists[number].of_classes(logits.float())
+                    summed = logits.softmax(-1).unflatten(0, (-1, views)).sum(1)
                     for b, values in zip(listed, summed.cpu().numpy(), strict=True):
                         part.scores.append((key, number, targets[b][number], values))
         return part

@@ -4,7 +4,7 @@ In: command line, environment, config file and YAML files of own data sets; the 
 Out: DataPaths, which says where a data set's lists and videos are; lists in a folder; results of
 checks in the cache's checks/. Used by cli, worker, scheduler and doctor.
 
-Read in this order: video_files (a listed video -> its file), own_data (a YAML file -> a data set),
+Read in this order: video_files (a listed video -> its file), own (users' own data sets),
 paths (DataPaths), fetch (the published lists, verified), decode_check and check (what is missing
 or unreadable), tables (what `tcclip data` prints) and commands.
 """

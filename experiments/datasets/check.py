@@ -201,7 +201,7 @@ def _find_videos(
     total = len(paths)
     with ThreadPoolExecutor(STAT_THREADS) as pool:
         for done, (path, file) in enumerate(zip(paths, pool.map(locate, paths), strict=True), 1):
-            if file.is_file():
+            if file.exists():
                 files[path] = file
             if done % 1000 == 0 or done == total:
                 progress("find", done, total)

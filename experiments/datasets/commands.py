@@ -1,15 +1,18 @@
-"""`tcclip data`: fetch, list and check. Heavy imports stay inside the commands."""
+"""`tcclip data`: fetch, init, list and check. Heavy imports stay inside the commands."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from experiments.errors import UserError
 from experiments.grid.options import Annotations, DataRoot, DatasetFile, Datasets, Format
+
+#: How the classes of videos are known to `init`.
+FormName = Literal["folders", "mmaction2", "kinetics", "ucf101", "hmdb51", "ssv2"]
 
 app = typer.Typer(help="Annotation lists and videos.", no_args_is_help=True)
 
@@ -33,6 +36,50 @@ def fetch(
         print(fault if fault.known else f"{fault} (its digest is not known yet)", file=sys.stderr)
     print(f"{to}: {len(wrong)} files missing or changed; use it with --annotations {to}")
     raise typer.Exit(1 if wrong else 0)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of the videos, e.g. of class folders.")],
+    to: Annotated[
+        Path | None, typer.Option(help="Folder for what is written; by default the same.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The data set's name; by default the folder's.")
+    ] = None,
+    form: Annotated[
+        FormName | None, typer.Option("--from", help="How the classes are known; told by --lists.")
+    ] = None,
+    lists: Annotated[
+        list[Path] | None, typer.Option(help="Files or folders of another project's lists.")
+    ] = None,
+    names: Annotated[Path | None, typer.Option(help="Class names of mmaction2's lists.")] = None,
+    shares: Annotated[
+        str | None,
+        typer.Option(help="Of train, val and test, by default 0.7,0.15,0.15; 0,0,1: test alone."),
+    ] = None,
+    shots: Annotated[
+        str | None, typer.Option(help="Few-shot lists; of 2,4,8,16 by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws the lists.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
+) -> None:
+    """Make a data set of your own from a folder of videos: a YAML file, class names and lists."""
+    from experiments.datasets.own.init import Request
+    from experiments.datasets.own.init import init as write_files
+    from experiments.datasets.tables import show_written
+    from experiments.errors import user_errors
+    from experiments.grid.request import comma_list
+
+    with user_errors():
+        written = write_files(
+            Request(
+                folder, to=to, name=name, form=form, lists=tuple(lists or ()), names=names,
+                shares=comma_list("--shares", shares, float),
+                shots=comma_list("--shots", shots, int), seed=seed, force=force,
+            )
+        )  # fmt: skip
+    show_written(written)
 
 
 @app.command("list")

@@ -20,7 +20,7 @@ from typing import Self
 
 from pydantic import Field
 
-from experiments.datasets.own_data import OwnData, read_own, read_settings
+from experiments.datasets.own.yaml_file import OwnData, own_file, read_own, read_settings
 from experiments.datasets.video_files import find_video
 from experiments.errors import MissingData, UserError
 from experiments.grid.spec import ListSpec
@@ -52,7 +52,8 @@ class UserConfig(FrozenModel):
 class DataPaths(FrozenModel):
     """Absolute folders: published annotations, data sets' videos, and the cache.
 
-    `folders`: video folders of data sets that are not in `videos`. `own`: users' data sets.
+    `folders`: video folders of data sets that are not in `videos`. `own`: users' data sets;
+    `given`: the names of those whose files were given with the command.
     """
 
     annotations: Path | None = None
@@ -60,6 +61,7 @@ class DataPaths(FrozenModel):
     cache: Path
     folders: dict[str, Path] = Field(default_factory=dict)
     own: tuple[OwnData, ...] = ()
+    given: tuple[str, ...] = ()
 
     @classmethod
     def find(
@@ -78,8 +80,8 @@ class DataPaths(FrozenModel):
         def absolute(path: Path) -> Path:
             return Path(os.path.normpath(file.absolute().parent / path.expanduser()))
 
-        paths = [*own, *(absolute(path) for path in config.datasets)]
-        files = dict.fromkeys(path.absolute() for path in paths)
+        given = dict.fromkeys(own_file(path) for path in own)
+        files = given | dict.fromkeys(own_file(absolute(path)) for path in config.datasets)
         own_data = tuple(read_own(path) for path in files)
         for name, number in Counter(one.dataset.name for one in own_data).items():
             if number > 1:
@@ -90,6 +92,7 @@ class DataPaths(FrozenModel):
             cache=cache_folder(),
             folders={name: absolute(path) for name, path in config.folders.items()},
             own=own_data,
+            given=tuple(one.dataset.name for one in own_data[: len(given)]),
         )
 
     def datasets(self) -> dict[str, Dataset]:

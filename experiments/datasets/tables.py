@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments.datasets.check import DatasetCheck
+from experiments.datasets.own.init import Written
 from experiments.datasets.paths import DataPaths
 from experiments.errors import MissingData
 from experiments.monitor.table import print_rows
@@ -30,6 +31,17 @@ def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None]]:
             bar.update(task, total=total, completed=done, description=f"{title}: {text[-60:]}")
 
         yield show
+
+
+def show_written(written: Written) -> None:
+    """Print what `tcclip data init` wrote, what was left out and how to go on."""
+    counts = ", ".join(f"{name} {number}" for name, number in written.lists.items())
+    print(f"{written.name}: {written.classes} classes; {counts}")
+    for note in written.notes:
+        print(f"note: {note}")
+    print(f"written: {written.file}\nnext:")
+    for command in written.commands:
+        print(f"  {command}")
 
 
 def show_list(data_paths: DataPaths, format: str) -> None:

@@ -18,7 +18,7 @@ def find_video(folder: Path, path: str) -> Path:
     have is not used, unless one of them is under replacement/ (Kinetics' replaced files).
     """
     direct = folder / path
-    if direct.is_file():
+    if direct.exists():
         return direct
     name = PurePosixPath(path)
     by_name, by_stem = _index(folder)

@@ -49,8 +49,8 @@ Datasets = Annotated[str | None, _grid_option(help="Comma list; all by default."
 Models = Annotated[str | None, _grid_option(help="From tc_clip,vifi_clip,clip.")]
 Variants = Annotated[str | None, _grid_option(help="From base,llm,pretrained.")]
 EvaluatedVariants = Annotated[str | None, _grid_option(help="base or llm.")]
-Shots = Annotated[str | None, _grid_option(help="few_shot: from 2,4,8,16.")]
-Splits = Annotated[str | None, _grid_option(help="base_to_novel: from 1,2,3.")]
+Shots = Annotated[str | None, _grid_option(help="few_shot: from 2,4,8,16; own lists: any.")]
+Splits = Annotated[str | None, _grid_option(help="base_to_novel: from 1,2,3; own lists: any.")]
 Seeds = Annotated[str | None, _grid_option(help="Comma list of integers.")]
 Settings = Annotated[
     list[str] | None, _grid_option("--set", help="Any setting, e.g. train.lr=1e-5.")
@@ -73,7 +73,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the grid, run noth
 
 DataRoot = Annotated[Path | None, _data_option(help="Folder with one folder of videos a data set.")]
 Annotations = Annotated[Path | None, _data_option(help="Folder with datasets_splits/ and labels/.")]
-DatasetFile = Annotated[list[Path] | None, _data_option(help="YAML of a data set of your own.")]
+DatasetFile = Annotated[list[Path] | None, _data_option(help="Own data set: its YAML or folder.")]
 
 # ---- Where and how fast they execute ----
 

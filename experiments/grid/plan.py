@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from experiments.grid import overrides
 from experiments.grid.spec import ListSpec, RunSpec
 from experiments.grid.weights_file import CLIP_WEIGHTS, SCHEME
 from protocols.datasets import DATASETS, Dataset, Split
+from protocols.own_data import on_own_data
 from protocols.protocol import Protocol, Suite
 from results.records import RunKey
 from tcclip.config import AugmentConfig, FrozenModel, ModelConfig, TrainConfig, Views
@@ -48,30 +50,25 @@ class Grid:
     files: Mapping[str, Path] = field(default_factory=dict)
 
 
-def expand(grid: Grid, datasets: Mapping[str, Dataset] = DATASETS) -> list[RunSpec]:
+def expand(
+    grid: Grid, datasets: Mapping[str, Dataset] = DATASETS, *, trained: bool = True
+) -> list[RunSpec]:
     """The runs of `grid`, each once, in the order data set, model, variant, value, row, seed.
 
     A run that starts from another's weights comes after it, and brings it along. `datasets`: all
-    that are known, a user's own included; these may be trained on if they have a protocol's lists.
-    UserError for a name the protocol does not know.
+    that are known, a user's own included; these may be used if they have a protocol's lists, and
+    need none to train on unless they are `trained` on. UserError for a name the protocol does not
+    know.
     """
     with user_errors():
         protocol = protocols.get(grid.protocol, demo=grid.demo)
-    own = tuple(name for name in datasets if name not in DATASETS and not protocol.demo)
     specs: dict[str, RunSpec] = {}
-    for name, model, variant, value, row, seed in itertools.product(
-        _checked("data set", grid.datasets or protocol.datasets, protocol.datasets + own, protocol),
-        _checked("model", grid.models or protocol.models, MODELS, protocol),
-        _checked("variant", grid.variants, protocol.variants, protocol),
-        _values(grid, protocol),
-        grid.rows,
-        grid.seeds or protocol.seeds,
-    ):
-        if _undefined(protocol, name, model, variant):
+    for on_data, point, row in _points(grid, protocol, datasets, trained):
+        variant = point.variant
+        if _undefined(protocol, point.dataset, point.model, variant):
             continue
-        point = _point(protocol, name, model, variant, value, seed)
         settings = grid.settings | row
-        spec = _resolve(protocol, datasets, point, settings)
+        spec = _resolve(on_data, datasets, point, settings, trained)
         if variant == "pretrained" and grid.checkpoint is not None:
             changed = (*spec.key.overrides, f"init_checkpoint={grid.checkpoint[:10]}")
             key = spec.key.model_copy(update={"overrides": changed})
@@ -124,11 +121,6 @@ def expand_evaluation(
     protocol = protocols.get(grid.protocol, demo=grid.demo)
     # It draws the views, and the weights that a checkpoint started from at random.
     seeds = grid.seeds or protocol.seeds[:1]
-    if len(_values(grid, protocol)) > 1:
-        raise UserError(
-            f"a checkpoint was trained at one point of {grid.protocol}: say which with "
-            f"{OPTIONS[str(protocol.axis)]}"
-        )
     kept = model.model_dump(mode="json", exclude={"name"})  # the name is the grid's model
     assert grid.checkpoint is not None
     specs: dict[str, RunSpec] = {}
@@ -146,7 +138,7 @@ def expand_evaluation(
             checkpoint=None,
             settings=settings | grid.settings,
         )
-        for one in expand(trained, datasets):
+        for one in expand(trained, datasets, trained=False):
             only = _only_evaluate(one, grid.checkpoint, ensembled).with_digests(datasets)
             specs.setdefault(only.run_id, only)
     return list(specs.values())
@@ -173,6 +165,35 @@ def _only_evaluate(spec: RunSpec, checkpoint: str, ensembled: bool) -> RunSpec:
 # ---- Axes of the grid ----
 
 
+def _points(
+    grid: Grid, protocol: Protocol, datasets: Mapping[str, Dataset], trained: bool
+) -> Iterator[tuple[Protocol, RunKey, dict[str, Any]]]:
+    """The points with their row of settings, and the protocol with the lists of their data set."""
+    own = tuple(name for name in datasets if name not in DATASETS and not protocol.demo)
+    known = protocol.datasets + own
+    models = _checked("model", grid.models or protocol.models, MODELS, protocol)
+    variants = _checked("variant", grid.variants, protocol.variants, protocol)
+    seeds = grid.seeds or protocol.seeds
+    for name in _checked("data set", grid.datasets or protocol.datasets, known, protocol):
+        with _naming(protocol, name):
+            on_data = on_own_data(protocol, datasets[name]) if name in own else protocol
+        for model, variant, value, row, seed in itertools.product(
+            models, variants, _values(grid, on_data, trained), grid.rows, seeds
+        ):
+            yield on_data, _point(protocol, name, model, variant, value, seed), row
+
+
+@contextmanager
+def _naming(protocol: Protocol, dataset_name: str) -> Iterator[None]:
+    """A data set that lacks what the protocol needs as UserError."""
+    try:
+        yield
+    except UserError:  # of the settings
+        raise
+    except ValueError as error:
+        raise UserError(f"{protocol.name} cannot be run on {dataset_name}: {error}") from error
+
+
 def _checked(
     axis: str, names: Sequence[str], allowed: Sequence[str], protocol: Protocol
 ) -> tuple[str, ...]:
@@ -186,8 +207,12 @@ def _checked(
     return tuple(dict.fromkeys(names))
 
 
-def _values(grid: Grid, protocol: Protocol) -> tuple[int | None, ...]:
-    """The shots or base splits to run; only None for a protocol that has neither."""
+def _values(grid: Grid, protocol: Protocol, trained: bool) -> tuple[int | None, ...]:
+    """The shots or base splits to run; only None for a protocol that has neither.
+
+    `protocol` is that of one data set. What is only evaluated was trained at one point, and needs
+    no list of one's own to train on.
+    """
     asked = {"shots": grid.shots, "base_split": grid.splits}
     for axis, values in asked.items():
         if values is not None and axis != protocol.axis:
@@ -195,12 +220,24 @@ def _values(grid: Grid, protocol: Protocol) -> tuple[int | None, ...]:
     if protocol.axis is None:
         return (None,)
     values = asked[protocol.axis] or protocol.axis_values
-    for value in values:
-        if value not in protocol.axis_values:
-            allowed = ", ".join(map(str, protocol.axis_values))
-            raise UserError(
-                f"{protocol.name}: no {protocol.axis} {value} in its lists; allowed: {allowed}"
-            )
+    if not trained and len(set(values)) != 1:
+        raise UserError(
+            f"a checkpoint was trained at one point of {grid.protocol}: say which with "
+            f"{OPTIONS[protocol.axis]}"
+        )
+    own = protocol.datasets[0] not in DATASETS
+    allowed = ", ".join(map(str, protocol.axis_values)) or "none"
+    unknown = [value for value in values if value not in protocol.axis_values]
+    if own and trained and (unknown or not values):
+        split = protocol.train_split.format(**{protocol.axis: unknown[0] if unknown else "N"})
+        raise UserError(
+            f"{protocol.name} cannot be run on {protocol.datasets[0]}: it has no split {split}; "
+            f"it has lists for {protocol.axis}: {allowed}. Add the list to the data set's file"
+        )
+    if unknown and not own:
+        raise UserError(
+            f"{protocol.name}: no {protocol.axis} {unknown[0]} in its lists; allowed: {allowed}"
+        )
     return tuple(dict.fromkeys(values))
 
 
@@ -225,22 +262,29 @@ def _point(
 
 
 def _resolve(
-    protocol: Protocol, datasets: Mapping[str, Dataset], point: RunKey, settings: dict[str, Any]
+    protocol: Protocol,
+    datasets: Mapping[str, Dataset],
+    point: RunKey,
+    settings: dict[str, Any],
+    trained: bool = True,
 ) -> RunSpec:
     """The run of a point, a pretrained one still without its parent."""
     data, value = datasets[point.dataset], point.shots or point.base_split
-    try:
-        train_list = _list("train", data, protocol.point_split(data, value), point.variant, Views())
+    # The model is made for some class list; of own data, the one it is tested on will do.
+    tested_only = point.dataset not in DATASETS and (point.model == "clip" or not trained)
+    with _naming(protocol, point.dataset):
+        if tested_only:
+            split = data.split(protocol.suites[0].splits[0])
+        else:
+            split = protocol.point_split(data, value)
+        train_list = _list("train", data, split, point.variant, Views())
         # SSv2 has no LLM names: its LLM row repeats the base row, so it is the same run (SPEC 5).
         llm = train_list.llm
         variant = "base" if point.variant == "llm" and not llm else point.variant
         model, train, augment, changed = _resolve_settings(protocol, point.model, llm, settings)
-        validation = _lists([protocol.validation], protocol, datasets, point, augment)
+        selected_on = () if tested_only else (protocol.validation,)
+        validation = _lists(selected_on, protocol, datasets, point, augment)
         suites = _lists(protocol.suites, protocol, datasets, point, augment)
-    except UserError:  # of the settings
-        raise
-    except ValueError as error:
-        raise UserError(f"{protocol.name} cannot be run on {point.dataset}: {error}") from error
     return RunSpec(
         key=point.model_copy(update={"variant": variant, "overrides": changed}),
         model=model,

@@ -50,9 +50,12 @@ class RunPlan:
     searched: bool = False
 
 
-def plan_sweep(options: GridOptions, datasets: Mapping[str, Dataset]) -> RunPlan:
-    """The runs of a sweep. `datasets`: all that are known, the user's own included."""
-    grid = make_grid(options)
+def plan_sweep(
+    options: GridOptions, datasets: Mapping[str, Dataset], given: Sequence[str] = ()
+) -> RunPlan:
+    """The runs of a sweep. `datasets`: all that are known, the user's own included; `given`: those
+    whose files were given with the command, which are meant where none is named."""
+    grid = _on_given(make_grid(options), given)
     specs = plan.expand(grid, datasets)
     if options.search:
         check_search(specs)
@@ -63,17 +66,23 @@ def plan_sweep(options: GridOptions, datasets: Mapping[str, Dataset]) -> RunPlan
 
 
 def plan_evaluation(
-    options: GridOptions, checkpoint: str, *, ensembled: bool, datasets: Mapping[str, Dataset]
+    options: GridOptions,
+    checkpoint: str,
+    *,
+    ensembled: bool,
+    datasets: Mapping[str, Dataset],
+    given: Sequence[str] = (),
 ) -> RunPlan:
     """The runs that evaluate a checkpoint; one with an hf:// name is fetched first.
 
+    `datasets` and `given`: as for a sweep.
     The model, and how its videos are cropped, are what the checkpoint names. It is ensembled with
     no weights but those it started from; without that, CLIP's weights are asked for only where it
     holds no token embedding.
     """
     from tcclip.model.checkpoints import describe_checkpoint, fetch
 
-    grid, notes = make_grid(options), []
+    grid, notes = _on_given(make_grid(options), given), []
     with user_errors():
         path = Path(fetch(checkpoint)).absolute()
         content = describe_checkpoint(path)
@@ -104,6 +113,12 @@ def plan_evaluation(
     )
     specs = plan.expand_evaluation(grid, model, ensembled=ensembled, datasets=datasets)
     return RunPlan(grid, specs, notes)
+
+
+def _on_given(grid: Grid, given: Sequence[str]) -> Grid:
+    if grid.datasets is None and given and not grid.demo:
+        return replace(grid, datasets=tuple(given))
+    return grid
 
 
 def _test_view(
@@ -158,7 +173,8 @@ def comma_list(option: str, text: str | None, kind: Callable[[str], T]) -> tuple
     try:
         values = tuple(kind(part) for part in parts)
     except ValueError as error:
-        raise UserError(f"{option} {text!r}: not a comma list of integers") from error
+        kinds = "integers" if kind is int else "numbers"
+        raise UserError(f"{option} {text!r}: not a comma list of {kinds}") from error
     if not values:
         raise UserError(f"{option} {text!r} is empty; leave the option out for all")
     return values

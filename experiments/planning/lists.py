@@ -17,7 +17,7 @@ from results.reading.location import exists, read_bytes
 from results.reading.metrics_log import recorded_lists
 from results.reading.run_folder import RunFolder
 from tcclip.config import ModelConfig
-from tcclip.data.annotations import AnnotationError, read_class_names, sha256_of
+from tcclip.data.annotations import AnnotationError, read_all_names, sha256_of
 
 #: Digits of a sha256 in messages.
 _SHORT = 10
@@ -112,7 +112,7 @@ def _published(file: str) -> str | None:
 def _names_problem(digest: str, file: Path, classes: int, model: ModelConfig) -> str | None:
     """Why the class names in a file of this content cannot be used with a model, if so."""
     try:
-        names = read_class_names(file, classes)
+        names = [name for own in read_all_names(file, classes) for name in own]
     except AnnotationError as error:
         return str(error)
     # No text has more tokens than bytes; start, end and full stop are three more.

@@ -15,7 +15,7 @@ from tcclip.config import Views
 from tcclip.data.annotations import (
     Item,
     content_digest,
-    read_class_names,
+    read_all_names,
     read_list,
     sha256_of,
 )
@@ -57,7 +57,7 @@ class RunData:
         used = [_read(one, paths, digests, items) for one, items in spec.lists]
         videos = {(one.dataset, item.path) for one in used for item in one.items}
         locate = {name: paths.locate(name) for name in {name for name, _ in videos}}
-        missing = {(name, path) for name, path in videos if not locate[name](path).is_file()}
+        missing = {(name, path) for name, path in videos if not locate[name](path).exists()}
         for one in used:
             _check_missing(one, missing, job.execution.max_unreadable)
         tests = len(used) - len(spec.suites)
@@ -137,9 +137,9 @@ def _read(spec: ListSpec, data_paths: DataPaths, digests: dict[str, str], items:
     for name in files:
         if not (folder / name).is_file():
             raise MissingData(not_there(spec, folder / name))
-    names = read_class_names(folder / spec.label_file, spec.labels.classes)
+    names = read_all_names(folder / spec.label_file, spec.labels.classes)
     videos = read_list(folder / spec.split.annotations, len(names)) if items else []
-    contents: dict[str, Sequence[Item] | Sequence[str]] = {spec.label_file: names}
+    contents: dict[str, Sequence[Item] | Sequence[tuple[str, ...]]] = {spec.label_file: names}
     if items:
         contents[spec.split.annotations] = videos
     digests.update(_digests(spec.dataset, contents, data_paths))
@@ -148,13 +148,16 @@ def _read(spec: ListSpec, data_paths: DataPaths, digests: dict[str, str], items:
         dataset=spec.dataset,
         split=spec.split.name,
         items=tuple(videos),
-        class_names=tuple(names),
+        class_names=tuple(own[0] for own in names),
         views=spec.views,
+        all_names=tuple(names) if any(len(own) > 1 for own in names) else None,
     )
 
 
 def _digests(
-    name: str, contents: Mapping[str, Sequence[Item] | Sequence[str]], data_paths: DataPaths
+    name: str,
+    contents: Mapping[str, Sequence[Item] | Sequence[tuple[str, ...]]],
+    data_paths: DataPaths,
 ) -> dict[str, str]:
     """The digests of a data set's files. ListsChanged if a user's own are not the planned ones."""
     data = data_paths.datasets()[name]

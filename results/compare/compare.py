@@ -110,7 +110,7 @@ def compare(
     compared: dict[tuple[str, str], _Compared] = {}
     differences: list[Difference] = []
     generator = np.random.Generator(np.random.PCG64(0))
-    for column in columns(definition, pd.concat([runs.measured for runs in both])):
+    for column in columns(definition, *(runs.collected for runs in both)):
         if column.part == HARMONIC:
             base, novel = (compared.get((column.dataset, half)) for half in ("base", "novel"))
             one = _harmonic(base, novel)

@@ -92,9 +92,8 @@ class SelectedRuns:
 
     def __init__(self, selection: Selection, protocol: Protocol) -> None:
         collected = collect(selection.outs, protocol.name, protocol.demo)
-        measured = collected.table[["dataset", "split", "classes"]]
-        #: The splits that any run under the folders was tested on, of users' own data sets too.
-        self.measured = measured.drop_duplicates().astype({"dataset": str, "split": str})
+        #: Every run under the folders.
+        self.collected = collected
         runs = [
             run
             for run in (FinishedRun(*one) for one in collected.finished)

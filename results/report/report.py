@@ -162,10 +162,12 @@ def _row(
     notes: Footnotes,
 ) -> Row:
     protocol, cells = expected.protocol, []
+    with_llm_runs = {key.column[0] for key in numbers if key.method.variant == "llm"}
     for column in expected.columns:
         source, note = method, []
-        if method.variant == "llm" and not has_llm_names(column):
-            # Planned as the base run: no LLM names were published for this data set (SPEC 5).
+        named = has_llm_names(column) or column.dataset in with_llm_runs
+        if method.variant == "llm" and not named:
+            # Planned as the base run: there are no LLM names for this data set (SPEC 5).
             source = replace(method, variant="base")
             note = [f"no LLM names for {column.title}: the base row repeated"]
         ours = numbers.get(CellKey(source, weights, checkpoint, column.key))

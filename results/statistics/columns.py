@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import pandas as pd
+from typing import NamedTuple
 
 from protocols.datasets import DATASETS
 from protocols.protocol import Protocol, Suite
+from results.reading.collect import Collected
+from results.records import Result
 from results.statistics.mean_std import Axis, chance_level, harmonic_mean
 
 HARMONIC = "HM"
+#: The suites whose harmonic mean is shown.
+HALVES = ("base", "novel")
 AXES: dict[str, Axis] = {
     "splits": "splits",
     "base_splits": "base splits",
@@ -67,55 +70,87 @@ class Column:
         return self.splits[0] if self.over_base_splits else unit
 
 
-def columns(protocol: Protocol, table: pd.DataFrame) -> tuple[Column, ...]:
+def columns(protocol: Protocol, *collected: Collected) -> tuple[Column, ...]:
     """The columns of `protocol`'s table in the paper's order, then those of users' own data sets
-    in the long `table` of measured numbers."""
+    that the runs in `collected` were trained or tested on."""
+    axis: Sequence[int | None] = protocol.axis_values or (None,)
     found: list[Column] = []
-    own = _own_classes(table)
-    for trained_on in (*protocol.datasets, *dict.fromkeys(dataset for dataset, _ in own)):
-        suites = [protocol.point_suite(suite, trained_on) for suite in protocol.suites]
-        for suite in suites:
-            found += _suite_columns(protocol, trained_on, suite, own)
-        if {suite.name for suite in suites} == {"base", "novel"}:
-            base, novel = found[-2:]
-            chance = float(harmonic_mean(base.chance, novel.chance))
-            found.append(replace(base, part=HARMONIC, suite=HARMONIC, chance=chance))
+    for trained_on in protocol.datasets:
+        tests = [_published_test(protocol.point_suite(one, trained_on)) for one in protocol.suites]
+        found += _columns(protocol, trained_on, tests, axis)
+    results = [result for one in collected for _, result in one.finished]
+    keys = [result.key for result in results]
+    keys += [run.key for one in collected for run in one.unfinished if run.key is not None]
+    for trained_on in dict.fromkeys(key.dataset for key in keys if key.dataset not in DATASETS):
+        points = {key.shots if protocol.axis == "shots" else key.base_split
+                  for key in keys if key.dataset == trained_on}  # fmt: skip
+        axis = sorted(points, key=lambda value: value or 0)
+        measured = [result for result in results if result.key.dataset == trained_on]
+        found += _columns(protocol, trained_on, _own_tests(measured), axis)
     return tuple(found)
 
 
-def _own_classes(table: pd.DataFrame) -> dict[tuple[str, str], int]:
-    """(data set, split) -> classes, of users' own data sets, as their runs measured them."""
-    own = table[~table["dataset"].isin(list(DATASETS))].drop_duplicates(["dataset", "split"])
-    classes: dict[Any, int] = own.set_index(["dataset", "split"])["classes"].to_dict()
-    return classes
+class _Test(NamedTuple):
+    """A suite as a table shows it. `title`: of the data set it is on."""
+
+    suite: str
+    dataset: str
+    title: str
+    splits: tuple[str, ...]
+    classes: int
+    views: str
 
 
-def _suite_columns(
-    protocol: Protocol, trained_on: str, suite: Suite, own: dict[tuple[str, str], int]
-) -> list[Column]:
-    data = DATASETS.get(suite.dataset)
-    if data is None:
-        title, classes = suite.dataset, own[suite.dataset, suite.splits[0]]
-    else:
-        title, classes = data.title, data.labels(data.split(suite.splits[0]).labels).classes
-    units = suite.splits
-    if protocol.statistic.axis == "base_splits":
-        units = tuple(f"s{value}" for value in protocol.axis_values)
-    found = []
-    for metric in protocol.statistic.metrics:
-        for shots in protocol.axis_values if protocol.axis == "shots" else (None,):
-            part = metric if shots is None else f"K={shots}"
-            column = Column(
-                suite.dataset, title, suite.name if suite.name in ("base", "novel") else part,
-                metric, suite.name, suite.views.label, trained_on, units,
-                chance_level(classes, 5 if metric == "top5" else 1), suite.splits, shots,
-            )  # fmt: skip
-            found.append(column)
-    return found
+def _published_test(suite: Suite) -> _Test:
+    data = DATASETS[suite.dataset]
+    classes = data.labels(data.split(suite.splits[0]).labels).classes
+    return _Test(suite.name, data.name, data.title, suite.splits, classes, suite.views.label)
+
+
+def _own_tests(results: Sequence[Result]) -> list[_Test]:
+    """What of own data the newest of `results`, all of one data set, was tested on."""
+    newest = max(results, key=lambda one: one.provenance.finished, default=None)
+    tests: dict[str, _Test] = {}
+    for one in newest.measurements if newest is not None else ():
+        if one.dataset in DATASETS:
+            continue
+        test = tests.get(one.suite)
+        if test is None:
+            tests[one.suite] = _Test(
+                one.suite, one.dataset, one.dataset, (one.split,), one.classes, one.views
+            )
+        elif one.split not in test.splits:
+            tests[one.suite] = test._replace(splits=(*test.splits, one.split))
+    return list(tests.values())
+
+
+def _columns(
+    protocol: Protocol, trained_on: str, tests: Sequence[_Test], values: Sequence[int | None]
+) -> Iterator[Column]:
+    """The columns of one training data set; `values`: the shots or base splits of its runs."""
+    of_suite: dict[str, Column] = {}
+    for test in tests:
+        units = test.splits
+        if protocol.statistic.axis == "base_splits":
+            units = tuple(f"s{value}" for value in values)
+        for metric in protocol.statistic.metrics:
+            for shots in values if protocol.axis == "shots" else (None,):
+                part = metric if shots is None else f"K={shots}"
+                column = Column(
+                    test.dataset, test.title, test.suite if test.suite in HALVES else part,
+                    metric, test.suite, test.views, trained_on, units,
+                    chance_level(test.classes, 5 if metric == "top5" else 1), test.splits, shots,
+                )  # fmt: skip
+                of_suite[test.suite] = column
+                yield column
+    if set(of_suite) == set(HALVES):
+        base, novel = (of_suite[half] for half in HALVES)
+        chance = float(harmonic_mean(base.chance, novel.chance))
+        yield replace(base, part=HARMONIC, suite=HARMONIC, chance=chance)
 
 
 def has_llm_names(column: Column) -> bool:
-    """Whether LLM-rephrased class names exist; without them the LLM row repeats the base row."""
+    """Whether LLM-rephrased class names were published; else the LLM row repeats the base row."""
     data = DATASETS.get(column.dataset)
     return data is not None and any(labels.llm is not None for labels in data.label_sets)
 
@@ -123,4 +158,5 @@ def has_llm_names(column: Column) -> bool:
 def statistic_title(protocol: Protocol, column: Column) -> str:
     """The paper's statistic as a column heading: `over 3 splits`, `single run`."""
     axis = AXES[protocol.statistic.axis]
-    return axis if axis == "single run" else f"over {len(column.units)} {axis}"
+    number = len(column.units)
+    return axis if axis == "single run" else f"over {number} {axis if number > 1 else axis[:-1]}"

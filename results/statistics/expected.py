@@ -22,7 +22,7 @@ class ExpectedRuns:
         self, collected: Collected, protocol: Protocol, seeds: Sequence[int] | None = None
     ) -> None:
         self.protocol = protocol
-        self.columns = columns(protocol, collected.table)
+        self.columns = columns(protocol, collected)
         self.finished = [FinishedRun(*one) for one in collected.finished]
         self._required_seeds = seeds
         #: Every run there is; None if it is finished.

@@ -67,20 +67,26 @@ def _item(line: str, where: str, classes: int | None) -> Item:
 
 
 def read_class_names(path: Path, classes: int | None = None) -> list[str]:
-    """The names of a class list, by id: CSV with a header `id,name`, or JSON {"id": "name"}.
+    """The name of each class, by id; of several, the first. As `read_all_names`."""
+    return [names[0] for names in read_all_names(path, classes)]
+
+
+def read_all_names(path: Path, classes: int | None = None) -> list[tuple[str, ...]]:
+    """The names of each class, by id: CSV with a header `id,name`, or JSON {"id": "name"}, where
+    a class may have several: {"id": ["name", "other name"]}.
 
     Raises AnnotationError if ids are not exactly 0 to n-1, a name is empty, or n is not `classes`.
     """
     pairs = _json_pairs(path) if path.suffix == ".json" else _csv_pairs(path)
-    names: dict[int, str] = {}
-    for where, number, name in pairs:
+    names: dict[int, tuple[str, ...]] = {}
+    for where, number, own in pairs:
         if not (number.isascii() and number.isdigit()):
             raise AnnotationError(f"{where}: class id {number!r} is not a whole number from 0")
         if int(number) in names:
             raise AnnotationError(f"{where}: class id {number} is given twice")
-        if not name.strip():
-            raise AnnotationError(f"{where}: class {number} has no name")
-        names[int(number)] = name.strip()
+        if not own or not all(name.strip() for name in own):
+            raise AnnotationError(f"{where}: class {number} has no name, or an empty one")
+        names[int(number)] = tuple(dict.fromkeys(name.strip() for name in own))
     missing = set(range(len(names))) - set(names)
     if missing or not names:
         raise AnnotationError(
@@ -91,27 +97,28 @@ def read_class_names(path: Path, classes: int | None = None) -> list[str]:
     return [names[number] for number in range(len(names))]
 
 
-def _csv_pairs(path: Path) -> Iterable[tuple[str, str, str]]:
+def _csv_pairs(path: Path) -> Iterable[tuple[str, str, tuple[str, ...]]]:
     for number, row in enumerate(csv.reader(_lines(path)), start=1):
         if not row or (number == 1 and row[0].strip().lower() == "id"):
             continue
         if len(row) < 2:
             raise AnnotationError(f"{path}:{number}: {','.join(row)!r} is not `id,name`")
         # An unquoted comma in a name splits it into several fields.
-        yield f"{path}:{number}", row[0].strip(), ",".join(row[1:])
+        yield f"{path}:{number}", row[0].strip(), (",".join(row[1:]),)
 
 
-def _json_pairs(path: Path) -> Iterable[tuple[str, str, str]]:
+def _json_pairs(path: Path) -> Iterable[tuple[str, str, tuple[str, ...]]]:
     try:
         content = json.loads(_text(path))
     except json.JSONDecodeError as error:
         raise AnnotationError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise AnnotationError(f'{path}: expected {{"id": "name"}}, got a {type(content).__name__}')
-    for number, name in content.items():
-        if not isinstance(name, str):
-            raise AnnotationError(f"{path}: name of class {number} is {name!r}, not text")
-        yield str(path), number, name
+    for number, value in content.items():
+        own = tuple(value) if isinstance(value, list) else (value,)
+        if not all(isinstance(name, str) for name in own):
+            raise AnnotationError(f"{path}: name of class {number} is {value!r}, not text")
+        yield str(path), number, own
 
 
 def content_digest(content: Sequence[Item | str | tuple[str, ...]]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcclip.data.decode.decord_reader import DecordReader, decord_installed, frames_if_exact
+from tcclip.data.decode.frame_folder import read_frame_folder
 from tcclip.data.decode.pyav_reader import ChooseFrames, checked_indices, read, read_sequentially
 from tcclip.data.decode.video_file import DecodingError
 
@@ -58,12 +59,18 @@ def read_video(
 ) -> Clip:
     """The frames of `path` that `choose` picks from the file's number of frames.
 
-    `mode`: "auto" gives the frames that ffmpeg shows, read by PyAV, or by decord from the first
-    one on if PyAV fails; "pyav" the same, decoding every frame; "decord" seeks, only where that
-    gives the same; "published" as the published numbers were read, wrong frames included.
+    A folder is read as one of frames. `mode`: "auto" gives the frames that ffmpeg shows, read by
+    PyAV, or by decord from the first one on if PyAV fails; "pyav" the same, decoding every frame;
+    "decord" seeks, only where that gives the same; "published" as the published numbers were read,
+    wrong frames included.
     `exclude`: methods not to use; `on_attempt` is called with each method before it is tried.
     Raises UnreadableVideo if no method can read the file; ValueError for an index not in it.
     """
+    if path.is_dir():
+        try:
+            return Clip(*read_frame_folder(path, choose), "frames")
+        except DecodingError as error:
+            raise UnreadableVideo(str(path), str(error)) from error
     if not path.is_file():
         raise UnreadableVideo(str(path), "no such file")
     causes = []

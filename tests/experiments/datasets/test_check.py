@@ -10,7 +10,7 @@ from experiments.datasets import decode_check
 from experiments.datasets.check import check, check_labels
 from experiments.datasets.commands import app
 from experiments.datasets.decode_check import DecodedFile, append_decoded, read_decoded
-from experiments.datasets.own_data import read_own
+from experiments.datasets.own.yaml_file import read_own
 from experiments.datasets.paths import DataPaths
 from protocols.datasets import DATASETS, HMDB51, MOVING_SHAPES, Dataset
 from tcclip.data.annotations import read_list

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.datasets.own_data import read_own
+from experiments.datasets.own.yaml_file import read_own
 from experiments.datasets.paths import DataPaths, config_file
 from experiments.datasets.video_files import _index, find_video
 from experiments.errors import MissingData, UserError
@@ -135,6 +135,20 @@ def test_a_users_own_data_set(tmp_path: Path) -> None:
     assert found.annotation_folder(data) == path.parent
     assert found.locate(data.name)("a.mp4") == path.parent / "clips" / "a.mp4"
     assert DataPaths.find(own=[path]).own == found.own
+
+
+def test_lists_of_base_and_novel_classes_take_their_own_names(tmp_path: Path) -> None:
+    """Unless the data set has names of all classes: then a list means those, or says which."""
+    splits = "splits: {base_s1: train.txt, base_val: train.txt, novel_val: novel.txt}\n"
+    head = "name: gestures\nvideos: clips\n"
+    path = _own(tmp_path, f"{head}labels: {{base: labels.csv, novel: novel.csv}}\n{splits}")
+    data = read_own(path).dataset
+    assert [one.labels for one in data.splits] == ["base", "base", "novel"]
+    path = _own(tmp_path, f"{head}labels: {{all: labels.csv, novel: novel.csv}}\n{splits}")
+    assert {one.labels for one in read_own(path).dataset.splits} == {"all"}
+    path = _own(tmp_path, f"{head}labels: {{base: labels.csv}}\n{splits}")
+    with pytest.raises(UserError, match="no label set 'all'; it has: base"):
+        read_own(path)
 
 
 def test_two_own_data_sets_of_one_name(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from experiments.datasets.paths import DataPaths
 from experiments.grid.plan import expand
 from experiments.store.ledger import Ledger
 from tcclip.config import Execution
-from tests.experiments.datasets.test_own_data import grid
+from tests.experiments.datasets.own.test_yaml_file import grid
 from tests.experiments.sweeping import run_sweep
 from tests.places import SHARED
 

@@ -7,7 +7,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocols.datasets import DATASETS
-from tcclip.data.annotations import AnnotationError, Item, read_class_names, read_list, sha256_of
+from tcclip.data.annotations import (
+    AnnotationError,
+    Item,
+    read_all_names,
+    read_class_names,
+    read_list,
+    sha256_of,
+)
 
 
 def _written(tmp_path: Path, text: str, name: str = "list.txt") -> Path:
@@ -64,6 +71,12 @@ def test_class_names(tmp_path: Path) -> None:
     assert read_class_names(_written(tmp_path, '{"1": "b", "0": "a"}', "l.json")) == ["a", "b"]
 
 
+def test_classes_with_several_names(tmp_path: Path) -> None:
+    path = _written(tmp_path, '{"1": "b", "0": ["a", " c ", "a"]}', "l.json")
+    assert read_all_names(path, 2) == [("a", "c"), ("b",)]
+    assert read_class_names(path, 2) == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -83,7 +96,9 @@ def test_a_malformed_class_list_is_explained(tmp_path: Path, text: str, message:
     assert "labels.csv" in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '{"0": 1}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '{"0": 1}', '{"0": []}', '{"0": ["a", ""]}', '{"0": ["a", 1]}']
+)
 def test_malformed_json_is_named(tmp_path: Path, text: str) -> None:
     with pytest.raises(AnnotationError, match=r"labels\.json"):
         read_class_names(_written(tmp_path, text, "labels.json"))

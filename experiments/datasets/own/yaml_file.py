@@ -1,13 +1,17 @@
-"""A user's own data set from a small YAML file, without code.
+"""A user's own data set from a small YAML file, without code; `tcclip data init` writes one.
 
 name: gestures
 title: My gestures            # optional
 videos: /data/gestures        # folder; relative paths start at this file's folder
-labels: labels.csv            # or {all: labels.csv, novel: novel.csv}
+labels: labels.csv            # or {all: labels.csv, novel: novel.csv}, or JSON {"0": "wave"};
+                              # of {"0": ["wave", "hello"]}, training uses the first name, tests
+                              # average the logits of all
+llm: llm.json                 # optional: other names for variant llm; or {all: ..., novel: ...}
 flip: false                   # optional: does a mirrored clip keep its class? (true)
-splits:
+splits:                       # their names say what they are for: protocols/own_data.py
   train_4shot: train4.txt     # or {annotations: novel.txt, labels: novel}
   val: val.txt
+  test: test.txt
 """
 
 from __future__ import annotations
@@ -24,20 +28,27 @@ from tcclip.config import FrozenModel
 from tcclip.data.annotations import (
     AnnotationError,
     content_digest,
-    read_class_names,
+    read_all_names,
     read_list,
 )
 
 #: Names of data sets and splits become part of run ids and file names.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+#: What `tcclip data init` calls the file it writes into a folder.
+FILE_NAME = "dataset.yaml"
+#: Its folder for lists and class names, beside that file.
+LISTS = "dataset_lists"
 T = TypeVar("T", bound=FrozenModel)
 
 
 class OwnSplit(FrozenModel):
-    """A list, and the label set that its ids belong to."""
+    """A list, and the label set that its ids belong to.
+
+    By default "all"; where there is none, the one that begins the split's name: base, novel.
+    """
 
     annotations: str
-    labels: str = "all"
+    labels: str | None = None
 
 
 class OwnFile(FrozenModel):
@@ -47,6 +58,7 @@ class OwnFile(FrozenModel):
     title: str | None = None
     videos: Path
     labels: str | dict[str, str]
+    llm: str | dict[str, str] = Field(default_factory=dict)
     flip: bool = True
     splits: dict[Annotated[str, Field(pattern=NAME)], str | OwnSplit]
 
@@ -59,19 +71,27 @@ class OwnData(FrozenModel):
     videos: Path
 
 
+def own_file(path: Path) -> Path:
+    """The absolute path of a YAML file; of a folder, the one that `tcclip data init` wrote.
+
+    UserError for a folder without it.
+    """
+    if not path.is_dir():
+        return path.absolute()
+    if not (path / FILE_NAME).is_file():
+        raise UserError(f"{path} is a folder without {FILE_NAME}: first `tcclip data init {path}`")
+    return (path / FILE_NAME).absolute()
+
+
 def read_own(path: Path) -> OwnData:
     """The data set that `path` describes. UserError says what is wrong with the file."""
     content = read_settings(path, OwnFile)
     if content.name in DATASETS:
         raise UserError(f"{path}: the name {content.name!r} is taken; choose another")
     folder = path.absolute().parent
-    named = {"all": content.labels} if isinstance(content.labels, str) else content.labels
     try:
-        names = {file: read_class_names(folder / file) for file in named.values()}
-        labels = tuple(
-            LabelSet(name=name, file=file, classes=len(names[file])) for name, file in named.items()
-        )
-        digests = {file: content_digest(content) for file, content in names.items()}
+        digests: dict[str, str] = {}
+        labels = _label_sets(folder, content, digests)
         dataset = Dataset(
             name=content.name,
             title=content.title or content.name,
@@ -89,6 +109,25 @@ def read_own(path: Path) -> OwnData:
     return OwnData(dataset=dataset, annotations=folder, videos=folder / content.videos.expanduser())
 
 
+def _label_sets(folder: Path, content: OwnFile, digests: dict[str, str]) -> tuple[LabelSet, ...]:
+    """The label sets; the digests of their files are added to `digests`."""
+    named, llm = (
+        {"all": given} if isinstance(given, str) else given
+        for given in (content.labels, content.llm)
+    )
+    for name in llm:
+        if name not in named:
+            raise AnnotationError(f"llm: no label set {name!r}; there are: {', '.join(named)}")
+    sets = []
+    for name, file in named.items():
+        names = read_all_names(folder / file)
+        digests[file] = content_digest(names)
+        if name in llm:
+            digests[llm[name]] = content_digest(read_all_names(folder / llm[name], len(names)))
+        sets.append(LabelSet(name=name, file=file, classes=len(names), llm=llm.get(name)))
+    return tuple(sets)
+
+
 def _split(
     folder: Path,
     name: str,
@@ -98,10 +137,12 @@ def _split(
 ) -> Split:
     """The split; the digest of its list is added to `digests`."""
     split = OwnSplit(annotations=one) if isinstance(one, str) else one
-    classes = next((known.classes for known in labels if known.name == split.labels), None)
-    videos = read_list(folder / split.annotations, classes)
+    known = {one.name: one.classes for one in labels}
+    default = "all" if "all" in known else name.partition("_")[0]
+    label_set = split.labels or (default if default in known else "all")
+    videos = read_list(folder / split.annotations, known.get(label_set))
     digests[split.annotations] = content_digest(videos)
-    return Split(name=name, annotations=split.annotations, labels=split.labels, videos=len(videos))
+    return Split(name=name, annotations=split.annotations, labels=label_set, videos=len(videos))
 
 
 def read_settings(path: Path, kind: type[T]) -> T:

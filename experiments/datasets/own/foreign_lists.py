@@ -1,0 +1,187 @@
+"""Text lists of other projects: mmaction2's, UCF101's and HMDB51's official ones."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from experiments.datasets.own.videos import Finder, Found, Videos, some
+from experiments.datasets.video_files import VIDEO_SUFFIXES
+from experiments.errors import UserError
+from tcclip.data.annotations import Item, read_class_names
+from tcclip.data.decode.frame_folder import frame_files
+from tcclip.data.decode.video_file import DecodingError
+
+#: Files that may hold the class names beside mmaction2's lists.
+NAME_FILES = ("label_map*.txt", "classInd.txt", "classes.txt", "class_names.txt", "label*.csv")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines that are not empty, without outer spaces. UserError if it is not UTF-8 text."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error}") from error
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def split_name(path: Path) -> str | None:
+    """The split that a list's file name speaks of: `hmdb51_val_split_2_videos` -> `val2`."""
+    name = path.stem.lower()
+    kind = re.search(r"(?<![a-z])(?:train|val|test)", name)
+    number = re.search(r"split_?0*(\d+)|(?<![a-z])(?:train|val|test)[a-z_]*?0*(\d+)$", name)
+    return kind[0] + ((number[1] or number[2]) if number else "") if kind else None
+
+
+# ---- mmaction2: `path label`, and `frame_folder total_frames label` ----
+
+
+def read_mmaction2(videos: Videos, files: Sequence[Path], names: Path | None) -> Found:
+    """Labels from 0. `names`: the class names' file; by default one beside the lists, else the
+    names of the videos' folders, if each class has its own."""
+    lists: dict[str, tuple[Path, list[tuple[str, int, int | None]]]] = {}
+    beside = [one for pattern in NAME_FILES for one in files if one.match(pattern)]
+    for file in files:
+        split = split_name(file) if file.suffix == ".txt" and file not in (*beside, names) else None
+        if split is None:
+            continue
+        if split in lists:
+            raise UserError(
+                f"{lists[split][0].name} and {file.name} are both for {split}: give the files that "
+                "are meant, each with --lists"
+            )
+        lists[split] = file, [_mmaction2_line(line, file) for line in read_lines(file)]
+    if not lists:
+        raise UserError("no list whose name says train, val or test; give the files with --lists")
+    entries = [entry for _, own in lists.values() for entry in own]
+    classes = _class_names(names or next(iter(beside), None), entries)
+    find, other_lengths = Finder(videos), []
+    found: dict[str, list[Item]] = {}
+    for split, (_, own) in lists.items():
+        found[split] = []
+        for listed, label, frames in own:
+            path = find(listed, split)
+            if path is None:
+                continue
+            if frames is not None and _frames(videos, path) not in (None, frames):
+                other_lengths.append(path)
+            found[split].append(Item(path, label))
+    notes = find.notes(found)
+    if other_lengths:
+        notes.append(f"not as many frames as listed, all are read: {some(other_lengths)}")
+    return Found(tuple(classes), found, tuple(notes))
+
+
+def _mmaction2_line(line: str, file: Path) -> tuple[str, int, int | None]:
+    """(path, label, frames of a frame folder or None for a video)."""
+    parts = line.rsplit(maxsplit=2)
+    numbers = [int(part) if part.isdecimal() else None for part in parts[1:]]
+    if len(parts) > 1 and numbers[-1] is not None:
+        is_video = line.rsplit(maxsplit=1)[0].lower().endswith(VIDEO_SUFFIXES)
+        if is_video or numbers[0] is None or len(parts) == 2:
+            return line.rsplit(maxsplit=1)[0], numbers[-1], None
+        if not parts[0].lower().endswith(VIDEO_SUFFIXES):
+            return parts[0], numbers[-1], numbers[0]
+    raise UserError(f"{file}: {line!r} is neither `video label` nor `folder frames label`")
+
+
+def _frames(videos: Videos, path: str) -> int | None:
+    try:
+        return len(frame_files(videos.folder / path)) if path in videos.frames else None
+    except DecodingError:  # `tcclip data check --decode` says why
+        return None
+
+
+def _class_names(file: Path | None, entries: Sequence[tuple[str, int, int | None]]) -> list[str]:
+    count = max(label for _, label, _ in entries) + 1
+    if file is not None:
+        names = read_names(file)
+        if len(names) < count:
+            raise UserError(f"{file}: {len(names)} names, but there is a label {count - 1}")
+        return names
+    folders: dict[int, set[str]] = defaultdict(set)
+    for path, label, _ in entries:
+        folders[label].add(PurePosixPath(path).parent.name)
+    names = [next(iter(folders[label])) for label in sorted(folders) if len(folders[label]) == 1]
+    if len(names) < count or len(set(names)) < count or not all(names):
+        raise UserError("the lists do not say how the classes are called: give a file with --names")
+    return names
+
+
+def read_names(file: Path) -> list[str]:
+    """Class names from a CSV, a JSON or a text file with a name a line, numbered or not."""
+    if file.suffix in (".csv", ".json"):
+        return read_class_names(file)
+    lines = read_lines(file)
+    numbered = [re.fullmatch(r"(\d+)[\s,:]+(.+)", line) for line in lines]
+    numbers = [int(match[1]) for match in numbered if match]
+    # A name may begin with a number, too: `100 meter dash`.
+    if len(numbers) == len(lines) and numbers in (
+        list(range(len(lines))), list(range(1, len(lines) + 1)),
+    ):  # fmt: skip
+        return [match[2] for match in numbered if match]
+    return lines
+
+
+# ---- UCF101 and HMDB51, official ----
+
+
+def read_ucf101(videos: Videos, files: Sequence[Path]) -> Found:
+    """classInd.txt (`1 ApplyEyeMakeup`), trainlist01.txt (`Class/v.avi 1`), testlist01.txt without
+    labels: there the folder says the class."""
+    by_name = {file.name: file for file in files}
+    if "classInd.txt" not in by_name:
+        raise UserError("UCF101's lists need classInd.txt beside them")
+    classes = read_names(by_name["classInd.txt"])
+    ids = {name: label for label, name in enumerate(classes)}
+    find, lists = Finder(videos), {}
+    for name, file in sorted(by_name.items()):
+        match = re.fullmatch(r"(train|test)list0*(\d+)\.txt", name)
+        if match is None:
+            continue
+        items = []
+        for line in read_lines(file):
+            path, _, number = line.partition(" ")
+            folder = path.split("/")[0]
+            label = ids.get(folder)
+            if label is None or (number and number.strip() != str(label + 1)):
+                raise UserError(f"{file}: {line!r} does not agree with classInd.txt")
+            if (found := find(path)) is not None:
+                items.append(Item(found, label))
+        lists[match[1] + match[2]] = items
+    lists = _by_number(lists)
+    return Found(tuple(classes), lists, tuple(find.notes(lists)))
+
+
+def read_hmdb51(videos: Videos, files: Sequence[Path]) -> Found:
+    """CLASS_test_split1.txt: `video.avi 1`, with 1 for training, 2 for testing, 0 for neither."""
+    tables = {
+        (match[1], match[2]): file
+        for file in sorted(files)
+        if (match := re.fullmatch(r"(.+)_test_split(\d)\.txt", file.name))
+    }
+    classes = sorted({name for name, _ in tables})
+    find, unused = Finder(videos), Counter[str]()
+    lists: dict[str, list[Item]] = defaultdict(list)
+    for (name, number), file in tables.items():
+        for line in read_lines(file):
+            video, _, use = line.rpartition(" ")
+            if use not in ("0", "1", "2") or not video:
+                raise UserError(f"{file}: {line!r} is not `video.avi 0`, 1 or 2")
+            if use == "0":
+                unused[number] += 1
+            elif (path := find(f"{name}/{video.strip()}", name)) is not None:
+                lists[f"{'train' if use == '1' else 'test'}{number}"].append(
+                    Item(path, classes.index(name))
+                )
+    notes = find.notes(lists)
+    notes += [f"split {number}: {n} videos in neither list" for number, n in unused.items()]
+    return Found(tuple(classes), _by_number(lists), tuple(notes))
+
+
+def _by_number(lists: dict[str, list[Item]]) -> dict[str, list[Item]]:
+    """train1, test1, train2, ..."""
+    order = sorted(lists, key=lambda name: (name[-1], name.startswith("test")))
+    return {name: lists[name] for name in order}

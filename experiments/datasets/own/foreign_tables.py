@@ -1,0 +1,107 @@
+"""Tables of other projects: the CSV files of Kinetics, the JSON files of Something-Something v2."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.datasets.own.foreign_lists import read_lines, split_name
+from experiments.datasets.own.videos import Finder, Found, Videos
+from experiments.errors import UserError
+from tcclip.data.annotations import Item
+
+_KINETICS = ("label", "youtube_id", "time_start", "time_end")
+_SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
+
+
+def is_kinetics(file: Path) -> bool:
+    """Whether a file is a table of Kinetics, by its header."""
+    return file.suffix == ".csv" and set(_KINETICS[1:]) <= set(_header(file))
+
+
+def _header(file: Path) -> list[str]:
+    return next(csv.reader(read_lines(file)[:1]), [])
+
+
+def read_kinetics(videos: Videos, files: Sequence[Path]) -> Found:
+    """`label,youtube_id,time_start,time_end,split`; videos called ID_000001_000011, in any folder.
+
+    The classes in alphabetical order. A row without a label (of a test list) is left out.
+    """
+    rows: list[tuple[str, str, str]] = []
+    unlabelled = 0
+    for file in filter(is_kinetics, files):
+        for row in csv.DictReader(read_lines(file)):
+            split = _SPLITS.get((row.get("split") or "").strip()) or split_name(file)
+            if split is None:
+                raise UserError(f"{file}: neither its rows nor its name say train, val or test")
+            label = (row.get("label") or "").strip()
+            unlabelled += not label
+            if label:
+                rows.append((split, label, _clip_name(row, file)))
+    classes = sorted({label for _, label, _ in rows})
+    ids = {name: number for number, name in enumerate(classes)}
+    find = Finder(videos)
+    lists: dict[str, list[Item]] = {}
+    for split, label, name in dict.fromkeys(rows):
+        if (path := find(name, "replacement", split)) is not None:
+            lists.setdefault(split, []).append(Item(path, ids[label]))
+    notes = find.notes(lists)
+    if unlabelled:
+        notes.append(f"left out, {unlabelled} rows without a label")
+    return Found(tuple(classes), lists, tuple(notes))
+
+
+def _clip_name(row: dict[str, str], file: Path) -> str:
+    try:
+        start, end = (int(float(row[name])) for name in _KINETICS[2:])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{file}: times of {row['youtube_id']} are not numbers: {error}") from error
+    return f"{row['youtube_id']}_{start:06d}_{end:06d}"
+
+
+def read_ssv2(videos: Videos, files: Sequence[Path]) -> Found:
+    """labels.json ({template: id}), train.json and validation.json ([{"id", "template"}, ...]).
+
+    Videos are called ID.webm. A mirrored clip may show another class (left, right): flip is off.
+    Entries without a template (of a test list) are left out.
+    """
+    tables = {file: _json(file) for file in files if file.suffix == ".json"}
+    templates = [content for content in tables.values() if isinstance(content, dict)]
+    if len(templates) != 1:
+        raise UserError(f"one labels.json with {{template: id}} is wanted, found {len(templates)}")
+    ids = {name: int(number) for name, number in templates[0].items()}
+    if sorted(ids.values()) != list(range(len(ids))):
+        raise UserError(f"labels.json: the ids of its {len(ids)} templates are not 0 to n-1")
+    find, unlabelled = Finder(videos), 0
+    lists: dict[str, list[Item]] = {}
+    for file, entries in tables.items():
+        if not isinstance(entries, list):
+            continue
+        split = split_name(file)
+        if split is None:
+            raise UserError(f"{file}: its name says neither train, validation nor test")
+        for entry in entries:
+            if "template" not in entry:
+                unlabelled += 1
+                continue
+            template = re.sub(r"[\[\]]", "", entry["template"])
+            if template not in ids:
+                raise UserError(f"{file}: labels.json has no template {template!r}")
+            if (path := find(str(entry["id"]))) is not None:
+                lists.setdefault(split, []).append(Item(path, ids[template]))
+    notes = find.notes(lists)
+    if unlabelled:
+        notes.append(f"left out, {unlabelled} entries without a template")
+    return Found(tuple(sorted(ids, key=lambda name: ids[name])), lists, tuple(notes), flip=False)
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON: {error}") from error

@@ -1,0 +1,93 @@
+"""A protocol on a user's own data set: its lists, found by their names, replace the published ones.
+
+    train                   trained on by fully_supervised and zero_shot
+    train_5shot             few_shot's lists, of any number of shots
+    base_s1, base_s2, ...   base_to_novel's, tested on base_test and novel_test, or ..._val
+    val                     the epoch is selected on it; without it, on the test list (SPEC 4)
+    test                    tested on; without it, val is
+
+train, val and test may be numbered: the first is taken, and by zero_shot every test list.
+"""
+
+from __future__ import annotations
+
+import re
+
+from protocols.datasets import Dataset
+from protocols.protocol import Protocol, Suite
+
+
+def on_own_data(protocol: Protocol, data: Dataset) -> Protocol:
+    """`protocol` with the lists of `data`; its axis has the values that `data` has lists for.
+
+    ValueError if `data` has nothing to be tested on. What it is trained on need not be there.
+    """
+    find = _halves if protocol.axis == "base_split" else _tests
+    validation, suites = find(protocol, data)
+    train = protocol.train_split
+    if protocol.axis is None:
+        train = next(iter(_numbered(data, train)), train)
+    return protocol.model_copy(
+        update={
+            "datasets": (data.name,),
+            "axis_values": _axis_values(train, data),
+            "undefined": (),
+            "train_split": train,
+            "validation": protocol.validation.model_copy(
+                update={"dataset": data.name, "splits": (validation,)}
+            ),
+            "suites": suites,
+        }
+    )
+
+
+def _tests(protocol: Protocol, data: Dataset) -> tuple[str, tuple[Suite, ...]]:
+    """(validation split, the suite of test lists)."""
+    validations = _numbered(data, "val")
+    tests = _numbered(data, "test") or validations
+    if not tests:
+        raise ValueError(_lacks(data, "test or val"))
+    splits = tests if protocol.statistic.axis == "splits" else tests[:1]
+    suite = protocol.suites[0].model_copy(
+        update={"name": data.name, "dataset": data.name, "splits": tuple(splits)}
+    )
+    return (validations or tests)[0], (suite,)
+
+
+def _halves(protocol: Protocol, data: Dataset) -> tuple[str, tuple[Suite, ...]]:
+    """(validation split, the suites of base and of novel classes)."""
+
+    def first(*names: str) -> str:
+        found = next((name for name in names if data.has_split(name)), None)
+        if found is None:
+            raise ValueError(_lacks(data, " or ".join(names)))
+        return found
+
+    suites = tuple(
+        suite.model_copy(
+            update={
+                "dataset": data.name,
+                "splits": (first(f"{suite.name}_test", f"{suite.name}_val"),),
+            }
+        )
+        for suite in protocol.suites
+    )
+    return first("base_val", "base_test"), suites
+
+
+def _numbered(data: Dataset, name: str) -> list[str]:
+    """The splits `name`, `name1`, `name2`, ... that there are, in this order."""
+    found = [(m, one.name) for one in data.splits if (m := re.fullmatch(rf"{name}(\d*)", one.name))]
+    return [split for _, split in sorted((int(m[1] or 0), split) for m, split in found)]
+
+
+def _axis_values(train_split: str, data: Dataset) -> tuple[int, ...]:
+    """What `{shots}` or `{base_split}` in the training list's name may be; () without either."""
+    pattern = re.sub(r"\{\w+\}", "([1-9][0-9]*)", train_split)
+    found = (re.fullmatch(pattern, one.name) for one in data.splits)
+    return tuple(sorted(int(one[1]) for one in found if one and one.groups()))
+
+
+def _lacks(data: Dataset, wanted: str) -> str:
+    there = ", ".join(one.name for one in data.splits)
+    return f"data set {data.name} has no split {wanted} to be tested on; it has: {there}"

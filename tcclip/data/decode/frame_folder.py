@@ -1,0 +1,65 @@
+"""A video that is stored as a folder of images, a frame each: `img_00001.jpg`, `img_00002.jpg`."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tcclip.data.decode.pixels import Frames
+from tcclip.data.decode.pyav_reader import ChooseFrames, checked_indices
+from tcclip.data.decode.video_file import DecodingError
+
+FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+#: Of several kinds of images in a folder, e.g. frames and optical flow, these are the frames.
+FRAME_NAMES = ("img_", "image_", "frame_", "frame", "img", "image", "")
+
+
+def read_frame_folder(folder: Path, choose: ChooseFrames) -> tuple[Frames, int]:
+    """(chosen frames (T, H, W, 3) RGB uint8, all of the first frame's size; frames in the folder).
+
+    DecodingError if there are none or one of those chosen cannot be read; ValueError for an index
+    that is not there.
+    """
+    files = frame_files(folder)
+    wanted = checked_indices(choose, len(files))
+    # The first frame is opened first: all others take its size.
+    size = _read(files[0], None).shape[:2]
+    found = {index: _read(files[index], size) for index in set(wanted)}
+    return np.stack([found[index] for index in wanted]), len(files)
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """A folder's frames by their number, so that 10 comes after 9; other files are not looked at.
+
+    DecodingError if it holds several kinds of images, and none of a usual name for frames.
+    """
+    kinds: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for entry in folder.iterdir():
+        match = re.fullmatch(r"(.*?)(\d+)", entry.stem)
+        if match and entry.suffix.lower() in FRAME_SUFFIXES and not entry.name.startswith("."):
+            kinds[match[1]].append((int(match[2]), entry.name))
+    if len(kinds) == 1:
+        (frames,) = kinds.values()
+    else:
+        usual = [kind for kind in FRAME_NAMES if kind in kinds]
+        if not usual:
+            names = ", ".join(f"{kind}1" for kind in sorted(kinds)) or "no image with a number"
+            raise DecodingError(f"the folder's frames cannot be told by their names: {names}")
+        frames = kinds[usual[0]]
+    return [folder / name for _, name in sorted(frames)]
+
+
+def _read(path: Path, size: tuple[int, ...] | None) -> Frames:
+    """(H, W, 3) uint8, resized to `size` (H, W) if it has another one."""
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DecodingError(f"{path.name} cannot be read: {error}") from error
+    if size is not None and (rgb.height, rgb.width) != size:
+        rgb = rgb.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(rgb, np.uint8)

@@ -1,0 +1,225 @@
+"""Other projects' lists, as they are published, become lists in our own form."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from experiments.datasets.own.foreign_lists import split_name
+from experiments.datasets.own.init import Form, Request, Written, init
+from experiments.datasets.own.yaml_file import read_own
+from experiments.errors import UserError
+from tcclip.data.annotations import read_class_names, read_list
+from tests.experiments.datasets.own.made import empty_videos
+
+
+def write(folder: Path, **files: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+    return folder
+
+
+def content(written: Written) -> dict[str, dict[str, str]]:
+    """Split -> path -> class name, as a run reads them."""
+    own = read_own(written.file)
+    names = read_class_names(own.annotations / own.dataset.label_sets[0].file)
+    return {
+        one.name: {
+            item.path: names[item.label] for item in read_list(own.annotations / one.annotations)
+        }
+        for one in own.dataset.splits
+        if "shot" not in one.name
+    }
+
+
+def ucf101(tmp_path: Path) -> Path:
+    empty_videos(tmp_path / "videos", ["Archery/v_Archery_g01.avi", "YoYo/v_YoYo_g01.avi",
+                                       "v_YoYo_g08.mp4", "Archery/v_Archery_g08.avi"])  # fmt: skip
+    return write(
+        tmp_path / "lists",
+        classInd__txt="1 Archery\r\n2 YoYo\r\n",
+        trainlist01__txt="Archery/v_Archery_g08.avi 1\r\nYoYo/v_YoYo_g08.avi 2\r\n",
+        testlist01__txt="Archery/v_Archery_g01.avi\r\nYoYo/v_YoYo_g01.avi\r\n",
+        trainlist02__txt="Archery/v_Archery_g01.avi 1\n",
+        testlist02__txt="YoYo/v_YoYo_g08.avi\nYoYo/v_YoYo_g99.avi\n",
+    )
+
+
+UCF101 = {
+    "train1": {"Archery/v_Archery_g08.avi": "Archery", "v_YoYo_g08.mp4": "YoYo"},
+    "test1": {"Archery/v_Archery_g01.avi": "Archery", "YoYo/v_YoYo_g01.avi": "YoYo"},
+    "train2": {"Archery/v_Archery_g01.avi": "Archery"},
+    "test2": {"v_YoYo_g08.mp4": "YoYo"},
+}
+
+
+def hmdb51(tmp_path: Path) -> Path:
+    empty_videos(tmp_path / "videos", ["brush_hair/a#1.avi", "brush_hair/b.avi", "wave/a.avi",
+                                       "wave/b.avi", "wave/c.avi"])  # fmt: skip
+    return write(
+        tmp_path / "lists",
+        brush_hair_test_split1__txt="a#1.avi 1 \nb.avi 2 \n",
+        wave_test_split1__txt="a.avi 2 \nb.avi 1 \nc.avi 0 \n",
+        brush_hair_test_split2__txt="a#1.avi 2 \nb.avi 1 \n",
+        wave_test_split2__txt="a.avi 1 \nb.avi 2 \nc.avi 0 \n",
+    )
+
+
+HMDB51 = {
+    "train1": {"brush_hair/a#1.avi": "brush_hair", "wave/b.avi": "wave"},
+    "test1": {"brush_hair/b.avi": "brush_hair", "wave/a.avi": "wave"},
+    "train2": {"brush_hair/b.avi": "brush_hair", "wave/a.avi": "wave"},
+    "test2": {"brush_hair/a#1.avi": "brush_hair", "wave/b.avi": "wave"},
+}
+
+
+def kinetics(tmp_path: Path) -> Path:
+    empty_videos(tmp_path / "videos", [
+        "train/playing, outside/-a_b_000001_000011.mp4", "train/abseiling/xyz_000010_000020.mp4",
+        "val/xyz_000005_000015.mkv", "replacement/xyz_000010_000020.mp4",
+    ])  # fmt: skip
+    head = "label,youtube_id,time_start,time_end,split,is_cc\n"
+    return write(
+        tmp_path / "lists",
+        train__csv=f'{head}"playing, outside",-a_b,1,11,train,0\nabseiling,xyz,10,20,train,0\n',
+        validate__csv=f"{head}abseiling,xyz,5,15,validate,0\nabseiling,gone,5,15,validate,0\n",
+        test__csv=f"{head},xyz,7,17,test,0\n",
+        readme__csv="unrelated,table\n1,2\n",
+    )
+
+
+KINETICS = {
+    "train": {"train/playing, outside/-a_b_000001_000011.mp4": "playing, outside",
+              "replacement/xyz_000010_000020.mp4": "abseiling"},
+    "val": {"val/xyz_000005_000015.mkv": "abseiling"},
+}  # fmt: skip
+
+
+def ssv2(tmp_path: Path) -> Path:
+    empty_videos(tmp_path / "videos", [f"{number}.webm" for number in (1, 2, 3)])
+    entries = [
+        {"id": "1", "label": "holding a cup", "template": "Holding [something]"},
+        {"id": "2", "label": "moving pen left", "template": "Moving [something] left"},
+    ]
+    other = [{"id": "3", "label": "x", "template": "Holding [something]"}]
+    return write(
+        tmp_path / "lists",
+        labels__json=json.dumps({"Moving something left": "1", "Holding something": "0"}),
+        train__json=json.dumps(entries),
+        validation__json=json.dumps(other),
+        test__json=json.dumps([{"id": "9"}]),
+    )
+
+
+SSV2 = {
+    "train": {"1.webm": "Holding something", "2.webm": "Moving something left"},
+    "val": {"3.webm": "Holding something"},
+}
+
+
+def mmaction2(tmp_path: Path) -> Path:
+    empty_videos(tmp_path / "videos", ["a b/x y.mp4", "wave/z.mp4"])
+    return write(
+        tmp_path / "lists",
+        own_train_list_videos__txt="a b/x y.mp4 0\nwave/z.mp4 1\n",
+        own_val_list_videos__txt="wave/z.mp4 1\n",
+        label_map_own__txt="100 metres\nwaving\n",
+    )
+
+
+MMACTION2 = {
+    "train": {"a b/x y.mp4": "100 metres", "wave/z.mp4": "waving"},
+    "val": {"wave/z.mp4": "waving"},
+}
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize(
+    ("form", "make", "expected", "notes"),
+    [
+        ("ucf101", ucf101, UCF101, ["listed, but not there, left out: 1 (YoYo/v_YoYo_g99.avi)"]),
+        ("hmdb51", hmdb51, HMDB51, ["split 1: 1 videos in neither list"]),
+        ("kinetics", kinetics, KINETICS, ["not there, left out: 1 (gone_000005_000015)",
+                                          "1 rows without a label"]),
+        ("ssv2", ssv2, SSV2, ["1 entries without a template"]),
+        ("mmaction2", mmaction2, MMACTION2, []),
+    ],
+)  # fmt: skip
+def test_a_form_is_recognised_and_read(
+    form: Form,
+    make: Callable[[Path], Path],
+    expected: dict[str, dict[str, str]],
+    notes: list[str],
+    named: bool,
+    tmp_path: Path,
+) -> None:
+    lists = make(tmp_path)
+    written = init(
+        Request(
+            tmp_path / "videos", to=tmp_path / "to", lists=(lists,), form=form if named else None
+        )
+    )
+    assert content(written) == expected
+    for note in notes:
+        assert note in "\n".join(written.notes)
+    assert read_own(written.file).dataset.flip is (form != "ssv2")
+
+
+def test_frame_folders_and_labels_of_mmaction2(tmp_path: Path) -> None:
+    empty_videos(tmp_path / "videos", [f"wave/v 1/img_{i:05}.jpg" for i in range(1, 4)])
+    empty_videos(tmp_path / "videos", [f"wave/v 1/flow_x_{i:05}.jpg" for i in range(1, 4)])
+    empty_videos(tmp_path / "videos", [f"nod/2/{i}.png" for i in range(5)])
+    lists = write(tmp_path / "lists", own_test_split_1_rawframes__txt="wave/v 1 3 1\nnod/2 6 0\n")
+    written = init(Request(tmp_path / "videos", to=tmp_path, lists=(lists,)))
+    assert content(written) == {"test1": {"wave/v 1": "wave", "nod/2": "nod"}}
+    assert "not as many frames as listed, all are read: 1 (nod/2)" in written.notes
+
+
+def test_a_list_and_names_are_enough(tmp_path: Path) -> None:
+    empty_videos(tmp_path / "videos", ["1.mp4", "2.mp4"])
+    write(tmp_path, mine__txt="1.mp4 0\n2.mp4 2\n", test__txt="1.mp4 0\n2.mp4 2\n",
+          n__txt="0 wave\n1 nod\n2 bow\n")  # fmt: skip
+    asked = Request(tmp_path / "videos", lists=(tmp_path / "test.txt",), names=tmp_path / "n.txt")
+    assert content(init(asked)) == {"test": {"1.mp4": "wave", "2.mp4": "bow"}}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"classInd__txt": "1 a\n", "trainlist01__txt": "a/1.mp4 2\n"}, "does not agree with"),
+        ({"classInd__txt": "1 b\n", "testlist01__txt": "a/1.mp4\n"}, "does not agree with"),
+        ({"a_test_split1__txt": "1.mp4 3\n"}, "is not `video.avi 0`, 1 or 2"),
+        ({"train__csv": "label,youtube_id,time_start,time_end\na,x,one,2\n"}, "not numbers"),
+        ({"train__csv": "label,youtube_id,time_start,time_end\na,x,1,2\n"}, "none of the listed"),
+        ({"labels__json": '{"a": "1"}', "train__json": "[]"}, "are not 0 to n-1"),
+        ({"labels__json": '{"a": "0"}', "train__json": '[{"id": 1, "template": "b"}]'}, "no templ"),
+        ({"labels__json": "{"}, "is not JSON"),
+        ({"train__txt": "a/1.mp4 zero\n"}, "neither `video label` nor"),
+        ({"train__txt": "a/1.mp4 0 1\n"}, "neither `video label` nor"),
+        ({"train__txt": "1.mp4 0\n"}, "give a file with --names"),
+        ({"train__txt": "a/1.mp4 0\n", "label_map__txt": "\n"}, "0 names, but there is a label 0"),
+        ({"train_a__txt": "a/1.mp4 0\n", "train_b__txt": "a/1.mp4 0\n"}, "are both for train"),
+        ({"some__txt": "a/1.mp4 0\n"}, "no list whose name says train, val or test"),
+        ({"some__xml": "<a/>"}, "not the lists of any form that is known: mmaction2, kinetics"),
+    ],
+)
+def test_lists_that_are_wrong(files: dict[str, str], message: str, tmp_path: Path) -> None:
+    empty_videos(tmp_path / "videos", ["a/1.mp4"])
+    lists = write(tmp_path / "lists", **files)
+    with pytest.raises(UserError, match=message):
+        init(Request(tmp_path / "videos", lists=(lists,)))
+    assert not (tmp_path / "videos" / "dataset.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("kinetics400_train_list_videos", "train"), ("hmdb51_val_split_2_rawframes", "val2"),
+        ("k400val", "val"), ("latest_train", "train"), ("Validation", "val"), ("test01", "test1"),
+        ("something-something-v2-validation", "val"), ("testlist_3", "test3"), ("interval", None),
+    ],
+)  # fmt: skip
+def test_splits_are_told_by_the_names_of_lists(name: str, split: str | None) -> None:
+    assert split_name(Path(f"{name}.txt")) == split
