@@ -68,7 +68,7 @@ def test_a_run_that_grows_is_followed(again: tuple[Path, RunSpec]) -> None:
     metrics = Path(Ledger(out).folder(spec.run_id).metrics)
     lines = metrics.read_text().splitlines(keepends=True)
     made = mirror_of(out)
-    metrics.write_text("".join(lines[:15]) + lines[15][:10])
+    metrics.write_text("".join(lines[:16]) + lines[16][:10])
     made.sync([spec.run_id])
     (run,) = copies(made, spec)
     assert steps(made, run) == list(range(1, 14))
