@@ -103,6 +103,8 @@ class Provenance(Record):
     unreadable: tuple[str, ...] = ()
     #: Data set -> counts of the last `tcclip data check` on this machine, where there was one.
     data_check: dict[str, dict[str, int]] = {}
+    #: What is odd in the lists, in words: videos trained and tested on, classes without one.
+    data_warnings: tuple[str, ...] = ()
 
 
 class Result(Record):

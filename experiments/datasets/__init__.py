@@ -5,6 +5,6 @@ Out: DataPaths, which says where a data set's lists and videos are; lists in a f
 checks in the cache's checks/. Used by cli, worker, scheduler and doctor.
 
 Read in this order: video_files (a listed video -> its file), own (users' own data sets),
-paths (DataPaths), fetch (the published lists, verified), decode_check and check (what is missing
-or unreadable), tables (what `tcclip data` prints) and commands.
+paths (DataPaths), fetch (the published lists, verified), check/ (what is missing, unreadable or
+odd), tables (what `tcclip data` prints) and commands.
 """

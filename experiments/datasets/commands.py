@@ -111,9 +111,10 @@ def check(
     dataset_file: DatasetFile = None,
     format: Format = "terminal",
 ) -> None:
-    """Which videos are missing, unreadable, too short or listed twice. Exit 1 if any is needed."""
-    from experiments.datasets.check import check as check_data
-    from experiments.datasets.check import check_file, lists_to_check
+    """What is missing, unreadable, leaked or odd in the data. Exit 1 if a run would fail."""
+    from experiments.datasets.check.check import check as check_data
+    from experiments.datasets.check.check import lists_to_check
+    from experiments.datasets.check.record import check_file
     from experiments.datasets.paths import DataPaths
     from experiments.datasets.tables import progress_bar, show_checks
     from experiments.grid.request import comma_list

@@ -14,14 +14,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field
 
 from experiments.datasets.own.yaml_file import OwnData, own_file, read_own, read_settings
-from experiments.datasets.video_files import find_video
+from experiments.datasets.video_files import FoundVideos, Progress, find_videos
 from experiments.errors import MissingData, UserError
 from experiments.grid.spec import ListSpec
 from protocols.datasets import DATASETS, Dataset
@@ -136,9 +135,12 @@ class DataPaths(FrozenModel):
         with path.open() as file:
             return sum(bool(line.strip()) for line in file)
 
-    def locate(self, name: str) -> Callable[[str], Path]:
-        """Finds the files of a data set's list entries, however its folder is organised."""
-        return partial(find_video, self.video_folder(self.datasets()[name]))
+    def find_videos(
+        self, name: str, paths: Iterable[str], progress: Progress = lambda done, total: None
+    ) -> FoundVideos:
+        """The files of `paths`, all entries of a data set's lists. MissingData without a folder."""
+        folder = self.video_folder(self.datasets()[name])
+        return find_videos(folder, paths, loose=name in DATASETS, progress=progress)
 
     def _own(self, data: Dataset) -> OwnData | None:
         return next((one for one in self.own if one.dataset.name == data.name), None)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments.datasets.check import DatasetCheck
+from experiments.datasets.check.record import COUNTS, DatasetCheck
 from experiments.datasets.own.init import Written
 from experiments.datasets.paths import DataPaths
 from experiments.errors import MissingData
@@ -83,7 +83,7 @@ def show_checks(checks: Sequence[DatasetCheck], format: str) -> None:
     if format == "json":
         print(json.dumps([one.model_dump(mode="json") for one in checks], indent=1))
         return
-    counts = ("listed", "found", "missing", "decoded", "undecodable", "too_short", "leaked")
+    counts = [name for name in COUNTS if name != "damaged"]
     head = ("data set", "ok", *(name.replace("_", " ") for name in counts))
     rows = [
         (one.dataset, "yes" if one.complete else "no",
@@ -91,15 +91,24 @@ def show_checks(checks: Sequence[DatasetCheck], format: str) -> None:
         for one in checks
     ]  # fmt: skip
     print_rows("data check", head, rows, format)
-    for one in checks:
-        for split in one.splits:
-            if split.problem:
-                print(f"{one.dataset} {split.split}: {split.problem}")
-        for labels in one.labels:
-            if labels.problem:
-                print(f"{one.dataset} {labels.labels}, needed for variant llm: {labels.problem}")
-            for text in labels.elsewhere[:SHOWN]:
-                print(f"{one.dataset} {labels.labels}, {labels.file}: {text}")
-        for kind, examples in one.examples.items():
-            for text in examples[:SHOWN]:
-                print(f"{one.dataset}, {kind}: {text}")
+    for text in (text for one in checks for text in _remarks(one)):
+        print(text)
+
+
+def _remarks(one: DatasetCheck) -> Iterator[str]:
+    """What is to be said of a check beside its counts."""
+    name = one.dataset
+    for split in one.splits:
+        if split.problem:
+            yield f"{name} {split.split}: {split.problem}"
+    for labels in one.labels:
+        if labels.problem:
+            yield f"{name} {labels.labels}, needed for variant llm: {labels.problem}"
+        for text in labels.elsewhere[:SHOWN]:
+            yield f"{name} {labels.labels}, {labels.file}: {text}"
+    yield from (f"warning: {text}" for text in one.warnings)
+    for kind, examples in one.examples.items():
+        for text in examples[:SHOWN]:
+            yield f"{name}, {kind.replace('_', ' ')}: {text}"
+        if (more := getattr(one, kind) - SHOWN) > 0:
+            yield f"{name}, {kind.replace('_', ' ')}: and {more} more (see --format json)"

@@ -44,6 +44,7 @@ def diagnose(find: Callable[[], DataPaths], out: str, address: str | None) -> li
         "CLIP weights": checks.clip_weights,
         "annotations": lambda: checks.annotation_lists(paths),
         "videos": lambda: checks.video_folders(paths),
+        "own data": lambda: checks.own_lists(paths),
         "Ray": lambda: checks.ray(address),
     }
     try:

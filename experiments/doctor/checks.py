@@ -15,6 +15,7 @@ from pathlib import Path
 from huggingface_hub import constants, try_to_load_from_cache
 from packaging.requirements import Requirement
 
+from experiments.datasets.check.check import check
 from experiments.datasets.fetch import verify
 from experiments.datasets.paths import DataPaths
 from experiments.doctor.report import Finding, ProcessFailed, run_python
@@ -23,6 +24,7 @@ from experiments.scheduler.executor import check_address
 from experiments.store.files import check_exclusive
 from experiments.tracking.connection import redact_url, sqlite_file, sync_command
 from experiments.worker.provenance import packages
+from protocols.datasets import Dataset
 from results.reading.location import Location, check_reachable
 
 # ---- Packages ----
@@ -249,6 +251,22 @@ def _videos(data: str, folder: Path, root: Path | None) -> Finding:
     if not any(folder.iterdir()):
         return Finding(name, False, f"{folder} is empty", remedy)
     return Finding(name, True, f"{folder}; each file: tcclip data check --datasets {data}")
+
+
+def own_lists(data_paths: DataPaths) -> list[Finding]:
+    """What is wrong or odd in the lists of each of the user's own data sets."""
+    return [_own_lists(one.dataset, data_paths) for one in data_paths.own]
+
+
+def _own_lists(data: Dataset, data_paths: DataPaths) -> Finding:
+    found, name = check(data, data_paths), f"lists of {data.name}"
+    problems = [f"{one.split}: {one.problem}" for one in found.splits if one.problem]
+    problems += [f"{found.missing} of {found.listed} videos are not there"] * bool(found.missing)
+    if problems:
+        remedy = f"tcclip data check --datasets {data.name} names each"
+        return Finding(name, False, "; ".join(problems), remedy)
+    detail = f"{found.listed} videos in {len(found.splits)} lists"
+    return Finding(name, None if found.warnings else True, "; ".join([detail, *found.warnings]))
 
 
 # ---- Services ----

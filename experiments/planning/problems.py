@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from experiments.datasets.check.plan import check_lists
 from experiments.datasets.paths import DataPaths
 from experiments.errors import UserError
 from experiments.grid.request import RunPlan
@@ -85,12 +86,16 @@ def check_plan(
     states = ledger.states([one for one in specs if one.run_id not in finished])
     states |= dict.fromkeys(finished, State.FINISHED)
     again = set() if rerun is None else set(matching(states, rerun))
+    to_run = [one for one in specs if one.run_id in again or states[one.run_id] not in ENDED]
+    lists = check_lists(to_run, data_paths)
+    found.notes += [f"warning: {text}" for text in lists.warnings]
     for spec in specs:
         run_id = spec.run_id
         state = State.PLANNED if run_id in again else states[run_id]
         if state not in ENDED:
             key = spec.key.model_copy(update={"seed": 0})
-            found.add(run_id, problems_of(spec.model_copy(update={"key": key})))
+            problems = problems_of(spec.model_copy(update={"key": key}))
+            found.add(run_id, dict.fromkeys([*problems, *lists.problems]))
         if state is State.FINISHED:
             recorded = finished[run_id].provenance.digests
             found.add(run_id, changed_lists("finished", recorded, here.present(recorded)))

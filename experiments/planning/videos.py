@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from experiments.datasets.check import check_file
-from experiments.datasets.decode_check import DecodedFile, read_decoded
+from experiments.datasets.check.decoding import DecodedFile, read_decoded
+from experiments.datasets.check.record import check_file
 from experiments.errors import MissingData
 from experiments.grid.spec import ListSpec, RunSpec
 from experiments.planning.lists import ListsHere
@@ -43,8 +43,9 @@ def _unreadable(one: ListSpec, here: ListsHere) -> tuple[dict[str, str], int]:
     if folder is None or not decoded or not (folder / one.split.annotations).is_file():
         return {}, 0
     with suppress(MissingData):
-        locate = here.data_paths.locate(one.dataset)
         items = read_list(folder / one.split.annotations)
+        paths = [item.path for item in items]
+        locate = here.data_paths.find_videos(one.dataset, paths).locate
         found = {item.path: decoded.get(str(locate(item.path))) for item in items}
         causes = {path: _cause(file) for path, file in found.items() if file is not None}
         return {path: cause for path, cause in causes.items() if cause is not None}, len(items)

@@ -6,7 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from experiments.datasets.check.plan import run_warnings, same_video
+from experiments.datasets.check.videos import VideoList
 from experiments.datasets.paths import DataPaths
+from experiments.datasets.video_files import FoundVideos, Locator
 from experiments.errors import ListsChanged, MissingData, TooManyUnreadable
 from experiments.grid.spec import ListSpec
 from experiments.planning.lists import changed_lists, lists_to_resume, not_there
@@ -33,7 +36,8 @@ class RunData:
     """Every list of a run, checked: no more videos are missing than the run allows.
 
     `digests`: "data set/file" -> sha256, of a user's own file that of its content. `listed`: how
-    many different videos the lists hold, `missing`: how many of them are not there.
+    many different videos the lists hold, `missing`: how many of them are not there. `locators`:
+    data set -> where its videos are. `warnings`: what is odd in the lists; of rank 0 alone.
     """
 
     job: Job
@@ -44,6 +48,8 @@ class RunData:
     digests: dict[str, str]
     listed: int
     missing: int
+    locators: dict[str, Locator]
+    warnings: tuple[str, ...]
 
     @classmethod
     def load(cls, job: Job, ranks: Ranks) -> RunData:
@@ -55,15 +61,16 @@ class RunData:
         spec, paths = job.spec, job.data_paths
         digests: dict[str, str] = {}
         used = [_read(one, paths, digests, items) for one, items in spec.lists]
-        videos = {(one.dataset, item.path) for one in used for item in one.items}
-        locate = {name: paths.locate(name) for name in {name for name, _ in videos}}
-        missing = {(name, path) for name, path in videos if not locate[name](path).exists()}
-        for one in used:
-            _check_missing(one, missing, job.execution.max_unreadable)
-        tests = len(used) - len(spec.suites)
+        found = _find_videos(used, paths)
+        for one in [one for one in used if one.items]:
+            _check_missing(one, found[one.dataset].missing, job.execution.max_unreadable)
+        trained, tests = spec.train.epochs > 0, len(used) - len(spec.suites)
         return cls(
             job, ranks, used[0], tuple(used[1:tests]), tuple(used[tests:]), digests,
-            len(videos), len(missing),
+            listed=sum(len(one.files) + len(one.missing) for one in found.values()),
+            missing=sum(len(one.missing) for one in found.values()),
+            locators={name: one.locate for name, one in found.items()},
+            warnings=tuple(_warnings(used, found, trained)) if ranks.rank == 0 else (),
         )  # fmt: skip
 
     def check_resumable(self) -> None:
@@ -78,7 +85,7 @@ class RunData:
         no_flip = {} if spec.flip else {"flip": 0.0}
         clips = TrainClips(
             self.train.items,
-            self.job.data_paths.locate(self.train.dataset),
+            self.locators[self.train.dataset],
             num_frames=spec.model.num_frames,
             augment=spec.augment.model_copy(update=no_flip),
             seed=spec.key.seed,
@@ -98,7 +105,7 @@ class RunData:
         spec, execution = self.job.spec, self.job.execution
         clips = EvalClips(
             items,
-            self.job.data_paths.locate(name),
+            self.locators[name],
             num_frames=spec.model.num_frames,
             augment=spec.augment,
             views=views,
@@ -174,13 +181,30 @@ def _digests(
     return {f"{name}/{file}": digest for file, digest in digests.items()}
 
 
-def _check_missing(one: EvalList, missing: set[tuple[str, str]], allowed: float) -> None:
+def _find_videos(lists: Sequence[EvalList], data_paths: DataPaths) -> dict[str, FoundVideos]:
+    """Data set -> the files of all its videos in `lists`."""
+    paths: dict[str, list[str]] = {one.dataset: [] for one in lists}
+    for one in lists:
+        paths[one.dataset] += [item.path for item in one.items]
+    return {name: data_paths.find_videos(name, listed) for name, listed in paths.items() if listed}
+
+
+def _check_missing(one: EvalList, missing: Mapping[str, str], allowed: float) -> None:
     """MissingData if more of a list's videos than allowed are not there."""
-    lost = [item.path for item in one.items if (one.dataset, item.path) in missing]
+    lost = [item.path for item in one.items if item.path in missing]
     if len(lost) > allowed * len(one.items):
+        named = [f"{path} ({missing[path]})" if missing[path] else path for path in lost[:NAMED]]
         raise MissingData(
             f"{one.dataset} {one.split}: {len(lost)} of {len(one.items)} listed videos are not "
-            f"there, allowed are {allowed:.2%}: {', '.join(lost[:NAMED])}"
+            f"there, allowed are {allowed:.2%}: {', '.join(named)}"
             f"{', ...' if len(lost) > NAMED else ''}. Add them, or allow more with "
             "--max-unreadable"
         )
+
+
+def _warnings(
+    lists: Sequence[EvalList], found: Mapping[str, FoundVideos], trained: bool
+) -> list[str]:
+    """What is odd in the lists; the first is the training list."""
+    train, *tests = [VideoList(one.dataset, one.split, one.items, one.class_names) for one in lists]
+    return run_warnings(train if trained else None, tests, same_video([train, *tests], found))

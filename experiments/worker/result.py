@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from experiments.datasets.check import last_check
+from experiments.datasets.check.record import last_check
 from experiments.store.files import write_whole
 from experiments.worker import provenance
 from experiments.worker.data import RunData
@@ -163,6 +163,7 @@ def _provenance(
         readers=dict(sorted(Counter(readers.values()).items())),
         clips_replaced=training.replaced,
         data_check=_data_checks(data),
+        data_warnings=data.warnings,
         videos_expected=data.listed,
         videos_missing=data.missing,
         videos_unreadable=len(causes),

@@ -26,13 +26,17 @@ def read_list(path: Path, classes: int | None = None) -> list[Item]:
     """The videos of an annotation list, in its order; empty lines are skipped.
 
     A line is `relative/path label`; the path may hold spaces. `classes`: how many classes the
-    label ids index, if they are to be checked. Raises AnnotationError naming file and line.
+    label ids index, if they are to be checked. Raises AnnotationError naming file and line, or the
+    file if it lists no video.
     """
-    return [
+    items = [
         _item(line, f"{path}:{number}", classes)
         for number, line in enumerate(_lines(path), start=1)
         if line.strip()
     ]
+    if not items:
+        raise AnnotationError(f"{path} lists no video; a line is `relative/path label`")
+    return items
 
 
 def _lines(path: Path) -> list[str]:
@@ -58,8 +62,10 @@ def _item(line: str, where: str, classes: int | None) -> Item:
             "with a whole number from 0"
         )
     if classes is not None and int(label) >= classes:
+        counted = "; are the labels counted from 1?" if int(label) == classes else ""
         raise AnnotationError(
-            f"{where}: label {label} is out of range; the class list has ids 0 to {classes - 1}"
+            f"{where}: label {label} is out of range; the class list has ids 0 to "
+            f"{classes - 1}{counted}"
         )
     if path.startswith("/") or ".." in path.split("/"):
         raise AnnotationError(f"{where}: path {path!r} leaves the video folder; give it relative")
@@ -75,7 +81,8 @@ def read_all_names(path: Path, classes: int | None = None) -> list[tuple[str, ..
     """The names of each class, by id: CSV with a header `id,name`, or JSON {"id": "name"}, where
     a class may have several: {"id": ["name", "other name"]}.
 
-    Raises AnnotationError if ids are not exactly 0 to n-1, a name is empty, or n is not `classes`.
+    Of a CSV file with more columns, those that its header calls id and name count. Raises
+    AnnotationError if ids are not exactly 0 to n-1, a name is empty, or n is not `classes`.
     """
     pairs = _json_pairs(path) if path.suffix == ".json" else _csv_pairs(path)
     names: dict[int, tuple[str, ...]] = {}
@@ -98,23 +105,38 @@ def read_all_names(path: Path, classes: int | None = None) -> list[tuple[str, ..
 
 
 def _csv_pairs(path: Path) -> Iterable[tuple[str, str, tuple[str, ...]]]:
+    columns, at_id, at_name = 2, 0, 1
     for number, row in enumerate(csv.reader(_lines(path)), start=1):
-        if not row or (number == 1 and row[0].strip().lower() == "id"):
+        where, cells = f"{path}:{number}", [cell.strip() for cell in row]
+        header = [cell.lower() for cell in cells]
+        if number == 1 and "id" in header and not any(cell.isdigit() for cell in cells):
+            columns, at_id = len(header), header.index("id")
+            if columns > 2 and "name" not in header:
+                raise AnnotationError(f"{where}: call the column of the names `name`: {row}")
+            at_name = header.index("name") if "name" in header else 1 - at_id
             continue
-        if len(row) < 2:
-            raise AnnotationError(f"{path}:{number}: {','.join(row)!r} is not `id,name`")
-        # An unquoted comma in a name splits it into several fields.
-        yield f"{path}:{number}", row[0].strip(), (",".join(row[1:]),)
+        if any(cells[columns:]):
+            quoted = f'{cells[0]},"{",".join(row[1:]).strip()}"'
+            raise AnnotationError(
+                f"{where}: {','.join(row)!r} has {len(row)} columns, where {columns} are expected. "
+                f"Put a name with a comma in quotes ({quoted}), or name the columns in a first "
+                "line: id,name,..."
+            )
+        if any(cells):
+            if len(cells) <= max(at_id, at_name):
+                raise AnnotationError(f"{where}: {','.join(row)!r} is not `id,name`")
+            yield where, cells[at_id], (cells[at_name],)
 
 
 def _json_pairs(path: Path) -> Iterable[tuple[str, str, tuple[str, ...]]]:
     try:
-        content = json.loads(_text(path))
+        # As pairs: an id that is given twice is seen.
+        content = json.loads(_text(path), object_pairs_hook=tuple)
     except json.JSONDecodeError as error:
         raise AnnotationError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
+    if not isinstance(content, tuple):
         raise AnnotationError(f'{path}: expected {{"id": "name"}}, got a {type(content).__name__}')
-    for number, value in content.items():
+    for number, value in content:
         own = tuple(value) if isinstance(value, list) else (value,)
         if not all(isinstance(name, str) for name in own):
             raise AnnotationError(f"{path}: name of class {number} is {value!r}, not text")

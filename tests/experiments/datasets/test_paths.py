@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import pickle
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from experiments.datasets.own.yaml_file import read_own
 from experiments.datasets.paths import DataPaths, config_file
-from experiments.datasets.video_files import _index, find_video
 from experiments.errors import MissingData, UserError
 from protocols.datasets import HMDB51, K400, MOVING_SHAPES
 
@@ -19,18 +16,11 @@ def _no_users_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TCCLIP_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("TCCLIP_DATA_ROOT", raising=False)
     monkeypatch.delenv("TCCLIP_ANNOTATIONS", raising=False)
-    _index.cache_clear()
 
 
 def _configure(text: str) -> None:
     config_file().parent.mkdir(parents=True, exist_ok=True)
     config_file().write_text(text)
-
-
-def _touch(*files: Path) -> None:
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
 
 
 def test_options_before_environment_before_file(
@@ -61,35 +51,6 @@ def test_a_config_file_that_is_wrong(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
         DataPaths.find()
     assert str(config_file()) in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("listed", "stored"),
-    [
-        ("a_b.avi", "a_b.avi"),
-        ("a_b.avi", "wave/a_b.avi"),
-        ("val/x_1.mp4", "x_1.mp4"),
-        ("train/x_1.mp4", "train/abseiling/x_1.mp4"),
-        ("train/x_1.mp4", "replacement/replacement_for_corrupted_k400/x_1.mp4"),
-        ("123.webm", "123.mp4"),
-        ("sub.folder/a b.c.mp4", "a b.c.mkv"),
-    ],
-)
-def test_a_video_is_found_however_it_is_stored(tmp_path: Path, listed: str, stored: str) -> None:
-    _touch(tmp_path / stored, tmp_path / "other" / "another.mp4", tmp_path / "notes.txt")
-    locate = pickle.loads(pickle.dumps(partial(find_video, tmp_path)))
-    assert locate(listed) == tmp_path / stored
-    assert locate("gone.mp4") == tmp_path / "gone.mp4"
-
-
-def test_of_several_videos_of_one_name(tmp_path: Path) -> None:
-    _touch(tmp_path / "train" / "x.mp4", tmp_path / "b" / "x.mp4")
-    _touch(tmp_path / "replacement" / "y.mp4", tmp_path / "b" / "y.mp4")
-    _touch(tmp_path / "b" / "z.mp4", tmp_path / "c" / "z.mp4")
-    locate = partial(find_video, tmp_path)
-    assert locate("train/x.mp4") == tmp_path / "train" / "x.mp4", "the listed path comes first"
-    assert locate("train/y.mp4") == tmp_path / "replacement" / "y.mp4"
-    assert locate("train/z.mp4") == tmp_path / "train" / "z.mp4", "either may be another video"
 
 
 def test_the_embedded_data_set_is_made_where_the_cache_is(
@@ -133,7 +94,7 @@ def test_a_users_own_data_set(tmp_path: Path) -> None:
     assert data.split("train_2shot").videos == 2
     assert data.labels("novel").classes == 1
     assert found.annotation_folder(data) == path.parent
-    assert found.locate(data.name)("a.mp4") == path.parent / "clips" / "a.mp4"
+    assert found.find_videos("gestures", ["a.mp4"]).folder == path.parent / "clips"
     assert DataPaths.find(own=[path]).own == found.own
 
 

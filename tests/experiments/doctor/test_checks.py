@@ -17,6 +17,7 @@ import pytest
 from fsspec.registry import _registry
 from huggingface_hub import constants
 
+from experiments.datasets.own.yaml_file import read_own
 from experiments.datasets.paths import DataPaths
 from experiments.doctor import Finding, checks, report
 from experiments.errors import UserError
@@ -158,6 +159,26 @@ def test_videos(tmp_path: Path) -> None:
     }  # fmt: skip
     assert "is empty" in found["videos of ucf101"].detail
     assert "tcclip data check --datasets hmdb51" in found["videos of hmdb51"].detail
+
+
+def test_own_lists(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("0,wave\n1,nod\n")
+    (tmp_path / "train.txt").write_text("a.mp4 0\n")
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "own.yaml").write_text(
+        "name: own\nvideos: .\nlabels: labels.csv\nsplits: {train: train.txt}\n"
+    )
+    paths = DataPaths(cache=tmp_path, own=(read_own(tmp_path / "own.yaml"),))
+    (finding,) = checks.own_lists(paths)
+    assert (finding.name, finding.ok) == ("lists of own", None)
+    assert "own train: no video of 1 of 2 classes: 1 'nod'" in finding.detail
+    (tmp_path / "labels.csv").write_text("0,wave\n1,Wave\n")
+    (tmp_path / "a.mp4").unlink()
+    (finding,) = checks.own_lists(paths)
+    assert finding.ok is False
+    assert "cannot tell classes 0 'wave' and 1 'Wave' apart" in finding.detail
+    assert "1 of 1 videos are not there" in finding.detail
+    assert "tcclip data check --datasets own" in finding.remedy
 
 
 @pytest.mark.parametrize("root", [".", "gone"])

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import cli
-from experiments.datasets.check import check_file
-from experiments.datasets.decode_check import DecodedFile, append_decoded
+from experiments.datasets.check.decoding import DecodedFile, append_decoded
+from experiments.datasets.check.record import check_file
 from tcclip.config import ModelConfig
 from tcclip.model import build_model, save_checkpoint
 from tests.experiments.planning.lists import SETTINGS, own_paths, write_own
@@ -103,7 +103,7 @@ def test_test_videos_that_the_last_check_could_not_read(
     for name, cause in (("a.mp4", "no frame"), ("e.mp4", "no frame could be decoded")):
         file = tmp_path / "videos" / name
         file.parent.mkdir(exist_ok=True)
-        file.write_bytes(b"broken")
+        file.write_bytes(b"broken " + name.encode())
         status = file.stat()
         append_decoded(
             state,

@@ -37,7 +37,8 @@ def test_line_ends_and_empty_lines(tmp_path: Path, text: str) -> None:
         ("only_a_path.mp4", "is not `relative/path label`"),
         ("a.mp4 wave", "label 'wave' is not a class id"),
         ("a.mp4 -1", "label '-1' is not a class id"),
-        ("a.mp4 5", "label 5 is out of range; the class list has ids 0 to 4"),
+        ("a.mp4 5", "has ids 0 to 4; are the labels counted from 1?"),
+        ("a.mp4 6", "label 6 is out of range; the class list has ids 0 to 4"),
         ("/a.mp4 1", "leaves the video folder"),
         ("../a.mp4 1", "leaves the video folder"),
     ],
@@ -56,7 +57,8 @@ def test_a_malformed_line_is_named(tmp_path: Path, line: str, message: str) -> N
         st.tuples(
             st.from_regex(r"[A-Za-z0-9_\-()#,'&][A-Za-z0-9_\-()#,'& ]{0,20}\.mp4", fullmatch=True),
             st.integers(0, 999),
-        )
+        ),
+        min_size=1,
     ),
     st.sampled_from(["\n", "\r\n"]),
 )
@@ -66,8 +68,8 @@ def test_lists_round_trip(tmp_path: Path, pairs: list[tuple[str, int]], end: str
 
 
 def test_class_names(tmp_path: Path) -> None:
-    quoted = 'id,name\n1,"b, c"\n0, a \n2,d, e\n'
-    assert read_class_names(_written(tmp_path, quoted, "l.csv"), 3) == ["a", "b, c", "d, e"]
+    quoted = 'id,name\n1,"b, c"\n0, a \n2,d,\n'
+    assert read_class_names(_written(tmp_path, quoted, "l.csv"), 3) == ["a", "b, c", "d"]
     assert read_class_names(_written(tmp_path, '{"1": "b", "0": "a"}', "l.json")) == ["a", "b"]
 
 
@@ -78,13 +80,34 @@ def test_classes_with_several_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "id,name,note\n0,play ball,sport\n1,pitch,sport\n",
+        "Note, NAME ,Id\nsport,play ball,0\n,pitch,1\n",
+        "name,id\nplay ball,0\npitch,1\n",
+        "id,class\n0,play ball\n1,pitch\n",
+        "0,play ball\n1,pitch\n",
+    ],
+)
+def test_the_column_of_names_is_found_by_the_header(tmp_path: Path, text: str) -> None:
+    assert read_class_names(_written(tmp_path, text, "labels.csv")) == ["play ball", "pitch"]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("id,name\n0,a\n1,b, c\n", "has 3 columns, where 2 are expected. Put a name with a comma"),
+        ("id,name\n0,a\n1,b, c\n", 'in quotes (1,"b, c")'),
+        ("0,play ball,sport\n1,pitch,sport\n", "or name the columns in a first line: id,name,..."),
+        ("id,title,note\n0,a,b\n1,c,d\n", "call the column of the names `name`"),
+        ("id,name,note\n0,a, b, c\n1,c,d\n", "has 4 columns, where 3 are expected"),
+        ("id,note,name\n0,a\n", "is not `id,name`"),
         ("id,name\n0,a\n2,b\n", "ids must be 0 to n-1; 2 names, missing [1]"),
         ("id,name\n0,a\n0,b\n", "class id 0 is given twice"),
         ("id,name\nx,a\n", "class id 'x' is not a whole number"),
         ("id,name\n0, \n", "class 0 has no name"),
         ("id,name\n0\n", "is not `id,name`"),
+        ("id,name\n0;a\n1;b\n", "is not `id,name`"),
         ("id,name\n", "0 names"),
         ("id,name\n0,a\n", "1 classes where 2 are expected"),
     ],
@@ -97,11 +120,26 @@ def test_a_malformed_class_list_is_explained(tmp_path: Path, text: str, message:
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[1]", '{"0": 1}', '{"0": []}', '{"0": ["a", ""]}', '{"0": ["a", 1]}']
+    "text",
+    [
+        "{",
+        "[1]",
+        '{"0": 1}',
+        '{"0": "a", "0": "b"}',
+        '{"0": []}',
+        '{"0": ["a", ""]}',
+        '{"0": ["a", 1]}',
+    ],
 )
 def test_malformed_json_is_named(tmp_path: Path, text: str) -> None:
     with pytest.raises(AnnotationError, match=r"labels\.json"):
         read_class_names(_written(tmp_path, text, "labels.json"))
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "\ufeff\r\n"])
+def test_a_list_without_a_video(tmp_path: Path, text: str) -> None:
+    with pytest.raises(AnnotationError, match=r"list\.txt lists no video"):
+        read_list(_written(tmp_path, text))
 
 
 def test_a_list_that_is_not_utf8(tmp_path: Path) -> None:

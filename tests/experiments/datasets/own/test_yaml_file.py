@@ -26,7 +26,8 @@ def own(tmp_path: Path, cache: Path) -> Path:
             for line in (shapes / f"splits/{split}.txt").read_text().splitlines()
             if int(line.split()[-1]) < 8
         ]
-        (tmp_path / f"{target}.txt").write_text("\n".join(lines))
+        listed = [f"class {line.rsplit(maxsplit=1)[1]}/{line}" for line in lines]
+        (tmp_path / f"{target}.txt").write_text("\n".join(listed))
         for line in lines:
             path, label = line.rsplit(maxsplit=1)
             folder = tmp_path / "videos" / f"class {label}"
@@ -52,6 +53,9 @@ def grid(**changes: object) -> Grid:
 
 
 def test_from_a_yaml_file_to_a_row_of_the_report(own: Path, tmp_path: Path) -> None:
+    trained = (tmp_path / "train_2shot.txt").read_text().splitlines()[0]
+    with (tmp_path / "val.txt").open("a") as file:
+        file.write(f"\n./{trained}")
     data_paths = DataPaths.find(own=[own])
     (spec,) = expand(grid(), data_paths.datasets())
     summary = run_sweep(
@@ -62,6 +66,10 @@ def test_from_a_yaml_file_to_a_row_of_the_report(own: Path, tmp_path: Path) -> N
     (column,) = [c for c in made.columns if c.dataset == "shapes8" and c.shots == 2]
     assert column.chance == 12.5
     assert "shapes8" in render(made, "md")
+    leak = (
+        "shapes8 val shares 1 of its 17 videos with the training list shapes8 train_2shot: ./class"
+    )
+    assert leak in render(made, "md"), "the warning stays with the number"
     files = write(made, tmp_path / "tables")
     assert all("shapes8" in path.read_text() for path in files), "every format has the row"
     compared = compare("best", "last", "few_shot", outs=[tmp_path / "out"], resamples=10)

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from experiments.datasets import decode_check
-from experiments.datasets.check import check, check_labels
+from experiments.datasets.check import decoding
+from experiments.datasets.check.check import check
+from experiments.datasets.check.class_names import check_llm_names
+from experiments.datasets.check.decoding import DecodedFile, append_decoded, read_decoded
 from experiments.datasets.commands import app
-from experiments.datasets.decode_check import DecodedFile, append_decoded, read_decoded
 from experiments.datasets.own.yaml_file import read_own
 from experiments.datasets.paths import DataPaths
 from protocols.datasets import DATASETS, HMDB51, MOVING_SHAPES, Dataset
@@ -37,7 +38,7 @@ def own(shapes: Path, tmp_path: Path) -> tuple[Dataset, DataPaths]:
 def test_everything_that_can_be_wrong(
     own: tuple[Dataset, DataPaths], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.datasets.check.MIN_FRAMES", 100)
+    monkeypatch.setattr("experiments.datasets.check.check.MIN_FRAMES", 100)
     found = check(*own, decode=None)
     assert (found.listed, found.found, found.missing) == (3, 2, 1)
     assert (found.decoded, found.undecodable, found.too_short, found.leaked) == (2, 1, 1, 1)
@@ -63,7 +64,7 @@ def test_unchanged_files_are_not_decoded_again(
     first = check(*own, decode=None)
     with state.open("a") as file:
         file.write('{"file": "cut sho')
-    monkeypatch.setattr(decode_check, "_decode", None)
+    monkeypatch.setattr(decoding, "_decode", None)
     assert check(*own, decode=None) == first
     monkeypatch.undo()
     (tmp_path / "videos" / "broken.mp4").write_bytes(b"another content")
@@ -159,7 +160,7 @@ def test_published_llm_names(published_annotations: Path, tmp_path: Path) -> Non
     found = {}
     for data in DATASETS.values():
         data_paths = DataPaths(cache=tmp_path, annotations=published_annotations)
-        for one in check_labels(data, [labels.name for labels in data.label_sets], data_paths):
+        for one in check_llm_names(data, [labels.name for labels in data.label_sets], data_paths):
             assert one.problem is None
             found[data.name, one.labels] = one.elsewhere
     assert len(found) == 12

@@ -1,0 +1,94 @@
+"""What is wrong or odd in the lists of runs that are planned, or of one that begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from experiments.datasets.check.class_names import equal_prompts
+from experiments.datasets.check.lists import leak_warnings, list_warnings
+from experiments.datasets.check.videos import SameVideo, VideoList
+from experiments.datasets.paths import DataPaths
+from experiments.datasets.video_files import FoundVideos
+from experiments.errors import MissingData
+from experiments.grid.spec import ListSpec, RunSpec
+from protocols.datasets import DATASETS
+from tcclip.data.annotations import AnnotationError, read_class_names, read_list
+
+
+class ListFindings(NamedTuple):
+    """What makes numbers of planned runs meaningless or their lists unusable; and what is odd."""
+
+    problems: list[str]
+    warnings: list[str]
+
+
+def check_lists(specs: Sequence[RunSpec], data_paths: DataPaths) -> ListFindings:
+    """What is wrong or odd in the lists of `specs`; those not on this machine are left out.
+
+    The videos of own data sets are looked for, too.
+    """
+    # The lists of a run, the training list first -> whether it is trained on.
+    runs: dict[tuple[ListSpec, ...], bool] = {}
+    for spec in specs:
+        trained = spec.train.epochs > 0
+        runs[spec.train_list, *(spec.validation if trained else ()), *spec.suites] = trained
+    problems: list[str] = []
+    warnings: list[str] = []
+    read: dict[ListSpec, VideoList] = {}
+    for one in dict.fromkeys(one for used in runs for one in used):
+        try:
+            if (known := _read(one, data_paths)) is not None:
+                read[one] = known
+        except AnnotationError as error:
+            problems.append(str(error))
+    for names, known in {tuple(known.classes): known for known in read.values()}.items():
+        if (text := equal_prompts(names)) is not None:
+            # Published names are used as published.
+            kind = warnings if known.dataset in DATASETS else problems
+            kind.append(f"{known.dataset}: {text}")
+    lists = list(read.values())
+    same = same_video(lists, _find_own(lists, data_paths))
+    for (train, *tests), trained in runs.items():
+        there = [read[one] for one in tests if one in read]
+        warnings += run_warnings(read.get(train) if trained else None, there, same)
+    return ListFindings(list(dict.fromkeys(problems)), list(dict.fromkeys(warnings)))
+
+
+def run_warnings(train: VideoList | None, tests: Sequence[VideoList], same: SameVideo) -> list[str]:
+    """What is odd in the lists of a run, each text once. `train`: None if nothing is trained."""
+    lists = tests if train is None else (train, *tests)
+    warnings = [text for one in lists for text in list_warnings(one, same)]
+    if train is not None:
+        warnings += [text for one in tests for text in leak_warnings(train, one, same)]
+    return list(dict.fromkeys(warnings))
+
+
+def same_video(lists: Sequence[VideoList], found: Mapping[str, FoundVideos]) -> SameVideo:
+    """Which entries are one video, by their files where these were found; copies in own data."""
+    return SameVideo(found, {one.dataset for one in lists} - set(DATASETS))
+
+
+def _read(one: ListSpec, data_paths: DataPaths) -> VideoList | None:
+    """None if the list is not here, or made when it is needed."""
+    data = data_paths.datasets()[one.dataset]
+    if data.embedded:
+        return None
+    try:
+        folder = data_paths.annotation_folder(data)
+        names = read_class_names(folder / one.label_file, one.labels.classes)
+        items = read_list(folder / one.split.annotations, len(names))
+    except (FileNotFoundError, MissingData):
+        return None
+    return VideoList(one.dataset, one.split.name, items, names)
+
+
+def _find_own(lists: Sequence[VideoList], data_paths: DataPaths) -> dict[str, FoundVideos]:
+    own = {one.dataset for one in lists} - set(DATASETS)
+    return {
+        name: data_paths.find_videos(
+            name,
+            [item.path for one in lists if one.dataset == name for item in one.items],
+        )
+        for name in sorted(own)
+    }
