@@ -126,7 +126,7 @@ def check(
     number = None if decode == "all" else int(decode)
     checks = []
     for data, splits, llm in lists_to_check(
-        paths.datasets(), comma_list("--datasets", datasets, str), protocol
+        paths.datasets(), comma_list("--datasets", datasets, str) or paths.given or None, protocol
     ):
         with progress_bar(data.name) as progress:
             checks.append(

@@ -80,7 +80,8 @@ def lists_to_check(
     if protocol not in protocols.PROTOCOLS:
         raise UserError(f"unknown protocol {protocol!r}; known: {', '.join(protocols.PROTOCOLS)}")
     needed: dict[str, dict[str, None]] = {}
-    for spec in expand(Grid(protocol), known):
+    own = [Grid(protocol, datasets=(name,)) for name in names or () if name not in DATASETS]
+    for spec in (spec for grid in (Grid(protocol), *own) for spec in expand(grid, known)):
         for one in (spec.train_list, *spec.validation, *spec.suites):
             needed.setdefault(one.dataset, {})[one.split.name] = None
     chosen = [name for name in needed if names is None or name in names]

@@ -69,7 +69,7 @@ class Written:
     def commands(self) -> list[str]:
         """What can be done with the data set, in batches that its lists fill."""
         file = shlex.quote(str(self.file))
-        found = [f"tcclip data check --dataset-file {file} --datasets {self.name} --decode 10"]
+        found = [f"tcclip data check --dataset-file {file} --decode 10"]
         if not any(re.fullmatch(r"(val|test)\d*", name) for name in self.lists):
             return found
         for protocol, lists in (("few_shot", r"train_\d+shot"), ("fully_supervised", "train1?")):

@@ -1,12 +1,15 @@
 """`tcclip data init` on class folders: which lists are written, and what is said of the rest."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
+from experiments.datasets.commands import app
 from experiments.datasets.own.init import Request, init
 from experiments.datasets.own.yaml_file import read_own
 from experiments.datasets.paths import DataPaths
@@ -97,7 +100,7 @@ def test_the_commands_to_go_on_with_fit_the_lists(tmp_path: Path) -> None:
     assert [
         command.replace(f" --dataset-file {written.file}", "") for command in written.commands
     ] == [
-        "tcclip data check --datasets mine --decode 10",
+        "tcclip data check --decode 10",
         "tcclip sweep few_shot --set train.global_batch=8",
         "tcclip sweep fully_supervised --set train.global_batch=20",
         "tcclip evaluate zero_shot --checkpoint FILE",
@@ -119,6 +122,27 @@ def test_folders_that_are_split_already(tmp_path: Path) -> None:
         "test": [("test/b/4.mp4", 1)],
         "train_1shot": [("train/a/1.mp4", 0), ("train/b/x/2.mp4", 1)],
     }
+
+
+def test_the_check_of_a_protocol_knows_own_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data set whose file is given is meant, with the lists that the protocol needs."""
+    monkeypatch.setenv("TCCLIP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    made(tmp_path, {"a": 10, "b": 10})
+    init(Request(tmp_path, name="mine", shots=(3,)))
+    asked = ["check", "--dataset-file", str(tmp_path), "--format", "json"]
+    for more, splits in (
+        (["--protocol", "few_shot"], {"train_3shot", "val", "test"}),
+        ([], {"train", "train_3shot", "val", "test"}),
+    ):
+        done = CliRunner().invoke(app, [*asked, *more])
+        (check,) = json.loads(done.stdout)
+        assert check["dataset"] == "mine"
+        assert {one["split"] for one in check["splits"]} == splits
+    with pytest.raises(UserError, match="base_to_novel cannot be run on mine"):
+        CliRunner().invoke(app, [*asked, "--protocol", "base_to_novel"], catch_exceptions=False)
 
 
 def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
