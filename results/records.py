@@ -104,7 +104,8 @@ class Provenance(Record):
     #: Data set -> counts of the last `tcclip data check` on this machine, where there was one.
     data_check: dict[str, dict[str, int]] = {}
     #: What is odd in the lists, in words: videos trained and tested on, classes without one.
-    data_warnings: tuple[str, ...] = ()
+    #: Left out where there is nothing.
+    data_warnings: tuple[str, ...] = Field(default=(), exclude_if=lambda texts: not texts)
 
 
 class Result(Record):
