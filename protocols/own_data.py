@@ -6,7 +6,9 @@
     val                     the epoch is selected on it; without it, on the test list (SPEC 4)
     test                    tested on; without it, val is
 
-train, val and test may be numbered: the first is taken, and by zero_shot every test list.
+train, val and test may be numbered: the first is taken, and by zero_shot every test list. What is
+trained on `train1` is selected and tested on the lists of this number, if there are any: the
+official splits of a data set (HMDB-51, UCF-101) overlap one another.
 """
 
 from __future__ import annotations
@@ -17,16 +19,19 @@ from protocols.datasets import Dataset
 from protocols.protocol import Protocol, Suite
 
 
-def on_own_data(protocol: Protocol, data: Dataset) -> Protocol:
+def on_own_data(protocol: Protocol, data: Dataset, *, trained: bool = True) -> Protocol:
     """`protocol` with the lists of `data`; its axis has the values that `data` has lists for.
 
     ValueError if `data` has nothing to be tested on. What it is trained on need not be there.
+    `trained`: whether it is trained on `data`; what is only evaluated, on every test list.
     """
-    find = _halves if protocol.axis == "base_split" else _tests
-    validation, suites = find(protocol, data)
     train = protocol.train_split
     if protocol.axis is None:
         train = next(iter(_numbered(data, train)), train)
+    if protocol.axis == "base_split":
+        validation, suites = _halves(protocol, data)
+    else:
+        validation, suites = _tests(protocol, data, train if trained else "")
     return protocol.model_copy(
         update={
             "datasets": (data.name,),
@@ -41,10 +46,10 @@ def on_own_data(protocol: Protocol, data: Dataset) -> Protocol:
     )
 
 
-def _tests(protocol: Protocol, data: Dataset) -> tuple[str, tuple[Suite, ...]]:
+def _tests(protocol: Protocol, data: Dataset, train: str) -> tuple[str, tuple[Suite, ...]]:
     """(validation split, the suite of test lists)."""
-    validations = _numbered(data, "val")
-    tests = _numbered(data, "test") or validations
+    validations = _of_its_number(train, _numbered(data, "val"))
+    tests = _of_its_number(train, _numbered(data, "test")) or validations
     if not tests:
         raise ValueError(_lacks(data, "test or val"))
     splits = tests if protocol.statistic.axis == "splits" else tests[:1]
@@ -79,6 +84,17 @@ def _numbered(data: Dataset, name: str) -> list[str]:
     """The splits `name`, `name1`, `name2`, ... that there are, in this order."""
     found = [(m, one.name) for one in data.splits if (m := re.fullmatch(rf"{name}(\d*)", one.name))]
     return [split for _, split in sorted((int(m[1] or 0), split) for m, split in found)]
+
+
+def _of_its_number(train: str, splits: list[str]) -> list[str]:
+    """Those of `splits` that have the number of the training list; all if none has."""
+    number = _number(train)
+    return [one for one in splits if number is not None and _number(one) == number] or splits
+
+
+def _number(split: str) -> int | None:
+    found = re.search(r"\d+$", split)
+    return int(found[0]) if found else None
 
 
 def _axis_values(train_split: str, data: Dataset) -> tuple[int, ...]:

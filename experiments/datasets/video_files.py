@@ -118,8 +118,6 @@ def find_videos(
     for path, found in candidates.items():
         if len(found) == 1 and (not loose or len(answers[plain(found[0].path)]) == 1):
             files[path] = found[0]
-        elif not found and (frames := _frame_folder(folder, path)) is not None:
-            files[path] = frames
         else:
             missing[path] = _remark(folder, path, [file.path for file in found])
     if not missing and not loose:
@@ -141,24 +139,21 @@ def _in_threads(
 
 
 def _file(folder: Path, path: str) -> VideoFile | None:
+    """The file or the folder of frames that is at `path`."""
     try:
         status = (folder / path).stat()
+        is_file = stat.S_ISREG(status.st_mode)
+        if not is_file and not _has_frames(folder / path):
+            return None
     except (OSError, ValueError):  # `_remark` says why
         return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return VideoFile(os.path.normpath(path), status.st_dev, status.st_ino, status.st_size)
+    size = status.st_size if is_file else 0
+    return VideoFile(os.path.normpath(path), status.st_dev, status.st_ino, size)
 
 
-def _frame_folder(folder: Path, path: str) -> VideoFile | None:
-    try:
-        with os.scandir(folder / path) as entries:
-            if not any(entry.name.lower().endswith(FRAME_SUFFIXES) for entry in entries):
-                return None
-        status = (folder / path).stat()
-    except (OSError, ValueError):
-        return None
-    return VideoFile(os.path.normpath(path), status.st_dev, status.st_ino, 0)
+def _has_frames(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(entry.name.lower().endswith(FRAME_SUFFIXES) for entry in entries)
 
 
 def _files(folder: Path, paths: Sequence[str]) -> list[VideoFile]:

@@ -176,7 +176,9 @@ def _points(
     seeds = grid.seeds or protocol.seeds
     for name in _checked("data set", grid.datasets or protocol.datasets, known, protocol):
         with _naming(protocol, name):
-            on_data = on_own_data(protocol, datasets[name]) if name in own else protocol
+            on_data = protocol
+            if name in own:
+                on_data = on_own_data(protocol, datasets[name], trained=trained)
         for model, variant, value, row, seed in itertools.product(
             models, variants, _values(grid, on_data, trained), grid.rows, seeds
         ):

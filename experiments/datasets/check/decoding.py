@@ -23,6 +23,8 @@ from tcclip.data.decode.reader import UnreadableVideo
 class DecodedFile(FrozenModel):
     """What decoding one file showed; valid while the file has this size and modification time.
 
+    Those of a folder of frames that could not be read are its files' sizes and the last change:
+    a frame may be replaced, which does not change the folder.
     `damaged`: packets that could not be decoded although the video could. `cause`: why the video
     could not be read, None if it could.
     """
@@ -37,8 +39,16 @@ class DecodedFile(FrozenModel):
 
     def is_current(self) -> bool:
         """Whether the file has not changed since."""
-        status = Path(self.file).stat()
-        return (self.bytes, self.modified_ns) == (status.st_size, status.st_mtime_ns)
+        now = _size_and_change(Path(self.file), frames=self.cause is not None)
+        return (self.bytes, self.modified_ns) == now
+
+
+def _size_and_change(file: Path, *, frames: bool) -> tuple[int, int]:
+    """(bytes, modification time in ns); with `frames`, of a folder and all files in it."""
+    found = [file.stat()]
+    if frames and file.is_dir():
+        found += [one.stat() for one in file.iterdir() if one.exists()]
+    return sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)
 
 
 def decode_files(
@@ -74,13 +84,15 @@ def decode_files(
 
 def _decode(file: Path, idle: SimpleQueue[Decoder]) -> DecodedFile:
     decoder = idle.get()
-    status = file.stat()
-    decoded = DecodedFile(file=str(file), bytes=status.st_size, modified_ns=status.st_mtime_ns)
+    size, change = _size_and_change(file, frames=False)
+    decoded = DecodedFile(file=str(file), bytes=size, modified_ns=change)
     try:
         # Whichever frames are picked, the whole file is decoded.
         clip = decoder.read(file, lambda total: np.array([0, total - 1]))
     except UnreadableVideo as error:
-        return decoded.model_copy(update={"cause": error.cause})
+        size, change = _size_and_change(file, frames=True)
+        failed = {"bytes": size, "modified_ns": change, "cause": error.cause}
+        return decoded.model_copy(update=failed)
     finally:
         idle.put(decoder)
     shown = {"frames": clip.total_frames, "reader": clip.reader, "damaged": clip.damaged}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ def read_frame_folder(folder: Path, choose: ChooseFrames) -> tuple[Frames, int]:
 def frame_files(folder: Path) -> list[Path]:
     """A folder's frames by their number, so that 10 comes after 9; other files are not looked at.
 
-    DecodingError if it holds several kinds of images, and none of a usual name for frames.
+    DecodingError if it holds several kinds of images, and none of a usual name for frames; if the
+    frames have several endings or one number twice, e.g. frames and masks: 1.jpg, 1.png.
     """
     kinds: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for entry in folder.iterdir():
@@ -50,16 +52,36 @@ def frame_files(folder: Path) -> list[Path]:
             names = ", ".join(f"{kind}1" for kind in sorted(kinds)) or "no image with a number"
             raise DecodingError(f"the folder's frames cannot be told by their names: {names}")
         frames = kinds[usual[0]]
-    return [folder / name for _, name in sorted(frames)]
+    frames.sort()
+    endings = {_ending(name) for _, name in frames}
+    if len(endings) > 1:
+        raise DecodingError(
+            f"the folder's frames end in {' and in '.join(sorted(endings))}: keep one kind in it"
+        )
+    for (number, name), (following, other) in pairwise(frames):
+        if number == following:
+            raise DecodingError(f"{name} and {other} have one number: keep one of them")
+    return [folder / name for _, name in frames]
+
+
+def _ending(name: str) -> str:
+    return Path(name).suffix.lower().replace(".jpeg", ".jpg")
 
 
 def _read(path: Path, size: tuple[int, ...] | None) -> Frames:
     """(H, W, 3) uint8, resized to `size` (H, W) if it has another one."""
     try:
         with Image.open(path) as image:
-            rgb = image.convert("RGB")
+            rgb = _eight_bits(image).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DecodingError(f"{path.name} cannot be read: {error}") from error
     if size is not None and (rgb.height, rgb.width) != size:
         rgb = rgb.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return np.asarray(rgb, np.uint8)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey levels of 16 bits scaled to 8, where Pillow's conversion makes all above 255 white."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))

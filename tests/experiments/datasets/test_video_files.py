@@ -142,10 +142,19 @@ def test_an_own_line_means_no_other_path(
 
 
 def test_a_listed_folder_of_frames_is_a_video(tmp_path: Path) -> None:
-    store(tmp_path, "wave/1/img_00001.JPG", "wave/2/notes.txt", "wave/3/1.png", "wave/3.mp4")
-    found = own(tmp_path, "wave/1", "wave/2", "wave/3")
-    assert stored(found) == {"wave/1": "wave/1", "wave/3": "wave/3.mp4"}
+    store(tmp_path, "wave/1/img_00001.JPG", "wave/2/notes.txt", "wave/4/a.txt", "wave/4.mp4")
+    found = own(tmp_path, "wave/1", "wave/2", "wave/4")
+    assert stored(found) == {"wave/1": "wave/1", "wave/4": "wave/4.mp4"}
+    assert found.files["wave/1"].size == 0
     assert found.missing == {"wave/2": "is neither a file nor a folder of frames"}
+
+
+@pytest.mark.parametrize("loose", [False, True])
+def test_a_folder_of_frames_comes_before_a_video_of_its_name(tmp_path: Path, loose: bool) -> None:
+    store(tmp_path, "wave/1/00001.jpg", "wave/1.mp4", "wave/2/00001.jpg")
+    found = find_videos(tmp_path, ["wave/1", "wave/2"], loose=loose)
+    assert stored(found) == {"wave/1": "wave/1", "wave/2": "wave/2"}
+    assert video_files._read.cache_info().misses == 0, "nothing else is looked for"
 
 
 def test_an_own_line_with_several_endings_to_choose_from(tmp_path: Path) -> None:

@@ -87,7 +87,32 @@ def test_zero_shot_is_tested_on_every_test_list() -> None:
     assert lists(spec) == ("train", ["val"], ["test", "test9", "test10"])
     assert spec.ensemble_weight == 0.7
     (spec,) = specs("zero_shot", "train1", "val1", "val2")
-    assert lists(spec) == ("train1", ["val1"], ["val1", "val2"])
+    assert lists(spec) == ("train1", ["val1"], ["val1"])
+
+
+@pytest.mark.parametrize("protocol", ["zero_shot", "fully_supervised"])
+@pytest.mark.parametrize(
+    ("splits", "trained", "validation", "test"),
+    [
+        (("train1", "test1", "train2", "test2"), "train1", "test1", "test1"),
+        (("train2", "test1", "test2"), "train2", "test2", "test2"),
+        (("train02", "val1", "val2", "test1", "test2"), "train02", "val2", "test2"),
+        (("train2", "val", "test1", "test2", "test22"), "train2", "val", "test2"),
+        (("train2", "test1"), "train2", "test1", "test1"),
+    ],
+)
+def test_numbered_lists_belong_together(
+    protocol: str, splits: tuple[str, ...], trained: str, validation: str, test: str
+) -> None:
+    (spec,) = specs(protocol, *splits)
+    assert lists(spec) == (trained, [validation], [test])
+
+
+def test_an_evaluation_is_on_every_test_list() -> None:
+    splits = "train1", "test1", "train2", "test2"
+    grid = Grid("zero_shot", datasets=("mine",), checkpoint="a" * 64)
+    (spec,) = expand_evaluation(grid, ModelConfig(), ensembled=True, datasets=own(*splits))
+    assert lists(spec)[1:] == ([], ["test1", "test2"])
 
 
 def test_base_to_novel_on_own_lists() -> None:

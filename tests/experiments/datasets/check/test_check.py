@@ -4,12 +4,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from experiments.datasets.check import decoding
 from experiments.datasets.check.check import check
 from experiments.datasets.check.class_names import check_llm_names
-from experiments.datasets.check.decoding import DecodedFile, append_decoded, read_decoded
+from experiments.datasets.check.decoding import (
+    DecodedFile,
+    append_decoded,
+    decode_files,
+    read_decoded,
+)
 from experiments.datasets.commands import app
 from experiments.datasets.own.yaml_file import read_own
 from experiments.datasets.paths import DataPaths
@@ -71,6 +77,25 @@ def test_unchanged_files_are_not_decoded_again(
     steps: list[tuple[str, int, int]] = []
     check(*own, decode=None, progress=lambda *step: steps.append(step))
     assert [step for step in steps if step[0] == "decode"] == [("decode", 2, 2)]
+
+
+def test_a_frame_replaced_in_place_is_decoded_again(tmp_path: Path) -> None:
+    frames, state = tmp_path / "frames", tmp_path / "s.jsonl"
+    frames.mkdir()
+    Image.new("RGB", (32, 24)).save(frames / "1.png")
+    (frames / "2.png").write_bytes(b"no image")
+    (frames / "notes").symlink_to("gone")
+
+    def decoded() -> DecodedFile:
+        return decode_files({"a": frames}, 1, state, lambda done: None)["a"]
+
+    failed = decoded()
+    assert failed.cause is not None and failed.is_current() and decoded() == failed
+    before = frames.stat().st_mtime_ns
+    shutil.copyfile(frames / "1.png", frames / "2.png")
+    assert frames.stat().st_mtime_ns == before and not failed.is_current()
+    assert (decoded().cause, decoded().frames) == (None, 2)
+    assert read_decoded(state)[str(frames)].is_current()
 
 
 def test_decoded_files_are_read_back(tmp_path: Path) -> None:

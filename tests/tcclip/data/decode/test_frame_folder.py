@@ -48,12 +48,27 @@ def test_the_first_frame_decides_the_size_and_every_mode_becomes_rgb(tmp_path: P
     frames(tmp_path / "a", "img_", 1)
     for number, mode in enumerate(("L", "P", "RGBA", "CMYK"), start=2):
         image = Image.new("RGB", (64, 48), (0, 0, 200)).convert(mode)
-        image.save(tmp_path / "a" / f"img_{number}.{'jpg' if mode == 'CMYK' else 'png'}")
+        image.save(tmp_path / "a" / f"img_{number}.png", "JPEG" if mode == "CMYK" else "PNG")
     clip = read_video(tmp_path / "a", range)
     assert clip.frames.shape == (5, 24, 32, 3)
 
 
-@pytest.mark.parametrize("kind", ["empty", "two kinds", "broken"])
+def test_grey_levels_of_16_bits_are_scaled(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for number, level in enumerate((0, 128, 30000, 65535)):
+        Image.fromarray(np.full((24, 32), level, np.uint16)).save(tmp_path / "a" / f"{number}.png")
+    assert levels(tmp_path / "a", 0, 1, 2, 3) == [0, 0, 117, 255]
+
+
+def test_endings_of_one_kind(tmp_path: Path) -> None:
+    frames(tmp_path / "a", "", 1, 1, "jpg")
+    frames(tmp_path / "a", "", 1, 2, "JPG")
+    frames(tmp_path / "a", "", 1, 3, "jpeg")
+    frames(tmp_path / "a", "mask", 3)
+    assert read_video(tmp_path / "a", lambda total: [0]).total_frames == 3
+
+
+@pytest.mark.parametrize("kind", ["empty", "two kinds", "broken", "masks", "twice"])
 def test_what_cannot_be_read_says_why(kind: str, tmp_path: Path) -> None:
     folder = tmp_path / "a"
     folder.mkdir()
@@ -63,10 +78,18 @@ def test_what_cannot_be_read_says_why(kind: str, tmp_path: Path) -> None:
     if kind == "broken":
         frames(folder, "img_", 3)
         (folder / "img_2.png").write_bytes((folder / "img_2.png").read_bytes()[:40])
+    if kind == "masks":
+        frames(folder, "0000", 3, ending="jpg")
+        frames(folder, "0000", 3)
+    if kind == "twice":
+        frames(folder, "img_", 3)
+        frames(folder, "img_00", 1)
     causes = {
         "empty": "no image with a number",
         "two kinds": "left-1, right-1",
         "broken": "img_2.png cannot",
+        "masks": "end in .jpg and in .png: keep one kind",
+        "twice": "img_001.png and img_1.png have one number",
     }
     with pytest.raises(UnreadableVideo, match=causes[kind]):
         read_video(folder, range)
