@@ -15,8 +15,8 @@ from tcclip.data.annotations import Item
 
 #: How folders of splits are called.
 SPLIT_FOLDERS = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validate": "val",
+    "validation": "val", "dev": "val", "eval": "val", "test": "test", "testing": "test",
 }  # fmt: skip
 
 
@@ -70,6 +70,15 @@ def _split_folders(videos: Videos) -> dict[str, str]:
         raise UserError(
             f"{videos.folder} has the folders {names} beside {some(sorted(tops - set(splits)))}: "
             "put either class folders or splits into it"
+        )
+    deep = sorted(
+        {path.split("/")[0] for path in videos.paths if path.count("/") > 1} & set(splits)
+    )
+    if deep and set(splits) != tops:
+        raise UserError(
+            f"{videos.folder} has the folder {deep[0]}, with folders of videos in it, beside "
+            f"{some(sorted(tops - set(splits)))}: if it is a split, call the others train, val or "
+            "test, or move them away; if it is a class, put its videos right into it"
         )
     if len(set(splits.values())) < len(splits):
         raise UserError(f"{videos.folder}: two of {names} are the same split")

@@ -56,8 +56,10 @@ def read_mmaction2(videos: Videos, files: Sequence[Path], names: Path | None) ->
     if not lists:
         raise UserError("no list whose name says train, val or test; give the files with --lists")
     entries = [entry for _, own in lists.values() for entry in own]
+    if not entries:
+        raise UserError(f"no line in {', '.join(str(file) for file, _ in lists.values())}")
     classes = _class_names(names or next(iter(beside), None), entries)
-    find, other_lengths = Finder(videos), []
+    find, other_lengths = Finder(videos, (path for path, _, _ in entries)), []
     found: dict[str, list[Item]] = {}
     for split, (_, own) in lists.items():
         found[split] = []
@@ -136,23 +138,32 @@ def read_ucf101(videos: Videos, files: Sequence[Path]) -> Found:
         raise UserError("UCF101's lists need classInd.txt beside them")
     classes = read_names(by_name["classInd.txt"])
     ids = {name: label for label, name in enumerate(classes)}
-    find, lists = Finder(videos), {}
-    for name, file in sorted(by_name.items()):
-        match = re.fullmatch(r"(train|test)list0*(\d+)\.txt", name)
-        if match is None:
-            continue
+    entries = {
+        (match[1] + match[2], file): [_ucf101_line(line) for line in read_lines(file)]
+        for name, file in sorted(by_name.items())
+        if (match := re.fullmatch(r"(train|test)list0*(\d+)\.txt", name))
+    }
+    find = Finder(videos, (path for lines in entries.values() for path, _ in lines))
+    lists = {}
+    for (split, file), lines in entries.items():
         items = []
-        for line in read_lines(file):
-            path, _, number = line.partition(" ")
+        for path, number in lines:
             folder = path.split("/")[0]
             label = ids.get(folder)
-            if label is None or (number and number.strip() != str(label + 1)):
+            if label is None or number not in ("", str(label + 1)):
+                line = f"{path} {number}".strip()
                 raise UserError(f"{file}: {line!r} does not agree with classInd.txt")
             if (found := find(path)) is not None:
                 items.append(Item(found, label))
-        lists[match[1] + match[2]] = items
+        lists[split] = items
     lists = _by_number(lists)
     return Found(tuple(classes), lists, tuple(find.notes(lists)))
+
+
+def _ucf101_line(line: str) -> tuple[str, str]:
+    """(path, label or ""); folders may have spaces in their names."""
+    path, *number = line.rsplit(maxsplit=1)
+    return (path, number[0]) if number and number[0].isdecimal() else (line, "")
 
 
 def read_hmdb51(videos: Videos, files: Sequence[Path]) -> Found:
@@ -163,8 +174,8 @@ def read_hmdb51(videos: Videos, files: Sequence[Path]) -> Found:
         if (match := re.fullmatch(r"(.+)_test_split(\d)\.txt", file.name))
     }
     classes = sorted({name for name, _ in tables})
-    find, unused = Finder(videos), Counter[str]()
-    lists: dict[str, list[Item]] = defaultdict(list)
+    entries: list[tuple[str, str, str]] = []  # class, path, list
+    unused = Counter[str]()
     for (name, number), file in tables.items():
         for line in read_lines(file):
             video, _, use = line.rpartition(" ")
@@ -172,10 +183,14 @@ def read_hmdb51(videos: Videos, files: Sequence[Path]) -> Found:
                 raise UserError(f"{file}: {line!r} is not `video.avi 0`, 1 or 2")
             if use == "0":
                 unused[number] += 1
-            elif (path := find(f"{name}/{video.strip()}", name)) is not None:
-                lists[f"{'train' if use == '1' else 'test'}{number}"].append(
-                    Item(path, classes.index(name))
-                )
+            else:
+                split = f"{'train' if use == '1' else 'test'}{number}"
+                entries.append((name, f"{name}/{video.strip()}", split))
+    find = Finder(videos, (path for _, path, _ in entries))
+    lists: dict[str, list[Item]] = defaultdict(list)
+    for name, listed, split in entries:
+        if (path := find(listed, name)) is not None:
+            lists[split].append(Item(path, classes.index(name)))
     notes = find.notes(lists)
     notes += [f"split {number}: {n} videos in neither list" for number, n in unused.items()]
     return Found(tuple(classes), _by_number(lists), tuple(notes))

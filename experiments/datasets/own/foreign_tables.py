@@ -45,7 +45,7 @@ def read_kinetics(videos: Videos, files: Sequence[Path]) -> Found:
                 rows.append((split, label, _clip_name(row, file)))
     classes = sorted({label for _, label, _ in rows})
     ids = {name: number for number, name in enumerate(classes)}
-    find = Finder(videos)
+    find = Finder(videos, (name for _, _, name in rows))
     lists: dict[str, list[Item]] = {}
     for split, label, name in dict.fromkeys(rows):
         if (path := find(name, "replacement", split)) is not None:
@@ -71,14 +71,16 @@ def read_ssv2(videos: Videos, files: Sequence[Path]) -> Found:
     Entries without a template (of a test list) are left out.
     """
     tables = {file: _json(file) for file in files if file.suffix == ".json"}
-    templates = [content for content in tables.values() if isinstance(content, dict)]
+    templates = [(file, one) for file, one in tables.items() if isinstance(one, dict)]
     if len(templates) != 1:
         raise UserError(f"one labels.json with {{template: id}} is wanted, found {len(templates)}")
-    ids = {name: int(number) for name, number in templates[0].items()}
-    if sorted(ids.values()) != list(range(len(ids))):
-        raise UserError(f"labels.json: the ids of its {len(ids)} templates are not 0 to n-1")
-    find, unlabelled = Finder(videos), 0
-    lists: dict[str, list[Item]] = {}
+    labels, content = templates[0]
+    # Their ids are texts, as published.
+    if sorted(map(str, content.values())) != sorted(map(str, range(len(content)))):
+        raise UserError(f"{labels}: the ids of its {len(content)} templates are not 0 to n-1")
+    ids = {name: int(number) for name, number in content.items()}
+    unlabelled = 0
+    rows: list[tuple[str, str, int]] = []  # list, video, label
     for file, entries in tables.items():
         if not isinstance(entries, list):
             continue
@@ -86,14 +88,20 @@ def read_ssv2(videos: Videos, files: Sequence[Path]) -> Found:
         if split is None:
             raise UserError(f"{file}: its name says neither train, validation nor test")
         for entry in entries:
+            if not isinstance(entry, dict) or "id" not in entry:
+                raise UserError(f"{file}: {entry!r} has no id; {{id, template}} is wanted")
             if "template" not in entry:
                 unlabelled += 1
                 continue
-            template = re.sub(r"[\[\]]", "", entry["template"])
+            template = re.sub(r"[\[\]]", "", str(entry["template"]))
             if template not in ids:
-                raise UserError(f"{file}: labels.json has no template {template!r}")
-            if (path := find(str(entry["id"]))) is not None:
-                lists.setdefault(split, []).append(Item(path, ids[template]))
+                raise UserError(f"{file}: {labels.name} has no template {template!r}")
+            rows.append((split, str(entry["id"]), ids[template]))
+    find = Finder(videos, (name for _, name, _ in rows))
+    lists: dict[str, list[Item]] = {}
+    for split, name, label in rows:
+        if (path := find(name)) is not None:
+            lists.setdefault(split, []).append(Item(path, label))
     notes = find.notes(lists)
     if unlabelled:
         notes.append(f"left out, {unlabelled} entries without a template")

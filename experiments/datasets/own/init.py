@@ -124,6 +124,8 @@ def _find(request: Request, folder: Path) -> Found:
     form = request.form or (_recognise(files) if request.lists else "folders")
     if request.names is not None and form != "mmaction2":
         raise UserError(f"--names is for mmaction2's lists; {form} names its classes itself")
+    if form == "folders" and request.lists:
+        raise UserError("--lists: class folders need none; leave it out, or give the lists' form")
     if form == "folders":
         return read_class_folders(folder)
     readers: dict[str, Callable[[Videos, Sequence[Path]], Found]] = {

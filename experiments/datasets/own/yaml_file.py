@@ -60,7 +60,7 @@ class OwnFile(FrozenModel):
     labels: str | dict[str, str]
     llm: str | dict[str, str] = Field(default_factory=dict)
     flip: bool = True
-    splits: dict[Annotated[str, Field(pattern=NAME)], str | OwnSplit]
+    splits: dict[Annotated[str, Field(pattern=NAME)], str | OwnSplit] = Field(min_length=1)
 
 
 class OwnData(FrozenModel):
@@ -104,6 +104,8 @@ def read_own(path: Path) -> OwnData:
         )
     except FileNotFoundError as error:
         raise MissingData(f"{path}: {error.filename} is not there") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.filename} cannot be read: {error.strerror}") from error
     except (AnnotationError, ValidationError) as error:
         raise UserError(f"{path}: {error}") from error
     return OwnData(dataset=dataset, annotations=folder, videos=folder / content.videos.expanduser())

@@ -196,6 +196,13 @@ def test_a_list_and_names_are_enough(tmp_path: Path) -> None:
         ({"labels__json": '{"a": "1"}', "train__json": "[]"}, "are not 0 to n-1"),
         ({"labels__json": '{"a": "0"}', "train__json": '[{"id": 1, "template": "b"}]'}, "no templ"),
         ({"labels__json": "{"}, "is not JSON"),
+        ({"labels__json": '{"a": "x"}', "train__json": "[]"}, "labels.json: the ids .* not 0 to"),
+        (
+            {"labels__json": '{"a": "0"}', "train__json": '[{"template": "a"}]'},
+            "json: .* no id",
+        ),
+        ({"labels__json": '{"a": "0"}', "train__json": "[]"}, "the lists name no video"),
+        ({"train__txt": "\n"}, "no line in .*train.txt"),
         ({"train__txt": "a/1.mp4 zero\n"}, "neither `video label` nor"),
         ({"train__txt": "a/1.mp4 0 1\n"}, "neither `video label` nor"),
         ({"train__txt": "1.mp4 0\n"}, "give a file with --names"),
@@ -223,3 +230,50 @@ def test_lists_that_are_wrong(files: dict[str, str], message: str, tmp_path: Pat
 )  # fmt: skip
 def test_splits_are_told_by_the_names_of_lists(name: str, split: str | None) -> None:
     assert split_name(Path(f"{name}.txt")) == split
+
+
+@pytest.mark.parametrize(
+    ("files", "listed", "found", "note"),
+    [
+        # A file answers its own entry, in any order; "B/1.mp4" is not there.
+        (["A/1.mp4"], "A/1.mp4 0\nB/1.mp4 1\n", {"A/1.mp4": "a"}, "there, left out: 1 (B/1.mp4)"),
+        (["A/1.mp4"], "B/1.mp4 1\nA/1.mp4 0\n", {"A/1.mp4": "a"}, "there, left out: 1 (B/1.mp4)"),
+        (["A/1.mp4"], "d/B/1.avi 1\nd/A/1.avi 0\n", {"A/1.mp4": "a"}, "out: 1 (d/B/1.avi)"),
+        (["A/1.mp4"], "A/1.avi 1\nA/1.mp4 0\n", {"A/1.mp4": "a"}, "out: 1 (A/1.avi)"),
+        # Which of two it is, nothing tells.
+        (["A/1.mp4", "z/2.mp4"], "B/1.mp4 1\nC/1.mp4 0\nz/2.mp4 0\n", {"z/2.mp4": "a"},
+         "several files or entries have the name: 2 (B/1.mp4, C/1.mp4)"),
+        # The listed folders tell which of several files is meant.
+        (["x/A/1.mp4", "x/B/1.mp4"], "A/1.mp4 0\nB/1.avi 1\n",
+         {"x/A/1.mp4": "a", "x/B/1.mp4": "b"}, "found by name: 1 (B/1.avi: x/B/1.mp4)"),
+        (["x/q.mp4", "y/Q.mp4"], "Q.mp4 0\nq.mp4 1\n", {"y/Q.mp4": "a", "x/q.mp4": "b"}, ""),
+        (["aBc.mp4"], "abc.mp4 1\naBc.mp4 0\n", {"aBc.mp4": "a"}, "out: 1 (abc.mp4)"),
+        (["v/1.mp4"], "./v/1.mp4 0\n", {"v/1.mp4": "a"}, ""),
+    ],
+)  # fmt: skip
+def test_a_file_answers_one_entry(
+    files: list[str], listed: str, found: dict[str, str], note: str, tmp_path: Path
+) -> None:
+    empty_videos(tmp_path / "videos", files)
+    lists = write(tmp_path / "lists", train__txt=listed, label_map__txt="a\nb\n")
+    written = init(Request(tmp_path / "videos", to=tmp_path / "to", lists=(lists,)))
+    assert content(written) == {"train": found}
+    assert note in "\n".join(written.notes)
+    assert note or not any("by name" in one or "left out" in one for one in written.notes)
+
+
+def test_class_folders_of_ucf101_may_have_spaces(tmp_path: Path) -> None:
+    empty_videos(tmp_path / "videos", ["Push Up/a.avi", "Push Up/b.avi"])
+    lists = write(tmp_path / "lists", classInd__txt="1 Push Up\n",
+                  trainlist01__txt="Push Up/a.avi 1\n",
+                  testlist01__txt="Push Up/b.avi\n")  # fmt: skip
+    written = init(Request(tmp_path / "videos", to=tmp_path / "to", lists=(lists,)))
+    expected = {"train1": {"Push Up/a.avi": "Push Up"}, "test1": {"Push Up/b.avi": "Push Up"}}
+    assert content(written) == expected
+
+
+def test_class_folders_take_no_lists(tmp_path: Path) -> None:
+    empty_videos(tmp_path / "videos", ["a/1.mp4"])
+    lists = write(tmp_path / "lists", train__txt="a/1.mp4 0\n")
+    with pytest.raises(UserError, match="--lists: class folders need none"):
+        init(Request(tmp_path / "videos", form="folders", lists=(lists,)))

@@ -246,3 +246,34 @@ def test_folders_of_frames_run_to_a_result(tmp_path: Path) -> None:
     result = Ledger(tmp_path / "out").folder(spec.run_id).read_result()
     assert result is not None and result.provenance.readers == {"frames": 4}
     assert result.provenance.videos_missing == result.provenance.videos_unreadable == 0
+
+
+def test_folders_that_link_to_each_other_are_read_once(tmp_path: Path) -> None:
+    names = ("A", "B", "C")
+    made(tmp_path, dict.fromkeys(names, 3))
+    for name in names:
+        for other in set(names) - {name}:
+            (tmp_path / name / f"to{other}").symlink_to(Path("..") / other)
+    written = init(Request(tmp_path, name="mine"))
+    found = [item for name in ("train", "val", "test") for item in lists(tmp_path)[name]]
+    assert sorted(item.path for item in found) == [f"{n}/{i}.mp4" for n in names for i in range(3)]
+    assert sum("read already" in note for note in written.notes) == 6
+
+
+@pytest.mark.parametrize("val", ["dev", "eval", "validate"])
+def test_other_names_of_val(val: str, tmp_path: Path) -> None:
+    made(tmp_path, {"train/A": 2, "train/B": 2, f"{val}/A": 1, f"{val}/B": 1})
+    init(Request(tmp_path, name="mine"))
+    assert {item.path for item in lists(tmp_path)["val"]} == {f"{val}/A/0.mp4", f"{val}/B/0.mp4"}
+
+
+def test_a_split_beside_other_folders_is_no_class(tmp_path: Path) -> None:
+    made(tmp_path, {"train/A": 2, "train/B": 2, "extra": 1})
+    with pytest.raises(UserError, match=r"the folder train, .* beside 1 \(extra\)"):
+        init(Request(tmp_path, name="mine"))
+    assert not (tmp_path / "dataset.yaml").exists()
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    made(tmp_path, {"train": 4, "car": 4})
+    assert init(Request(tmp_path, name="mine")).classes == 2
