@@ -247,7 +247,8 @@ def _run(
     out = _out(options.out, plan.grid.demo)
     execution = make_execution(options)
     check(plan, options, execution)
-    found = check_plan(plan, execution, data_paths, out, options.rerun)
+    with user_errors():
+        found = check_plan(plan, execution, data_paths, out, options.rerun)
     if dry_run:
         rows = list_runs(plan.specs, out, data_paths.list_length, options.rerun)
         print_plan(rows, options.format)

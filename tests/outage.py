@@ -34,7 +34,7 @@ RUNS = (
     "--set", "model.num_frames=4", "--set", "train.epochs=8",
 )  # fmt: skip
 #: How long a server may take to answer, and a sweep to end; seconds.
-START, END = 90.0, 900.0
+START, END = 240.0, 1800.0
 
 
 class Postgres:

@@ -124,14 +124,16 @@ def expand_evaluation(
     kept = model.model_dump(mode="json", exclude={"name"})  # the name is the grid's model
     assert grid.checkpoint is not None
     specs: dict[str, RunSpec] = {}
-    for variant in grid.variants:
-        settings = {f"model.{name}": value for name, value in kept.items()}
-        if variant == "llm":  # names longer than those it may have been trained with
+    for name, variant in itertools.product(grid.datasets or protocol.datasets, grid.variants):
+        settings = {f"model.{one}": value for one, value in kept.items()}
+        rephrased = name in datasets and any(one.llm for one in datasets[name].label_sets)
+        if variant == "llm" and rephrased:  # longer names than it may have been trained with
             del settings["model.text_length"]
             if model.sizes.context_length < LLM_TEXT_LENGTH:
                 settings["model.text_length"] = model.sizes.context_length
         trained = replace(
             grid,
+            datasets=(name,),
             models=(model.name,),
             variants=(variant,),
             seeds=seeds,

@@ -132,6 +132,8 @@ def _test_view(
     augment, size = protocol.augment, model.sizes.image_size
     if recorded is None and size != augment.crop:
         recorded = {"crop": size, "resize": round(augment.resize * size / augment.crop)}
+    if not isinstance(recorded or {}, Mapping):
+        raise ValueError(f"the checkpoint's test_view is {recorded!r}, not a table of settings")
     return {f"augment.{name}": value for name, value in (recorded or {}).items()}
 
 

@@ -31,6 +31,8 @@ class ListsHere:
 
     data_paths: DataPaths
     _digests: dict[Path, str | None] = field(default_factory=dict)
+    #: (data set, list) -> what `videos` found: videos with the cause, and of how many.
+    unreadable: dict[tuple[str, str], tuple[dict[str, str], int]] = field(default_factory=dict)
 
     def folder(self, dataset: str) -> Path | None:
         """The folder of a data set's lists; None if it is not here, or not made yet."""

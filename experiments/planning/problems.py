@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from experiments.datasets.check.plan import check_lists
 from experiments.datasets.paths import DataPaths
-from experiments.errors import UserError
+from experiments.errors import StorageError, UserError
 from experiments.grid.request import RunPlan
 from experiments.grid.spec import RunSpec
 from experiments.planning.lists import (
@@ -100,8 +101,9 @@ def check_plan(
             recorded = finished[run_id].provenance.digests
             found.add(run_id, changed_lists("finished", recorded, here.present(recorded)))
         elif state is not State.PLANNED:
-            begun = lists_to_resume(ledger.folder(run_id))
-            found.add(run_id, changed_lists("began", begun, here.present(begun)))
+            with suppress(StorageError):  # the run's own attempt says what is wrong there
+                begun = lists_to_resume(ledger.folder(run_id))
+                found.add(run_id, changed_lists("began", begun, here.present(begun)))
     return found
 
 

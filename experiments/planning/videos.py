@@ -11,7 +11,7 @@ from experiments.errors import MissingData
 from experiments.grid.spec import ListSpec, RunSpec
 from experiments.planning.lists import ListsHere
 from tcclip.config import Execution
-from tcclip.data.annotations import read_list
+from tcclip.data.annotations import AnnotationError, read_list
 
 #: How many videos a message names, beside their count.
 NAMED = 5
@@ -24,7 +24,10 @@ def video_problems(spec: RunSpec, execution: Execution, here: ListsHere) -> Iter
     """
     allowed = execution.max_unreadable
     for one in spec.suites:
-        causes, total = _unreadable(one, here)
+        key = (one.dataset, one.split.annotations)
+        if key not in here.unreadable:
+            here.unreadable[key] = _unreadable(one, here)
+        causes, total = here.unreadable[key]
         if len(causes) > allowed * total:
             named = [f"{path} ({cause})" for path, cause in list(causes.items())[:NAMED]]
             yield (
@@ -42,7 +45,7 @@ def _unreadable(one: ListSpec, here: ListsHere) -> tuple[dict[str, str], int]:
     decoded = {name: file for name, file in read_decoded(state).items() if file.cause is not None}
     if folder is None or not decoded or not (folder / one.split.annotations).is_file():
         return {}, 0
-    with suppress(MissingData):
+    with suppress(MissingData, AnnotationError):  # `check_lists` reports a list that is broken
         items = read_list(folder / one.split.annotations)
         paths = [item.path for item in items]
         locate = here.data_paths.find_videos(one.dataset, paths).locate
@@ -56,5 +59,5 @@ def _cause(file: DecodedFile) -> str | None:
     """Why a file could not be decoded; None if it has changed since."""
     try:
         return file.cause if file.is_current() else None
-    except FileNotFoundError:
+    except OSError:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from experiments.datasets.check.plan import run_warnings, same_video
 from experiments.datasets.check.videos import VideoList
@@ -85,7 +86,8 @@ class RunData:
         no_flip = {} if spec.flip else {"flip": 0.0}
         clips = TrainClips(
             self.train.items,
-            self.locators[self.train.dataset],
+            # Nothing was looked for where nothing is trained on, and nothing will be read.
+            self.locators.get(self.train.dataset, Path),
             num_frames=spec.model.num_frames,
             augment=spec.augment.model_copy(update=no_flip),
             seed=spec.key.seed,

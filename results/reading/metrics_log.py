@@ -128,7 +128,10 @@ def read_attempts(metrics: bytes) -> Attempts | None:
 def recorded_lists(metrics: bytes) -> dict[str, str]:
     """Data set and file -> sha256 of the lists the last attempt read; {} in an older file."""
     record = _last(read_records(metrics, all_steps=False)[0], "lists", field="digests")
-    return {} if record is None else dict(record["digests"])
+    digests = {} if record is None else record["digests"]
+    if not isinstance(digests, dict):  # damaged
+        return {}
+    return {name: digest for name, digest in digests.items() if isinstance(digest, str)}
 
 
 def _last(records: Sequence[Record], kind: str, field: str = "kind") -> Record | None:

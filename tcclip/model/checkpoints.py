@@ -76,7 +76,9 @@ def check_fits(config: ModelConfig, source: str | Path) -> None:
     """ValueError unless a checkpoint's tensors are those of a model with these settings."""
     with torch.device("meta"):
         model = Model(config)
-    _check(model.state_dict(), look_at(fetch(source)).renamed("checkpoint"), str(source))
+    found = look_at(fetch(source))
+    _check_activation(config, found)
+    _check(model.state_dict(), found.renamed("checkpoint"), str(source))
 
 
 def save_checkpoint(

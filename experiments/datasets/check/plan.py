@@ -28,11 +28,10 @@ def check_lists(specs: Sequence[RunSpec], data_paths: DataPaths) -> ListFindings
 
     The videos of own data sets are looked for, too.
     """
-    # The lists of a run, the training list first -> whether it is trained on.
+    # The lists that a run reads, the training list first -> whether it has one.
     runs: dict[tuple[ListSpec, ...], bool] = {}
     for spec in specs:
-        trained = spec.train.epochs > 0
-        runs[spec.train_list, *(spec.validation if trained else ()), *spec.suites] = trained
+        runs[tuple(one for one, items in spec.lists if items)] = spec.train.epochs > 0
     problems: list[str] = []
     warnings: list[str] = []
     read: dict[ListSpec, VideoList] = {}
@@ -49,9 +48,9 @@ def check_lists(specs: Sequence[RunSpec], data_paths: DataPaths) -> ListFindings
             kind.append(f"{known.dataset}: {text}")
     lists = list(read.values())
     same = same_video(lists, _find_own(lists, data_paths))
-    for (train, *tests), trained in runs.items():
-        there = [read[one] for one in tests if one in read]
-        warnings += run_warnings(read.get(train) if trained else None, there, same)
+    for used, trained in runs.items():
+        tests = [read[one] for one in used[1 if trained else 0 :] if one in read]
+        warnings += run_warnings(read.get(used[0]) if trained else None, tests, same)
     return ListFindings(list(dict.fromkeys(problems)), list(dict.fromkeys(warnings)))
 
 

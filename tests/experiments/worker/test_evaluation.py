@@ -1,6 +1,7 @@
 """`tcclip evaluate`: a checkpoint is ensembled with the weights it started from, or not at all."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,21 @@ import pytest
 import torch
 
 import protocols
+from experiments.datasets.paths import DataPaths
 from experiments.errors import UserError
 from experiments.grid.options import GridOptions
 from experiments.grid.plan import Grid, expand
 from experiments.grid.request import RunPlan, plan_evaluation
 from experiments.store.ledger import Ledger
+from experiments.worker.data import RunData
+from experiments.worker.job import Job
 from protocols.datasets import DATASETS
 from results.records import Measurement
 from tcclip.config import GEOMETRIES, AugmentConfig, ModelConfig
+from tcclip.distributed import current_ranks
 from tcclip.model import build_model, save_checkpoint
 from tcclip.weights.clip_weights import random_clip_state
-from tests.experiments.sweeping import SETTINGS, run_sweep
+from tests.experiments.sweeping import EXECUTION, SETTINGS, run_sweep, small_specs
 
 OPENAI = {"clip_weights": "openai", "seed": 7}
 RANDOM = {"clip_weights": "random", "seed": 7}
@@ -163,3 +168,13 @@ def best(ledger: Ledger, run_id: str) -> set[Measurement]:
     found = {one for one in result.measurements if one.checkpoint == "best"}
     assert {one.weights for one in found} == {"raw", "ensembled"}
     return found
+
+
+def test_a_run_that_trains_nothing_looks_for_no_training_videos(cache: Path) -> None:
+    (spec,) = small_specs(models=("clip",))
+    paths = DataPaths(cache=cache)
+    job = Job(spec=spec, out=cache, data_paths=paths, execution=EXECUTION, owner="test")
+    data = RunData.load(job, current_ranks("cpu"))
+    # As where the model is tested on other data sets than it would be trained on.
+    assert not data.train.items
+    assert list(replace(data, locators={}).train_loader().epoch(0)) == []
