@@ -34,7 +34,7 @@ def test_no_mixing_leaves_the_video() -> None:
     assert torch.equal(targets, smooth_targets(batch[1], 5, 0.1))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 50), st.floats(0, 1), st.sampled_from([4, 8, 12]))
 def test_groups_do_not_depend_on_their_batch(step: int, share: float, chunk: int) -> None:
     config = MixConfig(cutmix_share=share)
@@ -45,7 +45,7 @@ def test_groups_do_not_depend_on_their_batch(step: int, share: float, chunk: int
     assert torch.allclose(targets.sum(1), torch.ones(24))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 200), st.booleans())
 def test_targets_equal_the_share_of_pixels(step: int, cut: bool) -> None:
     batch = _batch(4)

@@ -76,7 +76,7 @@ def test_three_crops_are_left_right_middle() -> None:
     assert EvalTransform(AugmentConfig(crop=20), 3)(tall)[:, 0, 0, 0, 0].tolist() == [0, 40, 20]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(16, 120), st.integers(16, 120), st.integers(0, 1000))
 def test_train_clips_have_one_size_and_depend_on_the_key_alone(
     height: int, width: int, seed: int

@@ -71,7 +71,7 @@ def models(draw: Any) -> tuple[dict[str, Any], int]:
     return settings_, draw(st.integers(0, 1000))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(models())
 def test_any_small_model_agrees(drawn: tuple[dict[str, Any], int]) -> None:
     given_settings, seed = drawn

@@ -156,9 +156,7 @@ def test_absurd_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         pyav_reader.read_sequentially(tmp_path / "a.mp4", range)
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_damage_raises_only_unreadable_video(tmp_path: Path, data: st.DataObject) -> None:
     source = tmp_path / "whole.mp4"
