@@ -88,7 +88,7 @@ def check_plan(
     states |= dict.fromkeys(finished, State.FINISHED)
     again = set() if rerun is None else set(matching(states, rerun))
     to_run = [one for one in specs if one.run_id in again or states[one.run_id] not in ENDED]
-    lists = check_lists(to_run, data_paths)
+    lists = check_lists(to_run, data_paths, execution.max_unreadable)
     found.notes += [f"warning: {text}" for text in lists.warnings]
     for spec in specs:
         run_id = spec.run_id

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.datasets.check.plan import run_warnings, same_video
+from experiments.datasets.check.plan import missing_videos, run_warnings, same_video
 from experiments.datasets.check.videos import VideoList
 from experiments.datasets.paths import DataPaths
 from experiments.datasets.video_files import FoundVideos, Locator
@@ -64,7 +64,9 @@ class RunData:
         used = [_read(one, paths, digests, items) for one, items in spec.lists]
         found = _find_videos(used, paths)
         for one in [one for one in used if one.items]:
-            _check_missing(one, found[one.dataset].missing, job.execution.max_unreadable)
+            missing, allowed = found[one.dataset].missing, job.execution.max_unreadable
+            if (text := missing_videos(_video_list(one), missing, allowed)) is not None:
+                raise MissingData(text)
         trained, tests = spec.train.epochs > 0, len(used) - len(spec.suites)
         return cls(
             job, ranks, used[0], tuple(used[1:tests]), tuple(used[tests:]), digests,
@@ -191,22 +193,13 @@ def _find_videos(lists: Sequence[EvalList], data_paths: DataPaths) -> dict[str, 
     return {name: data_paths.find_videos(name, listed) for name, listed in paths.items() if listed}
 
 
-def _check_missing(one: EvalList, missing: Mapping[str, str], allowed: float) -> None:
-    """MissingData if more of a list's videos than allowed are not there."""
-    lost = [item.path for item in one.items if item.path in missing]
-    if len(lost) > allowed * len(one.items):
-        named = [f"{path} ({missing[path]})" if missing[path] else path for path in lost[:NAMED]]
-        raise MissingData(
-            f"{one.dataset} {one.split}: {len(lost)} of {len(one.items)} listed videos are not "
-            f"there, allowed are {allowed:.2%}: {', '.join(named)}"
-            f"{', ...' if len(lost) > NAMED else ''}. Add them, or allow more with "
-            "--max-unreadable"
-        )
-
-
 def _warnings(
     lists: Sequence[EvalList], found: Mapping[str, FoundVideos], trained: bool
 ) -> list[str]:
     """What is odd in the lists; the first is the training list."""
-    train, *tests = [VideoList(one.dataset, one.split, one.items, one.class_names) for one in lists]
+    train, *tests = [_video_list(one) for one in lists]
     return run_warnings(train if trained else None, tests, same_video([train, *tests], found))
+
+
+def _video_list(one: EvalList) -> VideoList:
+    return VideoList(one.dataset, one.split, one.items, one.class_names)

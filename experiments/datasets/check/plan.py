@@ -23,10 +23,16 @@ class ListFindings(NamedTuple):
     warnings: list[str]
 
 
-def check_lists(specs: Sequence[RunSpec], data_paths: DataPaths) -> ListFindings:
+#: How many videos a message names, beside their count.
+NAMED = 5
+
+
+def check_lists(
+    specs: Sequence[RunSpec], data_paths: DataPaths, max_unreadable: float = 0.0
+) -> ListFindings:
     """What is wrong or odd in the lists of `specs`; those not on this machine are left out.
 
-    The videos of own data sets are looked for, too.
+    The videos of own data sets are looked for, too; a share of `max_unreadable` may be missing.
     """
     # The lists that a run reads, the training list first -> whether it has one.
     runs: dict[tuple[ListSpec, ...], bool] = {}
@@ -47,11 +53,32 @@ def check_lists(specs: Sequence[RunSpec], data_paths: DataPaths) -> ListFindings
             kind = warnings if known.dataset in DATASETS else problems
             kind.append(f"{known.dataset}: {text}")
     lists = list(read.values())
-    same = same_video(lists, _find_own(lists, data_paths))
+    found = _find_own(lists, data_paths)
+    for known in lists:
+        if known.dataset in found and found[known.dataset].folder.is_dir():
+            lost = missing_videos(known, found[known.dataset].missing, max_unreadable)
+            problems += [] if lost is None else [lost]
+    same = same_video(lists, found)
     for used, trained in runs.items():
         tests = [read[one] for one in used[1 if trained else 0 :] if one in read]
         warnings += run_warnings(read.get(used[0]) if trained else None, tests, same)
     return ListFindings(list(dict.fromkeys(problems)), list(dict.fromkeys(warnings)))
+
+
+def missing_videos(one: VideoList, missing: Mapping[str, str], allowed: float) -> str | None:
+    """The message for a list of which a larger share than `allowed` is not there.
+
+    `missing`: entry -> a remark that helps to find it, or "".
+    """
+    lost = [item.path for item in one.items if item.path in missing]
+    if len(lost) <= allowed * len(one.items):
+        return None
+    named = [f"{path} ({missing[path]})" if missing[path] else path for path in lost[:NAMED]]
+    return (
+        f"{one.title}: {len(lost)} of {len(one.items)} listed videos are not there, allowed are "
+        f"{allowed:.2%}: {', '.join(named)}{', ...' if len(lost) > NAMED else ''}. Add them, or "
+        "allow more with --max-unreadable"
+    )
 
 
 def run_warnings(train: VideoList | None, tests: Sequence[VideoList], same: SameVideo) -> list[str]:

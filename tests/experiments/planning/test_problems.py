@@ -100,9 +100,11 @@ def test_test_videos_that_the_last_check_could_not_read(
 ) -> None:
     data_paths = own_paths(write_own(tmp_path)).model_copy(update={"cache": tmp_path / "cache"})
     state = check_file(data_paths, "own").with_suffix(".jsonl")
+    (tmp_path / "videos").mkdir()
+    for name in "bcdf":
+        (tmp_path / "videos" / f"{name}.mp4").write_bytes(name.encode())
     for name, cause in (("a.mp4", "no frame"), ("e.mp4", "no frame could be decoded")):
         file = tmp_path / "videos" / name
-        file.parent.mkdir(exist_ok=True)
         file.write_bytes(b"broken " + name.encode())
         status = file.stat()
         append_decoded(

@@ -63,6 +63,18 @@ def planned(data_paths: DataPaths) -> ListFindings:
     return check_lists(expand(grid, data_paths.datasets()), data_paths)
 
 
+def test_missing_videos_are_a_problem_of_the_plan(make: Make, tmp_path: Path) -> None:
+    data_paths = make()
+    (tmp_path / "videos" / "a1.mp4").unlink()
+    [problem] = planned(data_paths).problems
+    assert "listed videos are not there, allowed are 0.00%: a1.mp4. Add them" in problem
+    grid = Grid("few_shot", datasets=("own",), shots=(2,))
+    specs = expand(grid, data_paths.datasets())
+    assert check_lists(specs, data_paths, max_unreadable=0.5).problems == []
+    shutil.rmtree(tmp_path / "videos")  # on other machines only
+    assert planned(data_paths).problems == []
+
+
 def test_sound_lists(make: Make) -> None:
     data_paths = make()
     found = checked(data_paths)
