@@ -48,7 +48,14 @@ class TooManyUnreadable(RunError):
 
 
 class OutOfMemory(RunError):
-    """Training needed more memory than a device has; a smaller micro-batch may do."""
+    """Training needed more memory than a device has; a smaller micro-batch may do.
+
+    `batch`: the one that was too large.
+    """
+
+    def __init__(self, message: str, batch: int = 0) -> None:
+        super().__init__(message)  # alone: it is unpickled with what is given here
+        self.batch = batch
 
 
 class EvaluationOutOfMemory(OutOfMemory):

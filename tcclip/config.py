@@ -7,9 +7,18 @@ in `protocols/` when it belongs to a protocol (SPEC 4 and 5).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 ModelName = Literal["tc_clip", "vifi_clip", "clip"]
 FrameAttention = Literal["none", "cls", "window", "joint", "context"]
@@ -17,6 +26,9 @@ Aggregation = Literal["bipartite", "none", "random", "kmeans", "dpc_knn"]
 Activation = Literal["quick_gelu", "gelu"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Reader = Literal["auto", "decord", "pyav", "published"]
+
+#: What the micro-batch "auto" is where nothing was measured: on a CPU.
+UNMEASURED_MICRO_BATCH = 4
 
 
 class FrozenModel(BaseModel):
@@ -259,7 +271,8 @@ class Execution(FrozenModel):
     """
 
     workers: int = Field(default=1, gt=0)
-    micro_batch: int = Field(default=4, gt=0)
+    #: "auto": as many as fit on the GPU (`tcclip/memory.py`), 4 on a CPU.
+    micro_batch: PositiveInt | Literal["auto"] = "auto"
     eval_batch: int = Field(default=8, gt=0)
     loader_workers: int = Field(default=0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -270,19 +283,50 @@ class Execution(FrozenModel):
     max_unreadable: float = Field(default=0.005, ge=0, le=1)
     checkpoint_minutes: float = Field(default=20.0, gt=0)
 
+    @field_validator("micro_batch", mode="wrap")
+    @classmethod
+    def _say_what_is_allowed(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError:  # one for each alternative
+            message = "give auto or a whole number of at least 1"
+            raise PydanticCustomError("micro_batch", message) from None
+
     def chunk_size(self, train: TrainConfig) -> int:
         """Videos a loader loads at once: whole mixing groups, at least a micro-batch.
 
         A smaller micro-batch is split off after mixing.
         ValueError if the protocol's global batch cannot be made.
         """
-        group = train.mix.group
-        chunk = max(self.micro_batch, group)
-        divides = chunk % self.micro_batch == 0 and chunk % group == 0
-        if not divides or train.global_batch % (chunk * self.workers):
+        chunk = self._chunk(self.micro_batch_size(train), train)
+        if chunk is None:
+            auto = self.micro_batch == "auto"
+            size = "any size" if auto else self.micro_batch
+            advice = (
+                "--workers-per-run so that it divides the number of groups"
+                if auto
+                else "--micro-batch and --workers-per-run so that their product divides it"
+            )
             raise ValueError(
                 f"a global batch of {train.global_batch} cannot be made from micro-batches of "
-                f"{self.micro_batch} on {self.workers} workers in mixing groups of {group}; "
-                "choose --micro-batch and --workers-per-run so that their product divides it"
+                f"{size} on {self.workers} workers in mixing groups of {train.mix.group}; "
+                f"choose {advice}"
             )
         return chunk
+
+    def micro_batch_size(self, train: TrainConfig) -> int:
+        """`micro_batch` as a number; of "auto" what is used where nothing was measured."""
+        if isinstance(self.micro_batch, int):
+            return self.micro_batch
+        return max(self.micro_batches(train, UNMEASURED_MICRO_BATCH), default=1)
+
+    def micro_batches(self, train: TrainConfig, largest: int) -> list[int]:
+        """The micro-batches up to `largest` that make the global batch, smallest first."""
+        return [size for size in range(1, largest + 1) if self._chunk(size, train) is not None]
+
+    def _chunk(self, size: int, train: TrainConfig) -> int | None:
+        """The chunk of micro-batches of `size`; None if they cannot make the global batch."""
+        group = train.mix.group
+        chunk = max(size, group)
+        divides = chunk % size == 0 and chunk % group == 0
+        return chunk if divides and train.global_batch % (chunk * self.workers) == 0 else None

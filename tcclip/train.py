@@ -195,7 +195,7 @@ class Trainer:
     def _backward(self, chunks: list[Batch], epoch: int) -> torch.Tensor:
         """Accumulate gradients over `chunks`; this rank's mean loss, float64."""
         share = self.config.global_batch // self.ranks.world
-        micro_batch, wrapped = self.execution.micro_batch, self._wrapped
+        micro_batch, wrapped = self.execution.micro_batch_size(self.config), self._wrapped
         total = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
         for number, batch in enumerate(chunks, start=1):
             video, targets = self._mix(batch, epoch)

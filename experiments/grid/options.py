@@ -78,7 +78,12 @@ DatasetFile = Annotated[list[Path] | None, _data_option(help="Own data set: its 
 # ---- Where and how fast they execute ----
 
 WorkersPerRun = Annotated[int, _execution_option(min=1, help="GPUs, or CPU processes, a run.")]
-MicroBatch = Annotated[int | None, _execution_option(min=1, help="Videos at once on a worker.")]
+MicroBatch = Annotated[
+    str | None,
+    _execution_option(
+        metavar="NUMBER|auto", help="Videos at once on a worker; auto, the default: all that fit."
+    ),
+]
 EvalBatch = Annotated[int | None, _execution_option(min=1, help="Test views at once on a worker.")]
 LoaderWorkers = Annotated[int | None, _execution_option(min=0, help="Decoding processes a worker.")]
 Device = Annotated[str, _execution_option(help="auto, cpu or cuda.")]
@@ -164,4 +169,4 @@ class ExecutionOptions(_Options):
     rerun: str | None
     out: str | None
     format: str
-    micro_batch: int | None = None
+    micro_batch: str | None = None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from experiments.errors import UserError, is_permanent
+from experiments.errors import OutOfMemory, UserError, is_permanent
 from experiments.worker.job import Job
 
 #: How long a Ray head may take to accept a connection.
@@ -27,20 +27,22 @@ class AttemptError:
 
     `kind`: the exception's class; `message` begins with its name. The exception itself is not
     kept: its frames would keep the run's tensors in memory. `permanent`: another attempt would end
-    the same way.
+    the same way. `batch`: the one that was too large, of OutOfMemory.
     """
 
     kind: type[BaseException]
     message: str
     traceback: str = ""
     permanent: bool = False
+    batch: int = 0
 
     @classmethod
     def of(cls, error: BaseException, trace: str | None = None) -> AttemptError:
         """From an exception; `trace` replaces a traceback that was lost between processes."""
         kind = type(error)
         trace = trace or "".join(traceback.format_exception(error))
-        return cls(kind, f"{kind.__name__}: {error}", trace, is_permanent(error))
+        batch = error.batch if isinstance(error, OutOfMemory) else 0
+        return cls(kind, f"{kind.__name__}: {error}", trace, is_permanent(error), batch)
 
 
 class Executor(Protocol):

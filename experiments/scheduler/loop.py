@@ -27,7 +27,7 @@ from experiments.store.lease import REMOTE_HEARTBEAT, Lease, Watch, claim
 from experiments.store.ledger import Ledger
 from experiments.store.rerun import delete_if_begun, find_backups
 from experiments.worker.job import Job
-from experiments.worker.out_of_memory import ADVICE, Reduction, reduction
+from experiments.worker.memory import ADVICE, Reduction, reduction
 from results.reading.location import exists, is_local
 from results.reading.run_folder import ENDED, RunFolder, State
 from tcclip.config import Execution
@@ -276,7 +276,7 @@ class Loop:
 
     def _reduce_batch(self, run: _Run, error: AttemptError, lease: Lease) -> None:
         """Continue with a smaller batch, if there is one; that is no failed attempt."""
-        made = reduction(run.spec, run.execution, error.kind, error.message)
+        made = reduction(run.spec, run.execution, error.kind, error.batch, error.message)
         if made is None:
             message = f"{error.message}; {ADVICE}"
             self._attempt_failed(run, replace(error, message=message, permanent=True), lease)
@@ -286,7 +286,8 @@ class Loop:
         # Pending runs of the same size would run out of memory too.
         for run_id, other in self.runs.items():
             alike = _same_memory(run.spec, other.spec) and run_id in self.pending
-            if alike and getattr(other.execution, made.setting) > made.after:
+            size = getattr(other.execution, made.setting)
+            if alike and (size == "auto" or size > made.after):
                 other.execution = other.execution.model_copy(update={made.setting: made.after})
                 other.reduction = made
 

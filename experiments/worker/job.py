@@ -11,7 +11,7 @@ from experiments.datasets.paths import DataPaths
 from experiments.grid import weights_file
 from experiments.grid.spec import RunSpec
 from experiments.store.ledger import Ledger
-from experiments.worker.out_of_memory import Reduction
+from experiments.worker.memory import Reduction
 from results.reading.location import Location, location
 from results.reading.run_folder import RunFolder
 from tcclip.config import Execution, FrozenModel

@@ -152,7 +152,7 @@ def _provenance(
         platform=platform.platform(),
         device=torch.cuda.get_device_name() if cuda else "cpu",
         world_size=ranks.world,
-        micro_batch=job.execution.micro_batch,
+        micro_batch=job.execution.micro_batch_size(job.spec.train),
         global_batch=job.spec.train.global_batch,
         precision=job.spec.train.precision,
         started=started.isoformat(timespec="seconds"),

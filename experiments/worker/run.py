@@ -5,13 +5,21 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import torch
 
-from experiments.errors import LeaseLost, RunPaused, StoppedEarly, StorageError
+from experiments.errors import (
+    EvaluationOutOfMemory,
+    LeaseLost,
+    OutOfMemory,
+    RunPaused,
+    StoppedEarly,
+    StorageError,
+)
 from experiments.grid.weights_file import StartWeights
 from experiments.store.append_file import AppendFile
 from experiments.store.attempt_records import record_pause, record_start
@@ -20,11 +28,23 @@ from experiments.store.lease import Lease, adopt
 from experiments.worker.checkpoints import RunCheckpoints
 from experiments.worker.data import RunData
 from experiments.worker.job import Job
-from experiments.worker.out_of_memory import detect_out_of_memory
+from experiments.worker.memory import (
+    RememberedMicroBatch,
+    detect_out_of_memory,
+    smaller_micro_batch,
+)
 from experiments.worker.result import Weights, make_result, write_predictions
 from results.reading.location import Location, local_copy
 from tcclip.distributed import Ranks, current_ranks
 from tcclip.evaluate import Evaluator
+from tcclip.memory import (
+    LARGEST_MICRO_BATCH,
+    available_memory,
+    largest_that_fits,
+    memory_limit,
+    training_peak,
+    undisturbed,
+)
 from tcclip.model import Model, build_model
 from tcclip.model.checkpoints import ensembled_state, load_checkpoint
 from tcclip.train import Paused, Progress, Trainer, autocast
@@ -92,7 +112,8 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
         ranks=ranks,
         autocast=lambda: autocast(spec.train, ranks.device),
     )
-    training = _train(data, model, evaluator, lease)
+    with micro_batch_that_fits(data, model) as data:
+        training = _train(data, model, evaluator, lease)
     weights = _weight_sets(job, model, start, training)
     with detect_out_of_memory("eval_batch", job.execution.eval_batch):
         scores = evaluator.evaluate({key.label: one for key, one in weights.items()}, data.suites)
@@ -104,6 +125,66 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
         write_text(job.folder.result, result.model_dump_json(indent=1), lease.check)
         log.info("finished in %.1f s", result.provenance.wall_seconds)
     ranks.barrier()
+
+
+@contextmanager
+def micro_batch_that_fits(data: RunData, model: Model) -> Iterator[RunData]:
+    """`data` for the training in the block: with a number for the micro-batch "auto" on GPUs.
+
+    If that or a given number is too large after all, it is not chosen again. Called on every rank.
+    """
+    job, ranks = data.job, data.ranks
+    execution, train = job.execution, job.spec.train
+    if ranks.device.type != "cuda" or not train.epochs:
+        yield data
+        return
+    execution.chunk_size(train)  # ValueError if nothing makes the global batch
+    sizes = execution.micro_batches(train, LARGEST_MICRO_BATCH)
+    available = available_memory(ranks.device, 1.0)
+    kind = {
+        "gpu": torch.cuda.get_device_name(ranks.device),
+        "available_gib": available,
+        "torch": torch.__version__,
+        "model": model.config.model_dump(mode="json"),
+        "class_tokens": list(model.class_suffix.shape),
+        "precision": train.precision,
+        "activation_checkpointing": execution.activation_checkpointing,
+        "compile": execution.compile,
+        "workers": ranks.world,
+        "sizes": sizes,
+    }
+    remembered = RememberedMicroBatch(job.data_paths.cache / "micro_batches", kind)
+    if execution.micro_batch == "auto":
+        limit = memory_limit(model, available, ranks.world)
+        found = remembered.find(sizes, lambda: _measure(data, model, sizes, limit))
+        size = min(ranks.gather(found))
+        log.info("micro-batch: %d videos at once on each GPU", size)
+        execution = execution.model_copy(update={"micro_batch": size})
+        data = replace(data, job=job.model_copy(update={"execution": execution}))
+    try:
+        yield data
+    except EvaluationOutOfMemory:
+        raise
+    except OutOfMemory as error:
+        remembered.lower(smaller_micro_batch(execution, train, error.batch))
+        raise
+
+
+def _measure(data: RunData, model: Model, sizes: Sequence[int], limit: int) -> int:
+    """The largest micro-batch whose training step takes at most `limit` bytes."""
+    spec, device = data.job.spec, data.ranks.device
+
+    def peak(size: int) -> int | None:
+        try:
+            with detect_out_of_memory("micro_batch", size):
+                return training_peak(model, size, spec.train, spec.augment, device)
+        except OutOfMemory:
+            return None
+
+    with undisturbed(model, device):
+        # Not counted: libraries allocate at their first call, and from then on there are gradients.
+        peak(sizes[0])
+        return largest_that_fits(sizes, limit, peak)
 
 
 def _train(data: RunData, model: Model, evaluator: Evaluator, lease: Lease | None) -> Progress:
@@ -143,7 +224,8 @@ def _train(data: RunData, model: Model, evaluator: Evaluator, lease: Lease | Non
             recorder=recorder,
             start_records=start_records,
         )
-        with detect_out_of_memory("micro_batch", job.execution.micro_batch):
+        size = job.execution.micro_batch_size(spec.train)
+        with detect_out_of_memory("micro_batch", size):
             return trainer.fit()
 
 

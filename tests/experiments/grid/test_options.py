@@ -24,15 +24,19 @@ def test_each_option_of_sweep_has_its_place() -> None:
 
 def test_settings_of_the_execution_win_over_options() -> None:
     assert make_execution(ExecutionOptions.of(DEFAULTS)) == Execution()
-    options = {"micro_batch": 2, "eval_batch": 3, "settings": ["execution.micro_batch=8", "x=1"]}
+    options = {"micro_batch": "2", "eval_batch": 3, "settings": ["execution.micro_batch=8", "x=1"]}
     made = make_execution(ExecutionOptions.of(DEFAULTS | options))
     assert (made.micro_batch, made.eval_batch) == (8, 3)
+    given = ExecutionOptions.of(DEFAULTS | {"micro_batch": "16"})
+    assert make_execution(given).micro_batch == 16
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"device": "tpu"}, "--device 'tpu': "),
+        ({"micro_batch": "many"}, "--micro-batch 'many': give auto or a whole number"),
+        ({"settings": ["execution.micro_batch=0"]}, "execution.micro_batch: give auto or a"),
         ({"settings": ["execution.micro=8"]}, "the nearest is 'execution.micro_batch'"),
         ({"settings": ["execution.eval_batch=0"]}, "--set execution.eval_batch: .*greater than 0"),
     ],

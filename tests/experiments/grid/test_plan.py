@@ -139,6 +139,11 @@ def test_a_global_batch_that_cannot_be_made_is_refused() -> None:
     for workers, micro in ((3, 4), (4, 5), (1, 6), (32, 4)):
         with pytest.raises(ValueError, match="a global batch of 64 cannot be made"):
             Execution(workers=workers, micro_batch=micro).chunk_size(train)
+    auto = Execution(workers=4)
+    assert (auto.micro_batch, auto.chunk_size(train)) == ("auto", 4)
+    assert auto.micro_batches(train, 64) == [1, 2, 4, 8, 16]
+    with pytest.raises(ValueError, match="micro-batches of any size on 3 workers"):
+        Execution(workers=3).chunk_size(train)
 
 
 def test_layers_are_written_one_way() -> None:

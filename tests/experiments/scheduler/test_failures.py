@@ -226,18 +226,21 @@ def test_what_another_sweep_finished_or_gave_up_is_not_done_again(tmp_path: Path
     assert ledger.folder(tried.run_id).state() is State.FAILED
 
 
-def test_what_runs_out_of_memory_goes_on_smaller_and_so_do_its_like(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [8, "auto"])
+def test_what_runs_out_of_memory_goes_on_smaller_and_so_do_its_like(
+    tmp_path: Path, given: Any
+) -> None:
     specs = grid(2, "tc_clip", "vifi_clip")
-    short = AttemptError.of(OutOfMemory("not enough memory"))
+    short = AttemptError.of(OutOfMemory("not enough memory", 8))
     executor = Scripted(tc_clip0=[short, LOST])
-    summary = run(specs, tmp_path, executor, retries=1, execution=Execution(micro_batch=8))
+    summary = run(specs, tmp_path, executor, retries=1, execution=Execution(micro_batch=given))
     assert summary.exit_code == 0
     assert [
         (name(job.spec), job.execution.micro_batch, job.reduction is not None)
         for job in executor.started
     ] == [
-        ("tc_clip0", 8, False), ("tc_clip0", 4, True), ("tc_clip0", 4, False),
-        ("tc_clip1", 4, True), ("vifi_clip0", 8, False), ("vifi_clip1", 8, False),
+        ("tc_clip0", given, False), ("tc_clip0", 4, True), ("tc_clip0", 4, False),
+        ("tc_clip1", 4, True), ("vifi_clip0", given, False), ("vifi_clip1", given, False),
     ]  # fmt: skip
 
 
