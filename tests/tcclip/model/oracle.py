@@ -1,8 +1,8 @@
 """TC-CLIP as SPEC 2 says it, line by line, with nothing shared, fused or batched cleverly.
 
-The tests' reference and the benchmark's baseline. It reads a `Model`'s parameters by name and
-uses none of its code. Sequences are (B, T*N + k, D), frame tokens first; text runs whole for
-every video and class.
+The tests' reference, to which `agree` and `gradients_agree` hold a model, and the benchmark's
+baseline. It reads a `Model`'s parameters by name and uses none of its code. Sequences are
+(B, T*N + k, D), frame tokens first; text runs whole for every video and class.
 """
 
 from __future__ import annotations
@@ -219,3 +219,32 @@ class Oracle:
         weights = (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5).softmax(-1)
         c = c + self.attend(weights, v, f"{name}.attn")
         return c + self.mlp(self.norm(c, f"{name}.ln_2"), f"{name}.mlp")
+
+
+# ---- The comparison ----
+
+
+def agree(model: Model, video: Tensor) -> None:
+    """AssertionError unless the model chooses and computes what the transcription does."""
+    expected = Oracle(model)(video)
+    output = model(video, intermediates=True)
+    seen = output.intermediates
+    for found, wanted in zip(seen.seeds, expected.seeds, strict=True):
+        assert torch.equal(found, wanted)
+    for found, wanted in zip(seen.assignments, expected.assignments, strict=True):
+        assert torch.equal(found, wanted)
+    torch.testing.assert_close(seen.frame_features, expected.frame_features)
+    torch.testing.assert_close(output.logits, expected.logits)
+    for at, tokens in enumerate(expected.context_tokens):
+        torch.testing.assert_close(seen.context_tokens[:, at], tokens)
+
+
+def gradients_agree(model: Model, video: Tensor) -> None:
+    """The same of every gradient of a weighted sum of the logits (two videos, four classes)."""
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    weights = [[1.0, -2.0, 0.5, 0.3], [-1.0, 0.1, 0.7, 2.0]]
+    target = torch.tensor(weights, dtype=video.dtype, device=video.device)
+    expected = torch.autograd.grad((Oracle(model)(video).logits * target).sum(), trained.values())
+    found = torch.autograd.grad((model(video).logits * target).sum(), trained.values())
+    for name, a, b in zip(trained, found, expected, strict=True):
+        torch.testing.assert_close(a, b, msg=lambda m, name=name: f"{name}: {m}")

@@ -20,8 +20,8 @@ from tcclip.model.checkpoints import convert, describe, describe_checkpoint, ens
 from tcclip.weights.clip_weights import clip_shapes
 from tcclip.weights.parameter_names import from_openai, is_clip_parameter
 from tests.tcclip.model.builders import NAMES, SMALL, small_model, small_video
+from tests.tcclip.model.golden import golden_model, golden_video, recorded
 from tests.tcclip.model.published import to_published
-from tests.tcclip.model.test_golden import golden_model, golden_video, recorded
 
 
 def published(model: Model) -> dict[str, Tensor]:

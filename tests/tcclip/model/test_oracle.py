@@ -6,28 +6,12 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from tcclip.config import Geometry
-from tcclip.model import Model
 from tests.tcclip.model.builders import NAMES, small_model, small_video
-from tests.tcclip.model.oracle import Oracle
+from tests.tcclip.model.oracle import agree, gradients_agree
 
 DOUBLE = torch.float64
-
-
-def agree(model: Model, video: Tensor) -> None:
-    expected = Oracle(model)(video)
-    output = model(video, intermediates=True)
-    seen = output.intermediates
-    for found, wanted in zip(seen.seeds, expected.seeds, strict=True):
-        assert torch.equal(found, wanted)
-    for found, wanted in zip(seen.assignments, expected.assignments, strict=True):
-        assert torch.equal(found, wanted)
-    torch.testing.assert_close(seen.frame_features, expected.frame_features)
-    torch.testing.assert_close(output.logits, expected.logits)
-    for at, tokens in enumerate(expected.context_tokens):
-        torch.testing.assert_close(seen.context_tokens[:, at], tokens)
 
 
 @st.composite
@@ -89,13 +73,7 @@ def test_frame_by_frame_models_agree(name: str) -> None:
 @pytest.mark.parametrize("stop", [True, False])
 def test_gradients_agree(layers: tuple[int, ...], stop: bool) -> None:
     model = small_model(dtype=DOUBLE, prompt_layers=layers, prompt_stop_grad=stop)
-    video = small_video(dtype=DOUBLE)
-    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    target = torch.tensor([[1.0, -2.0, 0.5, 0.3], [-1.0, 0.1, 0.7, 2.0]], dtype=DOUBLE)
-    expected = torch.autograd.grad((Oracle(model)(video).logits * target).sum(), trained.values())
-    found = torch.autograd.grad((model(video).logits * target).sum(), trained.values())
-    for name, a, b in zip(trained, found, expected, strict=True):
-        torch.testing.assert_close(a, b, msg=lambda m, name=name: f"{name}: {m}")
+    gradients_agree(model, small_video(dtype=DOUBLE))
 
 
 def test_reruns_are_equal_to_the_bit() -> None:

@@ -1,0 +1,24 @@
+"""The model computes on CUDA what it computes on a CPU: recorded cases and the oracle, float64."""
+
+import pytest
+import torch
+
+from tests.benchmarks.gpu_bench.drive import Bench
+from tests.benchmarks.gpu_bench.numbers import GOLDEN, ORACLE, holds, precision
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_recorded_cases(device: torch.device, case: str) -> None:
+    holds(Bench(device), case=f"golden {case}")
+
+
+@pytest.mark.parametrize("case", ORACLE)
+def test_the_oracle_agrees(tiny: Bench, case: str) -> None:
+    holds(tiny, case=f"oracle {case}")
+
+
+@pytest.mark.parametrize(("computed", "error"), [("bf16", 0.05), ("float32", 1e-4)])
+def test_lower_precision_is_near(tiny: Bench, computed: str, error: float) -> None:
+    assert precision(tiny, computed=computed)["relative_error"] < error

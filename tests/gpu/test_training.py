@@ -1,0 +1,69 @@
+"""Training and evaluation on CUDA: compiled, repeated, and out of memory."""
+
+import pytest
+import torch
+
+from experiments.errors import OutOfMemory
+from experiments.worker.out_of_memory import detect_out_of_memory
+from tests.benchmarks.gpu_bench.drive import WARM, Bench, Clock, Steps, determinism
+from tests.benchmarks.gpu_bench.numbers import again
+from tests.benchmarks.gpu_bench.profiles import Look
+
+pytestmark = pytest.mark.gpu
+
+
+def losses(bench: Bench, compile: bool) -> list[float]:
+    """Of a few steps in float32, at a rate that moves the weights."""
+    steps = Steps(Clock(bench.device), 4)
+    execution = bench.execution(micro_batch=4, compile=compile)
+    with determinism(True):
+        bench.train(
+            bench.model("tc_clip"), execution, steps, global_batch=8, precision="fp32", rate=1e-3
+        )
+    return steps.losses
+
+
+def test_compiled_training_is_eager_training(tiny: Bench) -> None:
+    eager = losses(tiny, compile=False)
+    assert len(set(eager)) == len(eager)
+    assert losses(tiny, compile=True) == pytest.approx(eager, rel=1e-3)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_deterministic_runs_are_equal_to_the_bit(tiny: Bench, compile: bool) -> None:
+    row = again(tiny, deterministic=True, compile=compile)
+    assert row["losses_equal"] and row["weights_equal"], row["different"]
+
+
+@pytest.fixture(scope="module")
+def step(device: torch.device) -> Look:
+    """A look into one eager step of the full geometry, two micro-batches of 4."""
+    bench, look = Bench(device), Look(device)
+    steps = Steps(Clock(device, look.hooks(WARM)), WARM + 4)
+    execution = bench.execution(micro_batch=4, compile=False)
+    bench.train(bench.model("tc_clip"), execution, steps, global_batch=8)
+    return look
+
+
+def test_the_host_waits_for_the_loss_alone(step: Look) -> None:
+    assert sum(step.waits.values()) <= 1, step.waits
+
+
+def test_nothing_is_scattered(step: Look) -> None:
+    names = [event.key for event in step.events]
+    assert not [name for name in names if name.startswith(("aten::scatter", "aten::index_put"))]
+
+
+def test_attention_is_fused(step: Look) -> None:
+    row = step.row()
+    assert row["attention_kernels"], "no fused attention ran"
+    assert "attention_math" not in row["attention_calls"]
+
+
+def test_out_of_memory_is_detected(device: torch.device) -> None:
+    free, total = torch.cuda.mem_get_info(device)
+    with (
+        pytest.raises(OutOfMemory, match="micro-batch of 4"),
+        detect_out_of_memory("micro_batch", 4),
+    ):
+        torch.empty(2 * total, dtype=torch.uint8, device=device)
