@@ -6,7 +6,8 @@ import torch
 from tests.benchmarks.gpu_bench.drive import Bench
 from tests.benchmarks.gpu_bench.numbers import GOLDEN, ORACLE, holds, precision
 
-pytestmark = pytest.mark.gpu
+# Torch's releases warn of different things.
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 
 
 @pytest.mark.parametrize("case", GOLDEN)

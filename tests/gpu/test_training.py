@@ -9,7 +9,8 @@ from tests.benchmarks.gpu_bench.drive import WARM, Bench, Clock, Steps, determin
 from tests.benchmarks.gpu_bench.numbers import again
 from tests.benchmarks.gpu_bench.profiles import Look
 
-pytestmark = pytest.mark.gpu
+# Torch's releases warn of different things.
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 
 
 def losses(bench: Bench, compile: bool) -> list[float]:
