@@ -1,10 +1,8 @@
-"""Training and evaluation on CUDA: compiled, repeated, and out of memory."""
+"""Training on CUDA: compiled, repeated, and what its steps are made of."""
 
 import pytest
 import torch
 
-from experiments.errors import OutOfMemory
-from experiments.worker.out_of_memory import detect_out_of_memory
 from tests.benchmarks.gpu_bench.drive import WARM, Bench, Clock, Steps, determinism
 from tests.benchmarks.gpu_bench.numbers import again
 from tests.benchmarks.gpu_bench.profiles import Look
@@ -59,12 +57,3 @@ def test_attention_is_fused(step: Look) -> None:
     row = step.row()
     assert row["attention_kernels"], "no fused attention ran"
     assert "attention_math" not in row["attention_calls"]
-
-
-def test_out_of_memory_is_detected(device: torch.device) -> None:
-    free, total = torch.cuda.mem_get_info(device)
-    with (
-        pytest.raises(OutOfMemory, match="micro-batch of 4"),
-        detect_out_of_memory("micro_batch", 4),
-    ):
-        torch.empty(2 * total, dtype=torch.uint8, device=device)

@@ -1,0 +1,18 @@
+"""A CUDA device without memory ends an attempt with OutOfMemory, whose answer is a smaller batch."""
+
+import pytest
+import torch
+
+from experiments.errors import OutOfMemory
+from experiments.worker.memory import detect_out_of_memory
+
+pytestmark = pytest.mark.gpu
+
+
+def test_out_of_memory_is_detected(device: torch.device) -> None:
+    free, total = torch.cuda.mem_get_info(device)
+    with (
+        pytest.raises(OutOfMemory, match="micro-batch of 4"),
+        detect_out_of_memory("micro_batch", 4),
+    ):
+        torch.empty(2 * total, dtype=torch.uint8, device=device)
