@@ -1,4 +1,4 @@
-"""A CUDA device without memory ends an attempt with OutOfMemory, whose answer is a smaller batch."""
+"""A CUDA device without memory: an attempt ends with OutOfMemory, and a smaller batch is next."""
 
 import pytest
 import torch
