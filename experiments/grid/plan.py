@@ -62,23 +62,27 @@ def expand(
     """
     with user_errors():
         protocol = protocols.get(grid.protocol, demo=grid.demo)
+    seeds = grid.seeds or protocol.seeds
     specs: dict[str, RunSpec] = {}
     for on_data, point, row in _points(grid, protocol, datasets, trained):
         variant = point.variant
         if _undefined(protocol, point.dataset, point.model, variant):
             continue
-        settings = grid.settings | row
-        spec = _resolve(on_data, datasets, point, settings, trained)
+        settings, parent = grid.settings | row, None
+        spec = _resolve(on_data, datasets, point, settings, trained).with_digests(datasets)
         if variant == "pretrained" and grid.checkpoint is not None:
             changed = (*spec.key.overrides, f"init_checkpoint={grid.checkpoint[:10]}")
             key = spec.key.model_copy(update={"overrides": changed})
             spec = spec.model_copy(update={"key": key, "checkpoint": grid.checkpoint})
         elif variant == "pretrained":
             parent = _parent(protocol, datasets, point, settings)
-            specs.setdefault(parent.run_id, parent)
-            spec = spec.model_copy(update={"parent": parent.run_id})
-        spec = spec.with_digests(datasets)
-        specs.setdefault(spec.run_id, spec)
+        for seed in seeds:
+            seeded = spec.with_seed(seed)
+            if parent is not None:
+                start = parent.with_seed(seed)
+                specs.setdefault(start.run_id, start)
+                seeded = seeded.model_copy(update={"parent": start.run_id})
+            specs.setdefault(seeded.run_id, seeded)
     if not specs:
         raise UserError(f"nothing to run: {'; '.join(undefined_points(grid))}")
     if grid.checkpoint is not None and not any(spec.checkpoint for spec in specs.values()):
@@ -170,21 +174,23 @@ def _only_evaluate(spec: RunSpec, checkpoint: str, ensembled: bool) -> RunSpec:
 def _points(
     grid: Grid, protocol: Protocol, datasets: Mapping[str, Dataset], trained: bool
 ) -> Iterator[tuple[Protocol, RunKey, dict[str, Any]]]:
-    """The points with their row of settings, and the protocol with the lists of their data set."""
+    """The points with their row of settings, and the protocol with the lists of their data set.
+
+    A point stands for all its seeds, which change nothing but the run's key.
+    """
     own = tuple(name for name in datasets if name not in DATASETS and not protocol.demo)
     known = protocol.datasets + own
     models = _checked("model", grid.models or protocol.models, MODELS, protocol)
     variants = _checked("variant", grid.variants, protocol.variants, protocol)
-    seeds = grid.seeds or protocol.seeds
     for name in _checked("data set", grid.datasets or protocol.datasets, known, protocol):
         with _naming(protocol, name):
             on_data = protocol
             if name in own:
                 on_data = on_own_data(protocol, datasets[name], trained=trained)
-        for model, variant, value, row, seed in itertools.product(
-            models, variants, _values(grid, on_data, trained), grid.rows, seeds
+        for model, variant, value, row in itertools.product(
+            models, variants, _values(grid, on_data, trained), grid.rows
         ):
-            yield on_data, _point(protocol, name, model, variant, value, seed), row
+            yield on_data, _point(protocol, name, model, variant, value), row
 
 
 @contextmanager
@@ -248,10 +254,8 @@ def _values(grid: Grid, protocol: Protocol, trained: bool) -> tuple[int | None, 
 # ---- One point with every hyper-parameter in place ----
 
 
-def _point(
-    protocol: Protocol, dataset: str, model: str, variant: str, value: int | None, seed: int
-) -> RunKey:
-    """A point of the grid. `value`: its shots or base split, None for protocols without."""
+def _point(protocol: Protocol, dataset: str, model: str, variant: str, value: int | None) -> RunKey:
+    """A point of the grid, with seed 0. `value`: its shots or base split, None without."""
     return RunKey(
         protocol=protocol.name,
         protocol_version=protocol.version,
@@ -260,7 +264,7 @@ def _point(
         variant=variant,
         shots=value if protocol.axis == "shots" else None,
         base_split=value if protocol.axis == "base_split" else None,
-        seed=seed,
+        seed=0,
         demo=protocol.demo,
     )
 
@@ -306,9 +310,9 @@ def _resolve(
 def _parent(
     protocol: Protocol, datasets: Mapping[str, Dataset], point: RunKey, settings: dict[str, Any]
 ) -> RunSpec:
-    """The zero-shot base run of the same model, seed and model settings (SPEC 5, variant P)."""
+    """The zero-shot base run of the same model and model settings (SPEC 5, variant P)."""
     zero_shot = protocols.get("zero_shot", demo=protocol.demo)
-    start = _point(zero_shot, zero_shot.datasets[0], point.model, "base", None, point.seed)
+    start = _point(zero_shot, zero_shot.datasets[0], point.model, "base", None)
     shared = {name: value for name, value in settings.items() if name.startswith("model.")}
     return _resolve(zero_shot, datasets, start, shared)
 

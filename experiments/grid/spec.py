@@ -103,6 +103,10 @@ class RunSpec(FrozenModel):
             }
         )
 
+    def with_seed(self, seed: int) -> RunSpec:
+        """The run of the same point with another seed."""
+        return self.model_copy(update={"key": self.key.model_copy(update={"seed": seed})})
+
     @cached_property
     def run_id(self) -> str:
         """The point in words, and 10 hex digits of the sha256 of the spec as canonical JSON."""
