@@ -47,7 +47,9 @@ class Ledger:
 
     def for_each(self, read: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """`read` of each item, in order; several at once where they are in an object store."""
-        with ThreadPoolExecutor(1 if is_local(self.out) else STORE_THREADS) as pool:
+        if is_local(self.out):
+            return [read(one) for one in items]
+        with ThreadPoolExecutor(STORE_THREADS) as pool:
             return list(pool.map(read, items))
 
     def finished(self, folders: Sequence[RunFolder]) -> dict[str, Result]:
