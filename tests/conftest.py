@@ -5,6 +5,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import torch
 
 from tcclip.data import moving_shapes
 from tests.places import SHARED
@@ -13,6 +14,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+# One thread a process: those of several processes would wait for each other most of the time.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 # No test is timed: machines are not always equally fast.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
