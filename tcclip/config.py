@@ -281,7 +281,8 @@ class Execution(FrozenModel):
     compile: bool = False
     decode_timeout: float = Field(default=60.0, gt=0)
     max_unreadable: float = Field(default=0.005, ge=0, le=1)
-    checkpoint_minutes: float = Field(default=20.0, gt=0)
+    #: A training state is saved after the step at which so many have passed; 0: after every step.
+    checkpoint_minutes: float = Field(default=20.0, ge=0)
 
     @field_validator("micro_batch", mode="wrap")
     @classmethod

@@ -47,11 +47,15 @@ class TrainingRecorder(Protocol):
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one metrics record."""
 
-    def save_best(self, model: Model, epoch: int) -> None:
-        """Keep `model`, as it is after `epoch`; it counts once a training state names the epoch."""
+    def keep_best(self, model: Model, epoch: int) -> None:
+        """Keep `model`, as it is after `epoch`, for the next `save_last`, whose state names it."""
 
-    def save_last(self, state: dict[str, Any]) -> None:
-        """Keep the whole training state, replacing the one before."""
+    def save_last(self, state: dict[str, Any], wait: bool) -> None:
+        """Save the whole training state, replacing the one before.
+
+        Unless it is to `wait`, the training goes on meanwhile: the tensors may change when this
+        returns. A later call raises what went wrong.
+        """
 
     def load_last(self) -> dict[str, Any] | None:
         """The training state to resume from, tensors on the CPU; None at the start."""
@@ -127,9 +131,7 @@ class Trainer:
             began = time.monotonic()
             self._train_epoch(epoch)
             self._end_epoch(epoch, time.monotonic() - began)
-            self._save()
-            if self._interrupted():
-                raise Paused(f"paused after step {self.progress.step}")
+            self._save_if_due()
         return self.progress
 
     def _train_epoch(self, epoch: int) -> None:
@@ -146,19 +148,8 @@ class Trainer:
             set_rates(self.optimizer, self.schedule, progress.step)
             self._step(chunks, epoch)
             chunks = []
-            if progress.step % steps_per_epoch == 0:
-                continue  # the state is saved after the epoch's validation
-            pause = self._interrupted()
-            # Only the first rank writes, so its clock alone decides.
-            late = time.monotonic() - self._saved_at > 60 * self.execution.checkpoint_minutes
-            if pause or late:
-                self._save()
-            if pause:
-                raise Paused(f"paused after step {progress.step}")
-
-    def _interrupted(self) -> bool:
-        """Only the first rank asks: when it ends, the whole run ends."""
-        return self.ranks.first and self.recorder.interrupted()
+            if progress.step % steps_per_epoch:  # else it is saved after the epoch's validation
+                self._save_if_due()
 
     def _wrap(self) -> nn.Module:
         model: nn.Module = self.model
@@ -268,18 +259,28 @@ class Trainer:
             if progress.best_value is None or top1 > progress.best_value:
                 progress.best_value, progress.best_epoch = top1, epoch + 1
                 if self.ranks.first:
-                    self.recorder.save_best(self.model, epoch + 1)
+                    self.recorder.keep_best(self.model, epoch + 1)
         if self.ranks.first:
             self.recorder.log({**record, "train_seconds": round(seconds, 3)})
 
-    def _save(self) -> None:
-        if self.ranks.first:
+    def _save_if_due(self) -> None:
+        """Save the state if it is time, the training is finished or is to pause: then Paused.
+
+        Only the first rank writes, so its clock alone decides; when it ends, the whole run ends.
+        """
+        if not self.ranks.first:
+            return
+        pause, finished = self.recorder.interrupted(), self._finished()
+        late = time.monotonic() - self._saved_at >= 60 * self.execution.checkpoint_minutes
+        if pause or finished or late:
             state = {"model": self.model.state_dict(), "progress": vars(self.progress).copy()}
-            if not self._finished():  # the optimiser is twice the weights' size
+            if not finished:  # the optimiser is twice the weights' size
                 state["optimizer"] = self.optimizer.state_dict()
                 state["scaler"] = self.scaler.state_dict()
-            self.recorder.save_last(state)
-        self._saved_at = time.monotonic()
+            self.recorder.save_last(state, wait=pause or finished)
+            self._saved_at = time.monotonic()
+        if pause:
+            raise Paused(f"paused after step {self.progress.step}")
 
     def _finished(self) -> bool:
         return self.progress.step == self.config.epochs * self.schedule.steps_per_epoch

@@ -9,6 +9,7 @@ import math
 import pickle
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -41,13 +42,17 @@ log = logging.getLogger(__name__)
 #: What torch.load and reading its result raise for a file that was cut or damaged.
 _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError)
 
+#: Best weights: the model they are of, the epoch, and its parameters then, on the host.
+_Best = tuple[Model, int, dict[str, torch.Tensor]]
+
 
 class RunCheckpoints(AbstractContextManager["RunCheckpoints"]):
     """Keeps a run's metrics and checkpoints: the trainer's `TrainingRecorder`.
 
-    `lease`: None on ranks that only read. `start_weights` and `augment`: what the checkpoints
-    record of the weights the run started from and of how its videos are read. A context manager:
-    its end uploads the metrics to a store.
+    Training goes on while a thread writes a checkpoint; an error of that thread is raised by the
+    next call. `lease`: None on ranks that only read. `start_weights` and `augment`: what the
+    checkpoints record of the weights the run started from and of how its videos are read. A
+    context manager: its end waits for the write and uploads the metrics to a store.
     """
 
     def __init__(
@@ -59,22 +64,35 @@ class RunCheckpoints(AbstractContextManager["RunCheckpoints"]):
     ) -> None:
         self.folder = folder
         self.lease = lease
-        self._save_best = partial(save_checkpoint, start=start_weights, augment=augment)
+        self._save_weights = partial(save_checkpoint, start=start_weights, augment=augment)
         self._metrics = None if lease is None else AppendFile(folder.metrics, lease.check)
+        #: The best weights that no saved state names yet.
+        self._best: _Best | None = None
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
         #: When each request was last looked for, as monotonic time.
         self._looked: dict[str, float] = {}
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._writer.shutdown()
         if self._metrics is not None:
             self._metrics.close()
+        if error is None:
+            self._end_write()
+        elif self._writing is not None and (failed := self._writing.exception()) is not None:
+            # It must not hide the error that ended the training.
+            log.warning("the last checkpoint was not written: %s", failed)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one metrics record; nothing on ranks that only read.
 
-        StoppedEarly if a search stopped the run; LeaseLost if another process took it over.
+        StoppedEarly if a search stopped the run; LeaseLost if another process took it over; what
+        `save_last` raises if the checkpoint that was being written failed.
         """
         if self.lease is None or self._metrics is None:
             return
+        if self._writing is not None and self._writing.done():
+            self._end_write()
         if self._is_requested(self.folder.stopped):
             raise StoppedEarly(f"{self.folder.run_id}: stopped by its search")
         self.lease.check_if_late()
@@ -98,19 +116,56 @@ class RunCheckpoints(AbstractContextManager["RunCheckpoints"]):
         self._looked[request.name] = time.monotonic()
         return exists(request)
 
-    def save_best(self, model: Model, epoch: int) -> None:
-        """Keep `model`, as it is after `epoch`, beside the best one so far.
+    def keep_best(self, model: Model, epoch: int) -> None:
+        """Keep a copy of the weights after `epoch` in memory, for the next `save_last`.
 
-        The next training state records which of them is the best.
+        So a run that improves every epoch writes its best weights once a state, not once an epoch.
+        """
+        self._best = None  # its memory is used again
+        self._best = model, epoch, on_host(model.state_dict())
+
+    def save_last(self, state: dict[str, Any], wait: bool) -> None:
+        """Write the training state, and the best weights kept since the one before.
+
+        Returns once the state is copied to the host, or with `wait` once everything is written.
+        A write that is going on is waited for first, so there is one at a time, and what it
+        raised is raised here: StorageError, LeaseLost.
+        """
+        self._end_write()
+        best, self._best = self._best, None
+        self._writing = self._writer.submit(self._write, on_host(state), best)
+        if wait:
+            self._end_write()
+
+    def _end_write(self) -> None:
+        """Wait for the write that is going on, if there is one, and raise its error."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, state: dict[str, Any], best: _Best | None) -> None:
+        """First the metrics and the best weights, then the state that names them.
+
+        The state before stays until this one is whole, and so do the weights it names: whenever
+        the process is killed, state, weights and metrics belong together.
         """
         self._check_lease()
+        if self._metrics is not None:
+            self._metrics.publish()
+        if best is not None:
+            self._write_best(*best)
+        self._write_last(state)
+        self._check_lease()  # writing may have taken long
+        self._remove_best_but(int(state["progress"]["best_epoch"]))
+
+    def _write_best(self, model: Model, epoch: int, weights: dict[str, torch.Tensor]) -> None:
         target = self.folder.best_of(epoch)
         try:
             if isinstance(target, Path):
-                self._save_best(model, target)
+                self._save_weights(model, target, state=weights)
                 return
             with scratch() as folder:
-                self._save_best(model, folder / target.name)
+                self._save_weights(model, folder / target.name, state=weights)
                 for path in (folder / target.with_suffix(".json").name, folder / target.name):
                     upload(path, target.with_name(path.name))
         except SafetensorError as error:  # quotes the system's error
@@ -118,18 +173,8 @@ class RunCheckpoints(AbstractContextManager["RunCheckpoints"]):
         except OSError as error:
             raise storage_error(target, error) from error
 
-    def save_last(self, state: dict[str, Any]) -> None:
-        """Keep the training state; the one before stays until this one is whole.
-
-        The metrics are published before it, and best weights it does not name are removed after
-        it: whenever the process is killed, state, weights and metrics belong together.
-        """
-        self._check_lease()
-        if self._metrics is not None:
-            self._metrics.publish()
+    def _write_last(self, state: dict[str, Any]) -> None:
         write_whole(self.folder.last, lambda path: _save(state, path), self._check_lease)
-        self._check_lease()  # writing may have taken long
-        self._keep_best(int(state["progress"]["best_epoch"]))
 
     def load_last(self) -> dict[str, Any] | None:
         """The saved training state; metrics and weights written after it are removed.
@@ -139,12 +184,12 @@ class RunCheckpoints(AbstractContextManager["RunCheckpoints"]):
         state = _load(self.folder)
         step = 0 if state is None else int(state["progress"]["step"])
         if self._metrics is not None:
-            self._keep_best(0 if state is None else int(state["progress"]["best_epoch"]))
+            self._remove_best_but(0 if state is None else int(state["progress"]["best_epoch"]))
             self._truncate(self._metrics.local, step)
             log.info("training goes on from step %d", step)
         return state
 
-    def _keep_best(self, epoch: int) -> None:
+    def _remove_best_but(self, epoch: int) -> None:
         """Remove the best weights of other epochs than `epoch`."""
         kept = self.folder.best_of(epoch)
         for name in names(kept.parent):
@@ -164,6 +209,29 @@ class RunCheckpoints(AbstractContextManager["RunCheckpoints"]):
     def _check_lease(self) -> None:
         if self.lease is not None:
             self.lease.check()
+
+
+def on_host(state: dict[str, Any]) -> dict[str, Any]:
+    """A copy of `state` with every tensor on the host, unchanged while the training goes on.
+
+    Tensors on a GPU go to pinned memory, all at once: the host waits for them once.
+    """
+    copy: dict[str, Any] = _copied(state)
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return copy
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        pinned = value.is_cuda
+        host = torch.empty_like(value, device="cpu", pin_memory=pinned)
+        return host.copy_(value.detach(), non_blocking=pinned)
+    if isinstance(value, dict):
+        return {name: _copied(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(one) for one in value)
+    return value
 
 
 def _load(folder: RunFolder) -> dict[str, Any] | None:

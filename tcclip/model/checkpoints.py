@@ -85,18 +85,20 @@ def save_checkpoint(
     model: Model,
     path: str | Path,
     *,
+    state: Mapping[str, Tensor] | None = None,
     start: Mapping[str, str | int] | None = None,
     augment: AugmentConfig | None = None,
 ) -> None:
     """Write `path` (.safetensors) and the .json beside it, never half a file.
 
-    `start`: the CLIP weights the training started from, as `clip_weights` and `seed`, which the
-    model may be ensembled with; `augment`: what its videos were read with. None if not known.
+    `state`: weights that the model had, to write instead of its present ones. `start`: the CLIP
+    weights the training started from, as `clip_weights` and `seed`, which the model may be
+    ensembled with; `augment`: what its videos were read with. None if not known.
     """
     about = {"class_names": list(model.class_names), "start": start}
     if augment is not None:
         about["test_view"] = augment.model_dump(mode="json", include=TEST_VIEW)
-    _write(model.state_dict(), path, model.config, about)
+    _write(model.state_dict() if state is None else state, path, model.config, about)
 
 
 def ensembled_state(

@@ -15,7 +15,7 @@ from experiments.worker.job import Job
 from tcclip.config import Execution
 from tcclip.distributed import current_ranks
 from tcclip.model import build_model
-from tcclip.train import Progress, Trainer
+from tcclip.train import Paused, Progress, Trainer
 
 SETTINGS = {
     "train.epochs": 4, "train.warmup_epochs": 1, "train.global_batch": 16,
@@ -32,16 +32,19 @@ class Interrupted(Exception):
 class Disk:
     """A recorder whose content outlives a training: states as bytes, losses by step.
 
-    `stop_after` a step, or within the validation that follows it if `validating`.
+    `stop_after` a step, or within the validation that follows it if `validating`; or a request to
+    `pause_after` a step. `saved`: the steps of all states, and whether they were waited for.
     """
 
     validating = False
 
     def __init__(self) -> None:
         self.last = b""
-        self.best = b""
+        self.best = self.kept = b""
+        self.saved: list[tuple[int, bool]] = []
         self.losses: dict[int, float] = {}
         self.stop_after: int | None = None
+        self.pause_after: int | None = None
 
     def log(self, record: Any) -> None:
         if record["kind"] == "step":
@@ -49,11 +52,12 @@ class Disk:
             if record["step"] == self.stop_after and not self.validating:
                 raise Interrupted
 
-    def save_best(self, model: Any, epoch: int) -> None:
-        self.best = _bytes(model.state_dict())
+    def keep_best(self, model: Any, epoch: int) -> None:
+        self.kept = _bytes(model.state_dict())
 
-    def save_last(self, state: dict[str, Any]) -> None:
-        self.last = _bytes(state)
+    def save_last(self, state: dict[str, Any], wait: bool) -> None:
+        self.last, self.best = _bytes(state), self.kept
+        self.saved.append((state["progress"]["step"], wait))
 
     def load_last(self) -> dict[str, Any] | None:
         if not self.last:
@@ -62,7 +66,7 @@ class Disk:
         return state
 
     def interrupted(self) -> bool:
-        return False
+        return max(self.losses) == self.pause_after
 
 
 def _bytes(state: dict[str, Any]) -> bytes:
@@ -71,10 +75,9 @@ def _bytes(state: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
-def train(protocol: str, cache: Path, disk: Disk, save_every_step: bool) -> Progress:
+def train(protocol: str, cache: Path, disk: Disk, minutes: float) -> Progress:
     torch.set_num_threads(1)
     spec = expand(Grid(protocol, demo=True, models=("tc_clip",), settings=SETTINGS))[0]
-    minutes = 1e-9 if save_every_step else 60.0
     execution = Execution(micro_batch=8, device="cpu", checkpoint_minutes=minutes)
     job = Job(
         spec=spec, out=cache, data_paths=DataPaths(cache=cache), execution=execution, owner="test"
@@ -100,17 +103,20 @@ def train(protocol: str, cache: Path, disk: Disk, save_every_step: bool) -> Prog
 @pytest.mark.parametrize("protocol", ["zero_shot", "few_shot"])
 def test_two_epochs_stop_and_on_to_four_equals_four_straight(protocol: str, cache: Path) -> None:
     straight = Disk()
-    expected = train(protocol, cache, straight, save_every_step=False)
+    expected = train(protocol, cache, straight, minutes=60)
     assert len(straight.losses) == STEPS
-    # At the end of epoch 2; in the middle of epoch 3; twice, and back to an epoch's start.
-    for stops, save_every_step in (((6,), False), ((8,), True), ((4, 11), False)):
+    assert straight.saved == [(STEPS, True)], "a state at the end, and none before it"
+    # At the end of epoch 2; in the middle of epoch 3; twice; before anything was saved.
+    for stops, minutes in (((6,), 0), ((8,), 0), ((4, 11), 0), ((8,), 60)):
         disk = Disk()
         for stop in stops:
             disk.stop_after = stop
             with pytest.raises(Interrupted):
-                train(protocol, cache, disk, save_every_step)
+                train(protocol, cache, disk, minutes)
+        steps = range(1, stops[-1])
+        assert disk.saved == ([(step, False) for step in steps] if minutes == 0 else [])
         disk.stop_after = None
-        assert train(protocol, cache, disk, save_every_step) == expected
+        assert train(protocol, cache, disk, minutes) == expected
         assert disk.losses == straight.losses
         assert disk.last == straight.last, "weights and progress, to the last bit"
         assert disk.best == straight.best
@@ -118,10 +124,19 @@ def test_two_epochs_stop_and_on_to_four_equals_four_straight(protocol: str, cach
 
 def test_an_epoch_whose_validation_was_interrupted_is_validated(cache: Path) -> None:
     straight, disk = Disk(), Disk()
-    expected = train("base_to_novel", cache, straight, save_every_step=False)
+    expected = train("base_to_novel", cache, straight, minutes=60)
     disk.validating, disk.stop_after = True, STEPS
     with pytest.raises(Interrupted):
-        train("base_to_novel", cache, disk, save_every_step=True)
+        train("base_to_novel", cache, disk, minutes=0)
     disk.stop_after = None
-    assert train("base_to_novel", cache, disk, save_every_step=True) == expected
+    assert train("base_to_novel", cache, disk, minutes=0) == expected
     assert disk.best == straight.best
+
+
+@pytest.mark.parametrize("step", [4, 6])  # within an epoch, and at its end
+def test_a_pause_saves_the_state_and_waits_for_it(cache: Path, step: int) -> None:
+    disk = Disk()
+    disk.pause_after = step
+    with pytest.raises(Paused, match=f"paused after step {step}"):
+        train("few_shot", cache, disk, minutes=60)
+    assert disk.saved == [(step, True)]

@@ -1,6 +1,7 @@
 """Sweeps on Ray that lose workers and nodes, and that are told to stop."""
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -45,13 +46,14 @@ def test_a_killed_worker_is_replaced_within_the_sweep(
     _, spec = finished
     out = tmp_path / "out"
     folder = Ledger(out).folder(spec.run_id)
-    process = start(spec, tmp_path, cache, executor="ray")
-    wait_for(process, out, spec, 14)  # in the second epoch, after one checkpoint
+    every_step = ("--set", "execution.checkpoint_minutes=0")
+    process = start(spec, tmp_path, cache, *every_step, executor="ray")
+    wait_for(process, out, spec, 14)  # in the second epoch; the state of step 12 is there
     os.kill(holder(folder, process).pid, signal.SIGKILL)
     check_finished(process, out, finished)
     log = folder.log.read_text()
     assert "failed attempt 1, trying again: WorkerDied: rank 0 is gone: The actor is" in log
-    assert "goes on from step 12" in log
+    assert int(re.findall(r"goes on from step (\d+)", log)[-1]) >= 12
 
 
 @pytest.mark.slow
@@ -93,7 +95,7 @@ def test_a_signal_ends_a_sweep_on_ray_cleanly(
     assert not folder.failure.exists()
     assert "paused after step" in folder.log.read_text()
     check_finished(start(spec, tmp_path, cache, executor="ray"), out, finished)
-    assert f"goes on from step {12}" not in folder.log.read_text(), "the checkpoint was newer"
+    assert int(re.findall(r"goes on from step (\d+)", folder.log.read_text())[-1]) >= 15
 
 
 @pytest.fixture

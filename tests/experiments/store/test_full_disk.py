@@ -60,7 +60,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory, other: RunSpec, cache: Path) 
     return numbers(out, other)
 
 
-@pytest.mark.parametrize("what", ["metrics", "save_best", "save_last", "predictions", "result"])
+@pytest.mark.parametrize("what", ["metrics", "best", "last", "predictions", "result"])
 def test_a_full_disk_stops_a_run_and_loses_nothing(
     disk: Path,
     finished: tuple[Path, RunSpec],
@@ -99,8 +99,8 @@ def fill_before(what: str, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fill the disk when the run is about to write `what`."""
     targets: dict[str, tuple[Any, str]] = {
         "metrics": (RunCheckpoints, "log"),
-        "save_best": (RunCheckpoints, "save_best"),
-        "save_last": (RunCheckpoints, "save_last"),
+        "best": (RunCheckpoints, "_write_best"),
+        "last": (RunCheckpoints, "_write_last"),
         "predictions": (run, "write_predictions"),
         "result": (run, "make_result"),
     }

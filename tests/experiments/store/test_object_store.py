@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -85,8 +86,9 @@ def swept(bucket: Bucket, cache: Path) -> tuple[Location, RunSpec]:
     code = f"""
 from pathlib import Path
 from results.reading.location import location
-from tests.experiments.sweeping import run_sweep, small_specs
-run_sweep(small_specs(), location({str(out)!r}), Path({str(cache)!r}))
+from tests.experiments.sweeping import EXECUTION, run_sweep, small_specs
+execution = EXECUTION.model_copy(update={{"checkpoint_minutes": 0}})
+run_sweep(small_specs(), location({str(out)!r}), Path({str(cache)!r}), execution)
 """
     with python(code) as process:
         deadline = time.monotonic() + 120
@@ -107,7 +109,7 @@ def test_a_killed_sweep_goes_on_to_the_numbers_of_a_local_one(
     assert numbers(out, spec) == numbers(*finished)
     here, there = (Ledger(one).folder(spec.run_id) for one in (finished[0], out))
     assert there.state() is State.FINISHED
-    assert "goes on from step 12" in there.log.read_text()
+    assert re.search("goes on from step [1-9]", there.log.read_text())
     steps = [json.loads(line)["step"] for line in there.metrics.read_text().splitlines()]
     assert steps == sorted(steps)
     assert {name for name in files_of(there.path) if "tmp" not in name} == files_of(here.path)
@@ -342,12 +344,12 @@ def test_a_store_that_goes_away_costs_what_came_after_the_last_checkpoint(
         with claim(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
             assert journal.load_last() is None
             journal.log(record(1))
-            journal.save_best(model, 1)
-            journal.save_last(state(1, 1))
+            journal.keep_best(model, 1)
+            journal.save_last(state(1, 1), wait=True)
             journal.log(record(2))
             gate.shut()
             with pytest.raises(StorageError, match=r"cannot reach s3://.*finished work is kept"):
-                journal.save_last(state(2, 1))
+                journal.save_last(state(2, 1), wait=True)
             with pytest.raises(StorageError, match="cannot reach"):
                 folder.state()
         gate.open()
@@ -358,7 +360,7 @@ def test_a_store_that_goes_away_costs_what_came_after_the_last_checkpoint(
         ):
             assert journal.load_last() == state(1, 1)
             journal.log(record(2))
-            journal.save_last(state(2, 1))
+            journal.save_last(state(2, 1), wait=True)
         lines = folder.metrics.read_text().splitlines()
         assert [json.loads(line)["step"] for line in lines] == [1, 2]
         assert folder.best_of(1).exists()
@@ -387,13 +389,13 @@ def test_metrics_are_seen_while_the_run_goes_on(
 def test_a_damaged_checkpoint_is_said_and_kept(bucket: Bucket, model: Model) -> None:
     folder = Ledger(bucket()).folder("run")
     with claim(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
-        journal.save_last(state(1, 0))
+        journal.save_last(state(1, 0), wait=True)
         data = folder.last.read_bytes()
         folder.last.write_bytes(data[: len(data) // 2])
         with pytest.raises(CheckpointDamaged, match=r"last.pt cannot be read .*--rerun run"):
             journal.load_last()
-        journal.save_best(model, 2)
-        journal.save_last(state(1, 2))
+        journal.keep_best(model, 2)
+        journal.save_last(state(1, 2), wait=True)
         folder.best_of(2).unlink()
         with pytest.raises(CheckpointDamaged, match=r"best-0002.safetensors,.* is not there"):
             journal.load_last()

@@ -66,7 +66,7 @@ def test_before_the_first_checkpoint_other_lists_are_a_new_beginning(
     own_cache, out = copy_cache(cache, tmp_path / "cache"), tmp_path / "out"
     (spec,) = small_specs(train__epochs=1)
 
-    def fail(self: RunCheckpoints, state: object) -> None:
+    def fail(self: RunCheckpoints, state: object, wait: bool) -> None:
         raise RuntimeError("no checkpoint")
 
     with monkeypatch.context() as patched:
