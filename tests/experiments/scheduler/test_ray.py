@@ -17,6 +17,8 @@ from results.reading.run_folder import RunFolder, State
 from tests.experiments.scheduler.test_signals import start, steps, wait_for
 from tests.experiments.sweeping import break_list, copy_cache, numbers
 
+SAVE_EVERY_STEP = ("--set", "execution.checkpoint_minutes=0")
+
 
 def holder(folder: RunFolder, process: subprocess.Popen[str]) -> Holder:
     """Who computes the run: not the sweep's process, which claimed it."""
@@ -46,8 +48,7 @@ def test_a_killed_worker_is_replaced_within_the_sweep(
     _, spec = finished
     out = tmp_path / "out"
     folder = Ledger(out).folder(spec.run_id)
-    every_step = ("--set", "execution.checkpoint_minutes=0")
-    process = start(spec, tmp_path, cache, *every_step, executor="ray")
+    process = start(spec, tmp_path, cache, *SAVE_EVERY_STEP, executor="ray")
     wait_for(process, out, spec, 14)  # in the second epoch; the state of step 12 is there
     os.kill(holder(folder, process).pid, signal.SIGKILL)
     check_finished(process, out, finished)
@@ -117,13 +118,16 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_lost(
     _, spec = finished
     out = tmp_path / "out"
     folder = Ledger(out).folder(spec.run_id)
-    process = start(spec, tmp_path, cache, "--address", cluster.address, executor="ray")
+    address = ("--address", cluster.address)
+    process = start(spec, tmp_path, cache, *address, *SAVE_EVERY_STEP, executor="ray")
     wait_for(process, out, spec, 14)
     worker = holder(folder, process).pid
     (lost,) = [node for node in cluster.worker_nodes if raylet_of(worker) == raylet(node)]
     cluster.remove_node(lost, allow_graceful=False)
     check_finished(process, out, finished)
-    assert "WorkerDied: rank 0 is gone" in folder.log.read_text()
+    log = folder.log.read_text()
+    assert "WorkerDied: rank 0 is gone" in log
+    assert int(re.findall(r"goes on from step (\d+)", log)[-1]) >= 12
 
 
 def raylet(node: Any) -> int:

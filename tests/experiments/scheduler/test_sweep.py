@@ -105,9 +105,8 @@ def test_a_killed_sweep_goes_on_to_the_same_numbers(
     out, spec = finished
     code = f"""
 from pathlib import Path
-from tests.experiments.sweeping import EXECUTION, run_sweep, small_specs
-execution = EXECUTION.model_copy(update={{"checkpoint_minutes": 0}})
-run_sweep(small_specs(), Path({str(tmp_path)!r}), Path({str(cache)!r}), execution)
+from tests.experiments.sweeping import EVERY_STEP, run_sweep, small_specs
+run_sweep(small_specs(), Path({str(tmp_path)!r}), Path({str(cache)!r}), EVERY_STEP)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     folder = Ledger(tmp_path).folder(spec.run_id)

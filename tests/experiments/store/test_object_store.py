@@ -86,9 +86,8 @@ def swept(bucket: Bucket, cache: Path) -> tuple[Location, RunSpec]:
     code = f"""
 from pathlib import Path
 from results.reading.location import location
-from tests.experiments.sweeping import EXECUTION, run_sweep, small_specs
-execution = EXECUTION.model_copy(update={{"checkpoint_minutes": 0}})
-run_sweep(small_specs(), location({str(out)!r}), Path({str(cache)!r}), execution)
+from tests.experiments.sweeping import EVERY_STEP, run_sweep, small_specs
+run_sweep(small_specs(), location({str(out)!r}), Path({str(cache)!r}), EVERY_STEP)
 """
     with python(code) as process:
         deadline = time.monotonic() + 120
