@@ -26,7 +26,7 @@ def no_autocast(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
-def run_layer(layer: nn.Module, *inputs: Tensor | None, recompute: bool) -> Any:
+def run_layer(layer: nn.Module, *inputs: Any, recompute: bool) -> Any:
     """`layer(*inputs)`; with `recompute`, activations are recomputed in the backward pass."""
     if recompute and torch.is_grad_enabled():
         return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)

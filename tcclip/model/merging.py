@@ -10,9 +10,10 @@ through this mean alone.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tcclip.config import Aggregation
 from tcclip.model.layers import full_precision, no_autocast
@@ -22,11 +23,18 @@ DENSITY_NEIGHBOURS = 5
 
 
 def aggregate(
-    seeds: Tensor, k: int, *, method: Aggregation, step: int, layer: int
+    seeds: Tensor,
+    k: int,
+    *,
+    method: Aggregation,
+    step: int,
+    layer: int,
+    tables: MergeTables | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Seeds (B, n, D) -> context tokens (B, k, D) and the assignment (B, n).
 
-    With method "none" every seed is a context token and k is n. `layer` varies the random draw.
+    With method "none" every seed is a context token and k is n. `layer` varies the random draw;
+    `tables`, those of bipartite merging, are made here if they are not given.
     """
     B, n, _ = seeds.shape
     if method == "none":
@@ -34,18 +42,16 @@ def aggregate(
     with no_autocast(seeds):
         tokens = full_precision(seeds)
         with torch.no_grad():
-            assignment = _assign(tokens, k, method, step, layer)
+            if method == "bipartite":
+                tables = tables or merge_tables((B, n), k, step, seeds)
+                assignment = bipartite(tokens, tables)
+            elif method == "kmeans":
+                assignment = kmeans(tokens, k)
+            elif method == "dpc_knn":
+                assignment = density_peaks(tokens, k)
+            else:
+                assignment = random_choice(tokens, k, layer)
         return cluster_means(tokens, assignment, k), assignment
-
-
-def _assign(tokens: Tensor, k: int, method: Aggregation, step: int, layer: int) -> Tensor:
-    if method == "bipartite":
-        return bipartite(tokens, k, step)
-    if method == "kmeans":
-        return kmeans(tokens, k)
-    if method == "dpc_knn":
-        return density_peaks(tokens, k)
-    return random_choice(tokens, k, layer)
 
 
 def cluster_means(tokens: Tensor, assignment: Tensor, k: int) -> Tensor:
@@ -62,6 +68,14 @@ def membership(assignment: Tensor, k: int) -> Tensor:
     return assignment.unsqueeze(1) == torch.arange(k, device=assignment.device).unsqueeze(1)
 
 
+def places(index: Tensor, count: int, first: int = 0) -> tuple[Tensor, Tensor]:
+    """Which of the numbers `first`, `first` + 1, ... stand in `index` (..., j), whose numbers are
+    distinct, and at what place: two tensors (..., count)."""
+    numbers = torch.arange(first, first + count, device=index.device).unsqueeze(1)
+    found, place = (index.unsqueeze(-2) == numbers).max(-1)
+    return found, place
+
+
 # ---- Bipartite soft matching (ToMe), the method's own ----
 
 
@@ -74,47 +88,107 @@ def merge_steps(n: int, k: int, step: int) -> list[int]:
     return steps
 
 
-def bipartite(tokens: Tensor, k: int, step: int) -> Tensor:
+@dataclass(frozen=True)
+class MergeTables:
+    """Index tables of `bipartite`, the same for every layer.
+
+    A step puts its m tokens in a new order: r that it merges, the other even ones, the odd ones.
+    The places in the orders of all steps are numbered in a row, after the n seeds.
+
+    For each step: r, its `odd` positions (B, m // 2) and `eye` (m // 2, m // 2). For all: `video`
+    (B, 1); `seeds` (B, n), their numbers; `starts` (n + sum of m,), the number of the first token
+    that a place's entry counts from; `odd_starts` (n - k,), the same for a merged token's partner;
+    `ends` (n,), the places of the merged tokens of every step and of the k last tokens; `last`
+    (B, k), these as indices into `ends`.
+    """
+
+    steps: list[int]
+    odd: list[Tensor]
+    eye: list[Tensor]
+    video: Tensor
+    seeds: Tensor
+    starts: Tensor
+    odd_starts: Tensor
+    ends: Tensor
+    last: Tensor
+
+
+def merge_tables(shape: tuple[int, int], k: int, step: int, like: Tensor) -> MergeTables:
+    """The tables for seeds of `shape` (B, n), on the device and in the precision of `like`."""
+    (B, n), device = shape, like.device
+    steps = merge_steps(n, k, step)
+    numbers = torch.arange(n, device=device)
+    eye = torch.eye(n // 2, device=device, dtype=full_precision(like[:0]).dtype)
+    start, first, m = 0, n, n
+    starts, odd_starts, ends, sizes = [numbers.new_zeros(n)], [], [], []
+    for r in steps:
+        starts.append(numbers.new_full((m,), start))
+        odd_starts.append(numbers.new_full((r,), first + m - m // 2))
+        ends.append(torch.arange(first, first + r, device=device))
+        sizes.append(m)
+        start, first, m = first + r, first + m, m - r
+    ends.append(torch.arange(start, start + k, device=device))
+    return MergeTables(
+        steps=steps,
+        odd=[numbers[1:m:2].expand(B, -1) for m in sizes],
+        eye=[eye[: m // 2, : m // 2] for m in sizes],
+        video=torch.arange(B, device=device).unsqueeze(1),
+        seeds=numbers.expand(B, n),
+        starts=torch.cat(starts),
+        odd_starts=torch.cat(odd_starts) if steps else numbers[:0],
+        ends=torch.cat(ends),
+        last=numbers[n - k :].expand(B, -1),
+    )
+
+
+def bipartite(tokens: Tensor, tables: MergeTables) -> Tensor:
     """Assignment by repeated matching of even with odd positions.
 
     Sums are kept instead of weighted means: the cosine of two sums is that of the two means.
     """
-    B, n, _ = tokens.shape
-    clusters = torch.arange(n, device=tokens.device).expand(B, n)
-    sums = tokens
-    for r in merge_steps(n, k, step):
-        sums, destination = _merge_step(sums, r)
-        clusters = destination.gather(1, clusters)
-    return clusters
+    orders, targets = [tables.seeds], []
+    for r, odd, eye in zip(tables.steps, tables.odd, tables.eye, strict=True):
+        tokens, order, target = _merge_step(tokens, r, tables.video, odd, eye)
+        orders.append(order)
+        targets.append(target)
+    return _follow(orders, targets, tables) if targets else tables.seeds
 
 
-def _merge_step(sums: Tensor, r: int) -> tuple[Tensor, Tensor]:
-    """Remove r tokens. (B, m, D) -> (B, m - r, D), and the new index of each token (B, m)."""
-    B, m, D = sums.shape
-    a, b = sums[:, ::2], sums[:, 1::2]
-    unit = F.normalize(sums, dim=-1)
-    similarity, partner = (unit[:, ::2] @ unit[:, 1::2].transpose(1, 2)).max(-1)
+def _merge_step(
+    sums: Tensor, r: int, video: Tensor, odd: Tensor, eye: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Remove r tokens. (B, m, D) -> (B, m - r, D), the order (B, m) in which the step put the
+    tokens, and which of the odd ones each of its first r went into (B, r)."""
+    m = sums.shape[1]
+    unit = sums / sums.norm(dim=-1, keepdim=True)
+    similarity, partner = torch.bmm(unit[:, ::2], unit[:, 1::2].mT).max(-1)
     order = similarity.argsort(dim=-1, descending=True, stable=True)
-    merged, kept = order[:, :r], order[:, r:]
-    target = partner.gather(1, merged)
-
-    absorbed = membership(target, b.shape[1]).to(sums.dtype) @ _take(a, merged)
-    result = torch.cat([_take(a, kept), b + absorbed], dim=1)
-
-    a_to = torch.empty_like(order).scatter(1, merged, kept.shape[1] + target)
-    rank = torch.arange(kept.shape[1], device=sums.device).expand_as(kept)
-    a_to = a_to.scatter(1, kept, rank)
-    b_to = torch.arange(kept.shape[1], m - r, device=sums.device).expand(B, -1)
-    # Interleave again: a came from even positions, b from odd ones.
-    destination = torch.empty(B, m, dtype=order.dtype, device=sums.device)
-    even = torch.arange(0, m, 2, device=sums.device).expand(B, -1)
-    odd = torch.arange(1, m, 2, device=sums.device).expand(B, -1)
-    return result, destination.scatter(1, even, a_to).scatter(1, odd, b_to)
+    target = partner.gather(1, order[:, :r])
+    order = torch.cat([2 * order, odd], dim=1)
+    ordered = sums[video, order]
+    merged, _, into = ordered.split([r, m - r - m // 2, m // 2], dim=1)
+    into.add_(torch.bmm(eye[target].mT, merged))
+    return ordered[:, r:], order, target
 
 
-def _take(tokens: Tensor, index: Tensor) -> Tensor:
-    """Tokens (B, n, D) at index (B, j) -> (B, j, D)."""
-    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+def _follow(orders: list[Tensor], targets: list[Tensor], tables: MergeTables) -> Tensor:
+    """Which of the k last tokens each seed went into, (B, n).
+
+    Permutations are inverted by comparison and chains followed by doubling: a scatter would be
+    slow on a GPU where it has to be deterministic.
+    """
+    doublings = (len(targets) - 1).bit_length()
+    # From every place back to the seed that stands for it: of merged tokens, the odd one's.
+    seed = torch.cat(orders, dim=1) + tables.starts
+    for _ in range(doublings):
+        seed = seed.gather(1, seed)
+    # Every seed ends at one place: where it is merged into another, or among the k last.
+    _, end = places(seed[:, tables.ends], tables.ends.shape[0])
+    partner = seed.gather(1, torch.cat(targets, dim=1) + tables.odd_starts)
+    into = torch.cat([end.gather(1, partner), tables.last], dim=1)
+    for _ in range(doublings):
+        into = into.gather(1, into)
+    return into.gather(1, end) - partner.shape[1]
 
 
 # ---- Ablations ----
@@ -156,6 +230,5 @@ def density_peaks(tokens: Tensor, k: int) -> Tensor:
     separation = distance.where(denser, farthest).amin(-1)
     centres = (density * separation).argsort(dim=-1, descending=True, stable=True)[:, :k]
     assignment = distance.gather(2, centres.unsqueeze(1).expand(-1, n, -1)).argmin(-1)
-    ids = torch.arange(k, device=tokens.device).expand(B, k)
-    with_centres: Tensor = assignment.scatter(1, centres, ids)
-    return with_centres
+    is_centre, rank = places(centres, n)
+    return torch.where(is_centre, rank, assignment)

@@ -117,7 +117,7 @@ class Model(nn.Module):
                 frame_features=frames,
                 context_tokens=torch.stack(contexts, dim=1) if contexts else None,
                 seeds=tuple(one.seeds for one in selections),
-                assignments=tuple(one.assignment for one in selections),
+                assignments=tuple(one.assignment() for one in selections),
                 cls_attention=tuple(one.cls_attention for one in selections),
             )
         return VideoFeatures(F.normalize(frames.mean(1), dim=-1), contexts, details)

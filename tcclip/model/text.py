@@ -86,11 +86,12 @@ class TextBlock(nn.Module):
 
         start (A, 1, D), suffix (A, n, s, D), eot (n,).
         """
-        A, n, s, D = suffix.shape
-        index = eot.view(1, n, 1, 1).expand(A, n, 1, D)
-        residual = suffix.gather(2, index).squeeze(2)
+        n, s = suffix.shape[1:3]
+        # Exact, and unlike a gather's its backward is no scatter.
+        is_eot = (torch.arange(s, device=eot.device) == eot.unsqueeze(1)).unsqueeze(-1)
+        residual = suffix.where(is_eot, 0).sum(2)
         h = self.ln_1(suffix)
-        q = self.attn.queries(h.gather(2, index).squeeze(2))
+        q = self.attn.queries(h.where(is_eot, 0).sum(2))
         k, v = self.attn.keys_values(h)
         first_k, first_v = self.attn.keys_values(self.ln_1(start))
         k = torch.cat([first_k.unsqueeze(1).expand(-1, n, -1, -1, -1), k], dim=2)

@@ -10,24 +10,31 @@ queries, both are keys and values.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tcclip.config import ModelConfig
 from tcclip.model.frame_attention import FrameKeys, attend_frames, cls_attention, frame_keys
 from tcclip.model.layers import Attention, Mlp, full_precision, run_layer
-from tcclip.model.merging import aggregate
+from tcclip.model.merging import MergeTables, aggregate, merge_tables, places
 
 
 @dataclass(frozen=True)
 class LayerSelection:
-    """What one layer selected: seeds (B, T, S) patch indices in descending order of score,
-    assignment (B, T*P) of patches to context tokens (-1: none), cls_attention (B, T, H, P)."""
+    """What one layer selected: seeds (B, T, S) patch indices in descending order of score, the
+    context tokens (B, T, S) they went into (-1: none), cls_attention (B, T, H, P)."""
 
     seeds: Tensor
-    assignment: Tensor
+    clusters: Tensor
     cls_attention: Tensor
+
+    def assignment(self) -> Tensor:
+        """The context token that each patch went into, -1 for none, (B, T*P)."""
+        chosen, rank = places(self.seeds, self.cls_attention.shape[-1])
+        return self.clusters.gather(2, rank).where(chosen, -1).flatten(1)
 
 
 VisionOutput = tuple[Tensor, tuple[Tensor, ...], tuple[LayerSelection, ...]]
@@ -49,7 +56,9 @@ class VisionBlock(nn.Module):
         has_bias = config.uses_context and config.local_global_bias and layer > 0
         self.bias_table = nn.Parameter(torch.empty(sizes.vision_heads, 1, 2)) if has_bias else None
 
-    def forward(self, x: Tensor, context: Tensor | None) -> BlockOutput:
+    def forward(
+        self, x: Tensor, context: Tensor | None, tables: MergeTables | None = None
+    ) -> BlockOutput:
         """Frames (B, T, N, D) and the last layer's context (B, k, D) -> the same, one layer on."""
         q, k, v = self.attn.qkv(self.ln_1(x))
         keys = self._keys(k, v, context)
@@ -58,10 +67,17 @@ class VisionBlock(nn.Module):
         if self.config.uses_context:
             scores = cls_attention(q[:, :, 0], keys)
             seeds = top_patches(scores, self.config.seeds_per_frame)
-            new_context, selection = self._context(take_patches(x, seeds), seeds, scores)
+            new_context, selection = self._context(take_patches(x, seeds), seeds, scores, tables)
         return self._ffn(x), new_context, selection
 
-    def forward_last(self, x: Tensor, context: Tensor | None, *, with_context: bool) -> BlockOutput:
+    def forward_last(
+        self,
+        x: Tensor,
+        context: Tensor | None,
+        tables: MergeTables | None = None,
+        *,
+        with_context: bool,
+    ) -> BlockOutput:
         """The same for the last layer, whose patches are not used: only the CLS tokens
         (B, T, 1, D), and the seeds if `with_context`, are computed. Under `prompt_stop_grad`
         the context is computed without gradient, which saves the memory of its graph."""
@@ -76,7 +92,7 @@ class VisionBlock(nn.Module):
             seeds = top_patches(scores, self.config.seeds_per_frame)
             q = self.attn.queries(take_patches(h, seeds))
             tokens = take_patches(x, seeds) + self.attn.merge_heads(attend_frames(q, keys))
-            return cls, *self._context(tokens, seeds, scores)
+            return cls, *self._context(tokens, seeds, scores, tables)
 
     def _keys(self, k: Tensor, v: Tensor, context: Tensor | None) -> FrameKeys:
         extra = None if context is None else self.attn.keys_values(self.ln_1(context))
@@ -87,11 +103,9 @@ class VisionBlock(nn.Module):
         return out
 
     def _context(
-        self, tokens: Tensor, seeds: Tensor, scores: Tensor
+        self, tokens: Tensor, seeds: Tensor, scores: Tensor, tables: MergeTables | None
     ) -> tuple[Tensor, LayerSelection]:
         """Seed tokens (B, T, S, D) of all frames -> context tokens (B, k, D), after the MLP."""
-        B, T, S, _ = tokens.shape
-        P = scores.shape[-1]
         config = self.config
         context, clusters = aggregate(
             tokens.flatten(1, 2),
@@ -99,10 +113,9 @@ class VisionBlock(nn.Module):
             method=config.aggregation,
             step=config.merge_step,
             layer=self.layer,
+            tables=tables,
         )
-        unassigned = torch.full((B, T, P), -1, dtype=clusters.dtype, device=clusters.device)
-        assignment = unassigned.scatter(2, seeds, clusters.view(B, T, S)).flatten(1)
-        return self._ffn(context), LayerSelection(seeds, assignment, scores)
+        return self._ffn(context), LayerSelection(seeds, clusters.view(seeds.shape), scores)
 
 
 def top_patches(scores: Tensor, count: int) -> Tensor:
@@ -113,7 +126,34 @@ def top_patches(scores: Tensor, count: int) -> Tensor:
 
 def take_patches(x: Tensor, index: Tensor) -> Tensor:
     """Patches of x (B, T, N, D), counted without CLS, at index (B, T, S) -> (B, T, S, D)."""
-    return x.gather(2, 1 + index.unsqueeze(-1).expand(-1, -1, -1, x.shape[-1]))
+    taken: Tensor = _TakePatches.apply(x, index)
+    return taken
+
+
+class _TakePatches(torch.autograd.Function):
+    """Both directions look rows up: a gather's own backward is a scatter, which has to sort on a
+    GPU to be deterministic. The patches of a frame are distinct, so no gradients meet."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.tokens = x.shape[2]
+        return _rows(x, 1 + index)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        S = index.shape[2]
+        chosen, rank = places(index, ctx.tokens, first=-1)
+        # One row of zeros more, for all that was not taken.
+        return _rows(F.pad(grad, (0, 0, 0, 1)), rank.where(chosen, S)), None
+
+
+def _rows(x: Tensor, index: Tensor) -> Tensor:
+    """Rows of x (B, T, M, D) at index (B, T, J) -> (B, T, J, D)."""
+    B, T, M, _ = x.shape
+    starts = torch.arange(0, B * T * M, M, device=x.device).view(B, T, 1)
+    return x.flatten(0, 2)[index + starts]
 
 
 class VisionTower(nn.Module):
@@ -142,7 +182,7 @@ class VisionTower(nn.Module):
         context layers' projected context tokens, each (B, k, d); if `selections` and if there is
         context, one selection for each layer."""
         x = self.embed(video)
-        context: Tensor | None = None
+        context, tables = None, self._tables(x)
         contexts: list[Tensor] = []
         collected: list[LayerSelection] = []
         last = len(self.blocks)
@@ -150,10 +190,10 @@ class VisionTower(nn.Module):
             if layer == last:
                 assert isinstance(block, VisionBlock)
                 wanted = selections or last in self.context_layers
-                x, context, selection = block.forward_last(x, context, with_context=wanted)
+                x, context, selection = block.forward_last(x, context, tables, with_context=wanted)
             else:
                 x, context, selection = run_layer(
-                    block, x, context, recompute=self.activation_checkpointing
+                    block, x, context, tables, recompute=self.activation_checkpointing
                 )
             if layer in self.context_layers and context is not None:
                 contexts.append(self._prompt_context(context))
@@ -165,6 +205,13 @@ class VisionTower(nn.Module):
             z = frames.detach() if self.config.prompt_stop_grad else frames
             contexts = [z] * len(self.context_layers)
         return frames, tuple(contexts), tuple(collected)
+
+    def _tables(self, x: Tensor) -> MergeTables | None:
+        config = self.config
+        if not config.uses_context or config.aggregation != "bipartite":
+            return None
+        n = x.shape[1] * config.seeds_per_frame
+        return merge_tables((x.shape[0], n), config.context_tokens, config.merge_step, x)
 
     def embed(self, video: Tensor) -> Tensor:
         """Video (B, T, 3, height, width) -> tokens (B, T, N, D) that enter the first layer."""
