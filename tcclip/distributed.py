@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,11 @@ class Ranks:
         if self.world > 1:
             dist.all_reduce(value)
         return value
+
+    def copy_first(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give every rank the first rank's `tensors`, in place."""
+        for value in tensors if self.world > 1 else ():
+            dist.broadcast(value, src=0)
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's `value` (picklable), in rank order, on every rank."""

@@ -16,7 +16,7 @@ from tcclip.config import AugmentConfig, TrainConfig
 from tcclip.data.mixing import mix
 from tcclip.data.transforms import normalise
 from tcclip.model import Model
-from tcclip.train import autocast, soft_target_loss
+from tcclip.step import autocast, soft_target_loss
 
 #: Larger micro-batches are not looked for. 64 videos of 16 frames are 200,000 tokens: far more than
 #: a GPU needs to be busy, and more would only make the loader's batches larger.

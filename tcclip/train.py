@@ -11,22 +11,17 @@ import math
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from tcclip.config import AugmentConfig, Execution, TrainConfig
 from tcclip.data.loader import Batch, TrainLoader
-from tcclip.data.mixing import mix
-from tcclip.data.transforms import normalise
 from tcclip.distributed import Ranks
 from tcclip.model import Model
-from tcclip.model.layers import full_precision
 from tcclip.schedule import Schedule, build_optimizer, set_rates
+from tcclip.step import StepGradient
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -124,7 +119,10 @@ class Trainer:
                 f"{config.global_batch}; lower it with --set train.global_batch=..."
             )
         self._restore()
-        self._wrapped = self._wrap()
+        self.ranks.copy_first(p.detach() for p in self.model.parameters())
+        self._gradient = StepGradient(
+            self.model, config, self.augment, self.execution, self.ranks, self.scaler, self.seed
+        )
         self._saved_at = time.monotonic()
         self._log_start(self.progress.step)
         for epoch in range(self.progress.step // steps_per_epoch, config.epochs):
@@ -151,22 +149,12 @@ class Trainer:
             if progress.step % steps_per_epoch:  # else it is saved after the epoch's validation
                 self._save_if_due()
 
-    def _wrap(self) -> nn.Module:
-        model: nn.Module = self.model
-        if self.execution.compile:
-            model = cast(nn.Module, torch.compile(model))
-        if self.ranks.world == 1:
-            return model
-        ids = [self.ranks.device] if self.ranks.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=ids)
-
     # ---- One step ----
 
     def _step(self, chunks: list[Batch], epoch: int) -> None:
         """One optimiser step over this rank's chunks of the global batch."""
         progress = self.progress
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = float(self.ranks.sum(self._backward(chunks, epoch))) / self.ranks.world
+        loss, replaced = self._gradient(chunks, epoch, progress.step)
         if not math.isfinite(loss):
             raise NonFiniteLoss(
                 f"loss {loss} at optimiser step {progress.step} (epoch {epoch + 1}); "
@@ -176,49 +164,11 @@ class Trainer:
         self.scaler.update()
         progress.step += 1
         progress.epoch_loss += loss
-        replaced = sum(len(batch.replaced) for batch in chunks)
-        progress.replaced += int(self.ranks.sum(torch.tensor(replaced, device=self.ranks.device)))
+        progress.replaced += replaced
         if self.ranks.first:
             rates = [group["lr"] for group in self.optimizer.param_groups]
             record = {"kind": "step", "epoch": epoch + 1, "step": progress.step, "loss": loss}
             self.recorder.log({**record, "lr": rates[0], "lr_fast": rates[-1]})
-
-    def _backward(self, chunks: list[Batch], epoch: int) -> torch.Tensor:
-        """Accumulate gradients over `chunks`; this rank's mean loss, float64."""
-        share = self.config.global_batch // self.ranks.world
-        micro_batch, wrapped = self.execution.micro_batch_size(self.config), self._wrapped
-        total = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
-        for number, batch in enumerate(chunks, start=1):
-            video, targets = self._mix(batch, epoch)
-            parts = list(zip(video.split(micro_batch), targets.split(micro_batch), strict=True))
-            for part, (clip, target) in enumerate(parts, start=1):
-                last = number == len(chunks) and part == len(parts)
-                # Gradients are averaged over the ranks once a step, at its last micro-batch.
-                averaging: AbstractContextManager[None] = nullcontext()
-                if isinstance(wrapped, DistributedDataParallel) and not last:
-                    averaging = wrapped.no_sync()
-                with averaging:
-                    with autocast(self.config, self.ranks.device):
-                        logits = wrapped(clip).logits
-                    loss = soft_target_loss(logits, target) / share
-                    self.scaler.scale(loss).backward()
-                total += loss.detach().double()
-        return total
-
-    def _mix(self, batch: Batch, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The batch's videos and soft targets, normalised and mixed, on the device."""
-        device = self.ranks.device
-        video = normalise(batch.video.to(device, non_blocking=True), self.augment)
-        return mix(
-            video.to(next(self.model.parameters()).dtype),
-            batch.labels.to(device),
-            batch.indices,
-            n_classes=len(self.model.class_names),
-            config=self.config.mix,
-            seed=self.seed,
-            epoch=epoch,
-            step=self.progress.step,
-        )
 
     # ---- What is recorded ----
 
@@ -300,25 +250,3 @@ class Trainer:
         if not self._finished():
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
-
-
-def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
-    """Autocast to the run's precision on `device`; disabled in float32.
-
-    Raises ValueError for fp16 off CUDA and for bf16 on a GPU without it.
-    """
-    if config.precision == "fp32":
-        return torch.autocast(device.type, enabled=False)
-    if config.precision == "fp16" and device.type != "cuda":
-        raise ValueError("train.precision=fp16 needs a CUDA device; use bf16 or fp32 on a CPU")
-    if config.precision == "fp16":
-        return torch.autocast(device.type, dtype=torch.float16)
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise ValueError("this GPU has no bf16; use --set train.precision=fp16")
-    return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-def soft_target_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Sum over the batch of the cross entropy between `targets` (b, n) and logits (b, n)."""
-    logits = full_precision(logits)
-    return nn.functional.cross_entropy(logits, targets.to(logits.dtype), reduction="sum")

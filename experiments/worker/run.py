@@ -47,7 +47,8 @@ from tcclip.memory import (
 )
 from tcclip.model import Model, build_model
 from tcclip.model.checkpoints import ensembled_state, load_checkpoint
-from tcclip.train import Paused, Progress, Trainer, autocast
+from tcclip.step import autocast
+from tcclip.train import Paused, Progress, Trainer
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,10 @@ prompts are added to it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Iterator
+from dataclasses import dataclass, is_dataclass, replace
+from itertools import chain
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +54,39 @@ class ClassFeatures:
     eot: Tensor
     features: Tensor | None = None
     end_of_text: EndOfText | None = None
+
+    def detached(self) -> ClassFeatures:
+        """The same values, on which the gradients of all that is computed from them add up."""
+        return cast(ClassFeatures, _copy(self))
+
+    def backward(self, detached: ClassFeatures) -> None:
+        """Take what has added up on `detached` back to the parameters, in one backward pass."""
+        pairs = zip(_tensors(self), _tensors(detached), strict=True)
+        own = [(mine, copy.grad) for mine, copy in pairs if mine.requires_grad]
+        torch.autograd.backward([mine for mine, _ in own], [gradient for _, gradient in own])
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        copy = value.detach().requires_grad_(value.requires_grad)
+        if value.requires_grad:
+            # In its own memory: what a CUDA graph returns is overwritten by its next run.
+            copy.grad = torch.zeros_like(copy)
+        return copy
+    if isinstance(value, tuple):
+        return tuple(map(_copy, value))
+    if is_dataclass(value):
+        return replace(cast(Any, value), **{name: _copy(one) for name, one in vars(value).items()})
+    return value
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple):
+        yield from chain.from_iterable(map(_tensors, value))
+    elif is_dataclass(value):
+        yield from chain.from_iterable(map(_tensors, vars(value).values()))
 
 
 class TextBlock(nn.Module):

@@ -20,7 +20,7 @@ from tcclip.config import Execution
 from tcclip.distributed import current_ranks
 from tcclip.evaluate import EvalList, Evaluator, group_lists
 from tcclip.model import Model, build_model
-from tcclip.train import autocast
+from tcclip.step import autocast
 
 REPEATS = 3
 

@@ -7,7 +7,7 @@ from experiments.grid.plan import Grid, expand
 from tcclip.config import TrainConfig
 from tcclip.model import build_model
 from tcclip.schedule import build_optimizer
-from tcclip.train import autocast, soft_target_loss
+from tcclip.step import autocast, soft_target_loss
 
 TRAIN = TrainConfig(epochs=1, warmup_epochs=0, lr=1e-3, lr_min=1e-5, global_batch=4)
 NAMES = ["red circle", "blue square", "green cross"]

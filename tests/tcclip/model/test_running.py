@@ -1,15 +1,11 @@
-"""How the model runs: encode once, precisions, compile, checkpointing, data parallel."""
+"""How the model runs: encode once, precisions, compile, checkpointing, gradients."""
 
-import os
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from tests.tcclip.model.builders import NAMES, SMALL, small_model, small_video
 
@@ -148,28 +144,26 @@ def test_compiles_with_inductor() -> None:
     torch.testing.assert_close(compiled(video).logits, model(video).logits)
 
 
-@pytest.fixture
-def one_process_group() -> Iterator[None]:
-    with tempfile.TemporaryDirectory() as folder:
-        store = Path(folder) / "store"
-        torch.distributed.init_process_group(
-            "gloo", init_method=f"file://{store}", rank=0, world_size=1
-        )
-        yield
-        torch.distributed.destroy_process_group()
-
-
-@pytest.mark.usefixtures("one_process_group")
-@pytest.mark.skipif(os.name != "posix", reason="file stores")
-def test_data_parallel_finds_no_unused_parameter() -> None:
-    """DDP raises on the second step if a parameter of the first had no gradient."""
-    model, video = small_model(), small_video()
-    alone = gradients(model, video)
-    wrapped = DistributedDataParallel(model)
-    for _ in range(2):
-        together = gradients(wrapped, video)
-    for name, gradient in alone.items():
-        torch.testing.assert_close(together[f"module.{name}"], gradient)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"prompt_layers": (1, 2)},
+        {"name": "vifi_clip"},
+        {"name": "clip"},
+        {"aggregation": "kmeans"},
+        {"aggregation": "none"},
+        {"frame_attention": "cls"},
+        {"frame_attention": "none"},
+        {"video_prompting": False},
+        {"positional_embedding": "joint"},
+    ],
+)
+def test_every_trained_parameter_has_a_gradient(settings: dict[str, Any]) -> None:
+    """The trainer allocates them all; one that is never computed would still decay its weight."""
+    model = small_model(**settings)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert gradients(model, small_video()).keys() == trained
 
 
 def test_nothing_but_parameters_is_saved() -> None:

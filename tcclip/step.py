@@ -1,0 +1,135 @@
+"""The gradient of one optimiser step: the mean over its global batch (SPEC 4).
+
+A rank goes through its videos in micro-batches. The class names are encoded once a step: the
+micro-batches' gradients with respect to the class features add up, and go through the text tower
+together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tcclip.config import AugmentConfig, Execution, TrainConfig
+from tcclip.data.loader import Batch
+from tcclip.data.mixing import mix
+from tcclip.data.transforms import normalise
+from tcclip.distributed import Ranks
+from tcclip.model import Model
+from tcclip.model.layers import full_precision
+from tcclip.model.text import ClassFeatures
+
+
+@dataclass
+class StepGradient:
+    """Computes a step's gradient into the `.grad` of the model's parameters.
+
+    These are parts of one tensor, allocated here: averaging over the ranks is one collective call.
+    """
+
+    model: Model
+    config: TrainConfig
+    augment: AugmentConfig
+    execution: Execution
+    ranks: Ranks
+    scaler: torch.amp.GradScaler
+    seed: int
+
+    def __post_init__(self) -> None:
+        self._gradients = _allocate_gradients(self.model)
+        self._loss = torch.compile(micro_batch_loss) if self.execution.compile else micro_batch_loss
+
+    def __call__(self, chunks: Sequence[Batch], epoch: int, step: int) -> tuple[float, int]:
+        """The gradient, scaled by the scaler, of this rank's `chunks` and the other ranks'.
+
+        Returns the mean loss and the replaced clips, of all ranks. Reading them is the only time
+        that the host waits for the device.
+        """
+        self._gradients.zero_()
+        # float64: the loss is a sum of many; a count of clips is exact.
+        totals = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
+        totals[0] += self._backward(chunks, epoch, step) / self.ranks.world
+        totals[1] += sum(len(batch.replaced) for batch in chunks)
+        self.ranks.sum(self._gradients).div_(self.ranks.world)
+        loss, replaced = self.ranks.sum(totals).tolist()
+        return loss, int(replaced)
+
+    def _backward(self, chunks: Sequence[Batch], epoch: int, step: int) -> Tensor:
+        """Add up the gradients of `chunks`; this rank's mean loss, float64."""
+        micro_batch = self.execution.micro_batch_size(self.config)
+        share = self.config.global_batch // self.ranks.world
+        precision = autocast(self.config, self.ranks.device)
+        with precision:
+            classes = self.model.encode_classes()
+        shared = classes.detached()
+        total = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
+        for batch in chunks:
+            video, targets = self._mix(batch, epoch, step)
+            for clip, target in zip(
+                video.split(micro_batch), targets.split(micro_batch), strict=True
+            ):
+                loss = self._loss(self.model, clip, target, shared, precision) / share
+                self.scaler.scale(loss).backward()
+                total += loss.detach().double()
+        classes.backward(shared)
+        return total
+
+    def _mix(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """The batch's videos and soft targets, normalised and mixed, on the device."""
+        device = self.ranks.device
+        video = normalise(batch.video.to(device, non_blocking=True), self.augment)
+        return mix(
+            video.to(self.model.logit_scale.dtype),
+            batch.labels.to(device, non_blocking=True),
+            batch.indices,
+            n_classes=len(self.model.class_names),
+            config=self.config.mix,
+            seed=self.seed,
+            epoch=epoch,
+            step=step,
+        )
+
+
+def micro_batch_loss(
+    model: Model, video: Tensor, targets: Tensor, classes: ClassFeatures, precision: torch.autocast
+) -> Tensor:
+    """Sum of the losses of video (b, T, 3, H, W), normalised, against soft targets (b, n)."""
+    with precision:
+        logits = model.score(model.encode_video(video), classes)
+    return soft_target_loss(logits, targets)
+
+
+def soft_target_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Sum over the batch of the cross entropy between `targets` (b, n) and logits (b, n)."""
+    logits = full_precision(logits)
+    return nn.functional.cross_entropy(logits, targets.to(logits.dtype), reduction="sum")
+
+
+def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
+    """Autocast to the run's precision on `device`; disabled in float32.
+
+    Raises ValueError for fp16 off CUDA and for bf16 on a GPU without it.
+    """
+    if config.precision == "fp32":
+        return torch.autocast(device.type, enabled=False)
+    if config.precision == "fp16" and device.type != "cuda":
+        raise ValueError("train.precision=fp16 needs a CUDA device; use bf16 or fp32 on a CPU")
+    if config.precision == "fp16":
+        return torch.autocast(device.type, dtype=torch.float16)
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ValueError("this GPU has no bf16; use --set train.precision=fp16")
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _allocate_gradients(model: nn.Module) -> Tensor:
+    """One tensor of zeros whose parts are the `.grad` of the trained parameters."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    # Every part starts at a multiple of 16 elements, as kernels that read several at once need.
+    sizes = [-(-p.numel() // 16) * 16 for p in trained]
+    gradients = torch.zeros(sum(sizes), dtype=trained[0].dtype, device=trained[0].device)
+    for parameter, part in zip(trained, gradients.split(sizes), strict=True):
+        parameter.grad = part[: parameter.numel()].view_as(parameter)
+    return gradients
