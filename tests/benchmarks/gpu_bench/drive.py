@@ -25,7 +25,8 @@ from tcclip.data.loader import Batch, EvalBatch
 from tcclip.distributed import Ranks
 from tcclip.evaluate import EvalList, Evaluator
 from tcclip.model import Model, create_model
-from tcclip.train import Paused, Trainer, autocast
+from tcclip.step import autocast
+from tcclip.train import Paused, Trainer
 from tests.benchmarks.model_bench import class_names
 
 #: Settings of `ModelConfig` for a geometry; one that is not here has the defaults.
