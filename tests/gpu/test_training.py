@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.benchmarks.gpu_bench.drive import WARM, Bench, Clock, Steps, determinism
+from tests.benchmarks.gpu_bench.drive import Bench, Clock, Steps, determinism
 from tests.benchmarks.gpu_bench.numbers import again
 from tests.benchmarks.gpu_bench.profiles import Look
 
@@ -38,7 +38,7 @@ def test_deterministic_runs_are_equal_to_the_bit(tiny: Bench, compile: bool) -> 
 def step(device: torch.device) -> Look:
     """A look into one eager step of the full geometry, two micro-batches of 4."""
     bench, look = Bench(device), Look(device)
-    steps = Steps(Clock(device, look.hooks(WARM)), WARM + 4)
+    steps = Steps(Clock(device, look.hooks(bench.warm)), bench.warm + 4)
     execution = bench.execution(micro_batch=4, compile=False)
     bench.train(bench.model("tc_clip"), execution, steps, global_batch=8)
     return look

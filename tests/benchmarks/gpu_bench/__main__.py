@@ -33,8 +33,11 @@ def main() -> None:
     computed = ("bf16", "float32", "float32, TF32 convolutions")
     rows = [{"computed": one} for one in computed]
     report.measure("precision", rows, partial(numbers.precision, bench))
+    numbers.forget()
     first, others = speed.grid(bench, options.compiled)
     report.measure("speed", first, partial(speed.speed, bench, report, peak, True))
+    if bench.on_gpu:
+        report.measure("micro-batch auto", [{"model": "tc_clip"}], partial(speed.auto, bench))
     rows = [{"deterministic": on, "compile": False} for on in (True, False)]
     report.measure("two runs", rows, partial(numbers.again, bench))
     _loading(bench, report)
@@ -51,7 +54,7 @@ def _loading(bench: Bench, report: Report) -> None:
         folder = Path(name)
         make = partial(loading.make_videos, bench, folder)
         report.measure("videos for the loader", [{"codec": "H.264"}], lambda codec: make())
-        batch = 16 if bench.device.type == "cuda" else 4
+        batch = 16 if bench.on_gpu else 4
         rows = [{"workers": n, "batch": batch} for n in loading.WORKERS[bench.device.type]]
         wait = partial(loading.waited, bench, folder, bench.augment)
         report.measure("loader", rows, wait)

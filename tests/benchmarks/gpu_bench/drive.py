@@ -33,9 +33,6 @@ from tests.benchmarks.model_bench import class_names
 SETTINGS: dict[str, dict[str, Any]] = {
     "tiny": {"num_frames": 4, "context_tokens": 6, "merge_step": 8, "prompt_layers": (2,)},
 }
-WARM, TIMED = 3, 5
-#: Batches between two looks at the clock in evaluation.
-SEGMENT = 4
 Hook = Callable[[], None]
 
 
@@ -121,6 +118,26 @@ class Bench:
     device: torch.device
     geometry: str = "ViT-B-16"
 
+    @property
+    def on_gpu(self) -> bool:
+        """Else the program is only tried, with few steps of everything."""
+        return self.device.type == "cuda"
+
+    @property
+    def warm(self) -> int:
+        """Steps before any that is timed."""
+        return 3 if self.on_gpu else 1
+
+    @property
+    def timed(self) -> int:
+        """Steps that are timed, or segments of batches."""
+        return 5 if self.on_gpu else 1
+
+    @property
+    def segment(self) -> int:
+        """Batches between two looks at the clock in evaluation."""
+        return 4 if self.on_gpu else 1
+
     @cached_property
     def config(self) -> ModelConfig:
         """What the models share."""
@@ -152,6 +169,14 @@ class Bench:
     def execution(self, **settings: Any) -> Execution:
         return Execution(device=self.device.type, **settings)
 
+    def train_config(
+        self, global_batch: int, *, rate: float = 1e-6, precision: str = "bf16"
+    ) -> TrainConfig:
+        return TrainConfig(
+            epochs=1, warmup_epochs=0, lr=rate, lr_min=rate / 100, global_batch=global_batch,
+            precision=precision,
+        )  # fmt: skip
+
     def videos(self, *shape: int, seed: int = 0) -> torch.Tensor:
         """uint8 videos (*shape, T, 3, S, S) of noise, pinned if they go to a GPU."""
         frames, size = self.config.num_frames, self.config.sizes.image_size
@@ -160,7 +185,7 @@ class Bench:
             0, 256, (*shape, frames, 3, size, size), dtype=torch.uint8,
             generator=generator,
         )  # fmt: skip
-        return video.pin_memory() if self.device.type == "cuda" else video
+        return video.pin_memory() if self.on_gpu else video
 
     # ---- Training ----
 
@@ -176,10 +201,7 @@ class Bench:
         loader: Any = None,
     ) -> Trainer:
         """Train `model` until `steps` pauses it; by default on prepared batches."""
-        config = TrainConfig(
-            epochs=1, warmup_epochs=0, lr=rate, lr_min=rate / 100, global_batch=global_batch,
-            precision=precision,
-        )  # fmt: skip
+        config = self.train_config(global_batch, rate=rate, precision=precision)
         chunk = execution.chunk_size(config)
         if loader is None:
             loader = PreparedTraining(
@@ -197,18 +219,19 @@ class Bench:
     def _chunk(self, model: Model, size: int, number: int) -> Batch:
         indices = torch.arange(size) + number * size
         labels = indices % len(model.class_names)
+        labels = labels.pin_memory() if self.on_gpu else labels
         return Batch(self.videos(size, seed=number), labels, indices, [])
 
     # ---- Evaluation ----
 
     def evaluate(self, model: Model, execution: Execution, clock: Clock, *, batches: int) -> None:
-        """Score `batches` batches of `eval_batch` one-view videos; a tick every SEGMENT."""
+        """Score `batches` batches of `eval_batch` one-view videos; a tick every `segment`."""
         size = execution.eval_batch
         made = [self.videos(size, 1, seed=seed) for seed in range(2)]
 
         def loader(*_: Any) -> Iterator[EvalBatch]:
             for number in range(batches):
-                if number % SEGMENT == 0:
+                if number % self.segment == 0:
                     synchronise(self.device)
                     clock.tick()
                 indices = torch.arange(size) + number * size
@@ -221,7 +244,7 @@ class Bench:
         self.evaluator(loader, execution).evaluate({"model": model}, [one])
 
     def evaluator(self, loader: Any, execution: Execution) -> Evaluator:
-        config = TrainConfig(epochs=1, warmup_epochs=0, lr=1e-6, lr_min=1e-8, global_batch=4)
+        config = self.train_config(4)
         return Evaluator(
             loader=loader, augment=self.augment, ranks=self.ranks,
             autocast=lambda: autocast(config, self.device),
@@ -247,8 +270,9 @@ class Bench:
             self._flops[key] = counter.get_total_flops()
         return self._flops[key]
 
-    def evaluation_flops(self, name: ModelName, batch: int) -> int:
-        """Of a batch of views; not of the class list, which is encoded once."""
+    def evaluation_flops(self, name: ModelName, batch: int, views: int) -> int:
+        """Of a batch of `views`, all at once; not of the class list, which is encoded once."""
+        assert views == batch
         key = ("evaluate", name, batch)
         if key not in self._flops:
             execution = self.execution(eval_batch=batch, compile=False)

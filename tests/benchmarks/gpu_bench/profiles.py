@@ -68,6 +68,7 @@ class Look:
             (e.key, (e.self_device_time_total if gpu else e.self_cpu_time_total) / 1e3, e.count)
             for e in self.events
             if (e.device_type == DeviceType.CUDA if gpu else e.key.startswith("aten::"))
+            and not e.is_user_annotation  # such as the optimiser's step, which holds kernels
         ]
 
     def row(self) -> Row:

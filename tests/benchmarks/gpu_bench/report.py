@@ -17,7 +17,7 @@ import torch
 
 Row = dict[str, Any]
 #: What a row of a kind may take before one was measured, seconds; a compilation takes long.
-FIRST_GUESS = {"cuda": {"eager": 12.0, "compiled": 75.0}, "cpu": {"eager": 3.0, "compiled": 40.0}}
+FIRST_GUESS = {"cuda": {"eager": 12.0, "compiled": 60.0}, "cpu": {"eager": 3.0, "compiled": 40.0}}
 
 
 @dataclass
@@ -50,8 +50,9 @@ class Report:
         """
         for settings in configurations:
             kind = "compiled" if settings.get("compile") else "eager"
+            alike = f"{block} {settings.get('mode')} {kind}"
             device = "cuda" if "cuda" in self.about["device"] else "cpu"
-            expected = self.slowest.get(f"{block} {kind}", FIRST_GUESS[device][kind])
+            expected = self.slowest.get(alike, FIRST_GUESS[device][kind])
             named = ", ".join(f"{key} {value}" for key, value in settings.items())
             if self.left() < expected:
                 self.missing.append(f"{block}: {named} (no time left)")
@@ -59,7 +60,7 @@ class Report:
             began = time.monotonic()
             values = self._attempt(measure, settings)
             took = time.monotonic() - began
-            self.slowest[f"{block} {kind}"] = max(self.slowest.get(f"{block} {kind}", 0), took)
+            self.slowest[alike] = max(self.slowest.get(alike, 0), took)
             self.add(block, settings | values | {"row_seconds": round(took, 1)})
             _clean_up()
 
