@@ -98,7 +98,8 @@ class RunData:
         return TrainLoader(
             clips,
             global_batch=spec.train.global_batch,
-            chunk_size=execution.chunk_size(spec.train),
+            # Where nothing is trained, any number of workers will do.
+            chunk_size=execution.chunk_size(spec.train) if spec.train.epochs else 1,
             workers=execution.loader_workers,
             rank=self.ranks.rank,
             world=self.ranks.world,

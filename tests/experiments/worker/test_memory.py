@@ -258,6 +258,9 @@ def test_nothing_is_measured_where_nothing_is_trained_or_on_a_cpu(
     untrained = data.job.spec.train.model_copy(update={"epochs": 0})
     spec = data.job.spec.model_copy(update={"train": untrained})
     tested = replace(data, job=data.job.model_copy(update={"spec": spec}))
+    three = tested.job.execution.model_copy(update={"workers": 3})
+    tested = replace(tested, job=tested.job.model_copy(update={"execution": three}))
+    assert tested.train_loader().chunk_size == 1, "no global batch is made"
     for one in (on_cpu, tested):
         with run.micro_batch_that_fits(one, model) as fitting:
             assert fitting is one
