@@ -4,6 +4,7 @@ one run that stopped while others go on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -62,6 +63,21 @@ class EvaluationOutOfMemory(OutOfMemory):
     """Testing needed more memory than a device has; a smaller test batch may do."""
 
 
+class BrokenGpu(RunError):
+    """A GPU failed under a run, which another one may compute. `gpu`: which, and of what host.
+
+    `place`: the ids of its node and of itself on a Ray cluster, where the run was on one.
+    """
+
+    def __init__(self, gpu: str, cause: str) -> None:
+        super().__init__(gpu, cause)
+        self.gpu, self.cause = gpu, cause
+        self.place: tuple[str, str] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.cause} (on {self.gpu})"
+
+
 class StoppedEarly(RunError):
     """A search found the run not worth finishing: no failure, and no result."""
 
@@ -87,6 +103,28 @@ def is_permanent(error: BaseException) -> bool:
     Everything unknown may be a lost worker, node or connection: worth another attempt.
     """
     return isinstance(error, _PERMANENT) and not isinstance(error, StorageError)
+
+
+#: What CUDA, its driver and NCCL say when a GPU may be at fault. Not a device-side assertion, which
+#: is a mistake in data or code.
+_BROKEN_GPU = re.compile(
+    r"illegal memory access|unspecified launch failure|CUDA error: unknown error|uncorrectable"
+    r"|\bECC\b|hardware (stack )?error|GPU is lost|fallen off the bus|\bXid\b",
+    re.IGNORECASE,
+)
+
+
+@contextmanager
+def gpu_errors(gpu: str | None) -> Iterator[None]:
+    """What a broken GPU makes of a run as BrokenGpu. `gpu`: the name of its GPU, None on a CPU."""
+    try:
+        yield
+    except RunError:
+        raise
+    except RuntimeError as error:
+        if gpu is None or not _BROKEN_GPU.search(str(error)):
+            raise
+        raise BrokenGpu(gpu, str(error).splitlines()[0]) from error
 
 
 @contextmanager

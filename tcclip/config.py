@@ -275,6 +275,8 @@ class Execution(FrozenModel):
     micro_batch: PositiveInt | Literal["auto"] = "auto"
     eval_batch: int = Field(default=8, gt=0)
     loader_workers: int = Field(default=0, ge=0)
+    #: Share of a GPU that a worker takes: with 0.25, four small runs compute on one side by side.
+    gpus_per_worker: float = Field(default=1.0, ge=0.01, le=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cpu_threads: int = Field(default=1, gt=0)
     activation_checkpointing: bool = False

@@ -185,6 +185,7 @@ class Trainer:
                 "host": socket.gethostname(),
                 "device": torch.cuda.get_device_name(self.ranks.device) if cuda else "cpu",
                 "workers": self.ranks.world,
+                "gpus": self.ranks.world * self.execution.gpus_per_worker if cuda else 0,
                 "global_batch": self.config.global_batch,
             }
             self.recorder.log(start)

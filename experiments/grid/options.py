@@ -86,6 +86,9 @@ MicroBatch = Annotated[
 ]
 EvalBatch = Annotated[int | None, _execution_option(min=1, help="Test views at once on a worker.")]
 LoaderWorkers = Annotated[int | None, _execution_option(min=0, help="Decoding processes a worker.")]
+GpusPerWorker = Annotated[
+    float, _execution_option(min=0.01, max=1, help="Share of a GPU: 0.25 puts 4 small runs on one.")
+]
 Device = Annotated[str, _execution_option(help="auto, cpu or cuda.")]
 ExecutorName = Annotated[str, _execution_option(help="ray or local (this process).")]
 Address = Annotated[str | None, _execution_option(help="An existing Ray cluster.")]
@@ -157,6 +160,7 @@ class ExecutionOptions(_Options):
     workers_per_run: int
     eval_batch: int | None
     loader_workers: int | None
+    gpus_per_worker: float
     device: str
     max_unreadable: float
     #: `--set` values; those named execution.* win over the options above.

@@ -9,8 +9,8 @@ from experiments.grid.spec import RunSpec
 
 #: After so many runs with the same error, and none that finishes in between, it blocks others.
 LIMIT = 3
-#: Paths and numbers, hexadecimal ones included: they differ between runs with the same error.
-_VARYING = re.compile(r"(?<!\w)/[^\s:;,'\")]+|0x[0-9a-f]+|\d+(\.\d+)?(e[+-]?\d+)?")
+#: Which GPU, paths and numbers (also hexadecimal): they differ between runs with the same error.
+_VARYING = re.compile(r"\(on GPU[^)]*\)|(?<!\w)/[^\s:;,'\")]+|0x[0-9a-f]+|\d+(\.\d+)?(e[+-]?\d+)?")
 
 
 def signature(run_id: str, message: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from experiments.errors import OutOfMemory, UserError, is_permanent
+from experiments.errors import BrokenGpu, OutOfMemory, UserError, is_permanent
 from experiments.worker.job import Job
 
 #: How long a Ray head may take to accept a connection.
@@ -27,7 +27,8 @@ class AttemptError:
 
     `kind`: the exception's class; `message` begins with its name. The exception itself is not
     kept: its frames would keep the run's tensors in memory. `permanent`: another attempt would end
-    the same way. `batch`: the one that was too large, of OutOfMemory.
+    the same way. `batch`: the one that was too large, of OutOfMemory. `gpu`: the one that failed, of
+    BrokenGpu.
     """
 
     kind: type[BaseException]
@@ -35,6 +36,7 @@ class AttemptError:
     traceback: str = ""
     permanent: bool = False
     batch: int = 0
+    gpu: str | None = None
 
     @classmethod
     def of(cls, error: BaseException, trace: str | None = None) -> AttemptError:
@@ -42,7 +44,8 @@ class AttemptError:
         kind = type(error)
         trace = trace or "".join(traceback.format_exception(error))
         batch = error.batch if isinstance(error, OutOfMemory) else 0
-        return cls(kind, f"{kind.__name__}: {error}", trace, is_permanent(error), batch)
+        gpu = error.gpu if isinstance(error, BrokenGpu) else None
+        return cls(kind, f"{kind.__name__}: {error}", trace, is_permanent(error), batch, gpu)
 
 
 class Executor(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -86,6 +87,8 @@ class Loop:
         self.running: dict[str, Lease] = {}
         self.paused: set[str] = set()
         self.failed: dict[str, str] = {}
+        #: GPUs that failed -> under how many attempts.
+        self.broken_gpus: Counter[str] = Counter()
         #: Runs that `--rerun` chose and that have not begun again.
         self.backups = find_backups(ledger, {spec.run_id for spec in specs})
         self.stop = StopRequest(self._pause_running, self._say, remote=not is_local(ledger.out))
@@ -294,6 +297,8 @@ class Loop:
     def _attempt_failed(self, run: _Run, error: AttemptError, lease: Lease | None = None) -> None:
         """Record a failed attempt; try again, or give the run up."""
         run.failures += 1
+        if error.gpu is not None:
+            self.broken_gpus[error.gpu] += 1
         final = error.permanent or run.failures > self.retries or self.stop.requested
         with suppress(StorageError):  # the summary reports it all the same
             record_failure(

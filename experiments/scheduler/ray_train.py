@@ -14,8 +14,10 @@ import re
 import shutil
 import threading
 import uuid
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 # Read by Ray when it is imported or started, so they come first.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -31,8 +33,9 @@ import ray
 import ray.exceptions
 import ray.train
 import ray.train.torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from experiments.errors import RunError, UserError, WorkerDied, is_permanent
+from experiments.errors import BrokenGpu, RunError, UserError, WorkerDied, is_permanent
 from experiments.scheduler.executor import AttemptError
 from experiments.worker.job import Job
 from results.reading.location import scratch_folder
@@ -42,10 +45,23 @@ from tcclip.config import Execution
 _CAUSE = re.compile(r"The actor is dead because [^.]+")
 #: What Ray raises when the cluster does not answer any more.
 _UNREACHABLE = (ray.exceptions.RayError, ConnectionError, RuntimeError)
+#: How long a GPU that failed may take to be free, so that it can be set aside.
+SET_ASIDE_SECONDS = 20.0
+
+
+class Node(NamedTuple):
+    """What a machine of the cluster has for runs."""
+
+    id: str
+    cpus: float
+    gpus: float
 
 
 class RayExecutor:
     """Runs as Ray Train jobs side by side, on a Ray cluster that is joined or started here."""
+
+    #: CPUs of a node that runs leave to others.
+    spare_cpus = 0
 
     def __init__(self, execution: Execution, limit: int | None, address: str | None) -> None:
         """UserError if there is no cluster at `address`, or it has no room for the workers.
@@ -54,6 +70,9 @@ class RayExecutor:
         """
         self.workers, self.limit, self._address = execution.workers, limit, address
         self._ended: queue.SimpleQueue[dict[str, AttemptError | None]] = queue.SimpleQueue()
+        #: (node, GPU) that failed -> the actor that keeps runs away from it.
+        self._aside: dict[tuple[str, str], Any] = {}
+        self._aside_lock = threading.Lock()
         self.scratch = scratch_folder()
         started = {"num_cpus": _cpu_count() + 1, "include_dashboard": False}
         which = started if address is None else {"address": address}
@@ -64,16 +83,23 @@ class RayExecutor:
                 ray.init(**which, log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
             raise UserError(f"--address {address}: no Ray cluster there ({error})") from error
-        gpus = ray.cluster_resources().get("GPU", 0)
-        self.gpu = execution.device == "cuda" or (execution.device == "auto" and gpus > 0)
+        nodes, share = self._nodes(), execution.gpus_per_worker
+        gpus = any(node.gpus for node in nodes)
+        gpu = execution.device == "cuda" or (execution.device == "auto" and gpus)
+        self.resources = worker_resources(nodes, execution, gpu=gpu)
         self.trainer = partial(
-            _trainer, workers=self.workers, gpu=self.gpu, scratch=str(self.scratch)
+            _trainer, workers=self.workers, resources=self.resources, scratch=str(self.scratch)
         )
-        total = self._count()
-        if total < self.workers:
+        total = room(nodes, self.resources)
+        if total < self.workers or (share < 1 and not gpu):
             self.close()
+            if share < 1 and not gpus:
+                raise UserError(
+                    f"--gpus-per-worker {share:g}: there is no GPU to share; leave it out, or give "
+                    "the --address of a cluster with GPUs"
+                )
             raise UserError(
-                f"--workers-per-run {self.workers} needs as many {'GPUs' if self.gpu else 'CPUs'}, "
+                f"--workers-per-run {self.workers} needs as many {'GPUs' if gpu else 'CPUs'}, "
                 f"and there {'is' if total == 1 else 'are'} {total}; ask for fewer, "
                 "or for --device cpu"
             )
@@ -81,19 +107,28 @@ class RayExecutor:
     @property
     def slots(self) -> int:
         """Runs there is room for. With more, Ray could place some workers of each and wait."""
-        room = self._count() // self.workers
-        return room if self.limit is None else min(room, self.limit)
+        runs = room(self._nodes(), self.resources) // self.workers
+        return runs if self.limit is None else min(runs, self.limit)
 
-    def _count(self) -> int:
-        if not self.gpu and self._address is None:
-            return _cpu_count()  # Ray was told of one more, for the drivers of a search
+    def _nodes(self) -> list[Node]:
+        """The cluster's machines, without the GPUs that were set aside."""
         try:
-            return int(ray.cluster_resources().get("GPU" if self.gpu else "CPU", 0))
+            nodes = [
+                Node(one["NodeID"], have.get("CPU", 0), have.get("GPU", 0))
+                for one in ray.nodes()
+                if one["Alive"] and (have := one["Resources"])
+            ]
         except _UNREACHABLE as error:
             raise UserError(
                 f"the Ray cluster does not answer any more ({error}); repair it, and start the "
                 "sweep again: it goes on from the last checkpoints"
             ) from error
+        if self._address is None:  # Ray was told of one CPU more, for the drivers of a search
+            nodes = [one._replace(cpus=_cpu_count()) for one in nodes]
+        else:
+            nodes = [one._replace(cpus=max(0, one.cpus - self.spare_cpus)) for one in nodes]
+        aside = Counter(node for node, _ in self._aside)
+        return [one._replace(gpus=one.gpus - aside[one.id]) for one in nodes]
 
     def start(self, job: Job) -> None:
         threading.Thread(target=self._drive, args=(job,), daemon=True, name="run").start()
@@ -105,7 +140,37 @@ class RayExecutor:
         except Exception as error:  # noqa: BLE001
             # Anything in the worker or in Ray may have failed: the sweep decides what follows.
             failed = attempt_error(error)
+            self.set_aside(error)
         self._ended.put({job.spec.run_id: failed})
+
+    def set_aside(self, error: Exception) -> None:
+        """Keep runs away from a GPU that failed, if there is room for a run without it.
+
+        Ray cannot be told to avoid one GPU of a node, so an actor of this sweep occupies it.
+        """
+        failures = getattr(error, "worker_failures", {}).values()
+        places = {one.place for one in failures if isinstance(one, BrokenGpu) and one.place}
+        for node, gpu in places:
+            with self._aside_lock, contextlib.suppress(ray.exceptions.RayError, UserError):
+                nodes = self._nodes()
+                left = [one._replace(gpus=one.gpus - (one.id == node)) for one in nodes]
+                if (node, gpu) not in self._aside and room(left, self.resources) >= self.workers:
+                    self._occupy(node, gpu, int(sum(one.gpus for one in nodes if one.id == node)))
+
+    def _occupy(self, node: str, gpu: str, gpus: int) -> None:
+        """Start actors on the GPUs of `node` that are free, `gpus` at most, until one has `gpu`."""
+        occupant: Any = _Occupant  # ray is not typed
+        affinity = NodeAffinitySchedulingStrategy(node, soft=False)
+        actors: list[Any] = []
+        try:
+            for _ in range(gpus):
+                actors.append(occupant.options(scheduling_strategy=affinity).remote())
+                if ray.get(actors[-1].gpu.remote(), timeout=SET_ASIDE_SECONDS) == gpu:
+                    self._aside[node, gpu] = actors.pop()
+                    return
+        finally:
+            for actor in actors:
+                ray.kill(actor)
 
     def ended(self, timeout: float) -> dict[str, AttemptError | None]:
         try:
@@ -119,15 +184,57 @@ class RayExecutor:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
-def _trainer(job: str, workers: int, gpu: bool, scratch: str) -> ray.train.torch.TorchTrainer:
+@ray.remote(num_gpus=1, num_cpus=0)
+class _Occupant:
+    """Computes nothing, so that no run gets its GPU."""
+
+    def gpu(self) -> str:
+        return _own_gpu()
+
+
+def _own_gpu() -> str:
+    """The id of the GPU that Ray gave this worker."""
+    return str(ray.get_runtime_context().get_accelerator_ids()["GPU"][0])
+
+
+def room(nodes: Sequence[Node], resources: dict[str, float]) -> int:
+    """Workers with these resources that fit; each is on one node, and on one GPU of it."""
+    cpus, share = resources.get("CPU", 0), resources.get("GPU", 0)
+    fit = 0
+    for node in nodes:
+        own = [int(node.cpus // cpus)] if cpus else []
+        own += [int(node.gpus) * int(1 / share + 1e-9)] if share else []
+        fit += min(own)
+    return fit
+
+
+def worker_resources(nodes: Sequence[Node], execution: Execution, *, gpu: bool) -> dict[str, float]:
+    """What Ray reserves for a worker: its share of a GPU, a CPU for itself and for each loader.
+
+    Fewer CPUs where `nodes` have too few for that: no GPU waits for CPUs, and a run of several
+    workers on CPUs can start.
+    """
+    least: dict[str, float] = {"GPU": execution.gpus_per_worker} if gpu else {"CPU": 1}
+    needed = room(nodes, least) if gpu else execution.workers
+    for cpus in range(1 + execution.loader_workers, 0, -1):
+        resources = least | {"CPU": cpus}
+        if room(nodes, resources) >= needed:
+            return resources
+    return least
+
+
+def _trainer(
+    job: str, workers: int, resources: dict[str, float], scratch: str
+) -> ray.train.torch.TorchTrainer:
     """A Ray Train job on one run's workers."""
+    gpu = "GPU" in resources
     return ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={"job": job},
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=gpu,
-            resources_per_worker={"GPU": 1} if gpu else {"CPU": 1},
+            resources_per_worker=resources,
         ),
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if gpu else "gloo"),
         run_config=ray.train.RunConfig(
@@ -144,7 +251,11 @@ def _work(config: dict[str, Any]) -> None:
     """What every worker of a run does."""
     from experiments.worker.run import execute
 
-    execute(Job.model_validate_json(config["job"]))
+    try:
+        execute(Job.model_validate_json(config["job"]))
+    except BrokenGpu as error:
+        error.place = (ray.get_runtime_context().get_node_id(), _own_gpu())
+        raise
 
 
 def attempt_error(error: Exception) -> AttemptError:

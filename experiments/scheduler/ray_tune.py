@@ -40,6 +40,8 @@ DRIVER_CPUS = 0.01
 class RaySearch(RayExecutor):
     """Collects the runs that are started, and computes them together as trials of one search."""
 
+    spare_cpus = 1  # for the trials' drivers
+
     def __init__(self, execution: Execution, limit: int | None, address: str | None) -> None:
         super().__init__(execution, limit, address)
         self._jobs: list[Job] = []
@@ -102,7 +104,9 @@ class RaySearch(RayExecutor):
         ended: dict[str, AttemptError | None] = dict.fromkeys(by_id)
         for result in results:
             if result.error is not None and result.config is not None:
-                ended[result.config["run_id"]] = attempt_error(_cause(result.error))
+                cause = _cause(result.error)
+                ended[result.config["run_id"]] = attempt_error(cause)
+                self.set_aside(cause)
         return ended
 
 

@@ -30,6 +30,8 @@ class Summary:
     halt: str | None = None
     signal: int | None = None
     restored: frozenset[str] = frozenset()
+    #: GPUs that failed -> under how many attempts.
+    broken_gpus: dict[str, int] = field(default_factory=dict)
     #: Nobody should wait for MLflow again.
     mlflow_failed: bool = False
 
@@ -44,15 +46,20 @@ class Summary:
 def summary_lines(summary: Summary, out: Location, arguments: Sequence[str]) -> list[str]:
     """Lines on what is not finished, each cause with its log, and the command to go on with.
 
-    `arguments`: those the sweep was started with. Nothing if all is finished.
+    `arguments`: those the sweep was started with. If all is finished, only GPUs that failed.
     """
+    broken = [
+        f"{gpu}: failed under {count} attempt{'s' * (count > 1)}; look at nvidia-smi -q and dmesg "
+        "(Xid) there before it is used again"
+        for gpu, count in summary.broken_gpus.items()
+    ]
     if not summary.failed and not summary.left:
-        return []
+        return broken
     counts = [f"{len(summary.finished)} finished", f"{len(summary.failed)} failed"]
     for state in ("paused", "not started"):
         number = list(summary.left.values()).count(state)
         counts += [f"{number} {state}"] if number else []
-    lines = [", ".join(counts) + (f" ({summary.halt})" if summary.halt else "")]
+    lines = [", ".join(counts) + (f" ({summary.halt})" if summary.halt else ""), *broken]
     for run_id, cause in summary.failed.items():
         tried = summary.attempts.get(run_id, 0)
         times = {0: "", 1: " (1 attempt)"}.get(tried, f" ({tried} attempts)")

@@ -38,6 +38,7 @@ def check(plan: RunPlan, options: ExecutionOptions, execution: Execution) -> Non
     """UserError if the runs cannot be computed like this; called before anything is written."""
     if options.executor not in EXECUTORS:
         raise UserError(f"--executor {options.executor!r}; allowed: {', '.join(EXECUTORS)}")
+    _check_share(options, execution)
     if options.executor == "local" and execution.workers > 1:
         raise UserError(
             f"--executor local computes in this process: no place for {execution.workers} "
@@ -45,6 +46,23 @@ def check(plan: RunPlan, options: ExecutionOptions, execution: Execution) -> Non
         )
     if options.executor == "local" and plan.searched:
         raise UserError("--search stops trials early with Ray Tune; use --executor ray")
+
+
+def _check_share(options: ExecutionOptions, execution: Execution) -> None:
+    """UserError if runs cannot share a GPU as asked."""
+    given = f"--gpus-per-worker {execution.gpus_per_worker:g}"
+    if execution.gpus_per_worker == 1:
+        return
+    if execution.device == "cpu":
+        raise UserError(f"{given}: --device cpu has no GPU to share; leave one of them out")
+    if options.executor == "local":
+        raise UserError(f"{given}: --executor local computes one run at a time; use --executor ray")
+    if execution.workers > 1:
+        # NCCL refuses two ranks on one GPU.
+        raise UserError(
+            f"{given} with --workers-per-run {execution.workers}: a run's workers cannot share a "
+            "GPU; leave one of them out"
+        )
 
 
 def sweep(
@@ -163,6 +181,7 @@ def compute_missing(
         halt=loop.halt(),
         signal=loop.stop.signal,
         restored=frozenset(restored),
+        broken_gpus=dict(loop.broken_gpus),
     )
 
 

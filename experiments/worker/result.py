@@ -144,6 +144,7 @@ def _provenance(
         for path, how in one.readers.items()
     }
     cuda = ranks.device.type == "cuda"
+    gpus = ranks.world * job.execution.gpus_per_worker if cuda else 0
     return Provenance(
         git_commit=commit,
         git_dirty=dirty,
@@ -158,7 +159,7 @@ def _provenance(
         started=started.isoformat(timespec="seconds"),
         finished=finished.isoformat(timespec="seconds"),
         wall_seconds=seconds,
-        **_attempts(job.folder, seconds / 3600 * ranks.world if cuda else 0.0),
+        **_attempts(job.folder, seconds / 3600 * gpus),
         digests=data.digests | _weights_digests(job, start),
         readers=dict(sorted(Counter(readers.values()).items())),
         clips_replaced=training.replaced,

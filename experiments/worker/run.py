@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -19,6 +20,7 @@ from experiments.errors import (
     RunPaused,
     StoppedEarly,
     StorageError,
+    gpu_errors,
 )
 from experiments.grid.weights_file import StartWeights
 from experiments.store.append_file import AppendFile
@@ -65,6 +67,14 @@ def execute(job: Job) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     ranks = current_ranks(job.execution.device)
+    if ranks.device.type == "cuda" and job.execution.gpus_per_worker < 1:
+        # A run that needs more than its share has to fail itself, not the others on the GPU.
+        torch.cuda.set_per_process_memory_fraction(job.execution.gpus_per_worker, ranks.device)
+    with gpu_errors(_gpu_name(ranks.device)):
+        _attempt(job, ranks)
+
+
+def _attempt(job: Job, ranks: Ranks) -> None:
     if not ranks.first:
         _compute(job, ranks, None)
         return
@@ -228,6 +238,17 @@ def _train(data: RunData, model: Model, evaluator: Evaluator, lease: Lease | Non
         size = job.execution.micro_batch_size(spec.train)
         with detect_out_of_memory("micro_batch", size):
             return trainer.fit()
+
+
+def _gpu_name(device: torch.device) -> str | None:
+    """Which GPU of which host, as nvidia-smi names it; None for a CPU."""
+    if device.type != "cuda":
+        return None
+    index = torch.cuda.current_device() if device.index is None else device.index
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    number = visible[index] if index < len(visible) and visible[index] else index
+    found = torch.cuda.get_device_properties(index)
+    return f"GPU {number}, {found.name}, GPU-{found.uuid}, of {socket.gethostname()}"
 
 
 def _load(model: Model, path: Location) -> None:

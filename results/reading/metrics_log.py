@@ -144,7 +144,7 @@ def _gpu_hours(starts: list[Record], ends: list[float]) -> float | None:
     for start, end in zip(starts, ends, strict=True):
         if "device" not in start:
             return None
-        gpus = 0 if start["device"] == "cpu" else start["workers"]
+        gpus = 0 if start["device"] == "cpu" else start.get("gpus", start["workers"])
         hours += max(0.0, end - start["time"]) * gpus / 3600
     return hours
 
