@@ -70,10 +70,9 @@ def sweep(
 ) -> None:
     """Run what is missing of a grid, then print its table. The same command again continues."""
     grid_options, options = GridOptions.of(locals()), ExecutionOptions.of(locals())
-    from experiments.datasets.paths import DataPaths
     from experiments.grid.request import plan_sweep
 
-    data_paths = DataPaths.find(data_root, annotations, dataset_file or ())
+    data_paths = _data_paths(data_root, annotations, dataset_file)
     plan = plan_sweep(grid_options, data_paths.datasets(), data_paths.given)
     _run(plan, options, data_paths, dry_run=dry_run)
 
@@ -109,10 +108,9 @@ def evaluate(
 ) -> None:
     """A protocol's final tests of a checkpoint; nothing is trained."""
     grid_options, options = GridOptions.of(locals()), ExecutionOptions.of(locals())
-    from experiments.datasets.paths import DataPaths
     from experiments.grid.request import plan_evaluation
 
-    data_paths = DataPaths.find(data_root, annotations, dataset_file or ())
+    data_paths = _data_paths(data_root, annotations, dataset_file)
     plan = plan_evaluation(
         grid_options, checkpoint, ensembled=ensemble, datasets=data_paths.datasets(),
         given=data_paths.given,
@@ -147,9 +145,8 @@ def doctor(
 ) -> None:
     """Whether this machine is fit for sweeps: each check is ok, or says what to do."""
     from experiments import doctor as checks
-    from experiments.datasets.paths import DataPaths
 
-    find_data = partial(DataPaths.find, data_root, annotations, dataset_file or ())
+    find_data = partial(_data_paths, data_root, annotations, dataset_file)
     findings = checks.diagnose(find_data, _out_name(out, demo), address)
     checks.show(findings, format)
     raise typer.Exit(checks.exit_code(findings))
@@ -294,6 +291,15 @@ def _print_report(report: Report, format: str, folder: Path | None) -> None:
     terminal = sys.stdout.isatty() and format == "terminal"
     width = shutil.get_terminal_size().columns if terminal else None
     print(render(report, format, width=width, colour=terminal))
+
+
+def _data_paths(
+    data_root: Path | None, annotations: Path | None, dataset_file: list[Path] | None
+) -> DataPaths:
+    """Where lists and videos are: as given, or from environment and configuration."""
+    from experiments.datasets.paths import DataPaths
+
+    return DataPaths.find(data_root, annotations, dataset_file or ())
 
 
 def _out(out: str | None, demo: bool) -> Location:
