@@ -249,8 +249,8 @@ def _run(
     with user_errors():
         found = check_plan(plan, execution, data_paths, out, options.rerun)
     if dry_run:
-        rows = list_runs(plan.specs, out, data_paths.list_length, options.rerun)
-        print_plan(rows, options.format)
+        rows = list_runs(plan.specs, out, execution, data_paths.list_length, options.rerun)
+        print_plan(rows, execution, options.format)
         raise typer.Exit(found.show())
     found.refuse()
     console = Console(stderr=True)

@@ -16,6 +16,15 @@ def forward_operations(model: ModelConfig) -> float:
     return float(sizes.vision_layers * (linear + attention))
 
 
+def class_list_operations(model: ModelConfig, classes: int) -> float:
+    """Multiply-adds of the text tower for a class list, at most: its names are rarely as long as
+    `text_length` allows. What depends on the video beside it is a thousandth of the vision tower.
+    """
+    sizes, length = model.sizes, model.text_length
+    width = sizes.text_width
+    return float(classes * length * sizes.text_layers * width * (12 * width + 2 * length))
+
+
 def estimated_parameters(model: ModelConfig) -> int:
     """Parameters of both towers, the prompting layers included, to within a percent."""
     sizes = model.sizes

@@ -5,6 +5,6 @@ markdown or JSON on stdout; nothing is written. Used by cli, scheduler (Display)
 datasets (print_rows). Imports neither torch nor Ray.
 
 Read in this order: table (any table as text, markdown, JSON), status_table (the columns of runs,
-and what fits), display (`tcclip status`; redrawn, or a line a change), dry_run (also what a run
-costs: videos, steps, GPU-hours, disk).
+and what fits), display (`tcclip status`; redrawn, or a line a change), dry_run, cost (what a run
+costs: videos, steps, GPU-hours, disk), rates (what is measured for it).
 """

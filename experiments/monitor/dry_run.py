@@ -1,50 +1,23 @@
-"""`--dry-run`: the runs of a grid with their states, dependencies and costs; nothing is written.
-
-GPU-hours are measured, from finished runs of the same kind, or else assumed: the multiply-adds of
-all views over a rate that was not measured and is stated beside the number.
-"""
+"""`--dry-run`: the runs of a grid with their states, dependencies and costs; nothing is written."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from experiments.grid.spec import ListSpec, RunSpec
+from experiments.monitor.cost import Cost, cost, kind, measured_hours
+from experiments.monitor.rates import CARD, CLIPS_SOURCE
 from experiments.monitor.status_table import count_states
 from experiments.monitor.table import print_json, print_rows
 from experiments.store.ledger import Ledger, matching
 from results.reading.location import Location
 from results.reading.run_folder import State
-from results.records import Result, RunKey
-from tcclip.model_size import estimated_parameters, forward_operations
+from tcclip.config import Execution
 
-#: Multiply-adds a second that one GPU sustains in mixed precision: assumed, not measured.
-ASSUMED_RATE = 30e12
-#: Forward and backward over forward alone.
-TRAINING_FACTOR = 3.0
-#: Bytes a parameter: best (float32), last (float32), and AdamW's two moments while training.
-KEPT_BYTES, TRAINING_BYTES = 8, 16
-ASSUMPTION = (
-    "GPU-hours: measured: the mean of finished runs of this kind; assumed: multiply-adds at "
-    f"{ASSUMED_RATE / 1e12:.0f} T/s sustained a GPU, decoding not counted, not measured"
-)
-
-#: What runs that cost the same have in common; see `kind`.
-Kind = tuple[object, ...]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a run costs; None where that takes a training list that is not on this machine."""
-
-    videos: int | None
-    steps: int | None
-    eval_videos: int | None
-    gpu_hours: float | None
-    #: Of the GPU-hours: "measured", "assumed" or "unknown".
-    basis: str
-    gigabytes: float
+#: Few machines have cores for more loader processes a worker.
+MANY_LOADERS = 64
 
 
 @dataclass(frozen=True)
@@ -62,6 +35,7 @@ class PlannedRun:
 def dry_run(
     specs: Sequence[RunSpec],
     out: Location,
+    execution: Execution,
     list_length: Callable[[ListSpec], int | None],
     rerun: str | None = None,
 ) -> list[PlannedRun]:
@@ -77,7 +51,10 @@ def dry_run(
     measured = measured_hours(done.values())
     again = set() if rerun is None else set(matching(states, rerun))
     alike = {kind(spec.key): spec for spec in specs}
-    costs = {key: cost(one, measured, list_length(one.train_list)) for key, one in alike.items()}
+    costs = {
+        key: cost(one, measured, execution, list_length(one.train_list))
+        for key, one in alike.items()
+    }
     return [
         PlannedRun(
             run_id=spec.run_id,
@@ -91,7 +68,7 @@ def dry_run(
     ]
 
 
-def print_plan(rows: Sequence[PlannedRun], format: str) -> None:
+def print_plan(rows: Sequence[PlannedRun], execution: Execution, format: str) -> None:
     """Print a dry run as a table, markdown or JSON, with its totals."""
     if format == "json":
         print_json([asdict(row) for row in rows])
@@ -107,10 +84,39 @@ def print_plan(rows: Sequence[PlannedRun], format: str) -> None:
     if again:
         print(f"--rerun: {again} of these runs would be run again, from the beginning")
     left = [row.cost for row in rows if row.again or row.state is not State.FINISHED]
+    print("\n".join(_totals(left, execution)))
+
+
+def _totals(left: Sequence[Cost], execution: Execution) -> list[str]:
+    """What the runs that are left cost together, how that is known and what bounds it."""
     hours, disk = sum(one.gpu_hours or 0.0 for one in left), sum(one.gigabytes for one in left)
     unknown = sum(one.gpu_hours is None for one in left)
     more = f" (and {unknown} runs whose training list is not at hand)" if unknown else ""
-    print(f"left: {len(left)} runs, {hours:.1f} GPU-hours{more}, {disk:.1f} GB\n{ASSUMPTION}")
+    lines = [f"left: {len(left)} runs, {hours:.1f} GPU-hours{more}, {disk:.1f} GB"]
+    if any(one.basis == "measured" for one in left):
+        lines.append("measured: the mean of finished runs of the kind")
+    estimated = [one for one in left if one.basis == "estimated"]
+    compute = sum(one.compute_hours or 0.0 for one in estimated)
+    decode = sum(one.decode_hours or 0.0 for one in estimated)
+    if estimated:
+        loaders = max(1, execution.loader_workers)
+        lines += [
+            f"estimated: the longer of {compute:.1f} GPU-hours of computing and {decode:.1f} "
+            f"core-hours of decoding, here by {loaders} loader process"
+            f"{'es' * (loaders > 1)} a worker",
+            f"  computing: {CARD.label}",
+            f"  decoding: clips a second and core measured in {CLIPS_SOURCE}",
+        ]
+    waiting = [one for one in estimated if one.bound == "decoding"]
+    if waiting:
+        shares = [(one.decode_hours or 0.0) / (one.compute_hours or math.inf) for one in waiting]
+        enough = math.ceil(max(shares) * execution.gpus_per_worker)
+        more = f"more, up to {enough}," if enough <= MANY_LOADERS else "more"
+        lines.append(
+            f"decoding bounds {len(waiting)} of {len(left)} runs: {more} --loader-workers make "
+            "them shorter, with a core for each"
+        )
+    return lines
 
 
 def _cells(row: PlannedRun) -> list[str]:
@@ -119,59 +125,5 @@ def _cells(row: PlannedRun) -> list[str]:
     counts = ["–" if n is None else str(n) for n in (one.videos, one.steps, one.eval_videos)]
     after = "" if row.after is None else row.after.rpartition("-")[2]
     state = f"{row.state}, again" if row.again else str(row.state)
-    return [row.run_id, state, after, *counts, hours, one.basis, f"{one.gigabytes:.1f}"]
-
-
-# ---- Costs ----
-
-
-def cost(spec: RunSpec, measured: Mapping[Kind, float], train_videos: int | None = None) -> Cost:
-    """The cost of one run.
-
-    `measured`: see `measured_hours`. `train_videos`: length of the training list, where it is not
-    published.
-    """
-    videos = spec.train_list.split.videos or train_videos
-    trained = spec.train.epochs > 0
-    steps = None if videos is None else spec.train.epochs * (videos // spec.train.global_batch)
-    counts = [one.split.videos for one in spec.suites]
-    eval_videos = sum(c for c in counts if c is not None) if None not in counts else None
-    parameters = estimated_parameters(spec.model)
-    gigabytes = parameters * (KEPT_BYTES + (TRAINING_BYTES if trained else 0)) / 1e9
-    hours, basis = measured.get(kind(spec.key)), "measured"
-    if hours is None:
-        hours = _assumed(spec, videos)
-        basis = "unknown" if hours is None else "assumed"
-    return Cost(videos if trained else 0, steps, eval_videos, hours, basis, gigabytes)
-
-
-def kind(key: RunKey) -> Kind:
-    """Everything of a run's key but the seed."""
-    return tuple(value for name, value in key if name != "seed")
-
-
-def measured_hours(finished: Iterable[Result]) -> dict[Kind, float]:
-    """Kind of run -> mean GPU-hours of its finished runs on a GPU."""
-    hours: dict[Kind, list[float]] = {}
-    for one in finished:
-        if one.provenance.gpu_hours > 0:
-            hours.setdefault(kind(one.key), []).append(one.provenance.gpu_hours)
-    return {key: statistics.fmean(values) for key, values in hours.items()}
-
-
-def _assumed(spec: RunSpec, videos: int | None) -> float | None:
-    if videos is None and spec.train.epochs:
-        return None
-    view = forward_operations(spec.model)
-    train = TRAINING_FACTOR * view * spec.train.epochs * (videos or 0)
-    epochs = range(spec.train.epochs)
-    validations = len({*epochs[:: spec.train.validate_every], *epochs[-1:]})
-    weight_sets = 2 if spec.ensemble_weight is None else 4  # best and last, raw and ensembled
-    weight_sets = weight_sets if spec.train.epochs else 1
-    views = validations * _views(spec.validation) + weight_sets * _views(spec.suites)
-    return (train + view * views) / ASSUMED_RATE / 3600
-
-
-def _views(lists: Sequence[ListSpec]) -> int:
-    """Views of all videos of the lists; one without a published length is left out."""
-    return sum((one.split.videos or 0) * one.views.clips * one.views.crops for one in lists)
+    basis = f"{one.basis} ({one.bound})" if one.bound else one.basis
+    return [row.run_id, state, after, *counts, hours, basis, f"{one.gigabytes:.1f}"]

@@ -27,8 +27,8 @@ class AttemptError:
 
     `kind`: the exception's class; `message` begins with its name. The exception itself is not
     kept: its frames would keep the run's tensors in memory. `permanent`: another attempt would end
-    the same way. `batch`: the one that was too large, of OutOfMemory. `gpu`: the one that failed, of
-    BrokenGpu.
+    the same way. `batch`: the one that was too large, of OutOfMemory. `gpu`: the one that failed,
+    of BrokenGpu.
     """
 
     kind: type[BaseException]

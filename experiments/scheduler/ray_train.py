@@ -41,12 +41,14 @@ from experiments.worker.job import Job
 from results.reading.location import scratch_folder
 from tcclip.config import Execution
 
+log = logging.getLogger(__name__)
+
 #: The sentence with the cause in Ray's long message about a lost worker.
 _CAUSE = re.compile(r"The actor is dead because [^.]+")
 #: What Ray raises when the cluster does not answer any more.
 _UNREACHABLE = (ray.exceptions.RayError, ConnectionError, RuntimeError)
 #: How long a GPU that failed may take to be free, so that it can be set aside.
-SET_ASIDE_SECONDS = 20.0
+SET_ASIDE_SECONDS = 60.0
 
 
 class Node(NamedTuple):
@@ -151,11 +153,17 @@ class RayExecutor:
         failures = getattr(error, "worker_failures", {}).values()
         places = {one.place for one in failures if isinstance(one, BrokenGpu) and one.place}
         for node, gpu in places:
-            with self._aside_lock, contextlib.suppress(ray.exceptions.RayError, UserError):
-                nodes = self._nodes()
-                left = [one._replace(gpus=one.gpus - (one.id == node)) for one in nodes]
-                if (node, gpu) not in self._aside and room(left, self.resources) >= self.workers:
-                    self._occupy(node, gpu, int(sum(one.gpus for one in nodes if one.id == node)))
+            with self._aside_lock:
+                try:
+                    nodes = self._nodes()
+                    left = [one._replace(gpus=one.gpus - (one.id == node)) for one in nodes]
+                    known = (node, gpu) in self._aside
+                    if not known and room(left, self.resources) >= self.workers:
+                        gpus = sum(one.gpus for one in nodes if one.id == node)
+                        self._occupy(node, gpu, int(gpus))
+                except (ray.exceptions.RayError, UserError) as failed:
+                    # Runs share it, or the node is lost.
+                    log.warning("GPU %s of node %s cannot be set aside: %s", gpu, node, failed)
 
     def _occupy(self, node: str, gpu: str, gpus: int) -> None:
         """Start actors on the GPUs of `node` that are free, `gpus` at most, until one has `gpu`."""

@@ -28,6 +28,7 @@ from experiments.store.lease import claim
 from experiments.store.ledger import Ledger
 from results.reading.run_folder import RunFolder, State
 from results.records import Result
+from tcclip.config import Execution
 from tests.builders import PROVENANCE, make_result
 from tests.results.builder import measurements
 
@@ -162,7 +163,7 @@ def main() -> None:
             (f"expand: {len(expand(wide))} few_shot runs", lambda: expand(wide)),
             ("states()", lambda: ledger.states(specs)),
             ("statuses()", lambda: statuses(ledger)),
-            ("dry_run()", lambda: dry_run(specs, out, lambda one: None)),
+            ("dry_run()", lambda: dry_run(specs, out, Execution(), lambda one: None)),
             ("tcclip --help", command("--help")),
             ("tcclip status", status),
             ("tcclip sweep --dry-run", plan),

@@ -37,6 +37,10 @@ def test_settings_of_the_execution_win_over_options() -> None:
         ({"device": "tpu"}, "--device 'tpu': "),
         ({"micro_batch": "many"}, "--micro-batch 'many': give auto or a whole number"),
         ({"settings": ["execution.micro_batch=0"]}, "execution.micro_batch: give auto or a"),
+        (
+            {"settings": ["execution.gpus_per_worker=2"]},
+            "gpus_per_worker: .*less than or",
+        ),
         ({"settings": ["execution.micro=8"]}, "the nearest is 'execution.micro_batch'"),
         ({"settings": ["execution.eval_batch=0"]}, "--set execution.eval_batch: .*greater than 0"),
     ],

@@ -19,6 +19,7 @@ from experiments.store.files import write_text
 from experiments.store.ledger import Ledger
 from experiments.store.rerun import back_up, find_backups
 from results.reading.run_folder import State
+from tcclip.config import Execution
 from tests.builders import make_result
 from tests.experiments.scheduler.scripted import WRONG, Scripted, by_name, grid, run
 from tests.experiments.sweeping import break_list, copy_cache, numbers
@@ -154,7 +155,7 @@ def test_a_dry_run_shows_what_would_be_run_again(
     Path(ledger.folder(specs[0].run_id).result).write_text(make_result(specs[0]).model_dump_json())
     record_failure(ledger.folder(specs[1].run_id), "Boom", "boom", "trace")
     before = content(tmp_path)
-    rows = dry_run(specs, tmp_path, data_paths.list_length, rerun)
+    rows = dry_run(specs, tmp_path, Execution(), data_paths.list_length, rerun)
     assert [row.state for row in rows] == [State.FINISHED, State.FAILED, State.PLANNED]
     assert [number for number, row in enumerate(rows) if row.again] == again
     print_plan(rows, "terminal")

@@ -211,7 +211,12 @@ def test_a_diverging_loss_stops_before_the_weights_are_touched(tmp_path: Path, c
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--executor", "lcoal"), ("--executor", "local", "--workers-per-run", "2")]
+    "wrong",
+    [
+        ("--executor", "lcoal"),
+        ("--executor", "local", "--workers-per-run", "2"),
+        ("--executor", "local", "--gpus-per-worker", "0.5"),
+    ],
 )
 def test_a_mistake_in_the_command_deletes_nothing(
     finished: tuple[Path, RunSpec], wrong: tuple[str, ...]

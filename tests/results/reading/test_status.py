@@ -20,6 +20,7 @@ from experiments.store.ledger import Ledger
 from experiments.worker import result as outcome
 from results.reading.run_folder import RunFolder, State
 from results.reading.status import RunStatus, run_status
+from tcclip.config import Execution
 from tests.builders import PROVENANCE, make_result
 
 #: Of an attempt: two GPUs, 64 clips a step.
@@ -200,7 +201,7 @@ def test_a_result_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -
     rows = {row.run_id: row for row in statuses(ledger)}
     assert [rows[one.run_id].state for one in specs] == [State.STALE, State.FINISHED]
     assert "Is a directory" in (rows[specs[0].run_id].error or "")
-    planned = dry_run(specs, ledger.out, lambda one: None)
+    planned = dry_run(specs, ledger.out, Execution(), lambda one: None)
     assert [row.state for row in planned] == [State.STALE, State.FINISHED]
 
 

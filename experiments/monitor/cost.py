@@ -1,0 +1,130 @@
+"""What a run costs: measured, from finished runs of the same kind, or else estimated.
+
+Estimated GPU-hours are how long the GPU computes (counted FLOPs over its rates in `rates.py`) or
+how long its loaders decode, whichever is longer. Videos that are in several test lists count for
+each, and class lists of tests, encoded once, for nothing.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from experiments.grid.spec import ListSpec, RunSpec
+from experiments.monitor.rates import CARD, CLIPS, OTHER_CLIPS
+from results.records import Result, RunKey
+from tcclip.config import Execution
+from tcclip.model_size import class_list_operations, estimated_parameters, forward_operations
+
+#: Forward and backward over forward alone, without and with activations computed again.
+TRAINING_FACTOR, CHECKPOINTED_FACTOR = 3.0, 4.0
+#: FLOP a multiply-add.
+FLOP = 2.0
+#: Bytes a parameter: best (float32), last (float32), and AdamW's two moments while training.
+KEPT_BYTES, TRAINING_BYTES = 8, 16
+
+#: What runs that cost the same have in common; see `kind`.
+Kind = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run costs; None where that takes a training list that is not on this machine.
+
+    `gpu_hours`: how long GPUs are taken, times their share. `basis` of them: "measured",
+    "estimated" or "unknown". `compute_hours`: of a GPU that never waits. `decode_hours`: of one
+    core. `bound`: what the estimate is bound by, "GPU" or "decoding".
+    """
+
+    videos: int | None
+    steps: int | None
+    eval_videos: int | None
+    gpu_hours: float | None
+    basis: str
+    gigabytes: float
+    compute_hours: float | None = None
+    decode_hours: float | None = None
+    bound: str | None = None
+
+
+def cost(
+    spec: RunSpec,
+    measured: Mapping[Kind, float],
+    execution: Execution,
+    train_videos: int | None = None,
+) -> Cost:
+    """The cost of one run.
+
+    `measured`: see `measured_hours`. `train_videos`: length of the training list, where it is not
+    published.
+    """
+    trained = spec.train.epochs > 0
+    videos = spec.train_list.split.videos or train_videos if trained else 0
+    steps = None if videos is None else spec.train.epochs * (videos // spec.train.global_batch)
+    counts = [one.split.videos for one in spec.suites]
+    eval_videos = sum(c for c in counts if c is not None) if None not in counts else None
+    parameters = estimated_parameters(spec.model)
+    gigabytes = parameters * (KEPT_BYTES + (TRAINING_BYTES if trained else 0)) / 1e9
+    hours = measured.get(kind(spec.key))
+    if hours is not None:
+        return Cost(videos, steps, eval_videos, hours, "measured", gigabytes)
+    if videos is None or steps is None:
+        return Cost(videos, steps, eval_videos, None, "unknown", gigabytes)
+    compute = _compute_hours(spec, execution, videos, steps)
+    decode = _decode_hours(spec, videos)
+    # One process decodes without loader workers too.
+    waiting = decode / max(1, execution.loader_workers) * execution.gpus_per_worker
+    bound = "decoding" if waiting > compute else "GPU"
+    hours = max(compute, waiting)
+    return Cost(
+        videos, steps, eval_videos, hours, "estimated", gigabytes, compute, decode, bound
+    )  # fmt: skip
+
+
+def kind(key: RunKey) -> Kind:
+    """Everything of a run's key but the seed."""
+    return tuple(value for name, value in key if name != "seed")
+
+
+def measured_hours(finished: Iterable[Result]) -> dict[Kind, float]:
+    """Kind of run -> mean GPU-hours of its finished runs on a GPU."""
+    hours: dict[Kind, list[float]] = {}
+    for one in finished:
+        if one.provenance.gpu_hours > 0:
+            hours.setdefault(kind(one.key), []).append(one.provenance.gpu_hours)
+    return {key: statistics.fmean(values) for key, values in hours.items()}
+
+
+def _compute_hours(spec: RunSpec, execution: Execution, videos: int, steps: int) -> float:
+    """Hours that one GPU computes; the class list is encoded once a step on every worker."""
+    view = FLOP * forward_operations(spec.model)
+    classes = FLOP * class_list_operations(spec.model, spec.train_list.labels.classes)
+    factor = CHECKPOINTED_FACTOR if execution.activation_checkpointing else TRAINING_FACTOR
+    train = factor * (view * spec.train.epochs * videos + classes * steps * execution.workers)
+    weight_sets = 2 if spec.ensemble_weight is None else 4  # best and last, raw and ensembled
+    weight_sets = weight_sets if spec.train.epochs else 1
+    tests = _validations(spec) * _views(spec.validation) + weight_sets * _views(spec.suites)
+    return (train / CARD.training + view * tests / CARD.testing) / 3600
+
+
+def _decode_hours(spec: RunSpec, videos: int) -> float:
+    """Hours of one core that clips take to be decoded, cropped and resized."""
+
+    def seconds(lists: Sequence[ListSpec]) -> float:
+        clips = [(one.dataset, (one.split.videos or 0) * one.views.clips) for one in lists]
+        return sum(number / CLIPS.get(dataset, OTHER_CLIPS) for dataset, number in clips)
+
+    train = spec.train.epochs * videos / CLIPS.get(spec.train_list.dataset, OTHER_CLIPS)
+    # A test video is decoded once for all weights.
+    return (train + _validations(spec) * seconds(spec.validation) + seconds(spec.suites)) / 3600
+
+
+def _validations(spec: RunSpec) -> int:
+    epochs = range(spec.train.epochs)
+    return len({*epochs[:: spec.train.validate_every], *epochs[-1:]})
+
+
+def _views(lists: Sequence[ListSpec]) -> int:
+    """Views of all videos of the lists; one without a published length is left out."""
+    return sum((one.split.videos or 0) * one.views.clips * one.views.crops for one in lists)
