@@ -63,8 +63,8 @@ def test_hours_are_those_of_what_takes_longer() -> None:
     many = cost(spec, {}, Execution(loader_workers=64))
     assert (many.gpu_hours, many.bound) == (alone.compute_hours, "GPU")
     # GPUs that wait for decoding cost less where runs share them.
-    shared = cost(spec, {}, Execution(gpus_per_worker=0.25))
-    assert shared.gpu_hours == pytest.approx(alone.decode_hours / 4)
+    shared = cost(spec, {}, Execution(gpus_per_worker=0.5))
+    assert shared.gpu_hours == pytest.approx(alone.decode_hours / 2)
 
 
 def test_class_lists_cost_once_a_step_and_worker() -> None:
