@@ -151,7 +151,7 @@ def micro_batch_that_fits(data: RunData, model: Model) -> Iterator[RunData]:
         return
     execution.chunk_size(train)  # ValueError if nothing makes the global batch
     sizes = execution.micro_batches(train, LARGEST_MICRO_BATCH)
-    available = available_memory(ranks.device, 1.0)
+    available = available_memory(ranks.device, job.execution.gpus_per_worker)
     kind = {
         "gpu": torch.cuda.get_device_name(ranks.device),
         "available_gib": available,

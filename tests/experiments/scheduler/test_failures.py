@@ -1,6 +1,5 @@
 """One failing run never stops the others."""
 
-import pickle
 import threading
 import time
 from pathlib import Path
@@ -14,12 +13,10 @@ from experiments.errors import (
     StorageError,
     TooManyUnreadable,
     UserError,
-    gpu_errors,
     is_permanent,
 )
 from experiments.grid.plan import Grid, expand
 from experiments.scheduler import loop
-from experiments.scheduler.circuit_breaker import signature
 from experiments.scheduler.executor import AttemptError
 from experiments.scheduler.summary import summary_lines
 from experiments.store.files import write_text
@@ -97,49 +94,6 @@ def test_retries_end_and_the_summary_says_what_failed_and_how_to_go_on(
     assert run(specs, tmp_path, again, retries=2).exit_code == 0
     assert [name(job.spec) for job in again.started] == ["tc_clip1"] * 3
     assert summary_lines(run(specs, tmp_path, Scripted()), tmp_path, []) == []
-
-
-#: How a worker names its GPU.
-GPU = "GPU 3, NVIDIA H100, GPU-1a2b, of node7"
-
-
-def _cuda_error(text: str) -> AttemptError:
-    """How an attempt ends that CUDA ends with `text`."""
-    with (
-        pytest.raises(RuntimeError) as raised,
-        gpu_errors(GPU),
-    ):
-        raise RuntimeError(f"CUDA error: {text}\nCUDA kernel errors might be reported later")
-    return AttemptError.of(pickle.loads(pickle.dumps(raised.value)))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "an illegal memory access was encountered",
-        "uncorrectable ECC error encountered",
-        "uncorrectable NVLink error detected during the execution",
-        "GPU is lost",
-    ],
-)
-def test_a_gpu_that_fails_is_named_and_the_run_tried_again(tmp_path: Path, text: str) -> None:
-    specs, end = grid(2), _cuda_error(text)
-    summary = run(specs, tmp_path, Scripted(tc_clip1=[end, end]))
-    assert summary.exit_code == 0
-    (line,) = summary_lines(summary, tmp_path, [])
-    assert line.startswith(f"{GPU}: failed under 2 attempts; look at nvidia-smi")
-    log = Ledger(tmp_path).folder(specs[1].run_id).log.read_text()
-    assert f"BrokenGpu: CUDA error: {text} (on {GPU})" in log
-    # Which GPU it was makes no error another one: three of them may be the code's fault.
-    assert signature("x", end.message) == signature("x", end.message.replace("GPU-1a2b", "GPU-9f"))
-
-
-def test_an_error_of_the_code_is_none_of_its_gpu() -> None:
-    assert _cuda_error("device-side assert triggered").gpu is None
-    with pytest.raises(RuntimeError, match=r"^an illegal memory access$"), gpu_errors(None):
-        raise RuntimeError("an illegal memory access")
-    with pytest.raises(OutOfMemory), gpu_errors("GPU 0"):
-        raise OutOfMemory("no memory for the ECC of a page")
 
 
 def test_what_would_only_repeat_is_not_tried_again(tmp_path: Path) -> None:
