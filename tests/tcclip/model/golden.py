@@ -67,7 +67,9 @@ def check_all(
     close(loss, golden["loss"][0], tolerance)
     if model.config.name == "tc_clip":
         check_intermediates(output, golden, facts, tolerance)
-    check_gradients(model, facts["grad_norm"], split=model.config.name == "tc_clip")
+    # In another precision a recording's own rounding counts too.
+    relative = 1e-4 if dtype in (None, getattr(torch, facts["dtype"])) else 1e-3
+    check_gradients(model, facts["grad_norm"], relative, split=model.config.name == "tc_clip")
 
 
 def check_intermediates(
@@ -83,7 +85,7 @@ def check_intermediates(
         assert torch.equal(seen.assignments[layer].cpu(), golden[f"assignment.{layer}"].long())
 
 
-def check_gradients(model: Model, norms: dict[str, float], *, split: bool) -> None:
+def check_gradients(model: Model, norms: dict[str, float], relative: float, *, split: bool) -> None:
     gradients = {
         name: torch.zeros_like(p) if p.grad is None else p.grad
         for name, p in model.named_parameters()
@@ -93,7 +95,7 @@ def check_gradients(model: Model, norms: dict[str, float], *, split: bool) -> No
     for name, norm in norms.items():
         # A key bias's gradient is rounding alone: hold it to the scale of the key weight's.
         scale = norms[name.replace("bias", "weight")] if "k_proj.bias" in name else norm
-        assert abs(ours[name] - norm) <= 1e-4 * scale, name
+        assert abs(ours[name] - norm) <= relative * scale, f"{name}: {ours[name]}, not {norm}"
 
 
 def close(found: Tensor, expected: Tensor, tolerance: float) -> None:
