@@ -12,11 +12,11 @@ from contextlib import contextmanager
 
 import torch
 
-from tcclip.config import AugmentConfig, TrainConfig
-from tcclip.data.mixing import mix
-from tcclip.data.transforms import normalise
+from tcclip.config import AugmentConfig, Execution, TrainConfig
+from tcclip.data.loader import Batch
+from tcclip.distributed import Ranks
 from tcclip.model import Model
-from tcclip.step import autocast, soft_target_loss
+from tcclip.step import StepGradient
 
 #: Larger micro-batches are not looked for. 64 videos of 16 frames are 200,000 tokens: far more than
 #: a GPU needs to be busy, and more would only make the loader's batches larger.
@@ -37,14 +37,14 @@ def available_memory(device: torch.device, share: float) -> int:
     return int(min(free + own, share * total)) // 2**30
 
 
-def memory_limit(model: Model, available: int, world: int) -> int:
-    """Bytes that a training step may take of `available` GiB.
+def memory_limit(model: Model, available: int) -> int:
+    """Bytes that a step's gradient may take of `available` GiB.
 
-    Two moments of each parameter are kept free for AdamW, and on more than one of `world` ranks a
-    copy of the gradients. Evaluation needs nothing beside: a step's memory is free by then.
+    Two moments of each parameter are kept free for AdamW. Evaluation needs nothing beside: a step's
+    memory is free by then.
     """
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    return int(USABLE * available * 2**30) - (2 if world == 1 else 3) * trained
+    return int(USABLE * available * 2**30) - 2 * trained
 
 
 def largest_that_fits(sizes: Sequence[int], limit: int, peak: Callable[[int], int | None]) -> int:
@@ -100,23 +100,17 @@ def training_peak(
 def rehearse(
     model: Model, size: int, train: TrainConfig, augment: AugmentConfig, device: torch.device
 ) -> None:
-    """Forward and backward of `size` black videos, mixed as in training; leaves gradients.
+    """The gradient of two micro-batches of `size` black videos, as in training; leaves it.
 
-    Never compiled: that would take minutes, and memory is at most a little less with it.
+    Never compiled: that would take minutes, and compiled code needs about the same memory.
     """
+    model.zero_grad(set_to_none=True)
     pixels, chunk = model.config.sizes.image_size, max(size, train.mix.group)
     shape = (chunk, model.config.num_frames, 3, pixels, pixels)
-    video = normalise(torch.zeros(shape, dtype=torch.uint8, device=device), augment)
-    mixed, targets = mix(
-        video.to(next(model.parameters()).dtype),
-        torch.zeros(chunk, dtype=torch.int64, device=device),
-        torch.arange(chunk),
-        n_classes=len(model.class_names),
-        config=train.mix,
-        seed=0,
-        epoch=0,
-        step=0,
-    )
-    with autocast(train, device):
-        logits = model(mixed[:size]).logits
-    soft_target_loss(logits, targets[:size]).backward()
+    labels = torch.zeros(chunk, dtype=torch.int64)
+    batch = Batch(torch.zeros(shape, dtype=torch.uint8), labels, torch.arange(chunk), [])
+    gradient = StepGradient(
+        model, train, augment, Execution(micro_batch=size), Ranks(0, 1, device),
+        torch.amp.GradScaler(device.type, enabled=False), seed=0,
+    )  # fmt: skip
+    gradient([batch, batch], epoch=0, step=0)

@@ -166,7 +166,7 @@ def micro_batch_that_fits(data: RunData, model: Model) -> Iterator[RunData]:
     }
     remembered = RememberedMicroBatch(job.data_paths.cache / "micro_batches", kind)
     if execution.micro_batch == "auto":
-        limit = memory_limit(model, available, ranks.world)
+        limit = memory_limit(model, available)
         found = remembered.find(sizes, lambda: _measure(data, model, sizes, limit))
         size = min(ranks.gather(found))
         log.info("micro-batch: %d videos at once on each GPU", size)
@@ -193,8 +193,6 @@ def _measure(data: RunData, model: Model, sizes: Sequence[int], limit: int) -> i
             return None
 
     with undisturbed(model, device):
-        # Not counted: libraries allocate at their first call, and from then on there are gradients.
-        peak(sizes[0])
         return largest_that_fits(sizes, limit, peak)
 
 
