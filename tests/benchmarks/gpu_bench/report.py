@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime
 import gc
 import json
+import logging
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,9 @@ class Report:
 
     def _attempt(self, measure: Callable[..., Row | None], settings: Row) -> Row:
         try:
-            return measure(**settings) or {}
+            with _warnings() as said:
+                row = measure(**settings) or {}
+            return row | ({"warned": "; ".join(said)} if said else {})
         except torch.OutOfMemoryError:
             return {"failed": "out of memory"}
         except Exception as error:  # noqa: BLE001  the row says so, the others are measured
@@ -122,6 +126,23 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "/")
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """What the product logs as a warning meanwhile, such as that it does not compile."""
+    said: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage()[:200])
+
+    handler, logger = Keep(logging.WARNING), logging.getLogger("tcclip")
+    logger.addHandler(handler)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
 
 
 def _clean_up() -> None:
