@@ -120,7 +120,7 @@ def auto(bench: Bench, *, model: ModelName) -> Row:
     """The largest micro-batch that fits, as a run finds it, and what each size took."""
     one = bench.model(model)
     available = available_memory(bench.device, 1.0)
-    limit = memory_limit(one, available, 1)
+    limit = memory_limit(one, available)
     train = bench.train_config(GLOBAL_BATCH)
     peaks: dict[int, float] = {}
 
