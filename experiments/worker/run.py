@@ -151,7 +151,7 @@ def micro_batch_that_fits(data: RunData, model: Model) -> Iterator[RunData]:
         return
     execution.chunk_size(train)  # ValueError if nothing makes the global batch
     sizes = execution.micro_batches(train, LARGEST_MICRO_BATCH)
-    available = available_memory(ranks.device, job.execution.gpus_per_worker)
+    available = available_memory(ranks.device, execution.gpus_per_worker)
     kind = {
         "gpu": torch.cuda.get_device_name(ranks.device),
         "available_gib": available,
@@ -159,10 +159,8 @@ def micro_batch_that_fits(data: RunData, model: Model) -> Iterator[RunData]:
         "model": model.config.model_dump(mode="json"),
         "class_tokens": list(model.class_suffix.shape),
         "precision": train.precision,
-        "activation_checkpointing": execution.activation_checkpointing,
-        "compile": execution.compile,
-        "workers": ranks.world,
         "sizes": sizes,
+        **execution.model_dump(include={"activation_checkpointing", "compile", "deterministic"}),
     }
     remembered = RememberedMicroBatch(job.data_paths.cache / "micro_batches", kind)
     if execution.micro_batch == "auto":

@@ -265,3 +265,22 @@ def test_nothing_is_measured_where_nothing_is_trained_or_on_a_cpu(
         with run.micro_batch_that_fits(one, model) as fitting:
             assert fitting is one
     assert not made
+
+
+def test_a_size_that_runs_out_of_memory_is_not_taken(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory of a GPU that is nearly full, where even a measurement fails."""
+    measure = run._measure
+    data, model, _ = two_gpus(monkeypatch, tmp_path, cache)
+    on_cpu = replace(data, ranks=Ranks(0, 1, torch.device("cpu")))
+
+    def peak(model: Model, size: int, *settings: Any) -> int:
+        if size > 4:
+            raise RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")
+        return 100 * size
+
+    monkeypatch.setattr(run, "training_peak", peak)
+    assert measure(on_cpu, model, [1, 2, 4, 8, 16], 10_000) == 4
+    assert measure(on_cpu, model, [1, 2, 4, 8, 16], 250) == 2
+    assert measure(on_cpu, model, [8, 16], 10_000) == 8, "the training then says what to try"
