@@ -264,6 +264,10 @@ class Views(FrozenModel):
         return f"{self.clips}x{self.crops}" + ("u" if self.sampling == "uniform" else "")
 
 
+#: Compiling takes one to two minutes and saves some 50 ms a forward pass: half of that in return.
+COMPILE_FROM = 2000
+
+
 class Execution(FrozenModel):
     """Where and how fast a run computes, `micro_batch` videos at once on each of `workers` ranks.
 
@@ -280,7 +284,8 @@ class Execution(FrozenModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cpu_threads: int = Field(default=1, gt=0)
     activation_checkpointing: bool = False
-    compile: bool = False
+    #: "auto": training and evaluation on CUDA, each from `COMPILE_FROM` forward passes on.
+    compile: bool | Literal["auto"] = "auto"
     decode_timeout: float = Field(default=60.0, gt=0)
     max_unreadable: float = Field(default=0.005, ge=0, le=1)
     #: A training state is saved after the step at which so many have passed; 0: after every step.
@@ -316,6 +321,12 @@ class Execution(FrozenModel):
                 f"choose {advice}"
             )
         return chunk
+
+    def compiles(self, device: str, passes: int) -> bool:
+        """Whether to compile what a worker does `passes` times on a device of that type."""
+        if self.compile == "auto":
+            return device == "cuda" and passes >= COMPILE_FROM
+        return self.compile
 
     def micro_batch_size(self, train: TrainConfig) -> int:
         """`micro_batch` as a number; of "auto" what is used where nothing was measured."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -13,12 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from tcclip.accuracy import top_k_correct
+from tcclip.compiled import Compiled
 from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item
 from tcclip.data.loader import EvalLoader
 from tcclip.data.transforms import normalise
 from tcclip.distributed import Ranks
 from tcclip.model import Model
+from tcclip.model.tc_clip import VideoFeatures
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,11 @@ class Evaluator:
     augment: AugmentConfig
     ranks: Ranks
     autocast: Callable[[], torch.autocast]
+    compile: bool = False
+
+    @cached_property
+    def _encode_video(self) -> Compiled[[Model, torch.Tensor], VideoFeatures]:
+        return Compiled(Model.encode_video, enabled=self.compile, device=self.ranks.device)
 
     def evaluate(
         self, models: Mapping[str, Model], lists: Sequence[EvalList]
@@ -114,6 +122,7 @@ class Evaluator:
                 for key, model in models.items()
                 for names in dict.fromkeys(lists[number].prompts for number in group.members)
             }
+        size = 0
         for batch in self.loader(group.dataset, group.items, group.views):
             part.causes |= {group.items[i].path: why for i, why in batch.unreadable.items()}
             part.readers |= {group.items[i].path: how for i, how in batch.readers.items()}
@@ -122,10 +131,14 @@ class Evaluator:
             # (b, views, T, 3, H, W) uint8 -> (b * views, T, 3, H, W) normalised, on the device
             video = batch.video.flatten(0, 1).to(self.ranks.device, non_blocking=True)
             video = normalise(video, self.augment)
+            if self.compile:  # one shape, whatever the last batch holds and could be read
+                size = max(size, len(video))
+                padding = video[:1].expand(size - len(video), *video.shape[1:])
+                video = torch.cat([video, padding])
             targets = [group.rows[int(i)] for i in batch.indices]
             for key, model in models.items():
                 with self.autocast():
-                    features = model.encode_video(video.to(next(model.parameters()).dtype))
+                    features = self._encode_video(model, video.to(model.logit_scale.dtype))
                 for number in group.members:
                     listed = [b for b, rows in enumerate(targets) if number in rows]
                     if not listed:

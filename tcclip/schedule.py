@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW
@@ -64,8 +65,16 @@ def build_optimizer(model: nn.Module, prompt_names: frozenset[str], config: Trai
         base_lr = config.lr * config.prompt_lr_scale
         groups.append({"params": prompting, "base_lr": base_lr, "lr": 0.0})
     return AdamW(
-        groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
-    )
+        groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay,
+        fused=others[0].is_cuda or None,
+    )  # fmt: skip
+
+
+def load_optimizer(optimizer: AdamW, state: dict[str, Any]) -> None:
+    """Load the saved `state` of an optimiser, of another kind of device too."""
+    for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        saved["fused"] = own["fused"]  # else the saved one would replace it
+    optimizer.load_state_dict(state)
 
 
 def set_rates(optimizer: AdamW, schedule: Schedule, step: int) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tcclip.compiled import Compiled
 from tcclip.config import AugmentConfig, Execution, TrainConfig
 from tcclip.data.loader import Batch
 from tcclip.data.mixing import mix
@@ -27,7 +28,7 @@ from tcclip.model.text import ClassFeatures
 class StepGradient:
     """Computes a step's gradient into the `.grad` of the model's parameters.
 
-    These are parts of one tensor, allocated here: averaging over the ranks is one collective call.
+    These are parts of one tensor: averaging over the ranks is one collective call.
     """
 
     model: Model
@@ -37,10 +38,16 @@ class StepGradient:
     ranks: Ranks
     scaler: torch.amp.GradScaler
     seed: int
+    compile: bool = False
 
     def __post_init__(self) -> None:
-        self._gradients = _allocate_gradients(self.model)
-        self._loss = torch.compile(micro_batch_loss) if self.execution.compile else micro_batch_loss
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        # Every part starts at a multiple of 16 elements, as kernels that read several at once need.
+        sizes = [-(-p.numel() // 16) * 16 for p in trained]
+        self._gradients = torch.zeros(sum(sizes), dtype=trained[0].dtype, device=self.ranks.device)
+        parts = zip(trained, self._gradients.split(sizes), strict=True)
+        self._parts = [(p, part[: p.numel()].view_as(p)) for p, part in parts]
+        self._loss = Compiled(micro_batch_loss, enabled=self.compile, device=self.ranks.device)
 
     def __call__(self, chunks: Sequence[Batch], epoch: int, step: int) -> tuple[float, int]:
         """The gradient, scaled by the scaler, of this rank's `chunks` and the other ranks'.
@@ -48,17 +55,25 @@ class StepGradient:
         Returns the mean loss and the replaced clips, of all ranks. Reading them is the only time
         that the host waits for the device.
         """
-        self._gradients.zero_()
+        for parameter, part in self._parts:
+            parameter.grad = part
         # float64: the loss is a sum of many; a count of clips is exact.
         totals = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
-        totals[0] += self._backward(chunks, epoch, step) / self.ranks.world
+        try:
+            loss = self._backward(chunks, epoch, step)
+        except RuntimeError as error:
+            if not self._loss.give_up(error):
+                raise
+            loss = self._backward(chunks, epoch, step)
+        totals[0] += loss / self.ranks.world
         totals[1] += sum(len(batch.replaced) for batch in chunks)
         self.ranks.sum(self._gradients).div_(self.ranks.world)
-        loss, replaced = self.ranks.sum(totals).tolist()
-        return loss, int(replaced)
+        mean, replaced = self.ranks.sum(totals).tolist()
+        return mean, int(replaced)
 
     def _backward(self, chunks: Sequence[Batch], epoch: int, step: int) -> Tensor:
-        """Add up the gradients of `chunks`; this rank's mean loss, float64."""
+        """The sum of the gradients of `chunks`; this rank's mean loss, float64."""
+        self._gradients.zero_()
         micro_batch = self.execution.micro_batch_size(self.config)
         share = self.config.global_batch // self.ranks.world
         precision = autocast(self.config, self.ranks.device)
@@ -122,14 +137,3 @@ def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ValueError("this GPU has no bf16; use --set train.precision=fp16")
     return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-def _allocate_gradients(model: nn.Module) -> Tensor:
-    """One tensor of zeros whose parts are the `.grad` of the trained parameters."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    # Every part starts at a multiple of 16 elements, as kernels that read several at once need.
-    sizes = [-(-p.numel() // 16) * 16 for p in trained]
-    gradients = torch.zeros(sum(sizes), dtype=trained[0].dtype, device=trained[0].device)
-    for parameter, part in zip(trained, gradients.split(sizes), strict=True):
-        parameter.grad = part[: parameter.numel()].view_as(parameter)
-    return gradients

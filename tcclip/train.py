@@ -20,7 +20,7 @@ from tcclip.config import AugmentConfig, Execution, TrainConfig
 from tcclip.data.loader import Batch, TrainLoader
 from tcclip.distributed import Ranks
 from tcclip.model import Model
-from tcclip.schedule import Schedule, build_optimizer, set_rates
+from tcclip.schedule import Schedule, build_optimizer, load_optimizer, set_rates
 from tcclip.step import StepGradient
 
 
@@ -120,9 +120,13 @@ class Trainer:
             )
         self._restore()
         self.ranks.copy_first(p.detach() for p in self.model.parameters())
+        videos = config.epochs * steps_per_epoch * config.global_batch
+        passes = videos // (self.ranks.world * self.execution.micro_batch_size(config))
+        compiles = self.execution.compiles(self.ranks.device.type, passes)
         self._gradient = StepGradient(
-            self.model, config, self.augment, self.execution, self.ranks, self.scaler, self.seed
-        )
+            self.model, config, self.augment, self.execution, self.ranks, self.scaler, self.seed,
+            compile=compiles,
+        )  # fmt: skip
         self._saved_at = time.monotonic()
         self._log_start(self.progress.step)
         for epoch in range(self.progress.step // steps_per_epoch, config.epochs):
@@ -148,6 +152,8 @@ class Trainer:
             chunks = []
             if progress.step % steps_per_epoch:  # else it is saved after the epoch's validation
                 self._save_if_due()
+        # Code compiled for testing fits all models alike: none of them has gradients then.
+        self.optimizer.zero_grad()
 
     # ---- One step ----
 
@@ -249,5 +255,5 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.progress = Progress(**state["progress"])
         if not self._finished():
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_optimizer(self.optimizer, state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])

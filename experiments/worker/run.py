@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -122,6 +123,7 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
         augment=spec.augment,
         ranks=ranks,
         autocast=lambda: autocast(spec.train, ranks.device),
+        compile=job.execution.compiles(ranks.device.type, _eval_batches(data)),
     )
     with micro_batch_that_fits(data, model) as data:
         training = _train(data, model, evaluator, lease)
@@ -245,6 +247,15 @@ def _gpu_name(device: torch.device) -> str | None:
     number = visible[index] if index < len(visible) and visible[index] else index
     found = torch.cuda.get_device_properties(index)
     return f"GPU {number}, {found.name}, GPU-{found.uuid}, of {socket.gethostname()}"
+
+
+def _eval_batches(data: RunData) -> int:
+    """How many batches of views this worker tests, in validation and in the end."""
+    train, execution = data.job.spec.train, data.job.execution
+    validations = math.ceil(train.epochs / train.validate_every)
+    lists = [*data.suites, *data.validation * validations]
+    views = sum(len(one.items) * one.views.clips * one.views.crops for one in lists)
+    return views // (execution.eval_batch * data.ranks.world)
 
 
 def _load(model: Model, path: Location) -> None:

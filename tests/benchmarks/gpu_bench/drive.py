@@ -226,10 +226,6 @@ class Bench:
 
     def evaluate(self, model: Model, execution: Execution, clock: Clock, *, batches: int) -> None:
         """Score `batches` batches of `eval_batch` one-view videos; a tick every `segment`."""
-        if execution.compile is True and not hasattr(Evaluator, "execution"):
-            # Until the evaluator compiles by itself: what it would gain.
-            model.encode_video = torch.compile(model.encode_video)
-            model.score = torch.compile(model.score)
         size = execution.eval_batch
         made = [self.videos(size, 1, seed=seed) for seed in range(2)]
 
@@ -252,6 +248,7 @@ class Bench:
         return Evaluator(
             loader=loader, augment=self.augment, ranks=self.ranks,
             autocast=lambda: autocast(config, self.device),
+            compile=execution.compiles(self.device.type, 0),
         )  # fmt: skip
 
     # ---- Counting, by torch's counter, which sees eager operators alone ----
