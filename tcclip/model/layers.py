@@ -68,9 +68,14 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
 
+    def packed(self, x: Tensor) -> Tensor:
+        """(..., D) -> queries, keys and values (..., 3, H, E) in one."""
+        out = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        return out.view(*x.shape[:-1], 3, self.heads, -1)
+
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., D) -> queries, keys, values, each (..., H, E)."""
-        q, k, v = self._project(x, 0, 3)
+        q, k, v = self.packed(x).unbind(-3)
         return q, k, v
 
     def queries(self, x: Tensor) -> Tensor:
@@ -99,7 +104,7 @@ def attend(
 ) -> Tensor:
     """Fused softmax attention. q (B, S, H, E), k and v (B, M, H, E) -> (B, S, H, E).
 
-    `mask` is boolean, True where attention is allowed, and broadcasts to (B, H, S, M).
+    `mask` is added to the scores and broadcasts to (B, H, S, M).
     """
     out = F.scaled_dot_product_attention(
         q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask, is_causal=causal

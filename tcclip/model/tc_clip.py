@@ -70,6 +70,9 @@ class Model(nn.Module):
     class_prefix: Tensor
     class_suffix: Tensor
     class_eot: Tensor
+    class_order: Tensor
+    class_rank: Tensor
+    class_buckets: tuple[tuple[int, int], ...]
 
     def __init__(self, config: ModelConfig) -> None:
         """Allocate the parameters; `build_model` fills them and calls `set_class_names`."""
@@ -85,9 +88,11 @@ class Model(nn.Module):
         """Change the classes. ValueError for an empty list or a name that is too long."""
         prompts = tokenise(names, self.config, self.logit_scale.device)
         self.class_names = tuple(names)
+        self.class_buckets = prompts.buckets
         for name, tokens in vars(prompts).items():
-            # Buffers move with the model to its device; rebuilt from the names, so never saved.
-            self.register_buffer(f"class_{name}", tokens, persistent=False)
+            if name != "buckets":
+                # Buffers move with the model to its device; rebuilt from the names, never saved.
+                self.register_buffer(f"class_{name}", tokens, persistent=False)
 
     # ---- Encoding and scoring ----
 
@@ -128,7 +133,14 @@ class Model(nn.Module):
         Differentiable where gradients are enabled. ValueError as `set_class_names`.
         """
         if names is None:
-            prompts = Prompts(self.class_prefix, self.class_suffix, self.class_eot)
+            prompts = Prompts(
+                prefix=self.class_prefix,
+                suffix=self.class_suffix,
+                eot=self.class_eot,
+                order=self.class_order,
+                rank=self.class_rank,
+                buckets=self.class_buckets,
+            )
         else:
             prompts = tokenise(names, self.config, self.logit_scale.device)
         return self.text.encode(prompts)

@@ -1,14 +1,14 @@
 """The text tower with video-conditional prompting, each part computed once (SPEC 2.2).
 
-Shape legend: B videos, n classes, p prefix tokens (start-of-text and m prompt vectors), s suffix
-tokens (name, full stop, end-of-text, cut at the longest of the list), k context tokens, D width,
+Shape legend: B videos, n classes, p prefix tokens (start-of-text and m prompt vectors), s longest
+suffix of the list (name, full stop, end-of-text), L tokens in all, k context tokens, D width,
 H heads, E width of a head, d joint embedding. A is 1 while nothing depends on the video, then B.
 
-Under the causal mask the prefix does not depend on the class name, so it is kept apart,
-(A, p, D), from the classes' suffixes, (A, n, s, D). Prompting changes the prefix alone. In the
-last layer only the end-of-text token is a query: its attention over what the video does not
-change is kept as one value and one log-sum-exp for each head (`EndOfText`), and each video's
-prompts are added to it.
+Under the causal mask the prefix does not depend on the class name. So the tokens (A, L, D) are
+one prefix and then the suffixes of all classes in a row, shorter ones first, padded only to the
+longest of their bucket (`Prompts`). Prompting changes the prefix alone. In the last layer only
+the end-of-text token is a query: its attention over what the video does not change is kept as
+one value and one log-sum-exp for each head (`EndOfText`), and each video's prompts are added to it.
 """
 
 from __future__ import annotations
@@ -45,13 +45,12 @@ class ClassFeatures:
     """A class list, encoded as far as no video is needed; `Model.score` does the rest.
 
     `features` (n, d), normalised, if no prompt depends on the video, else None. Otherwise the
-    tokens that enter the first prompted layer: prefix (1, p, D), suffix (1, n, s, D), the position
-    of end-of-text in the suffix (n,), and `end_of_text` if that layer is also the last.
+    `tokens` (1, L, D) that enter the first prompted layer; if that layer is also the last, only
+    the prefix (1, p, D), and `end_of_text`, whose classes are in the order of `prompts`.
     """
 
-    prefix: Tensor
-    suffix: Tensor
-    eot: Tensor
+    prompts: Prompts
+    tokens: Tensor
     features: Tensor | None = None
     end_of_text: EndOfText | None = None
 
@@ -90,7 +89,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 class TextBlock(nn.Module):
-    """One CLIP text layer on prefix and suffixes."""
+    """One CLIP text layer."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -100,27 +99,24 @@ class TextBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(width)
         self.mlp = Mlp(width, config.activation)
 
-    def forward(self, prefix: Tensor, suffix: Tensor) -> tuple[Tensor, Tensor]:
-        """Prefix (A, p, D), suffix (A, n, s, D) -> the same, one layer on."""
-        A, n, s, D = suffix.shape
-        q, k, v = self.attn.qkv(self.ln_1(prefix))
-        prefix = self._ffn(prefix + self.attn.merge_heads(attend(q, k, v, causal=True)))
+    def forward(self, x: Tensor, prompts: Prompts, masks: list[Tensor]) -> Tensor:
+        """Tokens (A, L, D) -> the same, one layer on. `masks`: `suffix_masks` of the prompts."""
+        qkv = self.attn.packed(self.ln_1(x))
+        prefix, *suffixes = qkv.split(_parts(prompts), dim=1)
+        parts = [attend(*prefix.unbind(2), causal=True)]
+        shared = prefix[:, None, :, 1:]
+        for part, (n, s), mask in zip(suffixes, prompts.buckets, masks, strict=True):
+            own = part.unflatten(1, (n, s))
+            keys_values = torch.cat([shared.expand(-1, n, *[-1] * 4), own[:, :, :, 1:]], dim=2)
+            k, v = keys_values.flatten(0, 1).unbind(2)
+            attended = attend(own[:, :, :, 0].flatten(0, 1), k, v, mask)
+            parts.append(attended.reshape(x.shape[0], n * s, *attended.shape[2:]))
+        return self._ffn(x + self.attn.merge_heads(torch.cat(parts, dim=1)))
 
-        shared_k, shared_v = (x.unsqueeze(1).expand(-1, n, -1, -1, -1) for x in (k, v))
-        q, k, v = self.attn.qkv(self.ln_1(suffix))
-        k, v = torch.cat([shared_k, k], dim=2), torch.cat([shared_v, v], dim=2)
-        # Causal: the suffixes are the last s positions; True where attention is allowed.
-        keys = k.shape[2]
-        mask = torch.ones(s, keys, dtype=torch.bool, device=suffix.device).tril(keys - s)
-        attended = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), mask)
-        suffix = self._ffn(suffix + self.attn.merge_heads(attended).view(A, n, s, D))
-        return prefix, suffix
-
-    def attend_end_of_text(self, start: Tensor, suffix: Tensor, eot: Tensor) -> EndOfText:
-        """The end-of-text query of every class, on the start token and its suffix only.
-
-        start (A, 1, D), suffix (A, n, s, D), eot (n,).
-        """
+    def attend_end_of_text(self, x: Tensor, prompts: Prompts) -> EndOfText:
+        """The end-of-text query of every class, on the start token and its suffix only; x is
+        (A, L, D), the classes in the result are in the order of `prompts`."""
+        start, suffix, eot = x[:, :1], _padded(x, prompts), prompts.eot[prompts.order]
         n, s = suffix.shape[1:3]
         # Exact, and unlike a gather's its backward is no scatter.
         is_eot = (torch.arange(s, device=eot.device) == eot.unsqueeze(1)).unsqueeze(-1)
@@ -156,6 +152,46 @@ class TextBlock(nn.Module):
     def _ffn(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.mlp(self.ln_2(x))
         return out
+
+
+def _parts(prompts: Prompts) -> list[int]:
+    """How many of the L tokens are the prefix, and each bucket's suffixes."""
+    return [prompts.prefix.shape[0], *(n * s for n, s in prompts.buckets)]
+
+
+def suffix_masks(prompts: Prompts, like: Tensor) -> list[Tensor]:
+    """For each bucket what is added to the scores (s, p + s) of its suffixes: a token attends to
+    the prefix and, within its suffix, to itself and what stands before it."""
+    p = prompts.prefix.shape[0]
+    return [like.new_full((s, p + s), float("-inf")).triu(p + 1) for _, s in prompts.buckets]
+
+
+def _padded(x: Tensor, prompts: Prompts) -> Tensor:
+    """The suffixes of x (A, L, D), all as long as the longest, (A, n, s, D)."""
+    _, *suffixes = x.split(_parts(prompts), dim=1)
+    longest = prompts.buckets[-1][1]
+    return torch.cat(
+        [
+            F.pad(own.unflatten(1, (n, s)), (0, 0, 0, longest - s))
+            for own, (n, s) in zip(suffixes, prompts.buckets, strict=True)
+        ],
+        dim=1,
+    )
+
+
+class _Reordered(torch.autograd.Function):
+    """x (A, n, d) at a permutation of its n rows. Both directions are look-ups, while an index's
+    own backward is a scatter."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        return x.index_select(1, index)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (inverse,) = ctx.saved_tensors
+        return grad.index_select(1, inverse), None, None
 
 
 class VideoPrompter(nn.Module):
@@ -201,19 +237,21 @@ class TextTower(nn.Module):
 
     def encode(self, prompts: Prompts) -> ClassFeatures:
         """Everything that needs no video. Differentiable where gradients are enabled."""
-        prefix, suffix = self._embed(prompts)
+        x = self._embed(prompts)
         last = len(self.blocks)
         first = min(self.prompt_layers, default=last)
+        masks = suffix_masks(prompts, x)
         for layer in range(1, first):
-            prefix, suffix = self._run_block(layer, prefix, suffix)
-        features = end_of_text = None
-        if first == last:
-            block = self._layer(last)
-            end_of_text = block.attend_end_of_text(prefix[:, :1], suffix, prompts.eot)
-            if not self.prompt_layers:
-                tokens = block.finish_with_prompts(end_of_text, prefix[:, 1:])
-                features = self._project(tokens)[0]
-        return ClassFeatures(prefix, suffix, prompts.eot, features, end_of_text)
+            x = self._run_block(layer, x, prompts, masks)
+        if first < last:
+            return ClassFeatures(prompts, x)
+        block, p = self._layer(last), prompts.prefix.shape[0]
+        end_of_text = block.attend_end_of_text(x, prompts)
+        features = None
+        if not self.prompt_layers:
+            tokens = block.finish_with_prompts(end_of_text, x[:, 1:p])
+            features = self._project(tokens, prompts)[0]
+        return ClassFeatures(prompts, x[:, :p], features, end_of_text)
 
     def condition(self, classes: ClassFeatures, contexts: tuple[Tensor, ...]) -> Tensor:
         """Class features of each video, normalised, (B, n, d), or (1, n, d) if they are shared.
@@ -222,43 +260,57 @@ class TextTower(nn.Module):
         """
         if classes.features is not None:
             return classes.features.unsqueeze(0)
-        prefix, suffix = classes.prefix, classes.suffix
-        B, last = contexts[0].shape[0], len(self.blocks)
-        for layer in range(min(self.prompt_layers), last):
-            prefix = self._prompt(layer, prefix, contexts)
-            prefix, suffix = self._run_block(layer, prefix, suffix.expand(B, -1, -1, -1))
+        x, prompts, end_of_text = classes.tokens, classes.prompts, classes.end_of_text
+        last, p = len(self.blocks), prompts.prefix.shape[0]
         block = self._layer(last)
-        end_of_text = classes.end_of_text
         if end_of_text is None:
-            end_of_text = block.attend_end_of_text(prefix[:, :1], suffix, classes.eot)
-        prefix = self._prompt(last, prefix, contexts)
-        return self._project(block.finish_with_prompts(end_of_text, prefix[:, 1:]))
+            masks = suffix_masks(prompts, x)
+            for layer in range(min(self.prompt_layers), last):
+                if layer in self.prompt_layers:
+                    new = self._prompt(layer, x[:, 1:p], contexts)
+                    start, rest = (one.expand(new.shape[0], -1, -1) for one in (x[:, :1], x[:, p:]))
+                    x = torch.cat([start, new, rest], dim=1)
+                x = self._run_block(layer, x, prompts, masks)
+            end_of_text = block.attend_end_of_text(x, prompts)
+        vectors = x[:, 1:p]
+        if last in self.prompt_layers:
+            vectors = self._prompt(last, vectors, contexts)
+        return self._project(block.finish_with_prompts(end_of_text, vectors), prompts)
 
-    def _embed(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
+    def _embed(self, prompts: Prompts) -> Tensor:
+        """The tokens (1, L, D) that enter the first layer."""
         prefix = self.token_embedding(prompts.prefix)
         if self.prompt_vectors is not None:
             prefix = torch.cat([prefix[:1], self.prompt_vectors])
-        p, s = prefix.shape[0], prompts.suffix.shape[1]
-        suffix = self.token_embedding(prompts.suffix) + self.positional_embedding[p : p + s]
-        return (prefix + self.positional_embedding[:p]).unsqueeze(0), suffix.unsqueeze(0)
+        p, positions = prefix.shape[0], self.positional_embedding
+        tokens = self.token_embedding(prompts.suffix[prompts.order])
+        parts = [prefix + positions[:p]]
+        for own, (n, s) in zip(
+            tokens.split([n for n, _ in prompts.buckets]), prompts.buckets, strict=True
+        ):
+            parts.append((own[:, :s] + positions[p : p + s]).view(n * s, -1))
+        return torch.cat(parts).unsqueeze(0)
 
     def _layer(self, layer: int) -> TextBlock:
         return cast(TextBlock, self.blocks[layer - 1])
 
-    def _run_block(self, layer: int, prefix: Tensor, suffix: Tensor) -> tuple[Tensor, Tensor]:
-        out: tuple[Tensor, Tensor] = run_layer(
-            self._layer(layer), prefix, suffix, recompute=self.activation_checkpointing
+    def _run_block(self, layer: int, x: Tensor, prompts: Prompts, masks: list[Tensor]) -> Tensor:
+        out: Tensor = run_layer(
+            self._layer(layer), x, prompts, masks, recompute=self.activation_checkpointing
         )
         return out
 
-    def _prompt(self, layer: int, prefix: Tensor, contexts: tuple[Tensor, ...]) -> Tensor:
-        """Prefix (A, p, D) as it enters `layer`: (B, p, D) with new prompts if it is prompted."""
-        if layer not in self.prompt_layers:
-            return prefix
+    def _prompt(self, layer: int, vectors: Tensor, contexts: tuple[Tensor, ...]) -> Tensor:
+        """The prompt vectors (A, m, D) as they enter a prompted layer, for each video (B, m, D)."""
         at = self.prompt_layers.index(layer)
-        prompts = self.prompters[at](prefix[:, 1:], contexts[at])
-        return torch.cat([prefix[:, :1].expand(prompts.shape[0], -1, -1), prompts], dim=1)
+        out: Tensor = self.prompters[at](vectors, contexts[at])
+        return out
 
-    def _project(self, tokens: Tensor) -> Tensor:
-        """End-of-text tokens (A, n, D) -> normalised features (A, n, d)."""
-        return F.normalize(full_precision(self.ln_final(tokens) @ self.text_projection), dim=-1)
+    def _project(self, tokens: Tensor, prompts: Prompts) -> Tensor:
+        """End-of-text tokens (A, n, D), in the order of `prompts` -> normalised features
+        (A, n, d), in the order of the class list."""
+        features = F.normalize(full_precision(self.ln_final(tokens) @ self.text_projection), dim=-1)
+        if len(prompts.buckets) == 1:
+            return features
+        ordered: Tensor = _Reordered.apply(features, prompts.rank, prompts.order)
+        return ordered

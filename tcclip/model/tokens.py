@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 
 import torch
 from open_clip.tokenizer import SimpleTokenizer
@@ -17,6 +18,9 @@ from torch import Tensor
 from tcclip.config import ModelConfig, ModelName
 
 PROMPT_WORDS = "a photo of a"
+#: Padded to the longest of 8 buckets, the lists of Kinetics and SSv2 grow by 0 to 11 %; to the
+#: longest of all, by 30 to 120 %.
+MOST_BUCKETS = 8
 
 
 @cache
@@ -30,12 +34,17 @@ class Prompts:
     """A tokenised class list, split where the class-independent part ends.
 
     `prefix` (p,): start-of-text and the prompt words; `suffix` (n, s): the rest, padded with 0
-    after end-of-text; `eot` (n,): the position of end-of-text in the suffix. All int64.
+    after end-of-text; `eot` (n,): the position of end-of-text in the suffix. `order` (n,): the
+    classes by bucket, shorter ones first; `rank` (n,): where a class stands in it. All int64.
+    `buckets`: how many classes each has, and its longest suffix.
     """
 
     prefix: Tensor
     suffix: Tensor
     eot: Tensor
+    order: Tensor
+    rank: Tensor
+    buckets: tuple[tuple[int, int], ...]
 
 
 def normalise_name(name: str, *, underscores: bool = False) -> str:
@@ -71,8 +80,27 @@ def tokenise(names: Sequence[str], config: ModelConfig, device: torch.device) ->
     suffix = torch.zeros(len(names), max(ends) + 1, dtype=torch.long)
     for row, ids in enumerate(suffixes):
         suffix[row, : len(ids) + 1] = torch.tensor([*ids, encoder.eot_token_id])
-    prefix = torch.tensor([encoder.sot_token_id, *words], device=device)
-    return Prompts(prefix, suffix.to(device), torch.tensor(ends, device=device))
+    order, buckets = _bucketed([end + 1 for end in ends])
+    return Prompts(
+        prefix=torch.tensor([encoder.sot_token_id, *words], device=device),
+        suffix=suffix.to(device),
+        eot=torch.tensor(ends, device=device),
+        order=torch.tensor(order, device=device),
+        rank=torch.tensor(order).argsort().to(device),
+        buckets=buckets,
+    )
+
+
+def _bucketed(lengths: list[int]) -> tuple[list[int], tuple[tuple[int, int], ...]]:
+    """Indices of `lengths` by bucket, and each bucket's size and longest length. Buckets span
+    equally many lengths, as few as `MOST_BUCKETS` buckets allow."""
+    for span in count(1):
+        buckets = [-(-length // span) for length in lengths]
+        if len(set(buckets)) <= MOST_BUCKETS:
+            break
+    order = sorted(range(len(lengths)), key=buckets.__getitem__)
+    members = [[i for i in order if buckets[i] == bucket] for bucket in sorted(set(buckets))]
+    return order, tuple((len(own), max(lengths[i] for i in own)) for own in members)
 
 
 def _suffix(name: str, model: ModelName, room: int) -> list[int]:

@@ -76,6 +76,16 @@ def test_gradients_agree(layers: tuple[int, ...], stop: bool) -> None:
     gradients_agree(model, small_video(dtype=DOUBLE))
 
 
+@pytest.mark.parametrize("layers", [(3,), (1, 3)])
+def test_names_of_many_lengths_agree(layers: tuple[int, ...]) -> None:
+    """More lengths than there are buckets, and not in their order."""
+    words = ["a", "small", "red", "horse", "over", "an", "old", "bridge", "and", "a", "person"]
+    names = tuple(" ".join(words[: 1 + i * 7 % len(words)]) for i in range(14))
+    model = small_model(dtype=DOUBLE, names=names, prompt_layers=layers, num_frames=2, merge_step=2)
+    assert 1 < len(model.class_buckets) <= 8
+    agree(model, small_video(2, 2, dtype=DOUBLE))
+
+
 def test_reruns_are_equal_to_the_bit() -> None:
     model = small_model()
     video = small_video()
