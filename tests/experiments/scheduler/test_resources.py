@@ -1,8 +1,10 @@
 """What Ray is asked for: shares of GPUs, CPUs for loaders, and no GPU that has failed."""
 
+import gc
 import os
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,7 +107,11 @@ def cluster() -> Iterator[Any]:
         head_node_args={"num_cpus": 8, "num_gpus": 2, "include_dashboard": False},
     )
     yield made
-    made.shutdown()
+    with warnings.catch_warnings():  # Ray does not wait for the processes that it ended
+        warnings.simplefilter("ignore", ResourceWarning)
+        made.shutdown()
+        del made
+        gc.collect()
 
 
 def work(folder: Path, breaks: str) -> Callable[[dict[str, str]], None]:
