@@ -6,5 +6,6 @@
 
 Needs torch, torchvision, pydantic, open_clip_torch, ftfy and av alone. `report` keeps rows and the
 time left; `drive` runs `Trainer` and `Evaluator` on prepared batches; the blocks, in the order in
-which they run, are in `machine`, `numbers`, `speed` and `loading`; `profiles` looks into a step.
+which they run, are in `machine`, `numbers`, `speed` and `loading`; `profiles` looks into a step,
+`compiling` compiles the first rows beside the checks of numbers.
 """

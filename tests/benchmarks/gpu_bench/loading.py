@@ -51,7 +51,9 @@ def make_videos(bench: Bench, folder: Path) -> Row:
             "seconds": time.perf_counter() - began}  # fmt: skip
 
 
-def waited(bench: Bench, folder: Path, augment: AugmentConfig, *, workers: int, batch: int) -> Row:
+def waited(
+    bench: Bench, folder: Path, augment: AugmentConfig, *, workers: int, batch: int, compile: bool
+) -> Row:
     """Training steps from files; the share of the time in which the step had no batch."""
     total = 64 if bench.on_gpu else 8
     warm = 2 if bench.on_gpu else 1
@@ -68,8 +70,8 @@ def waited(bench: Bench, folder: Path, augment: AugmentConfig, *, workers: int, 
         TrainLoader(clips, global_batch=total, chunk_size=max(batch, 4), workers=workers)
     )
     steps = Steps(Clock(bench.device), warm + (6 if workers else 1) if bench.on_gpu else 2, SECONDS)
-    # As the product trains by default.
-    bench.train(model, bench.execution(micro_batch=batch), steps, global_batch=total, loader=loader)
+    execution = bench.execution(micro_batch=batch, compile=compile)
+    bench.train(model, execution, steps, global_batch=total, loader=loader)
     clips.decoder.close()
     times = steps.clock.times
     begin, end = times[min(warm, len(times)) - 1], times[-1]
