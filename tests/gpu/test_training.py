@@ -22,9 +22,7 @@ def losses(bench: Bench, compile: bool) -> list[float]:
     return steps.losses
 
 
-def test_compiled_training_is_eager_training(
-    tiny: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_compiled_training_is_eager_training(tiny: Bench, caplog: pytest.LogCaptureFixture) -> None:
     eager = losses(tiny, compile=False)
     assert len(set(eager)) == len(eager)
     assert losses(tiny, compile=True) == pytest.approx(eager, rel=1e-3)
