@@ -25,17 +25,17 @@ from tcclip.model import Model, build_model
 from tests.experiments.sweeping import EXECUTION, numbers, run_sweep, small_specs
 
 
-def hold(monkeypatch: pytest.MonkeyPatch, method: str, videos: int, after: int = 0) -> None:
-    """A device on which `method` of a model has memory for so many videos, from a call on."""
-    original, calls = getattr(Model, method), [0]
+def hold(monkeypatch: pytest.MonkeyPatch, videos: int, *, training: bool, after: int = 0) -> None:
+    """A device with memory for so many videos in training, or in testing, from a call on."""
+    original, calls = Model.encode_video, [0]
 
-    def limited(self: Any, video: torch.Tensor) -> Any:
-        calls[0] += 1
-        if calls[0] > after and len(video) > videos:
+    def limited(self: Any, video: torch.Tensor, **options: Any) -> Any:
+        calls[0] += self.training == training
+        if self.training == training and calls[0] > after and len(video) > videos:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return original(self, video)
+        return original(self, video, **options)
 
-    monkeypatch.setattr(Model, method, limited)
+    monkeypatch.setattr(Model, "encode_video", limited)
 
 
 def records(out: Path, run_id: str, kind: str) -> list[dict[str, Any]]:
@@ -49,7 +49,7 @@ def test_training_goes_on_with_a_smaller_micro_batch(
     first, second = small_specs(models=("tc_clip", "vifi_clip"), train__epochs=1)
     eight = EXECUTION.model_copy(update={"micro_batch": 8})
     assert run_sweep([first], tmp_path / "eight", cache, eight).exit_code == 0
-    hold(monkeypatch, "forward", 8)
+    hold(monkeypatch, 8, training=True)
     # Without a retry: it is no failed attempt.
     assert run_sweep([first], tmp_path / "out", cache).exit_code == 0
     assert numbers(tmp_path / "out", first) == numbers(tmp_path / "eight", first), "bit for bit"
@@ -68,7 +68,7 @@ def test_training_goes_on_with_a_smaller_micro_batch(
         assert f"going on with {after}" in log
     assert not folder.failure.exists()
     # A run of another model finds out for itself, in the middle of its training. Auto is 4.
-    hold(monkeypatch, "forward", 2, after=20)
+    hold(monkeypatch, 2, training=True, after=20)
     auto = EXECUTION.model_copy(update={"micro_batch": "auto"})
     assert run_sweep([second], tmp_path / "out", cache, auto).exit_code == 0
     result = Ledger(tmp_path / "out").folder(second.run_id).read_result()
@@ -83,7 +83,7 @@ def test_testing_goes_on_with_a_smaller_batch_after_the_training(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (spec,) = small_specs(models=("clip",))
-    hold(monkeypatch, "encode_video", 20)
+    hold(monkeypatch, 20, training=False)
     assert run_sweep([spec], tmp_path, cache).exit_code == 0
     folder = Ledger(tmp_path).folder(spec.run_id)
     assert "testing with an eval-batch of 64: CUDA out of memory" in folder.log.read_text()
@@ -95,7 +95,7 @@ def test_when_nothing_smaller_is_left_it_says_what_to_try(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (spec,) = small_specs(train__epochs=1)
-    hold(monkeypatch, "forward", 0)
+    hold(monkeypatch, 0, training=True)
     two = EXECUTION.model_copy(update={"micro_batch": 2})
     summary = run_sweep([spec], tmp_path, cache, two)
     (cause,) = summary.failed.values()
