@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -14,14 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from tcclip.accuracy import top_k_correct
-from tcclip.compiled import Compiled
 from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item
 from tcclip.data.loader import EvalLoader
 from tcclip.data.transforms import normalise
 from tcclip.distributed import Ranks
 from tcclip.model import Model
-from tcclip.model.tc_clip import VideoFeatures
 
 
 @dataclass(frozen=True)
@@ -83,10 +80,6 @@ class Evaluator:
     autocast: Callable[[], torch.autocast]
     compile: bool = False
 
-    @cached_property
-    def _encode_video(self) -> Compiled[[Model, torch.Tensor], VideoFeatures]:
-        return Compiled(Model.encode_video, enabled=self.compile, device=self.ranks.device)
-
     def evaluate(
         self, models: Mapping[str, Model], lists: Sequence[EvalList]
     ) -> dict[tuple[str, int], Scores]:
@@ -104,6 +97,7 @@ class Evaluator:
         }
         for model in models.values():
             model.eval()
+            model.set_compiled(self.compile)
         with torch.inference_mode():
             for group in group_lists(lists):
                 own = self._score_group(models, lists, group)
@@ -138,7 +132,7 @@ class Evaluator:
             targets = [group.rows[int(i)] for i in batch.indices]
             for key, model in models.items():
                 with self.autocast():
-                    features = self._encode_video(model, video.to(model.logit_scale.dtype))
+                    features = model.encode_video(video.to(model.logit_scale.dtype))
                 for number in group.members:
                     listed = [b for b, rows in enumerate(targets) if number in rows]
                     if not listed:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tcclip.compiled import Compiled
 from tcclip.config import AugmentConfig, Execution, TrainConfig
 from tcclip.data.loader import Batch
 from tcclip.data.mixing import mix
@@ -21,7 +20,6 @@ from tcclip.data.transforms import normalise
 from tcclip.distributed import Ranks
 from tcclip.model import Model
 from tcclip.model.layers import full_precision
-from tcclip.model.text import ClassFeatures
 
 
 @dataclass
@@ -38,7 +36,6 @@ class StepGradient:
     ranks: Ranks
     scaler: torch.amp.GradScaler
     seed: int
-    compile: bool = False
 
     def __post_init__(self) -> None:
         trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -47,7 +44,6 @@ class StepGradient:
         self._gradients = torch.zeros(sum(sizes), dtype=trained[0].dtype, device=self.ranks.device)
         parts = zip(trained, self._gradients.split(sizes), strict=True)
         self._parts = [(p, part[: p.numel()].view_as(p)) for p, part in parts]
-        self._loss = Compiled(micro_batch_loss, enabled=self.compile, device=self.ranks.device)
 
     def __call__(self, chunks: Sequence[Batch], epoch: int, step: int) -> tuple[float, int]:
         """The gradient, scaled by the scaler, of this rank's `chunks` and the other ranks'.
@@ -62,7 +58,9 @@ class StepGradient:
         try:
             loss = self._backward(chunks, epoch, step)
         except RuntimeError as error:
-            if not self._loss.give_up(error):
+            # Backward passes are compiled when they are first run.
+            compiler = self.model.vision.compiler
+            if compiler is None or not compiler.give_up(error):
                 raise
             loss = self._backward(chunks, epoch, step)
         totals[0] += loss / self.ranks.world
@@ -86,7 +84,9 @@ class StepGradient:
             for clip, target in zip(
                 video.split(micro_batch), targets.split(micro_batch), strict=True
             ):
-                loss = self._loss(self.model, clip, target, shared, precision) / share
+                with precision:
+                    logits = self.model.score(self.model.encode_video(clip), shared)
+                loss = soft_target_loss(logits, target) / share
                 self.scaler.scale(loss).backward()
                 total += loss.detach().double()
         classes.backward(shared)
@@ -106,15 +106,6 @@ class StepGradient:
             epoch=epoch,
             step=step,
         )
-
-
-def micro_batch_loss(
-    model: Model, video: Tensor, targets: Tensor, classes: ClassFeatures, precision: torch.autocast
-) -> Tensor:
-    """Sum of the losses of video (b, T, 3, H, W), normalised, against soft targets (b, n)."""
-    with precision:
-        logits = model.score(model.encode_video(video), classes)
-    return soft_target_loss(logits, targets)
 
 
 def soft_target_loss(logits: Tensor, targets: Tensor) -> Tensor:

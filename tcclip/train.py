@@ -122,11 +122,10 @@ class Trainer:
         self.ranks.copy_first(p.detach() for p in self.model.parameters())
         videos = config.epochs * steps_per_epoch * config.global_batch
         passes = videos // (self.ranks.world * self.execution.micro_batch_size(config))
-        compiles = self.execution.compiles(self.ranks.device.type, passes)
+        self._compiles = self.execution.compiles(self.ranks.device.type, passes)
         self._gradient = StepGradient(
-            self.model, config, self.augment, self.execution, self.ranks, self.scaler, self.seed,
-            compile=compiles,
-        )  # fmt: skip
+            self.model, config, self.augment, self.execution, self.ranks, self.scaler, self.seed
+        )
         self._saved_at = time.monotonic()
         self._log_start(self.progress.step)
         for epoch in range(self.progress.step // steps_per_epoch, config.epochs):
@@ -142,6 +141,7 @@ class Trainer:
         chunks_per_step = self.config.global_batch // (self.ranks.world * self.loader.chunk_size)
         chunks: list[Batch] = []
         self.model.train()
+        self.model.set_compiled(self._compiles)
         start_step = progress.step - epoch * steps_per_epoch
         for batch in self.loader.epoch(epoch, start_step=start_step):
             chunks.append(batch)
@@ -152,8 +152,6 @@ class Trainer:
             chunks = []
             if progress.step % steps_per_epoch:  # else it is saved after the epoch's validation
                 self._save_if_due()
-        # Code compiled for testing fits all models alike: none of them has gradients then.
-        self.optimizer.zero_grad()
 
     # ---- One step ----
 

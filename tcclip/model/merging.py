@@ -22,45 +22,44 @@ KMEANS_ITERATIONS = 10
 DENSITY_NEIGHBOURS = 5
 
 
-def aggregate(
+def assign(
     seeds: Tensor,
     k: int,
     *,
     method: Aggregation,
     step: int,
-    layer: int,
+    layer: int = 0,
     tables: MergeTables | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Seeds (B, n, D) -> context tokens (B, k, D) and the assignment (B, n).
+) -> Tensor:
+    """Which of the k context tokens each of the seeds (B, n, D) goes into, (B, n).
 
     With method "none" every seed is a context token and k is n. `layer` varies the random draw;
     `tables`, those of bipartite merging, are made here if they are not given.
     """
     B, n, _ = seeds.shape
     if method == "none":
-        return seeds, torch.arange(n, device=seeds.device).expand(B, n)
-    with no_autocast(seeds):
+        return torch.arange(n, device=seeds.device).expand(B, n)
+    with torch.no_grad(), no_autocast(seeds):
         tokens = full_precision(seeds)
-        with torch.no_grad():
-            if method == "bipartite":
-                tables = tables or merge_tables((B, n), k, step, seeds)
-                assignment = bipartite(tokens, tables)
-            elif method == "kmeans":
-                assignment = kmeans(tokens, k)
-            elif method == "dpc_knn":
-                assignment = density_peaks(tokens, k)
-            else:
-                assignment = random_choice(tokens, k, layer)
-        return cluster_means(tokens, assignment, k), assignment
+        if method == "bipartite":
+            return bipartite(tokens, tables or merge_tables((B, n), k, step, seeds))
+        if method == "kmeans":
+            return kmeans(tokens, k)
+        if method == "dpc_knn":
+            return density_peaks(tokens, k)
+        return random_choice(tokens, k, layer)
 
 
 def cluster_means(tokens: Tensor, assignment: Tensor, k: int) -> Tensor:
-    """Mean of the tokens (B, n, D) of each cluster -> (B, k, D); zeros for an empty cluster.
+    """Mean of the tokens (B, n, D) of each cluster -> (B, k, D), at least float32; zeros for an
+    empty cluster.
 
     A product with the one-hot assignment: unlike a scatter it is deterministic on every device.
     """
-    member = membership(assignment, k).to(tokens.dtype)
-    return (member / member.sum(-1, keepdim=True).clamp(min=1)) @ tokens
+    with no_autocast(tokens):
+        tokens = full_precision(tokens)
+        member = membership(assignment, k).to(tokens.dtype)
+        return (member / member.sum(-1, keepdim=True).clamp(min=1)) @ tokens
 
 
 def membership(assignment: Tensor, k: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tcclip.config import ModelConfig
+from tcclip.model.compiled import Compiler
 from tcclip.model.layers import full_precision, no_autocast
 from tcclip.model.text import ClassFeatures, TextTower
 from tcclip.model.tokens import Prompts, tokenise
@@ -163,3 +164,13 @@ class Model(nn.Module):
         """Recompute the layers in the backward pass instead of storing their activations."""
         self.vision.activation_checkpointing = enabled
         self.text.activation_checkpointing = enabled
+
+    def set_compiled(self, enabled: bool) -> None:
+        """Whether the layers of the vision tower are compiled, each for every shape it is run on.
+
+        The shapes of videos should be few then. If compiling fails, they run eagerly.
+        """
+        if not enabled:
+            self.vision.compiler = None
+        elif self.vision.compiler is None:
+            self.vision.compiler = Compiler()

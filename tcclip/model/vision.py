@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tcclip.config import ModelConfig
+from tcclip.model.compiled import Compiler, Run, eagerly
 from tcclip.model.frame_attention import FrameKeys, attend_frames, cls_attention, frame_keys
 from tcclip.model.layers import Attention, Mlp, full_precision, run_layer
-from tcclip.model.merging import MergeTables, aggregate, merge_tables, places
+from tcclip.model.merging import MergeTables, assign, cluster_means, merge_tables, places
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class LayerSelection:
 
 
 VisionOutput = tuple[Tensor, tuple[Tensor, ...], tuple[LayerSelection, ...]]
+#: Seed tokens (B, T, S, D), their patch indices and the scores that chose them.
+Chosen = tuple[Tensor, Tensor, Tensor]
 BlockOutput = tuple[Tensor, Tensor | None, LayerSelection | None]
 
 
@@ -57,42 +60,68 @@ class VisionBlock(nn.Module):
         self.bias_table = nn.Parameter(torch.empty(sizes.vision_heads, 1, 2)) if has_bias else None
 
     def forward(
-        self, x: Tensor, context: Tensor | None, tables: MergeTables | None = None
+        self,
+        x: Tensor,
+        context: Tensor | None,
+        tables: MergeTables | None = None,
+        run: Run = eagerly,
     ) -> BlockOutput:
         """Frames (B, T, N, D) and the last layer's context (B, k, D) -> the same, one layer on."""
-        q, k, v = self.attn.qkv(self.ln_1(x))
-        keys = self._keys(k, v, context)
-        x = x + self.attn.merge_heads(attend_frames(q, keys))
-        new_context, selection = None, None
-        if self.config.uses_context:
-            scores = cls_attention(q[:, :, 0], keys)
-            seeds = top_patches(scores, self.config.seeds_per_frame)
-            new_context, selection = self._context(take_patches(x, seeds), seeds, scores, tables)
-        return self._ffn(x), new_context, selection
+        x, chosen = run(VisionBlock._frames)(self, x, context)
+        if chosen is None:
+            return x, None, None
+        return x, *self._context(chosen, tables, run)
 
     def forward_last(
         self,
         x: Tensor,
         context: Tensor | None,
         tables: MergeTables | None = None,
+        run: Run = eagerly,
         *,
         with_context: bool,
     ) -> BlockOutput:
         """The same for the last layer, whose patches are not used: only the CLS tokens
         (B, T, 1, D), and the seeds if `with_context`, are computed. Under `prompt_stop_grad`
         the context is computed without gradient, which saves the memory of its graph."""
+        cls, chosen = run(VisionBlock._last_frames)(self, x, context, with_context)
+        if chosen is None:
+            return cls, None, None
+        with self._context_gradient():
+            return cls, *self._context(chosen, tables, run)
+
+    def _frames(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Chosen | None]:
+        """The frames (B, T, N, D), one layer on, and their seeds."""
+        q, k, v = self.attn.qkv(self.ln_1(x))
+        keys = self._keys(k, v, context)
+        x = x + self.attn.merge_heads(attend_frames(q, keys))
+        if not self.config.uses_context:
+            return self._ffn(x), None
+        scores = cls_attention(q[:, :, 0], keys)
+        seeds = top_patches(scores, self.config.seeds_per_frame)
+        return self._ffn(x), (take_patches(x, seeds), seeds, scores)
+
+    def _last_frames(
+        self, x: Tensor, context: Tensor | None, with_context: bool
+    ) -> tuple[Tensor, Chosen | None]:
+        """The CLS tokens (B, T, 1, D), one layer on, and the seeds."""
         h = self.ln_1(x)
         keys = self._keys(*self.attn.keys_values(h), context)
         q = self.attn.queries(h[:, :, :1])
         cls = self._ffn(x[:, :, :1] + self.attn.merge_heads(attend_frames(q, keys)))
         if not (with_context and self.config.uses_context):
-            return cls, None, None
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.prompt_stop_grad):
+            return cls, None
+        with self._context_gradient():
             scores = cls_attention(q[:, :, 0], keys)
             seeds = top_patches(scores, self.config.seeds_per_frame)
             q = self.attn.queries(take_patches(h, seeds))
             tokens = take_patches(x, seeds) + self.attn.merge_heads(attend_frames(q, keys))
-            return cls, *self._context(tokens, seeds, scores, tables)
+            return cls, (tokens, seeds, scores)
+
+    def _context_gradient(self) -> torch.set_grad_enabled:
+        """Whether the last layer's context has a gradient."""
+        enabled = torch.is_grad_enabled() and not self.config.prompt_stop_grad
+        return torch.set_grad_enabled(enabled)
 
     def _keys(self, k: Tensor, v: Tensor, context: Tensor | None) -> FrameKeys:
         extra = None if context is None else self.attn.keys_values(self.ln_1(context))
@@ -103,19 +132,29 @@ class VisionBlock(nn.Module):
         return out
 
     def _context(
-        self, tokens: Tensor, seeds: Tensor, scores: Tensor, tables: MergeTables | None
+        self, chosen: Chosen, tables: MergeTables | None, run: Run
     ) -> tuple[Tensor, LayerSelection]:
-        """Seed tokens (B, T, S, D) of all frames -> context tokens (B, k, D), after the MLP."""
+        """The seed tokens of all frames -> context tokens (B, k, D), after the MLP."""
         config = self.config
-        context, clusters = aggregate(
-            tokens.flatten(1, 2),
+        tokens, seeds, scores = chosen
+        tokens = tokens.flatten(1, 2)
+        # Apart from the rest: compiled once for all layers, with a shape for each of its steps.
+        clusters = run(assign)(
+            tokens.detach(),
             config.context_tokens,
             method=config.aggregation,
             step=config.merge_step,
-            layer=self.layer,
+            layer=self.layer if config.aggregation == "random" else 0,
             tables=tables,
         )
-        return self._ffn(context), LayerSelection(seeds, clusters.view(seeds.shape), scores)
+        context = run(VisionBlock._means)(self, tokens, clusters)
+        return context, LayerSelection(seeds, clusters.view(seeds.shape), scores)
+
+    def _means(self, tokens: Tensor, clusters: Tensor) -> Tensor:
+        """The mean of each cluster's tokens (B, n, D) after the MLP, (B, k, D)."""
+        if self.config.aggregation == "none":
+            return self._ffn(tokens)
+        return self._ffn(cluster_means(tokens, clusters, self.config.context_tokens))
 
 
 def top_patches(scores: Tensor, count: int) -> Tensor:
@@ -176,6 +215,7 @@ class VisionTower(nn.Module):
         self.ln_post = nn.LayerNorm(D)
         self.proj = nn.Parameter(torch.empty(D, sizes.embed_dim))
         self.activation_checkpointing = False
+        self.compiler: Compiler | None = None
 
     def forward(self, video: Tensor, *, selections: bool = False) -> VisionOutput:
         """Video (B, T, 3, height, width), normalised -> frames (B, T, d), not normalised; the
@@ -186,14 +226,17 @@ class VisionTower(nn.Module):
         contexts: list[Tensor] = []
         collected: list[LayerSelection] = []
         last = len(self.blocks)
+        run = self.compiler or eagerly
         for layer, block in enumerate(self.blocks, start=1):
             if layer == last:
                 assert isinstance(block, VisionBlock)
                 wanted = selections or last in self.context_layers
-                x, context, selection = block.forward_last(x, context, tables, with_context=wanted)
+                x, context, selection = block.forward_last(
+                    x, context, tables, run, with_context=wanted
+                )
             else:
                 x, context, selection = run_layer(
-                    block, x, context, tables, recompute=self.activation_checkpointing
+                    block, x, context, tables, run, recompute=self.activation_checkpointing
                 )
             if layer in self.context_layers and context is not None:
                 contexts.append(self._prompt_context(context))
@@ -216,11 +259,22 @@ class VisionTower(nn.Module):
     def embed(self, video: Tensor) -> Tensor:
         """Video (B, T, 3, height, width) -> tokens (B, T, N, D) that enter the first layer."""
         B, T = video.shape[:2]
-        patches = self.conv1(video.flatten(0, 1)).flatten(2).transpose(1, 2)
-        patches = patches.unflatten(0, (B, T))
+        patches = F.linear(self._pixels(video), self.conv1.weight.flatten(1))
         cls = self.class_embedding.to(patches.dtype).expand(B, T, 1, -1)
         x: Tensor = self.ln_pre(torch.cat([cls, patches], dim=2) + self.positional_embedding)
         return x
+
+    def _pixels(self, video: Tensor) -> Tensor:
+        """The pixels of each patch, (B, T, P, 3 * patch height * patch width).
+
+        A linear layer on them is the convolution, which is slow in bf16 on a GPU and in TF32 there
+        by default.
+        """
+        size, sides = self.config.sizes.patch_size, self.config.sizes.image_size
+        sides -= sides % size
+        rows = video[..., :sides, :sides].unflatten(-1, (-1, size)).unflatten(-3, (-1, size))
+        pixels: Tensor = rows.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(2, 3)
+        return pixels
 
     def project(self, x: Tensor) -> Tensor:
         """Into the joint embedding, (..., D) -> (..., d)."""

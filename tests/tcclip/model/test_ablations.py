@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from tcclip.model import Model, build_model
 from tcclip.model.frame_attention import attend_frames, frame_keys
-from tcclip.model.merging import aggregate, merge_steps
+from tcclip.model.merging import assign, cluster_means, merge_steps
 from tcclip.model.tokens import PROMPT_WORDS, word_ids
 from tests.tcclip.model.builders import NAMES, SMALL, small_config, small_model, small_video
 
@@ -141,7 +141,8 @@ def seed_tokens() -> Tensor:
 def test_context_is_the_mean_of_its_seeds(method: Any) -> None:
     """The centre of every cluster; only the random choice drops seeds."""
     tokens = seed_tokens()
-    context, clusters = aggregate(tokens, 7, method=method, step=5, layer=0)
+    clusters = assign(tokens, 7, method=method, step=5)
+    context = cluster_means(tokens, clusters, 7)
     assert context.shape == (2, 7, 8)
     assert (clusters.min() < 0) == (method == "random")
     for b in range(2):
@@ -152,9 +153,9 @@ def test_context_is_the_mean_of_its_seeds(method: Any) -> None:
 
 
 def test_random_keeps_k_seeds_and_differs_by_layer() -> None:
-    _, clusters = aggregate(seed_tokens(), 7, method="random", step=5, layer=0)
+    clusters = assign(seed_tokens(), 7, method="random", step=5, layer=0)
     assert sorted(clusters[0].tolist())[-8:] == [-1, 0, 1, 2, 3, 4, 5, 6]
-    _, other = aggregate(seed_tokens(), 7, method="random", step=5, layer=1)
+    other = assign(seed_tokens(), 7, method="random", step=5, layer=1)
     assert not torch.equal(clusters, other)
 
 
@@ -164,15 +165,14 @@ def test_clusters_are_found(method: Any) -> None:
     centres = torch.eye(3, 8, dtype=torch.float64) * 10
     group = torch.arange(30) % 3
     tokens = centres[group][None] + 0.01 * seed_tokens()[:1]
-    _, clusters = aggregate(tokens, 3, method=method, step=5, layer=0)
+    clusters = assign(tokens, 3, method=method, step=5, layer=0)
     assert all(clusters[0, group == g].unique().numel() == 1 for g in range(3))
     assert clusters.unique().numel() == 3
 
 
 def test_no_merging_keeps_every_seed() -> None:
     tokens = seed_tokens()
-    context, clusters = aggregate(tokens, 7, method="none", step=5, layer=0)
-    assert torch.equal(context, tokens)
+    clusters = assign(tokens, 7, method="none", step=5)
     assert torch.equal(clusters[0], torch.arange(30))
 
 

@@ -138,10 +138,37 @@ def test_compiles_in_one_graph(settings: dict[str, Any], backend: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
-def test_compiles_with_inductor() -> None:
-    model, video = small_model(dtype=torch.float64), small_video(dtype=torch.float64)
-    compiled = torch.compile(model, fullgraph=True)
-    torch.testing.assert_close(compiled(video).logits, model(video).logits)
+@pytest.mark.parametrize("settings", [{}, {"name": "vifi_clip"}])
+def test_compiled_layers_compute_what_eager_ones_do(settings: dict[str, Any]) -> None:
+    model, video = small_model(dtype=torch.float64, **settings), small_video(dtype=torch.float64)
+    plain = gradients(model, video)
+    expected = model(video).logits
+    model.set_compiled(True)
+    compiled = gradients(model, video)
+    torch.testing.assert_close(model(video).logits, expected)
+    for name, gradient in plain.items():
+        torch.testing.assert_close(compiled[name], gradient)
+    assert model.vision.compiler is not None and model.vision.compiler.enabled
+
+
+def test_what_cannot_be_compiled_runs_eagerly_after_one_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def compile(function: Any, **_: Any) -> Any:
+        def fail(*_: Any, **__: Any) -> None:
+            raise RuntimeError("no compiler\nand more")
+
+        return fail
+
+    model, video = small_model(), small_video()
+    expected = model(video).logits
+    monkeypatch.setattr(torch, "compile", compile)
+    model.set_compiled(True)
+    for _ in range(2):
+        assert torch.equal(model(video).logits, expected)
+    assert [record.message for record in caplog.records] == [
+        "slower from here on, as torch.compile failed: no compiler"
+    ]
 
 
 @pytest.mark.parametrize(
