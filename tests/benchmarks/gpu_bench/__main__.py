@@ -57,6 +57,7 @@ def main() -> None:
     if options.compiled:
         rows = [{"deterministic": on, "compile": True} for on in (True, False)]
         report.measure("two runs", rows, partial(numbers.again, bench))
+    report.write()
     print(report.markdown())
 
 
