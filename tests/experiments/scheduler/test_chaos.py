@@ -7,6 +7,7 @@ import pytest
 from tests.chaos import SHORT, check
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_sweep_killed_at_random_moments_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     chaos = check(tmp_path, kills=2, executor="local", seed=1, longest=12, grid=SHORT)

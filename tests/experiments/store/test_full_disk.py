@@ -48,7 +48,7 @@ def temporaries(folder: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def other() -> RunSpec:
-    (spec,) = small_specs(models=("vifi_clip",), train__epochs=1)
+    (spec,) = small_specs(models=("vifi_clip",), train__epochs=1, model__num_frames=2)
     return spec
 
 

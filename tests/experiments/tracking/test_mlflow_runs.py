@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
+import cli
 from experiments.errors import StorageError, UserError
 from experiments.grid.spec import RunSpec
 from experiments.store.attempt_records import record_failure
@@ -192,11 +194,8 @@ def test_runs_that_may_only_be_read_are_copied(
 
 
 def sync(out: Path, *options: str) -> str:
-    """`tcclip ui --sync` as a process of its own: what it prints."""
-    command = [str(Path(sys.executable).with_name("tcclip")), "ui", "--sync", *options]
-    return subprocess.run(
-        [*command, "--out", str(out)], check=True, capture_output=True, text=True
-    ).stdout
+    """What `tcclip ui --sync` prints."""
+    return CliRunner().invoke(cli.app, ["ui", "--sync", "--out", str(out), *options]).stdout
 
 
 def test_a_deleted_database_is_filled_again(again: tuple[Path, RunSpec]) -> None:

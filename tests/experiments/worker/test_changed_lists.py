@@ -11,8 +11,7 @@ from experiments.store.ledger import Ledger
 from experiments.worker.checkpoints import RunCheckpoints
 from results.reading.metrics_log import recorded_lists
 from tests.experiments.planning.lists import SETTINGS
-from tests.experiments.sweeping import EXECUTION, copy_cache, numbers, run_sweep, small_specs
-from tests.places import SHARED
+from tests.experiments.sweeping import copy_cache, numbers, run_sweep, small_specs
 
 
 def pause_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,31 +114,3 @@ def test_own_lists_that_change_after_planning_fail_the_run(
     (cause,) = summary.failed.values()
     assert cause.startswith(f"ListsChanged: {tmp_path / file} has changed since this run was")
     assert fails_for_good(tmp_path / "out", specs[0])
-
-
-@pytest.mark.skipif(not (SHARED / "failing").is_dir(), reason="no failing inputs (TCCLIP_SHARED)")
-def test_four_videos_are_trained_on_and_corrected_names_are_another_run(tmp_path: Path) -> None:
-    """Rows 16 and 7 of the inputs that once came out wrong."""
-    lists = SHARED / "failing" / "lists"
-    for name in ("labels.csv", "train4.txt", "val_two_labels.txt", "two_labels.yaml"):
-        (tmp_path / name).write_bytes((lists / name).read_bytes())
-    (tmp_path / "videos").symlink_to(lists / "videos")
-
-    def planned() -> tuple[RunSpec, DataPaths]:
-        data_paths = DataPaths.find(own=[tmp_path / "two_labels.yaml"])
-        grid = Grid("few_shot", datasets=("own",), shots=(4,), settings=SETTINGS)
-        (spec,) = expand(grid, data_paths.datasets())
-        return spec, data_paths
-
-    spec, data_paths = planned()
-    execution = EXECUTION.model_copy(update={"micro_batch": 4})
-    summary = run_sweep([spec], tmp_path / "out", data_paths, execution)
-    assert summary.finished == (spec.run_id,), summary.failed
-    labels, train = tmp_path / "labels.csv", tmp_path / "train4.txt"
-    labels.write_text(labels.read_text().replace("pitch", "throw"))
-    corrected, _ = planned()
-    labels.write_text(labels.read_text().replace("throw", "pitch"))
-    assert planned()[0].run_id == spec.run_id
-    train.write_text(train.read_text().replace("a2.mp4 0", "a2.mp4 1"))
-    swapped, _ = planned()
-    assert len({spec.run_id, corrected.run_id, swapped.run_id}) == 3

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
@@ -104,40 +105,37 @@ def test_rendered_frames_are_read_back(shapes: Path) -> None:
     assert np.abs(clip.frames.astype(int) - drawn).mean() < 8
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One clip a class and kind: making is quick."""
-    monkeypatch.setattr(moving_shapes, "TRAIN_CLIPS", 1)
-    monkeypatch.setattr(moving_shapes, "VAL_CLIPS", 1)
-    monkeypatch.setattr(moving_shapes, "UNSEEN_CLIPS", 1)
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A set of one clip a class and kind, made by three processes at once."""
+    folder, context = tmp_path_factory.mktemp("small") / "shapes", get_context("fork")
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in ("TRAIN_CLIPS", "VAL_CLIPS", "UNSEEN_CLIPS"):
+            patch.setattr(moving_shapes, kind, 1)
+        callers = [
+            context.Process(target=moving_shapes.ensure_built, args=(folder,)) for _ in range(3)
+        ]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        assert [caller.exitcode for caller in callers] == [0, 0, 0]
+        yield folder
 
 
 def _contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*.*")}
 
 
-@pytest.mark.usefixtures("small")
-def test_an_incomplete_folder_is_rebuilt(tmp_path: Path) -> None:
-    folder = moving_shapes.ensure_built(tmp_path / "shapes")
-    before = _contents(folder)
-    (folder / "splits" / "val.txt").unlink()
-    (folder / "manifest.json").write_text("")
-    assert not moving_shapes.is_complete(folder)
-    moving_shapes.ensure_built(folder)
-    assert moving_shapes.is_complete(folder)
-    assert _contents(folder) == before, "the same seed, the same bytes"
+def test_simultaneous_callers_make_a_whole_set(small: Path) -> None:
+    assert moving_shapes.is_complete(small)
 
 
-@pytest.mark.usefixtures("small")
-def test_simultaneous_callers(tmp_path: Path) -> None:
-    context = get_context("fork")
-    callers = [
-        context.Process(target=moving_shapes.ensure_built, args=(tmp_path / "shapes",))
-        for _ in range(3)
-    ]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join(60)
-        assert caller.exitcode == 0
-    assert moving_shapes.is_complete(tmp_path / "shapes")
+def test_an_incomplete_folder_is_rebuilt(small: Path) -> None:
+    before = _contents(small)
+    (small / "splits" / "val.txt").unlink()
+    (small / "manifest.json").write_text("")
+    assert not moving_shapes.is_complete(small)
+    moving_shapes.ensure_built(small)
+    assert moving_shapes.is_complete(small)
+    assert _contents(small) == before, "the same seed, the same bytes"

@@ -16,7 +16,6 @@ from tcclip.model import build_model, create_model, load_checkpoint, save_checkp
 from tcclip.model.checkpoints import convert, describe
 from tcclip.weights.clip_weights import checked_clip, clip_shapes
 from tcclip.weights.layouts import LAYOUTS, layout_of, look_at
-from tests.places import SHARED
 from tests.tcclip.model.builders import NAMES, SMALL, small_config, small_model, small_video
 from tests.tcclip.model.test_checkpoints import published
 from tests.tcclip.weights.made import (
@@ -57,17 +56,6 @@ def test_openais_own_file(tmp_path: Path, traced: bool, monkeypatch: pytest.Monk
     assert "float16" in shown["dtypes"]
     model = build_model(small_config(), NAMES, clip_weights=path)
     assert torch.equal(model.vision.proj, OPENAI["visual.proj"].half().float())
-
-
-def test_a_script_cut_down_to_two_tensors() -> None:
-    path = SHARED / "failing" / "openai_jit_like.pt"
-    if not path.is_file():
-        pytest.skip("no folder of failing inputs (TCCLIP_SHARED)")
-    found = look_at(path)
-    assert found.script and found.layout.name == "CLIP with OpenAI's names"
-    assert found.state["logit_scale"] == 1 and found.state["input_resolution"] == 224
-    with pytest.raises(ValueError, match=r"openai_jit_like\.pt .* missing: positional_embedding"):
-        clip_from(path)
 
 
 @pytest.mark.parametrize("suffix", ["bin", "safetensors", "legacy"])
@@ -224,14 +212,6 @@ def test_other_models_are_named(tmp_path: Path, name: str, form: str) -> None:
     with pytest.raises(ValueError, match=r"other\.pth.*(holds no plain CLIP|not the weights of)"):
         clip_from(path)
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_the_failing_example_of_x_clip() -> None:
-    path = SHARED / "failing" / "xclip_like.pth"
-    if not path.is_file():
-        pytest.skip("no folder of failing inputs (TCCLIP_SHARED)")
-    with pytest.raises(ValueError, match=r"is no checkpoint of TC-CLIP or ViFi-CLIP: .* X-CLIP"):
-        describe(path)
 
 
 def test_clip_weights_are_no_checkpoint_and_a_checkpoint_no_clip_weights(tmp_path: Path) -> None:

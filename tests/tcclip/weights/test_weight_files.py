@@ -18,7 +18,6 @@ from tcclip.model import build_model, load_checkpoint
 from tcclip.model.checkpoints import convert, describe
 from tcclip.weights.layouts import look_at
 from tcclip.weights.weight_files import read_file
-from tests.places import SHARED
 from tests.tcclip.model.builders import NAMES, small_config, small_model
 from tests.tcclip.weights.made import openai_state, save_openai_script
 
@@ -100,14 +99,6 @@ def test_what_is_no_weights_is_named(tmp_path: Path, kind: str, suffix: str) -> 
         with pytest.raises(ValueError, match=rf"(?s)ViT-B-16\.{suffix} is damaged.*{message}"):
             read(path)
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
-
-
-def test_the_failing_example() -> None:
-    path = SHARED / "failing" / "broken.safetensors"
-    if not path.is_file():
-        pytest.skip("no folder of failing inputs (TCCLIP_SHARED)")
-    with pytest.raises(ValueError, match=r"broken\.safetensors is damaged.*web page"):
-        describe(path)
 
 
 def test_a_folder(tmp_path: Path) -> None:

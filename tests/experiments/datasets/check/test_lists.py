@@ -20,7 +20,6 @@ from experiments.datasets.paths import DataPaths
 from experiments.errors import UserError
 from experiments.grid.plan import Grid, expand
 from protocols.datasets import DATASETS
-from tests.places import SHARED
 
 Make = Callable[..., DataPaths]
 #: More than the sample that is compared before whole files are.
@@ -242,47 +241,3 @@ def test_nothing_is_odd_in_the_published_lists(published_annotations: Path, tmp_
     for protocol in ("zero_shot", "few_shot", "base_to_novel", "fully_supervised"):
         variants = ("base", "llm")
         assert check_lists(expand(Grid(protocol, variants=variants)), data_paths) == ([], [])
-
-
-# ---- The inputs of public reports ----
-
-
-@pytest.fixture(scope="session")
-def failing() -> Path:
-    folder = SHARED / "failing"
-    if not folder.is_dir():
-        pytest.skip("no folder of small failing inputs (TCCLIP_SHARED)")
-    return folder
-
-
-def read(path: Path, cache: Path) -> DataPaths:
-    return DataPaths(cache=cache, own=(read_own(path),))
-
-
-def test_class_folders(failing: Path, tmp_path: Path) -> None:
-    found = checked(read(failing / "class_folders" / "own.yaml", tmp_path))
-    assert (found.missing, found.leaked, found.complete) == (1, 0, False)
-    assert found.examples["missing"][0].startswith("a/003.mp4 (there is b/003.mp4")
-
-
-def test_dotted_names(failing: Path, tmp_path: Path) -> None:
-    found = checked(read(failing / "dotted_names" / "own.yaml", tmp_path))
-    assert found.missing == 0
-    assert found.examples["substituted"] == (
-        "game_1.5: game_1.5.mp4 (other ending)",
-        "throw_2.5: throw_2.5.mp4 (other ending)",
-    )
-
-
-def test_lists(failing: Path, tmp_path: Path) -> None:
-    folder = failing / "lists"
-    found = checked(read(folder / "other_spelling.yaml", tmp_path))
-    assert (found.leaked, found.examples["leaked"]) == (1, ("./a1.mp4 (there: a1.mp4)",))
-    found = checked(read(folder / "two_labels.yaml", tmp_path))
-    assert any("1 video with several labels" in text for text in found.warnings)
-    assert found.complete
-    found = checked(read(folder / "same_name.yaml", tmp_path))
-    assert "0 'Push Up' and 1 'push up'" in str(found.splits[0].problem)
-    with pytest.raises(UserError, match=r"val_empty\.txt lists no video"):
-        read_own(folder / "empty_val.yaml")
-    assert checked(read(folder / "three_columns.yaml", tmp_path)).complete

@@ -6,15 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from tcclip.data.shape_video import PALETTE, render_clip, write_video
+from tests.experiments.planning.lists import SETTINGS
 
 #: A tiny model, one epoch: for `--set`.
-SMALL = {
-    "model.backbone": "tiny", "model.num_frames": 4, "model.context_tokens": 4,
-    "model.merge_step": 8, "model.text_length": 16, "model.prompt_layers": [2],
-    "augment.resize": 36, "augment.crop": 32, "train.clip_weights": "random",
-    "train.precision": "fp32", "train.epochs": 1, "train.warmup_epochs": 0,
-    "train.global_batch": 4, "train.schedule_batch": 4,
-}  # fmt: skip
+SMALL = SETTINGS | {"train.epochs": 1, "train.schedule_batch": 4}
 
 
 def empty_videos(folder: Path, paths: Sequence[str]) -> Path:

@@ -1,7 +1,6 @@
 """Other projects' lists, as they are published, become lists in our own form."""
 
-import json
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -34,135 +33,108 @@ def content(written: Written) -> dict[str, dict[str, str]]:
     }
 
 
-def ucf101(tmp_path: Path) -> Path:
-    empty_videos(tmp_path / "videos", ["Archery/v_Archery_g01.avi", "YoYo/v_YoYo_g01.avi",
-                                       "v_YoYo_g08.mp4", "Archery/v_Archery_g08.avi"])  # fmt: skip
-    return write(
-        tmp_path / "lists",
-        classInd__txt="1 Archery\r\n2 YoYo\r\n",
-        trainlist01__txt="Archery/v_Archery_g08.avi 1\r\nYoYo/v_YoYo_g08.avi 2\r\n",
-        testlist01__txt="Archery/v_Archery_g01.avi\r\nYoYo/v_YoYo_g01.avi\r\n",
-        trainlist02__txt="Archery/v_Archery_g01.avi 1\n",
-        testlist02__txt="YoYo/v_YoYo_g08.avi\nYoYo/v_YoYo_g99.avi\n",
-    )
+@dataclass(frozen=True)
+class Published:
+    """Lists as another project publishes them, the videos that are there, and what is read."""
+
+    videos: tuple[str, ...]
+    lists: dict[str, str]
+    expected: dict[str, dict[str, str]]
+    notes: tuple[str, ...] = ()
 
 
-UCF101 = {
-    "train1": {"Archery/v_Archery_g08.avi": "Archery", "v_YoYo_g08.mp4": "YoYo"},
-    "test1": {"Archery/v_Archery_g01.avi": "Archery", "YoYo/v_YoYo_g01.avi": "YoYo"},
-    "train2": {"Archery/v_Archery_g01.avi": "Archery"},
-    "test2": {"v_YoYo_g08.mp4": "YoYo"},
-}
-
-
-def hmdb51(tmp_path: Path) -> Path:
-    empty_videos(tmp_path / "videos", ["brush_hair/a#1.avi", "brush_hair/b.avi", "wave/a.avi",
-                                       "wave/b.avi", "wave/c.avi"])  # fmt: skip
-    return write(
-        tmp_path / "lists",
-        brush_hair_test_split1__txt="a#1.avi 1 \nb.avi 2 \n",
-        wave_test_split1__txt="a.avi 2 \nb.avi 1 \nc.avi 0 \n",
-        brush_hair_test_split2__txt="a#1.avi 2 \nb.avi 1 \n",
-        wave_test_split2__txt="a.avi 1 \nb.avi 2 \nc.avi 0 \n",
-    )
-
-
-HMDB51 = {
-    "train1": {"brush_hair/a#1.avi": "brush_hair", "wave/b.avi": "wave"},
-    "test1": {"brush_hair/b.avi": "brush_hair", "wave/a.avi": "wave"},
-    "train2": {"brush_hair/b.avi": "brush_hair", "wave/a.avi": "wave"},
-    "test2": {"brush_hair/a#1.avi": "brush_hair", "wave/b.avi": "wave"},
-}
-
-
-def kinetics(tmp_path: Path) -> Path:
-    empty_videos(tmp_path / "videos", [
-        "train/playing, outside/-a_b_000001_000011.mp4", "train/abseiling/xyz_000010_000020.mp4",
-        "val/xyz_000005_000015.mkv", "replacement/xyz_000010_000020.mp4",
-    ])  # fmt: skip
-    head = "label,youtube_id,time_start,time_end,split,is_cc\n"
-    return write(
-        tmp_path / "lists",
-        train__csv=f'{head}"playing, outside",-a_b,1,11,train,0\nabseiling,xyz,10,20,train,0\n',
-        validate__csv=f"{head}abseiling,xyz,5,15,validate,0\nabseiling,gone,5,15,validate,0\n",
-        test__csv=f"{head},xyz,7,17,test,0\n",
-        readme__csv="unrelated,table\n1,2\n",
-    )
-
-
-KINETICS = {
-    "train": {"train/playing, outside/-a_b_000001_000011.mp4": "playing, outside",
-              "replacement/xyz_000010_000020.mp4": "abseiling"},
-    "val": {"val/xyz_000005_000015.mkv": "abseiling"},
+UCF101 = Published(
+    ("Archery/v_Archery_g01.avi", "Push Up/v_Push_g01.avi", "v_Push_g08.mp4",
+     "Archery/v_Archery_g08.avi"),
+    {
+        "classInd__txt": "1 Archery\r\n2 Push Up\r\n",
+        "trainlist01__txt": "Archery/v_Archery_g08.avi 1\r\nPush Up/v_Push_g08.avi 2\r\n",
+        "testlist01__txt": "Archery/v_Archery_g01.avi\r\nPush Up/v_Push_g01.avi\r\n",
+        "trainlist02__txt": "Archery/v_Archery_g01.avi 1\n",
+        "testlist02__txt": "Push Up/v_Push_g08.avi\nPush Up/v_Push_g99.avi\n",
+    },
+    {
+        "train1": {"Archery/v_Archery_g08.avi": "Archery", "v_Push_g08.mp4": "Push Up"},
+        "test1": {"Archery/v_Archery_g01.avi": "Archery", "Push Up/v_Push_g01.avi": "Push Up"},
+        "train2": {"Archery/v_Archery_g01.avi": "Archery"},
+        "test2": {"v_Push_g08.mp4": "Push Up"},
+    },
+    ("listed, but not there, left out: 1 (Push Up/v_Push_g99.avi)",),
+)  # fmt: skip
+HMDB51 = Published(
+    ("brush_hair/a#1.avi", "brush_hair/b.avi", "wave/a.avi", "wave/b.avi", "wave/c.avi"),
+    {
+        "brush_hair_test_split1__txt": "a#1.avi 1 \nb.avi 2 \n",
+        "wave_test_split1__txt": "a.avi 2 \nb.avi 1 \nc.avi 0 \n",
+        "brush_hair_test_split2__txt": "a#1.avi 2 \nb.avi 1 \n",
+        "wave_test_split2__txt": "a.avi 1 \nb.avi 2 \nc.avi 0 \n",
+    },
+    {
+        "train1": {"brush_hair/a#1.avi": "brush_hair", "wave/b.avi": "wave"},
+        "test1": {"brush_hair/b.avi": "brush_hair", "wave/a.avi": "wave"},
+        "train2": {"brush_hair/b.avi": "brush_hair", "wave/a.avi": "wave"},
+        "test2": {"brush_hair/a#1.avi": "brush_hair", "wave/b.avi": "wave"},
+    },
+    ("split 1: 1 videos in neither list",),
+)
+HEAD = "label,youtube_id,time_start,time_end,split,is_cc\n"
+KINETICS = Published(
+    ("train/playing, outside/-a_b_000001_000011.mp4", "train/abseiling/xyz_000010_000020.mp4",
+     "val/xyz_000005_000015.mkv", "replacement/xyz_000010_000020.mp4"),
+    {
+        "train__csv": f'{HEAD}"playing, outside",-a_b,1,11,train,0\nabseiling,xyz,10,20,train,0\n',
+        "validate__csv": f"{HEAD}abseiling,xyz,5,15,validate,0\nabseiling,gone,5,15,validate,0\n",
+        "test__csv": f"{HEAD},xyz,7,17,test,0\n",
+        "readme__csv": "unrelated,table\n1,2\n",
+    },
+    {
+        "train": {"train/playing, outside/-a_b_000001_000011.mp4": "playing, outside",
+                  "replacement/xyz_000010_000020.mp4": "abseiling"},
+        "val": {"val/xyz_000005_000015.mkv": "abseiling"},
+    },
+    ("not there, left out: 1 (gone_000005_000015)", "1 rows without a label"),
+)  # fmt: skip
+SSV2 = Published(
+    ("1.webm", "2.webm", "3.webm"),
+    {
+        "labels__json": '{"Moving something left": "1", "Holding something": "0"}',
+        "train__json": '[{"id": "1", "label": "holding a cup", "template": "Holding [something]"},'
+        ' {"id": "2", "label": "moving pen left", "template": "Moving [something] left"}]',
+        "validation__json": '[{"id": "3", "label": "x", "template": "Holding [something]"}]',
+        "test__json": '[{"id": "9"}]',
+    },
+    {
+        "train": {"1.webm": "Holding something", "2.webm": "Moving something left"},
+        "val": {"3.webm": "Holding something"},
+    },
+    ("1 entries without a template",),
+)
+MMACTION2 = Published(
+    ("a b/x y.mp4", "wave/z.mp4"),
+    {
+        "own_train_list_videos__txt": "a b/x y.mp4 0\nwave/z.mp4 1\n",
+        "own_val_list_videos__txt": "wave/z.mp4 1\n",
+        "label_map_own__txt": "100 metres\nwaving\n",
+    },
+    {
+        "train": {"a b/x y.mp4": "100 metres", "wave/z.mp4": "waving"},
+        "val": {"wave/z.mp4": "waving"},
+    },
+)
+FORMS: dict[Form, Published] = {
+    "ucf101": UCF101, "hmdb51": HMDB51, "kinetics": KINETICS, "ssv2": SSV2, "mmaction2": MMACTION2,
 }  # fmt: skip
 
 
-def ssv2(tmp_path: Path) -> Path:
-    empty_videos(tmp_path / "videos", [f"{number}.webm" for number in (1, 2, 3)])
-    entries = [
-        {"id": "1", "label": "holding a cup", "template": "Holding [something]"},
-        {"id": "2", "label": "moving pen left", "template": "Moving [something] left"},
-    ]
-    other = [{"id": "3", "label": "x", "template": "Holding [something]"}]
-    return write(
-        tmp_path / "lists",
-        labels__json=json.dumps({"Moving something left": "1", "Holding something": "0"}),
-        train__json=json.dumps(entries),
-        validation__json=json.dumps(other),
-        test__json=json.dumps([{"id": "9"}]),
-    )
-
-
-SSV2 = {
-    "train": {"1.webm": "Holding something", "2.webm": "Moving something left"},
-    "val": {"3.webm": "Holding something"},
-}
-
-
-def mmaction2(tmp_path: Path) -> Path:
-    empty_videos(tmp_path / "videos", ["a b/x y.mp4", "wave/z.mp4"])
-    return write(
-        tmp_path / "lists",
-        own_train_list_videos__txt="a b/x y.mp4 0\nwave/z.mp4 1\n",
-        own_val_list_videos__txt="wave/z.mp4 1\n",
-        label_map_own__txt="100 metres\nwaving\n",
-    )
-
-
-MMACTION2 = {
-    "train": {"a b/x y.mp4": "100 metres", "wave/z.mp4": "waving"},
-    "val": {"wave/z.mp4": "waving"},
-}
-
-
 @pytest.mark.parametrize("named", [False, True])
-@pytest.mark.parametrize(
-    ("form", "make", "expected", "notes"),
-    [
-        ("ucf101", ucf101, UCF101, ["listed, but not there, left out: 1 (YoYo/v_YoYo_g99.avi)"]),
-        ("hmdb51", hmdb51, HMDB51, ["split 1: 1 videos in neither list"]),
-        ("kinetics", kinetics, KINETICS, ["not there, left out: 1 (gone_000005_000015)",
-                                          "1 rows without a label"]),
-        ("ssv2", ssv2, SSV2, ["1 entries without a template"]),
-        ("mmaction2", mmaction2, MMACTION2, []),
-    ],
-)  # fmt: skip
-def test_a_form_is_recognised_and_read(
-    form: Form,
-    make: Callable[[Path], Path],
-    expected: dict[str, dict[str, str]],
-    notes: list[str],
-    named: bool,
-    tmp_path: Path,
-) -> None:
-    lists = make(tmp_path)
-    written = init(
-        Request(
-            tmp_path / "videos", to=tmp_path / "to", lists=(lists,), form=form if named else None
-        )
-    )
-    assert content(written) == expected
-    for note in notes:
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_is_recognised_and_read(form: Form, named: bool, tmp_path: Path) -> None:
+    given = FORMS[form]
+    videos = empty_videos(tmp_path / "videos", given.videos)
+    lists = write(tmp_path / "lists", **given.lists)
+    written = init(Request(videos, to=tmp_path, lists=(lists,), form=form if named else None))
+    assert content(written) == given.expected
+    for note in given.notes:
         assert note in "\n".join(written.notes)
     assert read_own(written.file).dataset.flip is (form != "ssv2")
 
@@ -260,20 +232,3 @@ def test_a_file_answers_one_entry(
     assert content(written) == {"train": found}
     assert note in "\n".join(written.notes)
     assert note or not any("by name" in one or "left out" in one for one in written.notes)
-
-
-def test_class_folders_of_ucf101_may_have_spaces(tmp_path: Path) -> None:
-    empty_videos(tmp_path / "videos", ["Push Up/a.avi", "Push Up/b.avi"])
-    lists = write(tmp_path / "lists", classInd__txt="1 Push Up\n",
-                  trainlist01__txt="Push Up/a.avi 1\n",
-                  testlist01__txt="Push Up/b.avi\n")  # fmt: skip
-    written = init(Request(tmp_path / "videos", to=tmp_path / "to", lists=(lists,)))
-    expected = {"train1": {"Push Up/a.avi": "Push Up"}, "test1": {"Push Up/b.avi": "Push Up"}}
-    assert content(written) == expected
-
-
-def test_class_folders_take_no_lists(tmp_path: Path) -> None:
-    empty_videos(tmp_path / "videos", ["a/1.mp4"])
-    lists = write(tmp_path / "lists", train__txt="a/1.mp4 0\n")
-    with pytest.raises(UserError, match="--lists: class folders need none"):
-        init(Request(tmp_path / "videos", form="folders", lists=(lists,)))

@@ -109,8 +109,9 @@ def test_the_commands_to_go_on_with_fit_the_lists(tmp_path: Path) -> None:
     assert init(Request(tmp_path / "more", shots=(2,))).commands[1].endswith("yaml")
 
 
-def test_folders_that_are_split_already(tmp_path: Path) -> None:
-    paths = ["train/a/1.mp4", "train/b/x/2.mp4", "Validation/a/3.mp4", "test/b/4.mp4"]
+@pytest.mark.parametrize("val", ["Validation", "dev", "eval", "validate"])
+def test_folders_that_are_split_already(val: str, tmp_path: Path) -> None:
+    paths = ["train/a/1.mp4", "train/b/x/2.mp4", f"{val}/a/3.mp4", "test/b/4.mp4"]
     empty_videos(tmp_path, paths)
     (tmp_path / "test" / "c").mkdir()
     written = init(Request(tmp_path, name="mine", shots=(1,)))
@@ -118,7 +119,7 @@ def test_folders_that_are_split_already(tmp_path: Path) -> None:
     found = lists(tmp_path)
     assert {name: [(one.path, one.label) for one in items] for name, items in found.items()} == {
         "train": [("train/a/1.mp4", 0), ("train/b/x/2.mp4", 1)],
-        "val": [("Validation/a/3.mp4", 0)],
+        "val": [(f"{val}/a/3.mp4", 0)],
         "test": [("test/b/4.mp4", 1)],
         "train_1shot": [("train/a/1.mp4", 0), ("train/b/x/2.mp4", 1)],
     }
@@ -194,6 +195,7 @@ def test_lists_elsewhere_leave_the_videos_folder_alone(tmp_path: Path) -> None:
         ([], {}, "no video below it"),
         (["1.mp4", "2.mp4"], {}, "2 videos are in no class folders"),
         (["train/a/1.mp4", "test/a/2.mp4", "more/3.mp4"], {}, "test, train beside 1 .more."),
+        (["train/a/1.mp4", "train/b/2.mp4", "more/3.mp4"], {}, "folder train, .* beside 1 .more."),
         (["val/a/1.mp4", "valid/a/2.mp4"], {}, "the same split"),
         (["a/1.mp4"], {"shares": (0.5, 0.5)}, "--shares 0.5,0.5: give those of train, val and"),
         (["a/1.mp4"], {"shares": (0.9, 0.2, -0.1)}, "which make up 1"),
@@ -204,6 +206,11 @@ def test_lists_elsewhere_leave_the_videos_folder_alone(tmp_path: Path) -> None:
         (["a/1.mp4"], {"name": "../x"}, "no name for a data set"),
         (["a/1.mp4"], {"names": Path("x")}, "--names is for mmaction2's lists"),
         (["a/1.mp4", "__/2.mp4"], {}, "a class folder is called '__'"),
+        (
+            ["a/1.mp4"],
+            {"form": "folders", "lists": (Path("/dev/null"),)},
+            "class folders need none",
+        ),
     ],
 )
 def test_what_cannot_be_done(
@@ -258,20 +265,6 @@ def test_folders_that_link_to_each_other_are_read_once(tmp_path: Path) -> None:
     found = [item for name in ("train", "val", "test") for item in lists(tmp_path)[name]]
     assert sorted(item.path for item in found) == [f"{n}/{i}.mp4" for n in names for i in range(3)]
     assert sum("read already" in note for note in written.notes) == 6
-
-
-@pytest.mark.parametrize("val", ["dev", "eval", "validate"])
-def test_other_names_of_val(val: str, tmp_path: Path) -> None:
-    made(tmp_path, {"train/A": 2, "train/B": 2, f"{val}/A": 1, f"{val}/B": 1})
-    init(Request(tmp_path, name="mine"))
-    assert {item.path for item in lists(tmp_path)["val"]} == {f"{val}/A/0.mp4", f"{val}/B/0.mp4"}
-
-
-def test_a_split_beside_other_folders_is_no_class(tmp_path: Path) -> None:
-    made(tmp_path, {"train/A": 2, "train/B": 2, "extra": 1})
-    with pytest.raises(UserError, match=r"the folder train, .* beside 1 \(extra\)"):
-        init(Request(tmp_path, name="mine"))
-    assert not (tmp_path / "dataset.yaml").exists()
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from experiments.grid.plan import Grid, expand
 from results.compare.compare import compare
 from results.report.report import report
 from results.tables.formats import render, write
+from tests.experiments.planning.lists import SETTINGS
 from tests.experiments.sweeping import EXECUTION, run_sweep
 
 
@@ -42,15 +43,9 @@ def own(tmp_path: Path, cache: Path) -> Path:
     return file
 
 
-def grid(**changes: object) -> Grid:
-    settings = {
-        "model.backbone": "tiny", "model.num_frames": 4, "model.context_tokens": 4,
-        "model.merge_step": 8, "model.text_length": 16, "model.prompt_layers": [2],
-        "augment.resize": 36, "augment.crop": 32, "train.clip_weights": "random",
-        "train.precision": "fp32", "train.epochs": 2, "train.warmup_epochs": 0,
-        "train.global_batch": 16,
-    }  # fmt: skip
-    return Grid("few_shot", datasets=("shapes8",), shots=(2,), settings=settings | changes)
+def grid() -> Grid:
+    settings = SETTINGS | {"train.global_batch": 16}
+    return Grid("few_shot", datasets=("shapes8",), shots=(2,), settings=settings)
 
 
 def test_from_a_yaml_file_to_a_row_of_the_report(own: Path, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from tcclip.data.decode.video_file import DecodingError, open_video
 from tcclip.data.sampling import segment_indices, train_indices
 from tcclip.data.seeding import seeded_rng
 from tests.made_videos import call_every_sample_a_key_frame, pictures, write_cut, write_video
-from tests.places import SHARED
 
 INTERLACED = {"flags": "+ildct+ilme", "g": "4"}
 OPEN = {"g": "4", "x264-params": "open-gop=1:b-adapt=0:scenecut=0"}
@@ -135,15 +134,6 @@ def test_decords_own_mode_refuses_what_it_reads_wrongly(tmp_path: Path) -> None:
     for path, reason in cases.items():
         with pytest.raises(UnreadableVideo, match=f"{reason}; use the reader 'auto'"):
             read_video(path, range, "decord")
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the small inputs are not here")
-def test_the_file_that_calls_every_sample_a_key_frame() -> None:
-    path = SHARED / "failing" / "no_stss_all_sync.mp4"
-    whole = read_video(path, range, "pyav")
-    clip = read_video(path, lambda total: [50, 150])
-    assert (clip.frames == whole.frames[[50, 150]]).all()
-    _same_for_every_draw(path)
 
 
 def test_long_groups_are_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

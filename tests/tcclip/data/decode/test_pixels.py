@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from tcclip.data.decode.pixels import RgbConverter
 from tcclip.data.decode.reader import read_video
 from tests.made_videos import ORIENTATIONS, pictures, write_resized, write_video
-from tests.places import SHARED
 
 Turn = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 #: What each orientation does to (T, H, W, 3) frames.
@@ -77,22 +76,3 @@ def test_full_and_limited_range(tmp_path: Path) -> None:
     for pix_fmt in ("yuv420p", "yuvj420p"):
         path = write_video(tmp_path / f"{pix_fmt}.mp4", shown=shown, pix_fmt=pix_fmt)
         assert read_video(path, range).frames.min() > 250
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the small inputs are not here")
-def test_the_mirrored_file() -> None:
-    """As its twin without the matrix, seen in a mirror."""
-    mirrored = read_video(SHARED / "failing" / "mirrored_matrix.mp4", range).frames
-    plain = read_video(SHARED / "failing" / "no_stss_all_sync.mp4", range).frames
-    assert np.array_equal(mirrored, plain[:, :, ::-1])
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the small inputs are not here")
-def test_the_interlaced_file() -> None:
-    path = SHARED / "failing" / "interlaced_h264.mp4"
-    ours = read_video(path, range).frames
-    assert np.array_equal(read_video(path, range, exclude={"pyav"}).frames, ours)
-    for number in (8, 16, 32):
-        wanted = list(range(3, 150, 150 // number))
-        clip = read_video(path, lambda total, wanted=wanted: wanted)
-        assert np.array_equal(clip.frames, ours[wanted])

@@ -175,15 +175,6 @@ def test_damage_raises_only_unreadable_video(tmp_path: Path, data: st.DataObject
         assert clip.frames.shape[0] == 16
 
 
-#: One of each peculiarity: edit list, rotation, order, hidden frames, B-frames, depth, no frame.
-PECULIAR = (
-    "clipvideoencode_vid1.mp4", "datumaro_video.avi", "decord_rot_90.mov", "decord_unordered.mov",
-    "exo_vp9_invalid.webm", "exo_vp9_odd_dims.webm", "hmdb51_cartwheel_Turnk_Pippi_6.avi",
-    "imageio_realshort.mp4", "ssv2_166766_poking_falls_over.mp4", "tc_h265_10bits.mp4",
-    "tc_testsrc2_mpeg4_950B.mp4", "tc_var_fps_video.mp4", "ucf101_Basketball_g01_c01.avi",
-)  # fmt: skip
-
-
 @pytest.fixture
 def decoders() -> Iterator[dict[reader.Reader, Decoder]]:
     made = {mode: Decoder(mode) for mode in reader_check.READERS}
@@ -201,16 +192,10 @@ def _check(paths: Iterable[Path], decoders: dict[reader.Reader, Decoder]) -> lis
     ]
 
 
-def test_peculiar_clips_are_what_ffmpeg_shows(
-    real_clips: Path, decoders: dict[reader.Reader, Decoder]
-) -> None:
-    assert not _check([real_clips / name for name in PECULIAR], decoders)
-
-
 def test_some_made_files_are_what_ffmpeg_shows(
     tmp_path: Path, decoders: dict[reader.Reader, Decoder]
 ) -> None:
-    for name, write in list(made_videos.recipes())[::20]:
+    for name, write in list(made_videos.recipes())[::40]:
         write(tmp_path / name)
     assert not _check(tmp_path.iterdir(), decoders)
 

@@ -10,7 +10,6 @@ from av.stream import Disposition
 
 from tcclip.data.decode.reader import UnreadableVideo, read_video
 from tests.made_videos import pictures, write_tracks
-from tests.places import SHARED
 
 DEFAULT, NO, COVER = Disposition.default, Disposition(0), Disposition.attached_pic
 SMALL, LARGE = pictures(40), pictures(40, 128, 160)
@@ -60,12 +59,3 @@ def test_decords_own_mode_refuses_several_tracks(tmp_path: Path) -> None:
     write_tracks(tmp_path / "a.mp4", (SMALL, DEFAULT), (LARGE, NO))
     with pytest.raises(UnreadableVideo, match="several video streams"):
         read_video(tmp_path / "a.mp4", range, "decord")
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the small inputs are not here")
-def test_the_file_of_two_tracks() -> None:
-    path = SHARED / "failing" / "two_video_tracks.mp4"
-    for wanted in ([0], [50, 150], list(range(0, 200, 12)), list(range(200))):
-        frames = read_video(path, lambda total, wanted=wanted: wanted).frames
-        assert frames.shape[1:] == (96, 128, 3)
-        assert frames[..., 0].mean() > 200 > 50 > frames[..., 2].mean()
