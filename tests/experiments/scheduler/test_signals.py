@@ -181,7 +181,7 @@ def test_two_sweeps_on_one_folder_share_its_runs(tmp_path: Path, cache: Path) ->
     specs = small_specs(models=("vifi_clip", "clip"), train__epochs=1, model__num_frames=2)
     more = ("--models", "vifi_clip,clip")
     sweeps = [start(specs[0], tmp_path, cache, *more) for _ in range(2)]
-    ends = [process.communicate(timeout=120) for process in sweeps]
+    ends = [process.communicate(timeout=240) for process in sweeps]
     assert [process.returncode for process in sweeps] == [0, 0], ends
     assert ends[0][0] == ends[1][0], "the same table"
     pids = set()

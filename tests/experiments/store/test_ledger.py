@@ -48,11 +48,6 @@ def test_a_spec_reads_back_as_the_same_run(tmp_path: Path, spec: RunSpec) -> Non
     assert ledger.spec(spec.run_id).run_id == spec.run_id
 
 
-def test_attempts_are_counted(tmp_path: Path, spec: RunSpec) -> None:
-    folder = Ledger(tmp_path).folder(spec.run_id)
-    assert [record_failure(folder, "E", "m", "t").attempt for _ in range(3)] == [1, 2, 3]
-
-
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_text(path, "old")

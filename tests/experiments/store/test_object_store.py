@@ -19,7 +19,7 @@ from upath import UPath
 
 import cli
 from experiments.datasets.paths import DataPaths
-from experiments.errors import CheckpointDamaged, StorageError, UserError
+from experiments.errors import StorageError, UserError
 from experiments.grid.spec import RunSpec
 from experiments.store import append_file as growing
 from experiments.store.attempt_records import record_failure
@@ -383,18 +383,3 @@ def test_metrics_are_seen_while_the_run_goes_on(
             journal.log(record(3))
             time.sleep(0.3)
             assert folder.metrics.read_text() == before, "another process's by now"
-
-
-def test_a_damaged_checkpoint_is_said_and_kept(bucket: Bucket, model: Model) -> None:
-    folder = Ledger(bucket()).folder("run")
-    with claim(folder.path) as lease, RunCheckpoints(folder, lease) as journal:
-        journal.save_last(state(1, 0), wait=True)
-        data = folder.last.read_bytes()
-        folder.last.write_bytes(data[: len(data) // 2])
-        with pytest.raises(CheckpointDamaged, match=r"last.pt cannot be read .*--rerun run"):
-            journal.load_last()
-        journal.keep_best(model, 2)
-        journal.save_last(state(1, 2), wait=True)
-        folder.best_of(2).unlink()
-        with pytest.raises(CheckpointDamaged, match=r"best-0002.safetensors,.* is not there"):
-            journal.load_last()

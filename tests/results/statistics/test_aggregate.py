@@ -117,11 +117,6 @@ def test_harmonic_mean_of_the_means(tmp_path: Path) -> None:
     assert hm.std is None and hm_seeds.std is None
 
 
-def test_harmonic_mean_with_zero_is_zero(tmp_path: Path) -> None:
-    write_base_to_novel(tmp_path, {(0, s): (50, 0) for s in (1, 2, 3)})
-    assert averages(ours(report(tmp_path, "base_to_novel", demo=True), 2))[0].mean == 0
-
-
 def test_harmonic_mean_over_seeds_is_of_each_seeds_own(tmp_path: Path) -> None:
     seeds = {0: (50.0, 50.0), 1: (60.0, 30.0)}
     write_base_to_novel(tmp_path, {(seed, s): v for seed, v in seeds.items() for s in (1, 2, 3)})
@@ -166,13 +161,6 @@ def test_seeds_asked_for_and_not_there_are_missing(tmp_path: Path) -> None:
     write_zero_shot(tmp_path, {0: (10, 20, 30)})
     cell = ours(report(tmp_path, "zero_shot", demo=True, seeds=(0, 1)))
     assert cell.paper is None and cell.missing == ("seed 1: no such run",)
-
-
-def test_a_seed_that_other_rows_have_is_named(tmp_path: Path) -> None:
-    write_zero_shot(tmp_path, {0: (10, 20, 30), 1: (10, 20, 30)})
-    write_zero_shot(tmp_path, {0: (1, 2, 3)}, model="vifi_clip")
-    shown = report(tmp_path, "zero_shot", demo=True)
-    assert "ViFi-CLIP: no run with seed 1, which other rows have" in shown.notes
 
 
 def test_settings_make_their_own_row(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 import protocols
 from results.report.report import report
-from results.tables.formats import render, write
+from results.tables.formats import render
 from results.tables.latex import escape
 from results.tables.text_table import signed
 from tests.results import builder
@@ -127,13 +127,6 @@ def test_a_broken_predictions_file_is_named(tmp_path: Path) -> None:
     text = render(report(tmp_path, "zero_shot", demo=True), "html")
     assert "unseen1.parquet: not readable" in text
     assert "metrics.jsonl: 1 lines not readable" in text
-
-
-def test_write_makes_every_format(recorded: Path, tmp_path: Path) -> None:
-    paths = write(report(recorded, "fully_supervised"), tmp_path / "new" / "folder")
-    assert [p.name for p in paths] == [
-        f"fully_supervised.{ending}" for ending in ("txt", "md", "json", "csv", "tex", "html")
-    ]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import pickle
 import re
 import shutil
@@ -22,6 +21,7 @@ from tcclip.weights.parameter_names import from_openai, is_clip_parameter
 from tests.tcclip.model.builders import NAMES, SMALL, small_model, small_video
 from tests.tcclip.model.golden import golden_model, golden_video, recorded
 from tests.tcclip.model.published import to_published
+from tests.tcclip.weights.made import Calls
 
 
 def published(model: Model) -> dict[str, Tensor]:
@@ -94,27 +94,12 @@ def test_a_newer_version_is_refused(own: Path) -> None:
         describe(own)
 
 
-def test_a_truncated_own_file(own: Path) -> None:
-    own.write_bytes(own.read_bytes()[:10_000])
-    with pytest.raises(ValueError, match=r"best\.safetensors is damaged, truncated"):
-        load_checkpoint(small_model(), own)
-
-
 def test_names_end_in_safetensors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"ends in \.safetensors"):
         save_checkpoint(small_model(), tmp_path / "best.pth")
 
 
 # ---- The published format ----
-
-
-def test_published_round_trip(tmp_path: Path) -> None:
-    model = small_model()
-    path = save_published(model, tmp_path / "best.pth")
-    other = small_model(seed=1)
-    other.text.token_embedding.load_state_dict(model.text.token_embedding.state_dict())
-    load_checkpoint(other, path)
-    assert torch.equal(logits(other), logits(model))
 
 
 def test_published_state_dict_without_a_file() -> None:
@@ -234,52 +219,23 @@ def test_hub_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- Files that must not load ----
 
 
-class Attack:
-    """Runs a command when it is unpickled without care."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return os.system, (f"touch {self.path}",)
-
-
-def test_a_checkpoint_that_runs_code_is_refused(tmp_path: Path) -> None:
-    trace = tmp_path / "ran"
-    path = save_published(small_model(), tmp_path / "bad.pth", config=Attack(trace))
-    with pytest.raises(ValueError, match=r"refused: .*asks to call posix\.system"):
-        load_checkpoint(small_model(), path)
-    with pytest.raises(ValueError, match="could run code"):
-        describe(path)
-    assert not trace.exists()
-
-
 @pytest.mark.parametrize("call", [eval, exec, getattr, __import__, torch.hub.load, shutil.rmtree])
 def test_no_function_is_called(tmp_path: Path, call: Any) -> None:
-    class Calls:
+    class CallsIt:
         def __reduce__(self) -> Any:
             return call, ("1",)
 
-    path = save_published(small_model(), tmp_path / "bad.pth", config=Calls())
+    path = save_published(small_model(), tmp_path / "bad.pth", config=CallsIt())
     with pytest.raises(ValueError, match=f"asks to call .*{call.__name__}"):
         load_checkpoint(small_model(), path)
 
 
 def test_a_bare_pickle_is_refused(tmp_path: Path) -> None:
     trace = tmp_path / "ran"
-    (tmp_path / "bad.pth").write_bytes(pickle.dumps(Attack(trace)))
+    (tmp_path / "bad.pth").write_bytes(pickle.dumps(Calls(trace)))
     with pytest.raises(ValueError, match=r"is refused: it asks to call posix\.system"):
         load_checkpoint(small_model(), tmp_path / "bad.pth")
     assert not trace.exists()
-
-
-@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
-def test_a_truncated_checkpoint(tmp_path: Path, share: float) -> None:
-    path = save_published(small_model(), tmp_path / "cut.pth")
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(ValueError, match=r"cut\.pth is damaged, truncated or no file of weights"):
-        load_checkpoint(small_model(), path)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -104,3 +106,13 @@ def _layer(block: str, part: str, x: Tensor) -> dict[str, Tensor]:
     }  # fmt: skip
     module, _, kind = part.rpartition(".")
     return {f"{block}.{named[module]}.{kind}": x}
+
+
+class Calls:
+    """Runs a command when it is unpickled without care."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.path}",)

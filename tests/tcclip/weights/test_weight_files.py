@@ -19,7 +19,7 @@ from tcclip.model.checkpoints import convert, describe
 from tcclip.weights.layouts import look_at
 from tcclip.weights.weight_files import read_file
 from tests.tcclip.model.builders import NAMES, small_config, small_model
-from tests.tcclip.weights.made import openai_state, save_openai_script
+from tests.tcclip.weights.made import Calls, openai_state, save_openai_script
 
 STATE = {
     "visual.conv1.weight": torch.arange(300.0),
@@ -147,16 +147,6 @@ def test_a_member_that_was_cut_or_moved(tmp_path: Path) -> None:
         file.write(b"xx")
     with pytest.raises(ValueError, match=r"whole\.pt is damaged"):
         look_at(whole)
-
-
-class Calls:
-    """Runs a command when it is unpickled without care."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return os.system, (f"touch {self.path}",)
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy"])
