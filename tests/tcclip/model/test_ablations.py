@@ -39,7 +39,8 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_parameter_learns(case: str) -> None:
-    """Finite logits, and a gradient for all but the token embedding: nothing is left unused."""
+    """Finite logits, and a gradient for all but the token embedding, which is not trained: the
+    weights of a parameter without one would still decay."""
     model = small_model(**CASES[case])
     F.cross_entropy(model(small_video()).logits, torch.tensor([0, 1])).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None]

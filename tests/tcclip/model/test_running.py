@@ -171,28 +171,6 @@ def test_what_cannot_be_compiled_runs_eagerly_after_one_warning(
     ]
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"prompt_layers": (1, 2)},
-        {"name": "vifi_clip"},
-        {"name": "clip"},
-        {"aggregation": "kmeans"},
-        {"aggregation": "none"},
-        {"frame_attention": "cls"},
-        {"frame_attention": "none"},
-        {"video_prompting": False},
-        {"positional_embedding": "joint"},
-    ],
-)
-def test_every_trained_parameter_has_a_gradient(settings: dict[str, Any]) -> None:
-    """The trainer allocates them all; one that is never computed would still decay its weight."""
-    model = small_model(**settings)
-    trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert gradients(model, small_video()).keys() == trained
-
-
 def test_nothing_but_parameters_is_saved() -> None:
     model = small_model()
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
