@@ -1,6 +1,6 @@
 """What a run costs: measured, from finished runs of the same kind, or else estimated.
 
-Estimated GPU-hours are how long the GPU computes (counted FLOPs over its rates in `rates.py`) or
+Estimated GPU-hours are how long the GPU computes (by multiply-adds, at the rates in `rates.py`) or
 how long its loaders decode, whichever is longer. Videos that are in several test lists count for
 each, and class lists of tests, encoded once, for nothing.
 """
@@ -12,15 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.grid.spec import ListSpec, RunSpec
-from experiments.monitor.rates import CARD, CLIPS, OTHER_CLIPS
+from experiments.monitor.rates import CARD, CLIPS, MODEL, OTHER_CLIPS
 from results.records import Result, RunKey
 from tcclip.config import Execution
 from tcclip.model_size import class_list_operations, estimated_parameters, forward_operations
 
-#: Forward and backward over forward alone, without and with activations computed again.
-TRAINING_FACTOR, CHECKPOINTED_FACTOR = 3.0, 4.0
-#: FLOP a multiply-add.
-FLOP = 2.0
+#: A training step that computes its activations again has four forwards' multiply-adds, not three.
+CHECKPOINTING = 4 / 3
 #: Bytes a parameter: best (float32), last (float32), and AdamW's two moments while training.
 KEPT_BYTES, TRAINING_BYTES = 8, 16
 
@@ -98,14 +96,16 @@ def measured_hours(finished: Iterable[Result]) -> dict[Kind, float]:
 
 def _compute_hours(spec: RunSpec, execution: Execution, videos: int, steps: int) -> float:
     """Hours that one GPU computes; the class list is encoded once a step on every worker."""
-    view = FLOP * forward_operations(spec.model)
-    classes = FLOP * class_list_operations(spec.model, spec.train_list.labels.classes)
-    factor = CHECKPOINTED_FACTOR if execution.activation_checkpointing else TRAINING_FACTOR
-    train = factor * (view * spec.train.epochs * videos + classes * steps * execution.workers)
+    reference = forward_operations(MODEL)
+    view = forward_operations(spec.model) / reference
+    classes = class_list_operations(spec.model, spec.train_list.labels.classes) / reference
+    clips = view * spec.train.epochs * videos + classes * steps * execution.workers
+    if execution.activation_checkpointing:
+        clips *= CHECKPOINTING
     weight_sets = 2 if spec.ensemble_weight is None else 4  # best and last, raw and ensembled
     weight_sets = weight_sets if spec.train.epochs else 1
-    tests = _validations(spec) * _views(spec.validation) + weight_sets * _views(spec.suites)
-    return (train / CARD.training + view * tests / CARD.testing) / 3600
+    views = _validations(spec) * _views(spec.validation) + weight_sets * _views(spec.suites)
+    return (clips / CARD.training + view * views / CARD.testing) / 3600
 
 
 def _decode_hours(spec: RunSpec, videos: int) -> float:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tcclip.config import ModelConfig
+
 
 class Card(NamedTuple):
-    """FLOP a second (two a multiply-add) that one GPU sustains in bf16.
+    """What one GPU computes a second of `MODEL` in bf16: clips trained on, views tested.
 
     `source`: the file in docs/ that has the measurement; None: assumed.
     """
@@ -19,15 +21,17 @@ class Card(NamedTuple):
     @property
     def label(self) -> str:
         """How the rates came about, in words."""
-        training, testing = self.training / 1e12, self.testing / 1e12
-        rates = f"TFLOP/s in training {training:.0f}, in tests {testing:.0f}"
+        rates = f"{self.training:.0f} training clips and {self.testing:.0f} test views a second"
         if self.source is None:
-            return f"estimated for an {self.name}, assumed and not measured: {rates}"
-        return f"measured on an {self.name} ({self.source}): {rates}"
+            return f"estimated for an {self.name}, assumed and not measured: {rates} of tc_clip"
+        return f"measured on an {self.name} ({self.source}): {rates} of tc_clip"
 
 
-#: The GPU that costs are estimated for.
-CARD = Card("H100", training=60e12, testing=60e12, source=None)
+#: The model whose rates are given (tc_clip, ViT-B/16, 16 frames); others by their multiply-adds.
+MODEL = ModelConfig()
+#: The GPU that costs are estimated for: a forward and backward costs three forwards, and 30 T
+#: multiply-adds a second.
+CARD = Card("H100", training=35, testing=105, source=None)
 
 #: Clips of 16 frames that a loader process prepares in a second of one core, by data set: the
 #: column "loader", one core (moving shapes: half of two); K600 as K400.

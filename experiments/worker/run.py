@@ -71,7 +71,7 @@ def execute(job: Job) -> None:
     if ranks.device.type == "cuda" and job.execution.gpus_per_worker < 1:
         # A run that needs more than its share has to fail itself, not the others on the GPU.
         torch.cuda.set_per_process_memory_fraction(job.execution.gpus_per_worker, ranks.device)
-    with gpu_errors(_gpu_name(ranks.device)):
+    with gpu_errors(gpu_name(ranks.device)):
         _attempt(job, ranks)
 
 
@@ -238,7 +238,7 @@ def _train(data: RunData, model: Model, evaluator: Evaluator, lease: Lease | Non
             return trainer.fit()
 
 
-def _gpu_name(device: torch.device) -> str | None:
+def gpu_name(device: torch.device) -> str | None:
     """Which GPU of which host, as nvidia-smi names it; None for a CPU."""
     if device.type != "cuda":
         return None

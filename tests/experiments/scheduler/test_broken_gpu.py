@@ -2,14 +2,17 @@
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from experiments.errors import OutOfMemory, gpu_errors
 from experiments.scheduler.circuit_breaker import signature
 from experiments.scheduler.executor import AttemptError
 from experiments.scheduler.summary import summary_lines
 from experiments.store.ledger import Ledger
+from experiments.worker.run import gpu_name
 from tests.experiments.scheduler.scripted import Scripted, grid, run
 
 #: How a worker names its GPU.
@@ -53,3 +56,14 @@ def test_an_error_of_the_code_is_none_of_its_gpu() -> None:
         raise RuntimeError("an illegal memory access")
     with pytest.raises(OutOfMemory), gpu_errors("GPU 0"):
         raise OutOfMemory("no memory for the ECC of a page")
+
+
+def test_a_worker_names_its_gpu_as_nvidia_smi_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = SimpleNamespace(name="NVIDIA H100", uuid="1a2b")
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda index: properties)
+    monkeypatch.setattr("socket.gethostname", lambda: "node7")
+    assert gpu_name(torch.device("cpu")) is None
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpu_name(torch.device("cuda", 3)) == GPU
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")  # as Ray gives two workers on one node
+    assert gpu_name(torch.device("cuda", 1)) == GPU

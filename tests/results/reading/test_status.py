@@ -103,12 +103,12 @@ def test_a_smaller_batch_is_shown_and_is_no_failed_attempt(folder: RunFolder) ->
 
 
 def test_attempts_are_summed_and_the_last_one_is_shown(folder: RunFolder) -> None:
-    slow = {**WHERE, "host": "gpu9", "workers": 1, "global_batch": 32}
+    slow = {**WHERE, "host": "gpu9", "workers": 1, "gpus": 0.25, "global_batch": 32}
     write_metrics(folder, attempt(0, 20, begin=1000.0), attempt(20, 24, begin=9000.0, where=slow))
     record_failure(folder, "RuntimeError", "RuntimeError: out of memory\nmore", "trace")
     status = run_status(folder)
     assert (status.state, status.attempts, status.node) == (State.FAILED, 2, "gpu9")
-    assert status.gpu_hours == pytest.approx((2 * 30 + 1 * 4) / 3600)
+    assert status.gpu_hours == pytest.approx((2 * 30 + 0.25 * 4) / 3600)
     assert status.clips_per_second == 32.0
     assert (status.error, status.log) == ("RuntimeError: out of memory\nmore", str(folder.log))
     assert status.since == pytest.approx(time.time(), abs=60)
