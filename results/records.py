@@ -80,6 +80,9 @@ class Provenance(Record):
     micro_batch: int
     global_batch: int
     precision: str
+    #: Whether a GPU was asked for deterministic algorithms. Left out on a CPU, which has no others,
+    #: and in older results.
+    deterministic: bool | None = Field(default=None, exclude_if=lambda asked: asked is None)
     started: str
     finished: str
     #: Of the last attempt, as `started` and `finished` are.

@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
 )
@@ -284,21 +285,27 @@ class Execution(FrozenModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cpu_threads: int = Field(default=1, gt=0)
     activation_checkpointing: bool = False
-    #: "auto": training and evaluation on CUDA, each from `COMPILE_FROM` forward passes on.
+    #: "auto": training and evaluation on CUDA, each from `COMPILE_FROM` forward passes on, unless
+    #: `deterministic`: compiled code chooses its kernels by timing them.
     compile: bool | Literal["auto"] = "auto"
+    #: The same numbers, bit for bit, each time. "auto": on a CPU, where it costs nothing.
+    deterministic: bool | Literal["auto"] = "auto"
     decode_timeout: float = Field(default=60.0, gt=0)
     max_unreadable: float = Field(default=0.005, ge=0, le=1)
     #: A training state is saved after the step at which so many have passed; 0: after every step.
     checkpoint_minutes: float = Field(default=20.0, ge=0)
 
-    @field_validator("micro_batch", mode="wrap")
+    @field_validator("micro_batch", "compile", "deterministic", mode="wrap")
     @classmethod
-    def _say_what_is_allowed(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    def _say_what_is_allowed(
+        cls, value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
         try:
             return validate(value)
         except ValidationError:  # one for each alternative
-            message = "give auto or a whole number of at least 1"
-            raise PydanticCustomError("micro_batch", message) from None
+            number = info.field_name == "micro_batch"
+            allowed = "auto or a whole number of at least 1" if number else "auto, true or false"
+            raise PydanticCustomError("allowed", f"give {allowed}") from None
 
     def chunk_size(self, train: TrainConfig) -> int:
         """Videos a loader loads at once: whole mixing groups, at least a micro-batch.
@@ -325,7 +332,7 @@ class Execution(FrozenModel):
     def compiles(self, device: str, passes: int) -> bool:
         """Whether to compile what a worker does `passes` times on a device of that type."""
         if self.compile == "auto":
-            return device == "cuda" and passes >= COMPILE_FROM
+            return device == "cuda" and passes >= COMPILE_FROM and self.deterministic is not True
         return self.compile
 
     def micro_batch_size(self, train: TrainConfig) -> int:

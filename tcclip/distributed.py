@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,19 @@ class Ranks:
         """Wait until every rank has called this."""
         if self.world > 1:
             dist.barrier()
+
+
+def use_deterministic_algorithms(on: bool) -> None:
+    """Whether this process computes the same bits on a GPU each time; call before using it.
+
+    An operation that cannot then raises RuntimeError: were it only warned of, attention's backward
+    pass (flash and memory-efficient; torch leaves out cuDNN's) would not be deterministic either.
+    """
+    if on:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(on)
+    # New tensors would be filled, at a tenth of the time; none is read before it is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def current_ranks(device: str = "auto") -> Ranks:

@@ -124,11 +124,8 @@ class Evaluator:
                 continue
             # (b, views, T, 3, H, W) uint8 -> (b * views, T, 3, H, W) normalised, on the device
             video = batch.video.flatten(0, 1).to(self.ranks.device, non_blocking=True)
-            video = normalise(video, self.augment)
-            if self.compile:  # one shape, whatever the last batch holds and could be read
-                size = max(size, len(video))
-                padding = video[:1].expand(size - len(video), *video.shape[1:])
-                video = torch.cat([video, padding])
+            size = max(size, len(video))
+            video = self._padded(normalise(video, self.augment), size)
             targets = [group.rows[int(i)] for i in batch.indices]
             for key, model in models.items():
                 with self.autocast():
@@ -137,16 +134,29 @@ class Evaluator:
                     listed = [b for b, rows in enumerate(targets) if number in rows]
                     if not listed:
                         continue
-                    names = lists[number].prompts
-                    views = batch.video.shape[1]
-                    picked = torch.tensor([b * views + v for b in listed for v in range(views)])
+                    names, views = lists[number].prompts, batch.video.shape[1]
+                    picked = self._views_of(listed, *batch.video.shape[:2])
                     with self.autocast():
-                        logits = model.score(features[picked.to(video.device)], classes[key, names])
+                        logits = model.score(features[picked], classes[key, names])
                     logits = lists[number].of_classes(logits.float())
                     summed = logits.softmax(-1).unflatten(0, (-1, views)).sum(1)
-                    for b, values in zip(listed, summed.cpu().numpy(), strict=True):
-                        part.scores.append((key, number, targets[b][number], values))
+                    part.add(key, number, [targets[b][number] for b in listed], summed)
+        part.fetch()
         return part
+
+    def _padded(self, video: torch.Tensor, size: int) -> torch.Tensor:
+        """Compiled code has one size, whatever the last batch holds and how much was readable."""
+        if not self.compile or len(video) == size:
+            return video
+        return torch.cat([video, video[:1].expand(size - len(video), *video.shape[1:])])
+
+    def _views_of(self, listed: Sequence[int], videos: int, views: int) -> slice | torch.Tensor:
+        """The rows of the listed ones of a batch's videos; never waits for the device."""
+        if len(listed) == videos:
+            return slice(videos * views)
+        rows = torch.tensor([b * views + v for b in listed for v in range(views)])
+        rows = rows.pin_memory() if self.ranks.device.type == "cuda" else rows
+        return rows.to(self.ranks.device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -184,18 +194,31 @@ def group_lists(lists: Sequence[EvalList]) -> list[ListGroup]:
 
 @dataclass
 class _RankScores:
-    """What one rank scored. `scores`: (model's key, list, rows of the list, values (classes,))."""
+    """What one rank scored, of each (model's key, list): the rows of each video in the list, and
+    the videos' scores: `pending` parts on the device, then all, (videos, classes)."""
 
-    scores: list[tuple[str, int, list[int], NDArray[np.float32]]] = field(default_factory=list)
+    rows: dict[tuple[str, int], list[list[int]]] = field(default_factory=dict)
+    pending: dict[tuple[str, int], list[torch.Tensor]] = field(default_factory=dict)
+    scores: dict[tuple[str, int], NDArray[np.float32]] = field(default_factory=dict)
     causes: dict[str, str] = field(default_factory=dict)
     readers: dict[str, str] = field(default_factory=dict)
 
+    def add(self, key: str, number: int, rows: list[list[int]], values: torch.Tensor) -> None:
+        self.rows.setdefault((key, number), []).extend(rows)
+        self.pending.setdefault((key, number), []).append(values)
+
+    def fetch(self) -> None:
+        """Copy from the device, once: the host would wait for it after every batch."""
+        self.scores = {at: torch.cat(parts).cpu().numpy() for at, parts in self.pending.items()}
+        self.pending = {}
+
     def copy_into(self, results: dict[tuple[str, int], Scores], lists: Sequence[EvalList]) -> None:
-        for key, number, rows, values in self.scores:
-            scores = results[key, number]
-            assert not scores.readable[rows].any(), "a video was scored twice"
-            scores.values[rows] = values
-            scores.readable[rows] = True
+        for at, values in self.scores.items():
+            scores = results[at]
+            for rows, of_video in zip(self.rows[at], values, strict=True):
+                assert not scores.readable[rows].any(), "a video was scored twice"
+                scores.values[rows] = of_video
+                scores.readable[rows] = True
         for (_, number), scores in results.items():
             paths = {item.path for item in lists[number].items}
             scores.causes |= {p: why for p, why in self.causes.items() if p in paths}

@@ -66,7 +66,7 @@ class StepGradient:
         totals[0] += loss / self.ranks.world
         totals[1] += sum(len(batch.replaced) for batch in chunks)
         self.ranks.sum(self._gradients).div_(self.ranks.world)
-        mean, replaced = self.ranks.sum(totals).tolist()
+        mean, replaced = self.ranks.sum(totals).cpu().tolist()
         return mean, int(replaced)
 
     def _backward(self, chunks: Sequence[Batch], epoch: int, step: int) -> Tensor:

@@ -156,6 +156,7 @@ def _provenance(
         micro_batch=job.execution.micro_batch_size(job.spec.train),
         global_batch=job.spec.train.global_batch,
         precision=job.spec.train.precision,
+        deterministic=job.execution.deterministic is True if cuda else None,
         started=started.isoformat(timespec="seconds"),
         finished=finished.isoformat(timespec="seconds"),
         wall_seconds=seconds,

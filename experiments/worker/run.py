@@ -38,7 +38,7 @@ from experiments.worker.memory import (
 )
 from experiments.worker.result import Weights, make_result, write_predictions
 from results.reading.location import Location, local_copy
-from tcclip.distributed import Ranks, current_ranks
+from tcclip.distributed import Ranks, current_ranks, use_deterministic_algorithms
 from tcclip.evaluate import Evaluator
 from tcclip.memory import (
     LARGEST_MICRO_BATCH,
@@ -64,9 +64,7 @@ def execute(job: Job) -> None:
     torch.set_num_threads(job.execution.cpu_threads)
     torch.manual_seed(job.spec.key.seed)
     if torch.cuda.is_available():
-        # As far as CUDA allows: an operation without a deterministic form only warns.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        use_deterministic_algorithms(job.execution.deterministic is True)
     ranks = current_ranks(job.execution.device)
     if ranks.device.type == "cuda" and job.execution.gpus_per_worker < 1:
         # A run that needs more than its share has to fail itself, not the others on the GPU.

@@ -54,16 +54,19 @@ def _mix_group(
     cut = rng.random() < config.cutmix_share
     alpha = config.cutmix_alpha if cut else config.mixup_alpha
     share = float(rng.beta(alpha, alpha))
-    partner = torch.from_numpy(rng.permutation(len(video))).to(video.device)
+    # Numbers, not a tensor of indices: that would be copied to the device, and waited for.
+    partners = rng.permutation(len(video)).tolist()
     if cut:
         top, bottom, left, right = _box(video.shape[-2], video.shape[-1], share, rng)
         mixed = video.clone()
-        mixed[..., top:bottom, left:right] = video[partner][..., top:bottom, left:right]
+        boxes = [video[i, ..., top:bottom, left:right] for i in partners]
+        mixed[..., top:bottom, left:right] = torch.stack(boxes)
         # The box is clipped at the frame: only the pasted area counts.
         share = 1.0 - (bottom - top) * (right - left) / (video.shape[-2] * video.shape[-1])
     else:
-        mixed = share * video + (1.0 - share) * video[partner]
-    return mixed, share * targets + (1.0 - share) * targets[partner]
+        mixed = share * video + (1.0 - share) * torch.stack([video[i] for i in partners])
+    others = torch.stack([targets[i] for i in partners])
+    return mixed, share * targets + (1.0 - share) * others
 
 
 def _box(

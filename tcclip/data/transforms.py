@@ -6,6 +6,7 @@ reader and leave as (T, 3, S, S) uint8 tensors; normalisation happens on the mod
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +28,16 @@ NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
 
 def normalise(video: torch.Tensor, augment: AugmentConfig) -> torch.Tensor:
     """(..., 3, H, W) uint8 -> float32, minus the mean, over the std, on the video's device."""
-    mean, std = (
-        torch.tensor(values, device=video.device).view(3, 1, 1)
-        for values in NORMALISATIONS[augment.normalisation]
-    )
+    mean, std = _mean_and_std(augment.normalisation, video.device)
     return (video.float() - mean) / std
+
+
+@functools.cache
+@torch.inference_mode(False)
+def _mean_and_std(name: str, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """(3, 1, 1) each. Kept: every copy to a GPU is waited for."""
+    mean, std = (torch.tensor(values, device=device) for values in NORMALISATIONS[name])
+    return mean.view(3, 1, 1), std.view(3, 1, 1)
 
 
 def to_video(frames: NDArray[np.uint8]) -> torch.Tensor:

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from tcclip.config import AugmentConfig, Execution, MixConfig, ModelConfig, TrainConfig
@@ -13,9 +15,10 @@ from tcclip.data.loader import Batch
 from tcclip.data.transforms import normalise
 from tcclip.distributed import Ranks
 from tcclip.model import Model
+from tcclip.schedule import build_optimizer
 from tcclip.step import StepGradient, soft_target_loss
 from tests.benchmarks.model_bench import class_names
-from tests.tcclip.model.builders import NAMES, small_model
+from tests.tcclip.model.builders import NAMES, small_config, small_model
 
 CPU = Ranks(0, 1, torch.device("cpu"))
 
@@ -39,15 +42,24 @@ def full_size_model(names: list[str]) -> Model:
 
 
 def step_gradient(
-    model: Model, *, videos: int, micro_batch: int, scale: float | None = None, ranks: Ranks = CPU
+    model: Model,
+    *,
+    videos: int,
+    micro_batch: int,
+    scale: float | None = None,
+    ranks: Ranks = CPU,
+    mixing: float = 0.0,
+    compile: bool = False,
 ) -> StepGradient:
     train = TrainConfig(
         epochs=1, warmup_epochs=0, lr=1e-3, lr_min=1e-5, global_batch=videos,
-        precision="fp32", mix=MixConfig(probability=0),
+        precision="fp32", mix=MixConfig(probability=mixing),
     )  # fmt: skip
     scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
     execution = Execution(micro_batch=micro_batch)
-    return StepGradient(model, train, AugmentConfig(), execution, ranks, scaler, seed=0)
+    return StepGradient(
+        model, train, AugmentConfig(), execution, ranks, scaler, seed=0, compile=compile
+    )
 
 
 def gradients(model: Model) -> dict[str, Tensor]:
@@ -94,6 +106,46 @@ def test_a_scaled_loss_scales_the_whole_gradient() -> None:
     assert scaled == loss
     for name, value in gradients(model).items():
         assert torch.equal(value, 1024 * plain[name]), name
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes the host wait for a GPU: values that are read, copies that block."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        aten, kwargs = torch.ops.aten, kwargs or {}
+        if func is aten._local_scalar_dense.default:
+            self.count += args[0].is_cuda
+            return 1 if args[0].dtype == torch.int64 else 1.0
+        result = func(*args, **kwargs)
+        if func in (aten._to_copy.default, aten.copy_.default):
+            source = args[0] if func is aten._to_copy.default else args[1]
+            blocks = not (kwargs.get("non_blocking") or any(arg is True for arg in args))
+            self.count += blocks and source.device.type != result.device.type
+        elif func is aten.index.Tensor:
+            self.count += any(not index.is_cuda for index in args[1] if index is not None)
+        return result
+
+
+def test_the_host_waits_once_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The backward pass, all of it torch's own, does not run on a GPU that is not there.
+    monkeypatch.setattr(torch.Tensor, "backward", lambda _: None)
+    monkeypatch.setattr(torch.autograd, "backward", lambda *_: None)
+    chunks = [batch._replace(video=batch.video.clone()) for batch in chunks_of(16, chunk=8)]
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
+        model = Model(small_config().resolved())
+        model.set_class_names(NAMES)
+        cuda = Ranks(0, 1, torch.device("cuda"))
+        gradient = step_gradient(model, videos=16, micro_batch=4, ranks=cuda, mixing=1.0)
+        optimizer = build_optimizer(model, model.prompt_parameter_names(), gradient.config)
+        assert all(group["fused"] for group in optimizer.param_groups)
+        with Waits() as waits:
+            for _ in range(2):
+                waits.count = 0
+                gradient(chunks, epoch=0, step=0)
+                gradient.scaler.step(optimizer)
+    assert waits.count == 1
 
 
 def test_flops_of_a_step_with_long_class_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tcclip.config import AugmentConfig, Execution, ModelConfig, ModelName, TrainConfig, Views
 from tcclip.data.annotations import Item
 from tcclip.data.loader import Batch, EvalBatch
-from tcclip.distributed import Ranks
+from tcclip.distributed import Ranks, use_deterministic_algorithms
 from tcclip.evaluate import EvalList, Evaluator
 from tcclip.model import Model, create_model
 from tcclip.step import autocast
@@ -290,7 +290,7 @@ class Bench:
 @contextmanager
 def determinism(on: bool) -> Iterator[None]:
     """Deterministic algorithms, or not, while it lasts."""
-    torch.use_deterministic_algorithms(on, warn_only=True)
+    use_deterministic_algorithms(on)
     try:
         yield
     finally:
