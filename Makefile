@@ -33,7 +33,7 @@ bench: dev
 	$(BIN)/python -m tests.benchmarks.overhead_bench
 	$(BIN)/python -m tests.benchmarks.ray_bench
 
-# A sweep on Ray that is killed 20 times; its short form is one of the tests.
+# A sweep on Ray that is killed 20 times; its short form is one of the slow tests.
 chaos: dev
 	$(BIN)/python -m tests.chaos
 
