@@ -273,7 +273,10 @@ def _conclude(
             keeping = ui_commands.keeping_report(out, plan.specs, console, summary.mlflow_failed)
             with keeping as (folder, links):
                 with user_errors():
-                    made = make_report(str(out), grid.protocol, demo=grid.demo, links=links)
+                    made = make_report(
+                        str(out), grid.protocol, demo=grid.demo, links=links,
+                        asked_for=[spec.run_id for spec in plan.specs],
+                    )  # fmt: skip
                 _print_report(made, format, folder)
     finally:  # also if the report cannot be made
         for line in lines:

@@ -176,7 +176,7 @@ def other_lists(specs: Sequence[RunSpec], ledger: Ledger) -> Iterator[str]:
         yield (
             "finished before with the same settings and other lists or class names (or in a "
             f"version that did not compare them): {', '.join(same[:_NAMED])}{more}. They stay as "
-            "they are; the table shows the newest"
+            "they are; the table shows the runs asked for"
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -81,13 +81,15 @@ def collect(
     outs: Sequence[Path | str] | Path | str,
     protocol: str | None = None,
     demo: bool | None = None,
+    asked_for: Collection[str] = (),
 ) -> Collected:
     """Read every run folder of `outs`; None means any protocol, demo or not.
 
+    `asked_for`: ids of runs that count before newer ones of their points with other lists.
     FileNotFoundError if an output folder does not exist, StorageError if a store is out of reach.
     Anything else that is wrong with a run is named in `problems`, and the run is unfinished.
     """
-    collector = _Collector(protocol, demo)
+    collector = _Collector(protocol, demo, asked_for)
     for out in [outs] if isinstance(outs, Path | str) else outs:
         for folder in run_folders(location(out)):
             collector.add(folder, str(out))
@@ -97,8 +99,8 @@ def collect(
 class _Collector:
     """What has been read so far. `results`: run id -> (output folder, result) wherever it is."""
 
-    def __init__(self, protocol: str | None, demo: bool | None) -> None:
-        self.protocol, self.demo = protocol, demo
+    def __init__(self, protocol: str | None, demo: bool | None, asked_for: Collection[str]) -> None:
+        self.protocol, self.demo, self.asked_for = protocol, demo, asked_for
         self.results: dict[str, list[tuple[str, Result]]] = defaultdict(list)
         self.problems: list[Problem] = []
         self.unfinished: dict[str, Unfinished] = {}
@@ -140,7 +142,7 @@ class _Collector:
         for several in self.results.values():
             if self._agree(several):
                 by_key[several[0][1].key].append(several[0])
-        points = map(self._with_newest_lists, by_key.values())
+        points = map(self._with_same_lists, by_key.values())
         finished = [same[0] for same in points if self._is_alone(same)]
         run_ids = {result.run_id for _, result in finished}
         # A run that is finished in one output folder may be unfinished in another.
@@ -173,18 +175,23 @@ class _Collector:
         one = Unfinished(result.run_id, out, State.STALE, cause, result.key)
         self.unfinished[result.run_id] = one
 
-    def _with_newest_lists(self, same: list[tuple[str, Result]]) -> list[tuple[str, Result]]:
-        """Without the runs of a point that read other lists than the newest: that one counts."""
-        newest = max((result for _, result in same), key=lambda one: one.provenance.finished)
+    def _with_same_lists(self, same: list[tuple[str, Result]]) -> list[tuple[str, Result]]:
+        """Without the runs of a point that read other lists than the one that counts: that which
+        is asked for, else the newest."""
+        used = max(
+            (result for _, result in same),
+            key=lambda one: (one.run_id in self.asked_for, one.provenance.finished),
+        )
+        why = "was asked for" if used.run_id in self.asked_for else "is newer"
         kept = []
         for out, result in same:
-            then, now = _lists(result), _lists(newest)
+            then, now = _lists(result), _lists(used)
             changed = sorted({name for name, _ in then ^ now})
             if not (then and now and changed):
                 kept.append((out, result))
                 continue
             message = (
-                f"had other lists or class names than {newest.run_id}, which is newer and alone is "
+                f"had other lists or class names than {used.run_id}, which {why} and alone is "
                 f"used: {', '.join(changed)}; give data sets that both count names of their own"
             )
             self._add_problem("duplicate", out, result.run_id, message)

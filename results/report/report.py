@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -109,15 +109,16 @@ def report(
     checkpoint: CheckpointChoice = "best",
     seeds: Sequence[int] | None = None,
     links: Mapping[str, str] | None = None,
+    asked_for: Collection[str] = (),
 ) -> Report:
     """The report of `protocol` from the runs under `outs`.
 
     `seeds`: those a complete row needs (default: the seeds of the runs there are). `partial`
-    averages incomplete cells, marked. ValueError for an unknown protocol, FileNotFoundError for a
-    missing output folder.
+    averages incomplete cells, marked. `asked_for`: as in `collect`. ValueError for an unknown
+    protocol, FileNotFoundError for a missing output folder.
     """
     definition = protocols.get(protocol, demo=demo)
-    collected = collect(outs, protocol, demo)
+    collected = collect(outs, protocol, demo, asked_for)
     expected = ExpectedRuns(collected, definition, seeds)
     numbers = aggregate(collected.table, expected, partial=partial)
     notes = Footnotes(expected)

@@ -113,6 +113,11 @@ def test_of_two_runs_of_a_point_with_other_lists_the_newer_counts(tmp_path: Path
     assert "other lists or class names than new, which is newer" in problem.message
     assert "own/val.txt" in problem.message and "labels" not in problem.message
     assert not found.unfinished
+    # The lists are again as they were before: the sweep that asks for them shows their number.
+    found = collect(tmp_path, asked_for=["old"])
+    assert [result.run_id for _, result in found.finished] == ["old"]
+    (problem,) = found.problems
+    assert "than old, which was asked for and alone is used: own/val.txt" in problem.message
 
 
 def test_two_runs_for_one_point_of_the_grid_say_which_to_delete(tmp_path: Path) -> None:
