@@ -73,7 +73,7 @@ class RunData:
             listed=sum(len(one.files) + len(one.missing) for one in found.values()),
             missing=sum(len(one.missing) for one in found.values()),
             locators={name: one.locate for name, one in found.items()},
-            warnings=tuple(_warnings(used, found, trained)) if ranks.rank == 0 else (),
+            warnings=tuple(_warnings(used, tests, found, trained)) if ranks.rank == 0 else (),
         )  # fmt: skip
 
     def check_resumable(self) -> None:
@@ -195,12 +195,14 @@ def _find_videos(lists: Sequence[EvalList], data_paths: DataPaths) -> dict[str, 
 
 
 def _warnings(
-    lists: Sequence[EvalList], found: Mapping[str, FoundVideos], trained: bool
+    lists: Sequence[EvalList], tests: int, found: Mapping[str, FoundVideos], trained: bool
 ) -> list[str]:
-    """What is odd in the lists; the first is the training list."""
-    train, *tests = [_video_list(one) for one in lists]
-    return run_warnings(train if trained else None, tests, same_video([train, *tests], found))
+    """What is odd in the lists: the first is for training, those from `tests` on for tests."""
+    known = [_video_list(one) for one in lists]
+    same = same_video(known, found)
+    return run_warnings(known[: int(trained)], known[1:tests], known[tests:], same)
 
 
 def _video_list(one: EvalList) -> VideoList:
-    return VideoList(one.dataset, one.split, one.items, one.class_names)
+    names = one.all_names or [(name,) for name in one.class_names]
+    return VideoList(one.dataset, one.split, one.items, names)

@@ -21,7 +21,7 @@ from experiments.datasets.video_files import FoundVideos, Progress, difference
 from experiments.errors import MissingData, UserError
 from experiments.grid.plan import Grid, expand
 from protocols.datasets import DATASETS, Dataset, Split
-from tcclip.data.annotations import AnnotationError, read_class_names, read_list
+from tcclip.data.annotations import AnnotationError, read_all_names, read_list
 from tcclip.data.seeding import seeded_rng
 
 #: How many examples of each kind a record names. Of own data, all substituted files are named.
@@ -95,7 +95,7 @@ def _read(dataset: Dataset, split: Split, data_paths: DataPaths) -> tuple[VideoL
     try:
         folder = data_paths.annotation_folder(dataset)
         labels = dataset.labels(split.labels)
-        names = read_class_names(folder / labels.file, labels.classes)
+        names = read_all_names(folder / labels.file, labels.classes)
         items = read_list(folder / split.annotations, len(names))
     except FileNotFoundError as error:
         return empty, SplitCheck(split=split.name, problem=f"{error.filename} is not there")
@@ -176,10 +176,13 @@ def _warnings(
 ) -> list[str]:
     warnings = [text for one in lists for text in list_warnings(one, same)]
     warnings += [text for pair in pairs for text in leak_warnings(*pair, same)]
-    if dataset.name in DATASETS:
+    if dataset.name not in DATASETS:
+        for pair in _validation_and_test(lists):
+            warnings += leak_warnings(*pair, same, kind="validation")
+    else:
         names = dict.fromkeys(tuple(one.classes) for one in lists)
         warnings += [text for some in names if (text := equal_prompts(some))]
-    return [*warnings, *found.notes]
+    return [*dict.fromkeys(warnings), *found.notes]
 
 
 def _train_and_test(
@@ -193,14 +196,24 @@ def _train_and_test(
     published = dataset.name in DATASETS
 
     def together(train: VideoList, test: VideoList) -> bool:
-        numbers = [n for one in (train, test) for n in NUMBER.findall(one.split)[:1]]
+        numbers = _numbers(train, test)
         if published and not NUMBER.search(train.split):
-            numbers.append("1")
-        return len(set(numbers)) < 2
+            numbers.add("1")
+        return len(numbers) < 2
 
     training = [one for one in lists if TRAINING.match(one.split)]
     tests = [one for one in lists if not TRAINING.match(one.split)]
     return [(train, test) for train in training for test in tests if together(train, test)]
+
+
+def _validation_and_test(lists: Sequence[VideoList]) -> list[tuple[VideoList, VideoList]]:
+    validation = [one for one in lists if "val" in one.split]
+    tests = [one for one in lists if "test" in one.split]
+    return [(val, test) for val in validation for test in tests if len(_numbers(val, test)) < 2]
+
+
+def _numbers(*lists: VideoList) -> set[str]:
+    return {number for one in lists for number in NUMBER.findall(one.split)[:1]}
 
 
 def _each_once(found: Iterable[dict[Hashable, str]]) -> list[str]:

@@ -5,44 +5,78 @@ from __future__ import annotations
 import html
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from unicodedata import normalize
 
 from experiments.datasets.check.record import LabelCheck
 from experiments.datasets.paths import DataPaths
 from experiments.errors import MissingData
-from protocols.datasets import Dataset, LabelSet
-from tcclip.data.annotations import AnnotationError, read_class_names
+from protocols.datasets import DATASETS, Dataset, LabelSet
+from tcclip.data.annotations import AnnotationError, read_all_names
 
 
-def equal_prompts(names: Sequence[str]) -> str | None:
+def equal_prompts(names: Sequence[Sequence[str]]) -> str | None:
     """Which classes the model cannot tell apart, with the remedy; None if there are none.
 
+    `names`: those of every class. Training uses the first alone, tests the mean over all.
     "Push Up", "push up" and "push_up" are the same tokens (SPEC 2.2): their logits are equal, and
     only the first of them is ever predicted.
     """
-    alike: dict[str, list[int]] = defaultdict(list)
-    for number, name in enumerate(names):
-        alike[_letters(name)].append(number)
-    groups = [
-        same for some in alike.values() if len(some) > 1 for same in _same_tokens(names, some)
-    ]
+    alike: dict[Hashable, list[int]] = defaultdict(list)
+    for number, own in enumerate(_tokens(names)):
+        alike[own[0]].append(number)
+        alike[frozenset(own)].append(number)
+    groups = dict.fromkeys(tuple(some) for some in alike.values() if len(some) > 1)
     if not groups:
         return None
-    texts = [" and ".join(f"{number} {names[number]!r}" for number in same) for same in groups]
+    texts = [
+        " and ".join(f"{number} {_quoted(names[number])}" for number in same) for same in groups
+    ]
     return (
         f"the model cannot tell classes {'; '.join(texts)} apart: capitals, spaces and underscores "
         "make no difference. Give them different names, or join them to one class"
     )
 
 
-def _same_tokens(names: Sequence[str], numbers: Iterable[int]) -> list[list[int]]:
-    from tcclip.model.tokens import normalise_name, word_ids  # slow to import
+def shared_names(names: Sequence[Sequence[str]]) -> str | None:
+    """Which names several classes have among others, with the remedy; None if there are none."""
+    classes: dict[Hashable, dict[int, str]] = defaultdict(dict)
+    for number, own in enumerate(_tokens(names)):
+        for tokens, name in zip(own, names[number], strict=True):
+            classes[tokens][number] = name
+    texts = [
+        f"{_quoted(dict.fromkeys(same.values()))} of {' and '.join(map(str, same))}"
+        for same in classes.values()
+        if len(same) > 1 and any(len(names[number]) > 1 for number in same)
+    ]
+    if not texts:
+        return None
+    return (
+        f"classes that share a name: {'; '.join(texts)}: videos of one are easily taken for the "
+        "other. Give each name to one class"
+    )
 
-    same: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for number in numbers:
-        same[tuple(word_ids(f"{normalise_name(names[number])}."))].append(number)
-    return [some for some in same.values() if len(some) > 1]
+
+def _tokens(names: Sequence[Sequence[str]]) -> list[list[Hashable]]:
+    """For every name of every class what is equal where the model sees the same tokens."""
+    classes: dict[str, set[int]] = defaultdict(set)
+    for number, own in enumerate(names):
+        for name in own:
+            classes[_letters(name)].add(number)
+
+    def key(name: str) -> Hashable:
+        letters = _letters(name)
+        if len(classes[letters]) == 1:
+            return letters
+        from tcclip.model.tokens import normalise_name, word_ids  # slow to import
+
+        return tuple(word_ids(f"{normalise_name(name)}."))
+
+    return [[key(name) for name in own] for own in names]
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return " / ".join(map(repr, names))
 
 
 def check_llm_names(
@@ -61,25 +95,29 @@ def _check_llm_names(
 ) -> LabelCheck:
     try:
         folder = data_paths.annotation_folder(dataset)
-        rephrased = read_class_names(folder / llm, labels.classes)
-        own = read_class_names(folder / labels.file, labels.classes)
+        rephrased = read_all_names(folder / llm, labels.classes)
+        own = read_all_names(folder / labels.file, labels.classes)
     except FileNotFoundError as error:
-        problem = f"{error.filename} is not there; `tcclip data fetch` brings it"
-        return LabelCheck(labels=labels.name, file=llm, problem=problem)
+        text = f"{error.filename} is not there; `tcclip data fetch` brings it"
+        return LabelCheck(labels=labels.name, file=llm, problem=text)
     except (AnnotationError, MissingData) as error:
         return LabelCheck(labels=labels.name, file=llm, problem=str(error))
     elsewhere = tuple(_names_of_other_ids(own, rephrased))
-    return LabelCheck(labels=labels.name, file=llm, elsewhere=elsewhere)
+    # Published names are used as published.
+    problem = None if dataset.name in DATASETS else equal_prompts(rephrased)
+    return LabelCheck(labels=labels.name, file=llm, elsewhere=elsewhere, problem=problem)
 
 
-def _names_of_other_ids(own: list[str], rephrased: list[str]) -> Iterable[str]:
+def _names_of_other_ids(
+    own: Sequence[Sequence[str]], rephrased: Sequence[Sequence[str]]
+) -> Iterable[str]:
     """Where `rephrased` ("NAME: a sentence") has the name of another class."""
-    ids = {_letters(name): number for number, name in enumerate(own)}
-    for number, text in enumerate(rephrased):
-        name = text.partition(":")[0]
+    ids = {_letters(names[0]): number for number, names in enumerate(own)}
+    for number, texts in enumerate(rephrased):
+        name = texts[0].partition(":")[0]
         other = ids.get(_letters(name), number)
-        if other != number and _letters(own[number]) != _letters(name):
-            yield f"id {number} is {own[number]!r}, but {name!r} here, which is id {other}"
+        if other != number and _letters(own[number][0]) != _letters(name):
+            yield f"id {number} is {own[number][0]!r}, but {name!r} here, which is id {other}"
 
 
 def _letters(name: str) -> str:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
+from experiments.datasets.check.class_names import shared_names
 from experiments.datasets.check.videos import SameVideo, VideoList
 
 #: How many videos or classes a warning names, beside their count.
@@ -13,7 +14,7 @@ NAMED = 5
 
 
 def list_warnings(one: VideoList, same: SameVideo) -> list[str]:
-    """Videos with several labels, videos that are listed again, classes without a video."""
+    """Videos with several labels or listed again; classes without a video or sharing a name."""
     labels: dict[Hashable, dict[int, str]] = defaultdict(dict)
     first: dict[tuple[Hashable, int], str] = {}
     again: list[str] = []
@@ -39,12 +40,14 @@ def list_warnings(one: VideoList, same: SameVideo) -> list[str]:
             f"{one.title}: {_count(again, 'line')} whose video is listed before: "
             f"{_first_few(again)}"
         )
+    if (text := shared_names(one.classes)) is not None:
+        warnings.append(f"{one.dataset}: {text}")
     return warnings + _empty_classes(one)
 
 
 def _empty_classes(one: VideoList) -> list[str]:
     used = {item.label for item in one.items}
-    empty = [f"{number} {name!r}" for number, name in enumerate(one.classes) if number not in used]
+    empty = [f"{number} {own[0]!r}" for number, own in enumerate(one.classes) if number not in used]
     if not empty or not used:
         return []
     text = f"{one.title}: no video of {len(empty)} of {len(one.classes)} classes: "
@@ -79,12 +82,17 @@ def find_leak(train: VideoList, test: VideoList, same: SameVideo) -> Leak:
     )
 
 
-def leak_warnings(train: VideoList, test: VideoList, same: SameVideo) -> list[str]:
-    """What is to be said of videos that are trained and tested on."""
+def leak_warnings(
+    train: VideoList, test: VideoList, same: SameVideo, *, kind: str = "training"
+) -> list[str]:
+    """What is to be said of videos that are trained and tested on.
+
+    `kind`: what `train` is for; "validation" if the epoch is selected on it.
+    """
     leak, videos = find_leak(train, test, same), len(same.videos(test).files)
     if leak.files and len(leak.files) == videos:
         return [
-            f"{test.title}: every video is also in the training list {train.title}: "
+            f"{test.title}: every video is also in the {kind} list {train.title}: "
             "the accuracy says nothing of new videos"
         ]
     kinds = {
@@ -92,7 +100,7 @@ def leak_warnings(train: VideoList, test: VideoList, same: SameVideo) -> list[st
         f"has byte copies for {len(leak.copies)} of its {videos} videos in": leak.copies,
     }
     return [
-        f"{test.title} {text} the training list {train.title}: {_first_few(sorted(found.values()))}"
+        f"{test.title} {text} the {kind} list {train.title}: {_first_few(sorted(found.values()))}"
         for text, found in kinds.items()
         if found
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from experiments.datasets.check.class_names import equal_prompts
+from experiments.datasets.check.class_names import check_llm_names, equal_prompts
 from experiments.datasets.check.lists import leak_warnings, list_warnings
 from experiments.datasets.check.videos import SameVideo, VideoList
 from experiments.datasets.paths import DataPaths
@@ -13,7 +13,7 @@ from experiments.datasets.video_files import FoundVideos
 from experiments.errors import MissingData
 from experiments.grid.spec import ListSpec, RunSpec
 from protocols.datasets import DATASETS
-from tcclip.data.annotations import AnnotationError, read_class_names, read_list
+from tcclip.data.annotations import AnnotationError, read_all_names, read_list
 
 
 class ListFindings(NamedTuple):
@@ -34,14 +34,17 @@ def check_lists(
 
     The videos of own data sets are looked for, too; a share of `max_unreadable` may be missing.
     """
-    # The lists that a run reads, the training list first -> whether it has one.
-    runs: dict[tuple[ListSpec, ...], bool] = {}
-    for spec in specs:
-        runs[tuple(one for one, items in spec.lists if items)] = spec.train.epochs > 0
+    # The lists that a run reads: those for training, for validation, for tests.
+    runs = dict.fromkeys(
+        ((spec.train_list,), spec.validation, spec.suites)
+        if spec.train.epochs
+        else ((), (), spec.suites)
+        for spec in specs
+    )
     problems: list[str] = []
     warnings: list[str] = []
     read: dict[ListSpec, VideoList] = {}
-    for one in dict.fromkeys(one for used in runs for one in used):
+    for one in dict.fromkeys(one for used in runs for some in used for one in some):
         try:
             if (known := _read(one, data_paths)) is not None:
                 read[one] = known
@@ -52,6 +55,10 @@ def check_lists(
             # Published names are used as published.
             kind = warnings if known.dataset in DATASETS else problems
             kind.append(f"{known.dataset}: {text}")
+    for name, labels in dict.fromkeys((one.dataset, one.labels.name) for one in read if one.llm):
+        data = data_paths.datasets()[name]
+        for llm in check_llm_names(data, {labels}, data_paths) if name not in DATASETS else ():
+            warnings += [f"{name} {labels}, {llm.file}: {text}" for text in llm.elsewhere]
     lists = list(read.values())
     found = _find_own(lists, data_paths)
     for known in lists:
@@ -59,9 +66,9 @@ def check_lists(
             lost = missing_videos(known, found[known.dataset].missing, max_unreadable)
             problems += [] if lost is None else [lost]
     same = same_video(lists, found)
-    for used, trained in runs.items():
-        tests = [read[one] for one in used[1 if trained else 0 :] if one in read]
-        warnings += run_warnings(read.get(used[0]) if trained else None, tests, same)
+    for used in runs:
+        train, validation, suites = ([read[one] for one in some if one in read] for some in used)
+        warnings += run_warnings(train, validation, suites, same)
     return ListFindings(list(dict.fromkeys(problems)), list(dict.fromkeys(warnings)))
 
 
@@ -81,12 +88,22 @@ def missing_videos(one: VideoList, missing: Mapping[str, str], allowed: float) -
     )
 
 
-def run_warnings(train: VideoList | None, tests: Sequence[VideoList], same: SameVideo) -> list[str]:
-    """What is odd in the lists of a run, each text once. `train`: None if nothing is trained."""
-    lists = tests if train is None else (train, *tests)
-    warnings = [text for one in lists for text in list_warnings(one, same)]
-    if train is not None:
-        warnings += [text for one in tests for text in leak_warnings(train, one, same)]
+def run_warnings(
+    train: Sequence[VideoList],
+    validation: Sequence[VideoList],
+    suites: Sequence[VideoList],
+    same: SameVideo,
+) -> list[str]:
+    """What is odd in the lists that a run reads, each text once."""
+    tests = (*validation, *suites)
+    warnings = [text for one in (*train, *tests) for text in list_warnings(one, same)]
+    for one in train:
+        warnings += [text for test in tests for text in leak_warnings(one, test, same)]
+    for one in validation:
+        # Published: the test list itself (SPEC 4).
+        others = [test for test in suites if test.title != one.title]
+        for test in others:
+            warnings += leak_warnings(one, test, same, kind="validation")
     return list(dict.fromkeys(warnings))
 
 
@@ -102,7 +119,7 @@ def _read(one: ListSpec, data_paths: DataPaths) -> VideoList | None:
         return None
     try:
         folder = data_paths.annotation_folder(data)
-        names = read_class_names(folder / one.label_file, one.labels.classes)
+        names = read_all_names(folder / one.label_file, one.labels.classes)
         items = read_list(folder / one.split.annotations, len(names))
     except (FileNotFoundError, MissingData):
         return None

@@ -10,6 +10,8 @@ from typing import NamedTuple, TypeVar
 
 from experiments.datasets.video_files import STAT_THREADS, FoundVideos, same_video_key
 from tcclip.data.annotations import Item, sha256_of
+from tcclip.data.decode.frame_folder import frame_files
+from tcclip.data.decode.video_file import DecodingError
 
 #: Bytes from the middle of files of equal size that are compared before whole files are.
 SAMPLE = 16 * 1024
@@ -17,12 +19,12 @@ T = TypeVar("T", bound=Hashable)
 
 
 class VideoList(NamedTuple):
-    """A list that was read, and the names of the classes that its labels index."""
+    """A list that was read, and the names of each of the classes that its labels index."""
 
     dataset: str
     split: str
     items: Sequence[Item]
-    classes: Sequence[str]
+    classes: Sequence[tuple[str, ...]]
 
     @property
     def title(self) -> str:
@@ -89,11 +91,25 @@ class SameVideo:
 
 
 def _copies(files: Mapping[Hashable, tuple[int, Path]]) -> dict[Hashable, Hashable]:
-    """Key -> size and sha256, of those `files` (size and path) that have these in common."""
+    """Key -> size and sha256, of those `files` (size and path) that have these in common.
+
+    Of folders of frames, which have no size, the number of frames and the sha256 of all.
+    """
     sizes = {key: size for key, (size, _) in files.items() if size}
+    folders = {key: path for key, (size, path) in files.items() if not size}
+    sizes |= _read_all(lambda path: len(frame_files(path)) if path.is_dir() else None, folders)
     samples = _read_all(_middle, {key: files[key][1] for key in _shared(sizes)})
-    digests = _read_all(sha256_of, {key: files[key][1] for key in _shared(samples)})
+    digests = _read_all(_digest, {key: files[key][1] for key in _shared(samples)})
     return {key: (sizes[key], digest) for key, digest in _shared(digests).items()}
+
+
+def _parts(path: Path) -> list[Path]:
+    """A video's files: itself, or the frames of a folder."""
+    return frame_files(path) if path.is_dir() else [path]
+
+
+def _digest(path: Path) -> tuple[str, ...]:
+    return tuple(sha256_of(one) for one in _parts(path))
 
 
 def _shared(values: Mapping[Hashable, T]) -> dict[Hashable, T]:
@@ -102,11 +118,13 @@ def _shared(values: Mapping[Hashable, T]) -> dict[Hashable, T]:
     return {key: value for key, value in values.items() if counts[value] > 1}
 
 
-def _read_all(read: Callable[[Path], T], files: Mapping[Hashable, Path]) -> dict[Hashable, T]:
+def _read_all(
+    read: Callable[[Path], T | None], files: Mapping[Hashable, Path]
+) -> dict[Hashable, T]:
     def one(path: Path) -> T | None:
         try:
             return read(path)
-        except OSError:  # the run, or a check with --decode, says so
+        except (OSError, DecodingError):  # the run, or a check with --decode, says so
             return None
 
     with ThreadPoolExecutor(STAT_THREADS) as pool:
@@ -115,6 +133,8 @@ def _read_all(read: Callable[[Path], T], files: Mapping[Hashable, Path]) -> dict
 
 
 def _middle(path: Path) -> bytes:
+    parts = _parts(path)
+    path = parts[len(parts) // 2]
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - SAMPLE) // 2)
         return file.read(SAMPLE)

@@ -136,6 +136,29 @@ def test_byte_copies_of_training_videos(make: Make, tmp_path: Path) -> None:
     assert planned(data_paths) == ([], [text])
 
 
+def test_byte_copies_of_folders_of_frames(make: Make, tmp_path: Path) -> None:
+    data_paths = make(train="f 0\nb1.mp4 1\nc1.mp4 2\n", val="g 0\nh 0\nb2.mp4 1\nc2.mp4 2\n")
+    for folder, letter in (("f", "x"), ("g", "x"), ("h", "y")):
+        (tmp_path / "videos" / folder).mkdir()
+        for number in range(3):
+            frame = tmp_path / "videos" / folder / f"{number}.jpg"
+            frame.write_text("x" if number else letter)
+    (text,) = checked(data_paths).warnings
+    assert "own val has byte copies for 1 of its 4 videos in the training" in text
+    assert text.endswith(": g (there: f)")
+    assert planned(data_paths) == ([], [text])
+
+
+def test_videos_that_select_the_epoch_and_are_tested_on(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "test.txt").write_text("a2.mp4 0\nb3.mp4 1\nc3.mp4 2\n")
+    data_paths = make(splits="{train_2shot: train.txt, val: val.txt, test: test.txt}")
+    for name in ("b3", "c3"):
+        (tmp_path / "videos" / f"{name}.mp4").write_text(name)
+    text = "own test shares 1 of its 3 videos with the validation list own val: a2.mp4"
+    assert checked(data_paths).warnings == (text,)
+    assert planned(data_paths) == ([], [text])
+
+
 def test_a_copy_with_another_label(make: Make, tmp_path: Path) -> None:
     data_paths = make(val="a2.mp4 0\nb2.mp4 1\nc2.mp4 2\nd.mp4 1\n")
     shutil.copy(tmp_path / "videos" / "a2.mp4", tmp_path / "videos" / "d.mp4")
@@ -179,6 +202,48 @@ def test_classes_that_cannot_be_told_apart_are_refused(make: Make, names: list[s
     (problem,) = planned(data_paths).problems
     assert "apart: capitals, spaces and underscores make no difference" in problem
     assert "Give them different names, or join them to one class" in problem
+
+
+def test_classes_of_several_names(make: Make, tmp_path: Path) -> None:
+    """The same names in another order are the same class; one name in common is odd."""
+    make()
+    yaml = tmp_path / "own.yaml"
+    yaml.write_text(yaml.read_text().replace("labels.csv", "labels.json"))
+
+    def found(*names: list[str]) -> ListFindings:
+        (tmp_path / "labels.json").write_text(json.dumps(dict(enumerate(names))))
+        data_paths = read(yaml, tmp_path / "cache")
+        plan, check = planned(data_paths), checked(data_paths)
+        assert check.complete is not bool(plan.problems)
+        assert list(check.warnings) == plan.warnings
+        return plan
+
+    assert found(["wave", "hello"], ["nod", "yes"], ["bow"]) == ([], [])
+    (problem,) = found(["wave", "Greet"], ["greet", "wave"], ["bow"]).problems
+    assert "cannot tell classes 0 'wave' / 'Greet' and 1 'greet' / 'wave' apart" in problem
+    (warning,) = found(["play ball", "pitch"], ["Pitch"], ["bow"]).warnings
+    assert "own: classes that share a name: 'pitch' / 'Pitch' of 0 and 1: " in warning
+    assert "Give each name to one class" in warning
+
+
+def test_llm_names_are_judged_by_check_and_plan(make: Make, tmp_path: Path) -> None:
+    make()
+    yaml = tmp_path / "own.yaml"
+    yaml.write_text(yaml.read_text() + "llm: llm.json\n")
+
+    def found(*names: str) -> tuple[ListFindings, DatasetCheck]:
+        (tmp_path / "llm.json").write_text(json.dumps(dict(enumerate(names))))
+        data_paths = read(yaml, tmp_path / "cache")
+        grid = Grid("few_shot", datasets=("own",), shots=(2,), variants=("llm",))
+        plan = check_lists(expand(grid, data_paths.datasets()), data_paths)
+        return plan, checked(data_paths)
+
+    plan, check = found("nod: yes", "wave: hello", "bow: thanks")
+    assert check.complete and not plan.problems
+    assert plan.warnings[0] == f"own all, llm.json: {check.labels[0].elsewhere[0]}"
+    assert "id 0 is 'wave', but 'nod' here, which is id 1" in plan.warnings[0]
+    plan, check = found("move", "Move", "bow")
+    assert not check.complete and check.labels[0].problem in plan.problems[0]
 
 
 def test_names_that_only_look_alike(make: Make) -> None:
