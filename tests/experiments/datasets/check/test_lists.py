@@ -212,7 +212,7 @@ def test_classes_of_several_names(make: Make, tmp_path: Path) -> None:
 
     def found(*names: list[str]) -> ListFindings:
         (tmp_path / "labels.json").write_text(json.dumps(dict(enumerate(names))))
-        data_paths = read(yaml, tmp_path / "cache")
+        data_paths = DataPaths(cache=tmp_path / "cache", own=(read_own(yaml),))
         plan, check = planned(data_paths), checked(data_paths)
         assert check.complete is not bool(plan.problems)
         assert list(check.warnings) == plan.warnings
@@ -233,7 +233,7 @@ def test_llm_names_are_judged_by_check_and_plan(make: Make, tmp_path: Path) -> N
 
     def found(*names: str) -> tuple[ListFindings, DatasetCheck]:
         (tmp_path / "llm.json").write_text(json.dumps(dict(enumerate(names))))
-        data_paths = read(yaml, tmp_path / "cache")
+        data_paths = DataPaths(cache=tmp_path / "cache", own=(read_own(yaml),))
         grid = Grid("few_shot", datasets=("own",), shots=(2,), variants=("llm",))
         plan = check_lists(expand(grid, data_paths.datasets()), data_paths)
         return plan, checked(data_paths)
