@@ -1,4 +1,4 @@
-"""Training on CUDA: compiled, repeated, and what its steps are made of."""
+"""Training and testing on CUDA: compiled, repeated, and what its steps are made of."""
 
 import pytest
 import torch
@@ -26,6 +26,19 @@ def test_compiled_training_is_eager_training(tiny: Bench, caplog: pytest.LogCapt
     eager = losses(tiny, compile=False)
     assert len(set(eager)) == len(eager)
     assert losses(tiny, compile=True) == pytest.approx(eager, rel=1e-3)
+    assert "torch.compile failed" not in caplog.text
+
+
+def test_compiled_scores_are_eager_scores(tiny: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    model = tiny.model("tc_clip")
+    eager, compiled = (
+        tiny.evaluate(
+            model, tiny.execution(eval_batch=4, compile=on), Clock(tiny.device), batches=2
+        ).values
+        for on in (False, True)
+    )
+    # Probabilities, from logits in bf16.
+    assert compiled == pytest.approx(eager, abs=0.02)
     assert "torch.compile failed" not in caplog.text
 
 

@@ -23,7 +23,7 @@ from tcclip.config import AugmentConfig, Execution, ModelConfig, ModelName, Trai
 from tcclip.data.annotations import Item
 from tcclip.data.loader import Batch, EvalBatch
 from tcclip.distributed import Ranks, use_deterministic_algorithms
-from tcclip.evaluate import EvalList, Evaluator
+from tcclip.evaluate import EvalList, Evaluator, Scores
 from tcclip.model import Model, create_model
 from tcclip.step import autocast
 from tcclip.train import Paused, Trainer
@@ -224,7 +224,7 @@ class Bench:
 
     # ---- Evaluation ----
 
-    def evaluate(self, model: Model, execution: Execution, clock: Clock, *, batches: int) -> None:
+    def evaluate(self, model: Model, execution: Execution, clock: Clock, *, batches: int) -> Scores:
         """Score `batches` batches of `eval_batch` one-view videos; a tick every `segment`."""
         size = execution.eval_batch
         made = [self.videos(size, 1, seed=seed) for seed in range(2)]
@@ -241,7 +241,7 @@ class Bench:
 
         items = tuple(Item(f"{i}.mp4", i % 51) for i in range(batches * size))
         one = EvalList("bench", "bench", "test", items, model.class_names, Views())
-        self.evaluator(loader, execution).evaluate({"model": model}, [one])
+        return self.evaluator(loader, execution).evaluate({"model": model}, [one])["model", 0]
 
     def evaluator(self, loader: Any, execution: Execution) -> Evaluator:
         config = self.train_config(4)
