@@ -122,7 +122,7 @@ def test_a_dry_run_shows_what_would_be_run_again(
     rows = dry_run(specs, tmp_path, Execution(), data_paths.list_length, rerun)
     assert [row.state for row in rows] == [State.FINISHED, State.FAILED, State.PLANNED]
     assert [number for number, row in enumerate(rows) if row.again] == again
-    print_plan(rows, "terminal")
+    print_plan(rows, Execution(), "terminal")
     shown = capsys.readouterr().out
     assert f"left: {left} runs" in shown
     assert shown.count(", again") == len(again)
