@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch._functorch import config as functorch_config
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Compiler:
         if function not in self._compiled:
             compiled = torch.compile(function, dynamic=False, fullgraph=True)
             torch._dynamo.config.recompile_limit = LIMIT
+            # As eagerly: float32 parts have float32 gradients, whatever autocast was on before.
+            functorch_config.backward_pass_autocast = "off"
             self._compiled[function] = self._guarded(function, compiled)
         return self._compiled[function]
 

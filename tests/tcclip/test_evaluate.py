@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,3 +56,32 @@ def test_logits_of_a_classs_names_are_averaged(model: Model) -> None:
     means = torch.stack([logits[:, :2].mean(1), logits[:, 2], logits[:, 3:].mean(1)], dim=1)
     expected = means.softmax(-1).unflatten(0, (3, 2)).sum(1)
     assert torch.allclose(torch.from_numpy(scores["", 0].values), expected, atol=1e-5)
+
+
+def test_compiled_batches_have_one_size_and_the_same_scores(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two videos, then one that is padded; and a list that holds one of the first two."""
+    sizes = []
+
+    class Seen(Evaluator):
+        def _padded(self, video: torch.Tensor, size: int) -> torch.Tensor:
+            padded = super()._padded(video, size)
+            sizes.append(len(padded))
+            return padded
+
+    def loader(name: str, items: Sequence[Item], views: Views) -> Any:
+        for rows in ([0, 1], [2]):
+            yield SimpleNamespace(
+                unreadable={}, readers={}, indices=torch.tensor(rows), video=VIDEO[rows]
+            )
+
+    everything = listed(("wave",), ("nod",))
+    one = replace(everything, items=ITEMS[1:2])
+    eager = evaluator().evaluate({"": model}, [everything, one])
+    compiled = Seen(loader, AugmentConfig(), current_ranks("cpu"), nullcontext, compile=True)  # type: ignore[arg-type]
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    found = compiled.evaluate({"": model}, [everything, one])
+    assert sizes == [4, 4]
+    for at, scores in eager.items():
+        assert torch.allclose(torch.from_numpy(found[at].values), torch.from_numpy(scores.values))

@@ -1,16 +1,25 @@
 """A step's gradient: class names encoded once, micro-batches, scaling, what it costs."""
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from tcclip.config import AugmentConfig, Execution, MixConfig, ModelConfig, TrainConfig
+from tcclip.config import (
+    COMPILE_FROM,
+    AugmentConfig,
+    Execution,
+    MixConfig,
+    ModelConfig,
+    TrainConfig,
+)
 from tcclip.data.loader import Batch
 from tcclip.data.transforms import normalise
 from tcclip.distributed import Ranks
@@ -49,7 +58,6 @@ def step_gradient(
     scale: float | None = None,
     ranks: Ranks = CPU,
     mixing: float = 0.0,
-    compile: bool = False,
 ) -> StepGradient:
     train = TrainConfig(
         epochs=1, warmup_epochs=0, lr=1e-3, lr_min=1e-5, global_batch=videos,
@@ -57,9 +65,7 @@ def step_gradient(
     )  # fmt: skip
     scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
     execution = Execution(micro_batch=micro_batch)
-    return StepGradient(
-        model, train, AugmentConfig(), execution, ranks, scaler, seed=0, compile=compile
-    )
+    return StepGradient(model, train, AugmentConfig(), execution, ranks, scaler, seed=0)
 
 
 def gradients(model: Model) -> dict[str, Tensor]:
@@ -106,6 +112,65 @@ def test_a_scaled_loss_scales_the_whole_gradient() -> None:
     assert scaled == loss
     for name, value in gradients(model).items():
         assert torch.equal(value, 1024 * plain[name]), name
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Without code generation, which takes a minute; the graphs are the same."""
+    compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **kwargs: compile(f, backend="eager", **kwargs))
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_a_compiled_backward_pass_that_fails_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Eagerly, from the step's start, after one warning."""
+    model, chunks = small_model(dtype=torch.float64), chunks_of(8, chunk=4)
+    gradient = step_gradient(model, videos=8, micro_batch=2)
+    losses = [gradient(chunks, 0, 0)]
+    expected = gradients(model)
+    model.set_compiled(True)
+    losses.append(gradient(chunks, 0, 0))
+    for name, value in gradients(model).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-12)
+    calls: list[Tensor] = []
+
+    def fail_third(loss: Tensor) -> Tensor:
+        calls.append(loss)
+        if len(calls) == 3:
+            raise RuntimeError("a kernel cannot be compiled")
+        return loss
+
+    monkeypatch.setattr(gradient.scaler, "scale", fail_third)
+    losses.append(gradient(chunks, 0, 0))
+    assert losses == [pytest.approx(losses[0], rel=1e-12)] * 3
+    for name, value in gradients(model).items():
+        assert torch.equal(value, expected[name]), name
+    (record,) = (one for one in caplog.records if one.name == "tcclip.model.compiled")
+    assert "a kernel cannot be compiled" in record.message
+
+
+def test_auto_compiles_on_cuda_what_is_long_enough() -> None:
+    auto = Execution()
+    assert auto.compiles("cuda", COMPILE_FROM)
+    assert not auto.compiles("cuda", COMPILE_FROM - 1)
+    assert not auto.compiles("cpu", COMPILE_FROM)
+    assert not Execution(deterministic=True).compiles("cuda", COMPILE_FROM)
+    assert Execution(compile=True).compiles("cpu", 1)
+    assert not Execution(compile=False).compiles("cuda", COMPILE_FROM)
+
+
+@pytest.mark.parametrize("name", ["compile", "deterministic"])
+def test_a_switch_is_on_off_or_auto(name: str) -> None:
+    assert getattr(Execution.model_validate({name: "auto"}), name) == "auto"
+    assert getattr(Execution.model_validate({name: True}), name) is True
+    with pytest.raises(ValidationError, match="give auto, true or false"):
+        Execution.model_validate({name: "sometimes"})
 
 
 class Waits(TorchDispatchMode):
