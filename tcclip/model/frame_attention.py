@@ -63,10 +63,8 @@ def frame_keys(
     )
     bias = None
     if bias_table is not None:
-        counts = (N, keys.shape[2] - N)
-        bias = torch.cat(
-            [bias_table[:, 0, i : i + 1].expand(-1, count) for i, count in enumerate(counts)], 1
-        )
+        local, shared = bias_table.flatten(1).split(1, dim=1)
+        bias = torch.cat([local.expand(-1, N), shared.expand(-1, keys.shape[2] - N)], dim=1)
     return FrameKeys(keys, values, N, bias=bias)
 
 
@@ -88,16 +86,16 @@ def attend_frames(q: Tensor, keys: FrameKeys) -> Tensor:
 
 
 def _fold_bias(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Write the bias (H, M) as one more product: a query column of ones, a key column of biases.
+    """Write the bias (H, M) as one more product: queries get columns of ones, keys a column of
+    biases and zeros.
 
     Fused kernels take no bias that needs a gradient, and a mask would cost (heads, S, M) memory.
     """
     E = q.shape[-1]
-    column = (bias * E**0.5).to(k.dtype).t().expand(k.shape[0], -1, -1).unsqueeze(-1)
-    k = torch.cat([k, F.pad(column, (0, BIAS_COLUMNS - 1))], dim=-1)
-    ones = q.new_ones(1).expand(*q.shape[:-1], 1)
-    q = torch.cat([q, F.pad(ones, (0, BIAS_COLUMNS - 1))], dim=-1)
-    return q, k, F.pad(v, (0, BIAS_COLUMNS))
+    column = (bias * E**0.5).to(k.dtype).t().unsqueeze(-1)
+    columns = F.pad(column, (0, BIAS_COLUMNS - 1)).expand(k.shape[0], -1, -1, -1)
+    k = torch.cat([k, columns], dim=-1)
+    return F.pad(q, (0, BIAS_COLUMNS), value=1.0), k, F.pad(v, (0, BIAS_COLUMNS))
 
 
 @torch.no_grad()
@@ -109,12 +107,31 @@ def cls_attention(q: Tensor, keys: FrameKeys) -> Tensor:
     """
     E = q.shape[-1]
     with no_autocast(q):
-        k = full_precision(keys.k)
-        scores = torch.einsum("bthe,btmhe->bthm", full_precision(q), k) * E**-0.5
+        scores = _products(q, keys.k) * E**-0.5
         if keys.bias is not None:
             scores = scores + keys.bias
         weights: Tensor = scores.softmax(-1)
         return weights[..., 1 : keys.own]
+
+
+def _products(q: Tensor, k: Tensor) -> Tensor:
+    """Of one query a frame (B, T, H, E) with its keys (B, T, M, H, E), in float32 at least,
+    (B, T, H, M).
+
+    All heads in one matrix product, of rows as they lie in memory with a block of columns in which
+    each head's query is alone: the zeros cost less than a copy of the keys, head by head or in
+    float32. Products of bfloat16 are exact in float32, so only their sum has to be in it.
+    """
+    B, T, M, H, _ = k.shape
+    # Tensor cores take columns by the eight.
+    heads = torch.eye(H, -(-H // 8) * 8, dtype=q.dtype, device=q.device).unsqueeze(1)
+    columns = (q.unsqueeze(-1) * heads).flatten(2, 3).flatten(0, 1)
+    rows = k.flatten(3).flatten(0, 1)
+    if rows.is_cuda and rows.dtype in (torch.bfloat16, torch.float16):
+        products = torch.bmm(rows, columns, out_dtype=torch.float32)
+    else:
+        products = torch.bmm(full_precision(rows), full_precision(columns))
+    return products[..., :H].view(B, T, M, H).transpose(2, 3)
 
 
 def _with_all_cls(x: Tensor) -> Tensor:
