@@ -48,9 +48,9 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        hidden = self.c_fc(x)
+        hidden = self.c_fc(x.flatten(0, -2))
         hidden = _QuickGelu.apply(hidden) if self.activation == "quick_gelu" else F.gelu(hidden)
-        out: Tensor = self.c_proj(hidden)
+        out: Tensor = self.c_proj(hidden).view(x.shape)
         return out
 
 

@@ -59,7 +59,7 @@ def cluster_means(tokens: Tensor, assignment: Tensor, k: int) -> Tensor:
     with no_autocast(tokens):
         tokens = full_precision(tokens)
         member = membership(assignment, k).to(tokens.dtype)
-        return (member / member.sum(-1, keepdim=True).clamp(min=1)) @ tokens
+        return torch.bmm(member / member.sum(-1, keepdim=True).clamp(min=1), tokens)
 
 
 def membership(assignment: Tensor, k: int) -> Tensor:

@@ -21,6 +21,8 @@ PROMPT_WORDS = "a photo of a"
 #: Padded to the longest of 8 buckets, the lists of Kinetics and SSv2 grow by 0 to 11 %; to the
 #: longest of all, by 30 to 120 %.
 MOST_BUCKETS = 8
+#: A bucket is attended on its own; for fewer names that costs more than their padding.
+NAMES_PER_BUCKET = 16
 
 
 @cache
@@ -93,10 +95,11 @@ def tokenise(names: Sequence[str], config: ModelConfig, device: torch.device) ->
 
 def _bucketed(lengths: list[int]) -> tuple[list[int], tuple[tuple[int, int], ...]]:
     """Indices of `lengths` by bucket, and each bucket's size and longest length. Buckets span
-    equally many lengths, as few as `MOST_BUCKETS` buckets allow."""
+    equally many lengths, as few as the number of buckets allows."""
+    most = max(1, min(MOST_BUCKETS, len(lengths) // NAMES_PER_BUCKET))
     for span in count(1):
         buckets = [-(-length // span) for length in lengths]
-        if len(set(buckets)) <= MOST_BUCKETS:
+        if len(set(buckets)) <= most:
             break
     order = sorted(range(len(lengths)), key=buckets.__getitem__)
     members = [[i for i in order if buckets[i] == bucket] for bucket in sorted(set(buckets))]

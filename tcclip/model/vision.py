@@ -177,7 +177,7 @@ class _TakePatches(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
         ctx.save_for_backward(index)
         ctx.tokens = x.shape[2]
-        return _rows(x, 1 + index)
+        return _rows(x, index, first=1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -185,13 +185,13 @@ class _TakePatches(torch.autograd.Function):
         S = index.shape[2]
         chosen, rank = places(index, ctx.tokens, first=-1)
         # One row of zeros more, for all that was not taken.
-        return _rows(F.pad(grad, (0, 0, 0, 1)), rank.where(chosen, S)), None
+        return _rows(F.pad(grad, (0, 0, 0, 1)), rank.where(chosen, S), first=0), None
 
 
-def _rows(x: Tensor, index: Tensor) -> Tensor:
-    """Rows of x (B, T, M, D) at index (B, T, J) -> (B, T, J, D)."""
+def _rows(x: Tensor, index: Tensor, first: int) -> Tensor:
+    """Rows of x (B, T, M, D) at index (B, T, J), counted from row `first` -> (B, T, J, D)."""
     B, T, M, _ = x.shape
-    starts = torch.arange(0, B * T * M, M, device=x.device).view(B, T, 1)
+    starts = torch.arange(first, B * T * M, M, device=x.device).view(B, T, 1)
     return x.flatten(0, 2)[index + starts]
 
 

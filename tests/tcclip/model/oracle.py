@@ -240,10 +240,10 @@ def agree(model: Model, video: Tensor) -> None:
 
 
 def gradients_agree(model: Model, video: Tensor) -> None:
-    """The same of every gradient of a weighted sum of the logits (two videos, four classes)."""
+    """The same of every gradient of a weighted sum of the logits of two videos."""
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    weights = [[1.0, -2.0, 0.5, 0.3], [-1.0, 0.1, 0.7, 2.0]]
-    target = torch.tensor(weights, dtype=video.dtype, device=video.device)
+    weights = torch.tensor([[1.0, -2.0, 0.5, 0.3], [-1.0, 0.1, 0.7, 2.0]])
+    target = weights.repeat(1, len(model.class_names) // 4).to(video)
     expected = torch.autograd.grad((Oracle(model)(video).logits * target).sum(), trained.values())
     found = torch.autograd.grad((model(video).logits * target).sum(), trained.values())
     for name, a, b in zip(trained, found, expected, strict=True):
