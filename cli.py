@@ -247,7 +247,8 @@ def _run(
     execution = make_execution(options)
     check(plan, options, execution)
     with user_errors():
-        found = check_plan(plan, execution, data_paths, out, options.rerun)
+        elsewhere = options.executor == "ray" and options.address not in (None, "local")
+        found = check_plan(plan, execution, data_paths, out, options.rerun, elsewhere)
     if dry_run:
         rows = list_runs(plan.specs, out, execution, data_paths.list_length, options.rerun)
         print_plan(rows, execution, options.format)

@@ -22,7 +22,7 @@ from experiments.planning.lists import (
     other_lists,
 )
 from experiments.planning.settings import settings_problems
-from experiments.planning.videos import video_problems
+from experiments.planning.videos import absent_videos, moved_videos, video_problems
 from experiments.planning.weights import starting_sizes
 from experiments.store.ledger import Ledger, matching
 from results.reading.location import Location
@@ -71,11 +71,13 @@ def check_plan(
     data_paths: DataPaths,
     out: Location,
     rerun: str | None = None,
+    elsewhere: bool = False,
 ) -> Findings:
     """Why runs of a plan could not be computed to their end, or must not count as finished.
 
     `rerun`: the argument of `--rerun`, whose runs start from the beginning; UserError if it
-    matches nothing. The notes are the plan's and more.
+    matches nothing. `elsewhere`: whether runs are computed on other machines, which may have videos
+    that this one has not. The notes are the plan's and more.
     """
     specs, ledger, here = plan.specs, Ledger(out), ListsHere(data_paths)
     found = Findings(notes=[*plan.notes, *here.elsewhere(specs), *other_lists(specs, ledger)])
@@ -90,20 +92,25 @@ def check_plan(
     to_run = [one for one in specs if one.run_id in again or states[one.run_id] not in ENDED]
     lists = check_lists(to_run, data_paths, execution.max_unreadable)
     found.notes += [f"warning: {text}" for text in lists.warnings]
+    absent = list(absent_videos(to_run, here))
+    found.notes += [f"on this machine: {text}" for text in absent if elsewhere]
+    of_all = [*lists.problems, *(() if elsewhere else absent)]
     for spec in specs:
         run_id = spec.run_id
         state = State.PLANNED if run_id in again else states[run_id]
         if state not in ENDED:
             key = spec.key.model_copy(update={"seed": 0})
             problems = problems_of(spec.model_copy(update={"key": key}))
-            found.add(run_id, dict.fromkeys([*problems, *lists.problems]))
+            found.add(run_id, dict.fromkeys([*problems, *of_all]))
         if state is State.FINISHED:
+            found.notes += moved_videos(finished[run_id].provenance.video_folders, here)
             recorded = finished[run_id].provenance.digests
             found.add(run_id, changed_lists("finished", recorded, here.present(recorded)))
         elif state is not State.PLANNED:
             with suppress(StorageError):  # the run's own attempt says what is wrong there
                 begun = lists_to_resume(ledger.folder(run_id))
                 found.add(run_id, changed_lists("began", begun, here.present(begun)))
+    found.notes = list(dict.fromkeys(found.notes))
     return found
 
 

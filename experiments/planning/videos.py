@@ -1,8 +1,8 @@
-"""Test videos that the last `tcclip data check` could not read."""
+"""Videos: whether their folders are there, and what the last `tcclip data check` could not read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from experiments.datasets.check.decoding import DecodedFile, read_decoded
@@ -18,12 +18,12 @@ NAMED = 5
 
 
 def video_problems(spec: RunSpec, execution: Execution, here: ListsHere) -> Iterator[str]:
-    """Test lists with more unreadable videos than allowed, as far as they were decoded before.
+    """Lists that are evaluated with more unreadable videos than allowed, as far as was decoded.
 
-    A run would find that out after its training. A file that changed since is not counted.
+    A run would find that out after an epoch. A file that changed since is not counted.
     """
     allowed = execution.max_unreadable
-    for one in spec.suites:
+    for one in dict.fromkeys([*(spec.validation if spec.train.epochs else ()), *spec.suites]):
         key = (one.dataset, one.split.annotations)
         if key not in here.unreadable:
             here.unreadable[key] = _unreadable(one, here)
@@ -35,6 +35,38 @@ def video_problems(spec: RunSpec, execution: Execution, here: ListsHere) -> Iter
                 f"read by the last `tcclip data check`, allowed are {allowed:.2%}: "
                 f"{'; '.join(named)}{'; ...' if len(causes) > NAMED else ''}. Replace them, or "
                 "allow more with --max-unreadable"
+            )
+
+
+def absent_videos(specs: Sequence[RunSpec], here: ListsHere) -> Iterator[str]:
+    """Data sets whose folder of videos is not on this machine, or empty."""
+    names = dict.fromkeys(one.dataset for spec in specs for one, read in spec.lists if read)
+    for data in (here.data_paths.datasets()[name] for name in names):
+        if data.embedded:
+            continue
+        try:
+            folder = here.data_paths.video_folder(data)
+            why = "" if any(folder.iterdir()) else "is empty"
+        except OSError as error:
+            why = f"cannot be read: {error.strerror}"
+        except MissingData as error:
+            if here.folder(data.name) is not None:
+                yield str(error)
+            continue
+        if why:
+            place = "`videos:` in its YAML file" if data.digests else "--data-root"
+            yield f"{data.name}: the folder of its videos, {folder}, {why}; correct {place}"
+
+
+def moved_videos(recorded: Mapping[str, str], here: ListsHere) -> Iterator[str]:
+    """Own data sets that a finished run read from other folders (`recorded`) than those of now."""
+    for name, then in recorded.items():
+        data = here.data_paths.datasets().get(name)
+        now = then if data is None else str(here.data_paths.video_folder(data).resolve())
+        if now != then:
+            yield (
+                f"{name}: finished with the videos of {then}, now they are in {now}; if those are "
+                "other videos, give another --out, or --rerun to compute their numbers"
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.datasets.check.plan import missing_videos, run_warnings, same_video
@@ -39,6 +39,7 @@ class RunData:
     `digests`: "data set/file" -> sha256, of a user's own file that of its content. `listed`: how
     many different videos the lists hold, `missing`: how many of them are not there. `locators`:
     data set -> where its videos are. `warnings`: what is odd in the lists; of rank 0 alone.
+    `unreadable`: (data set, split) -> what `check_unreadable` was told last: video -> cause.
     """
 
     job: Job
@@ -51,6 +52,7 @@ class RunData:
     missing: int
     locators: dict[str, Locator]
     warnings: tuple[str, ...]
+    unreadable: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, job: Job, ranks: Ranks) -> RunData:
@@ -127,18 +129,21 @@ class RunData:
             world=self.ranks.world,
         )
 
-    def check_unreadable(self, scores: Mapping[tuple[str, int], Scores]) -> None:
-        """TooManyUnreadable if more of a suite's videos than allowed could not be read."""
+    def check_unreadable(
+        self, lists: Sequence[EvalList], scores: Mapping[tuple[str, int], Scores]
+    ) -> None:
+        """TooManyUnreadable if more of a list's videos than allowed could not be read."""
         allowed = self.job.execution.max_unreadable
         for (_, number), one in scores.items():
+            listed = lists[number]
+            self.unreadable[listed.dataset, listed.split] = one.causes
             count, total = int((~one.readable).sum()), len(one.readable)
             if count > allowed * total:
-                suite = self.suites[number]
                 named = [f"{path} ({why})" for path, why in sorted(one.causes.items())[:NAMED]]
                 raise TooManyUnreadable(
-                    f"{suite.suite} {suite.split}: {count} of {total} videos could not be read, "
-                    f"allowed are {allowed:.2%}: {'; '.join(named)}. Replace them, or allow more "
-                    "with --max-unreadable"
+                    f"{listed.dataset} {listed.split}: {count} of {total} videos could not be "
+                    f"read, allowed are {allowed:.2%}: {'; '.join(named)}. Replace them, or allow "
+                    "more with --max-unreadable"
                 )
 
 

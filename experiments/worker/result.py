@@ -137,7 +137,7 @@ def _provenance(
     commit, dirty = provenance.git_state()
     finished = datetime.now(UTC)
     seconds = (finished - started).total_seconds()
-    causes = {path: cause for one in scores.values() for path, cause in one.causes.items()}
+    causes = {path: cause for one in data.unreadable.values() for path, cause in one.items()}
     readers = {
         (data.suites[number].dataset, path): how
         for (_, number), one in scores.items()
@@ -169,6 +169,7 @@ def _provenance(
         videos_expected=data.listed,
         videos_missing=data.missing,
         videos_unreadable=len(causes),
+        video_folders=_own_folders(data),
         unreadable=tuple(f"{path}: {cause}" for path, cause in sorted(causes.items())),
     )
 
@@ -184,6 +185,15 @@ def _attempts(folder: RunFolder, gpu_hours: float) -> dict[str, Any]:
         "gpu_hours": gpu_hours + ((found.earlier_gpu_hours or 0.0) if found else 0.0),
         "attempts": found.count if found else None,
         "clips_per_second": found.clips_per_second if found else None,
+    }
+
+
+def _own_folders(data: RunData) -> dict[str, str]:
+    known = data.job.data_paths.datasets()
+    return {
+        name: str(locate.folder.resolve())
+        for name, locate in data.locators.items()
+        if known[name].digests
     }
 
 

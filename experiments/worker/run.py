@@ -129,7 +129,7 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
     with detect_out_of_memory("eval_batch", job.execution.eval_batch):
         scores = evaluator.evaluate({key.label: one for key, one in weights.items()}, data.suites)
     if lease is not None:
-        data.check_unreadable(scores)
+        data.check_unreadable(data.suites, scores)
         write_predictions(data, weights, scores)
         parameters = sum(p.numel() for p in model.parameters())
         result = make_result(data, training, weights, scores, start, parameters, started)
@@ -201,6 +201,7 @@ def _train(data: RunData, model: Model, evaluator: Evaluator, lease: Lease | Non
         """Mean over the validation lists, weighted by their videos: percent of all of them."""
         with detect_out_of_memory("eval_batch", job.execution.eval_batch):
             scores = evaluator.evaluate({"": current}, data.validation)
+        data.check_unreadable(data.validation, scores)
         total = sum(len(one.items) for one in data.validation)
         top1 = top5 = 0.0
         for number, one in enumerate(data.validation):

@@ -57,6 +57,13 @@ def shared_names(names: Sequence[Sequence[str]]) -> str | None:
     )
 
 
+def common_names(names: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> list[str]:
+    """The first names of those classes in `names` that have a name of a class in `others`."""
+    tokens = _tokens([*names, *others])
+    known = {one for own in tokens[len(names) :] for one in own}
+    return [own[0] for own, keys in zip(names, tokens, strict=False) if known & set(keys)]
+
+
 def _tokens(names: Sequence[Sequence[str]]) -> list[list[Hashable]]:
     """For every name of every class what is equal where the model sees the same tokens."""
     classes: dict[str, set[int]] = defaultdict(set)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-from experiments.datasets.check.class_names import shared_names
+from experiments.datasets.check.class_names import common_names, shared_names
 from experiments.datasets.check.videos import SameVideo, VideoList
 
 #: How many videos or classes a warning names, beside their count.
@@ -103,6 +103,18 @@ def leak_warnings(
         f"{test.title} {text} the {kind} list {train.title}: {_first_few(sorted(found.values()))}"
         for text, found in kinds.items()
         if found
+    ]
+
+
+def class_warnings(train: VideoList, test: VideoList) -> list[str]:
+    """Novel classes of a data set that are trained on."""
+    if train.dataset != test.dataset or train.classes == test.classes:
+        return []
+    if not (common := common_names(test.classes, train.classes)):
+        return []
+    return [
+        f"{test.title}: {len(common)} of its {len(test.classes)} classes are trained on, too, in "
+        f"{train.title}, so they are not novel: {_first_few(common)}"
     ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.datasets.check.class_names import check_llm_names, equal_prompts
-from experiments.datasets.check.lists import leak_warnings, list_warnings
+from experiments.datasets.check.lists import class_warnings, leak_warnings, list_warnings
 from experiments.datasets.check.videos import SameVideo, VideoList
 from experiments.datasets.paths import DataPaths
 from experiments.datasets.video_files import FoundVideos
@@ -99,6 +99,7 @@ def run_warnings(
     warnings = [text for one in (*train, *tests) for text in list_warnings(one, same)]
     for one in train:
         warnings += [text for test in tests for text in leak_warnings(one, test, same)]
+        warnings += [text for test in tests for text in class_warnings(one, test)]
     for one in validation:
         # Published: the test list itself (SPEC 4).
         others = [test for test in suites if test.title != one.title]

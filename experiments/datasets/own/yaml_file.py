@@ -44,7 +44,7 @@ T = TypeVar("T", bound=FrozenModel)
 class OwnSplit(FrozenModel):
     """A list, and the label set that its ids belong to.
 
-    By default "all"; where there is none, the one that begins the split's name: base, novel.
+    By default "all", or the one that begins the split's name: base, novel; needed if both are.
     """
 
     annotations: str
@@ -140,8 +140,13 @@ def _split(
     """The split; the digest of its list is added to `digests`."""
     split = OwnSplit(annotations=one) if isinstance(one, str) else one
     known = {one.name: one.classes for one in labels}
-    default = "all" if "all" in known else name.partition("_")[0]
-    label_set = split.labels or (default if default in known else "all")
+    begins = name.partition("_")[0]
+    if split.labels is None and "all" in known and begins in known and begins != "all":
+        raise AnnotationError(
+            f"split {name}: its ids may be those of the labels all or of {begins}; say which: "
+            f"{name}: {{annotations: {split.annotations}, labels: {begins}}}"
+        )
+    label_set = split.labels or (begins if begins in known else "all")
     videos = read_list(folder / split.annotations, known.get(label_set))
     digests[split.annotations] = content_digest(videos)
     return Split(name=name, annotations=split.annotations, labels=label_set, videos=len(videos))

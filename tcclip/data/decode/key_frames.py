@@ -36,10 +36,11 @@ class Groups:
 
 
 class _Packet(NamedTuple):
-    """`kinds`: of its H.264 units; `hidden`: not shown, or damaged; `renews`: new parameters."""
+    """`parameters`: its H.264 parameter sets; `hidden`: not shown, or damaged; `renews`: has new
+    parameters beside it."""
 
     time: int | None
-    kinds: frozenset[int]
+    parameters: frozenset[bytes]
     is_start: bool
     hidden: bool
     renews: bool
@@ -84,9 +85,11 @@ def _stream_doubt(container: str, stream: av.VideoStream) -> str:
 
 def _read(packet: av.Packet[av.VideoStream], stream: av.VideoStream) -> _Packet:
     intra = stream.codec.intra_only
-    kinds = set[int]() if intra else _unit_kinds(memoryview(packet), _length_bytes(stream))
+    units = [] if intra else _units(memoryview(packet), _length_bytes(stream))
+    kinds = [unit[0] & 31 for unit in units]
+    parameters = (unit for unit, kind in zip(units, kinds, strict=True) if kind in PARAMETER_SETS)
     return _Packet(
-        packet.pts, frozenset(kinds), intra or IDR_SLICE in kinds,
+        packet.pts, frozenset(map(bytes, parameters)), intra or IDR_SLICE in kinds,
         packet.is_discard or packet.is_corrupt, packet.has_sidedata("new_extradata"),
     )  # fmt: skip
 
@@ -97,9 +100,12 @@ def _length_bytes(stream: av.VideoStream) -> int:
     return (header[4] & 3) + 1 if len(header) > 6 and header[0] == 1 else 0
 
 
-def _unit_kinds(packet: memoryview, length_bytes: int) -> set[int]:
-    """The kinds of an H.264 packet's units. DecodingError unless they are whole and as usual."""
-    kinds, slices, place = set(), 0, 0
+def _units(packet: memoryview, length_bytes: int) -> list[memoryview]:
+    """An H.264 packet's units, whose first bytes say their kinds.
+
+    DecodingError unless they are whole and as usual.
+    """
+    units, slices, place = list[memoryview](), 0, 0
     while place < len(packet):
         begin = place + length_bytes
         place = begin + int.from_bytes(packet[place:begin])
@@ -111,10 +117,10 @@ def _unit_kinds(packet: memoryview, length_bytes: int) -> set[int]:
             if not slices and not packet[begin + 1] & 128:
                 raise DecodingError("frames that begin in their middle")
             slices += 1
-        kinds.add(kind)
+        units.append(packet[begin:place])
     if not slices:
         raise DecodingError("packets without a picture")
-    return kinds
+    return units
 
 
 def _packet_doubt(packets: Sequence[_Packet]) -> str:
@@ -125,8 +131,8 @@ def _packet_doubt(packets: Sequence[_Packet]) -> str:
     if not packets[0].is_start:
         return "does not start with a key frame"
     # Parameter sets on the way would be missed: every start must bring the same ones, or none.
-    brought = {packet.kinds & PARAMETER_SETS for packet in packets if packet.is_start}
-    on_the_way = any(packet.kinds & PARAMETER_SETS for packet in packets if not packet.is_start)
+    brought = {packet.parameters for packet in packets if packet.is_start}
+    on_the_way = any(packet.parameters for packet in packets if not packet.is_start)
     if len(brought) > 1 or on_the_way or any(packet.renews for packet in packets):
         return "parameters that change on the way"
     # In decoding order, whatever follows a key frame must be shown after it.

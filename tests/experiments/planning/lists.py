@@ -21,13 +21,18 @@ SETTINGS: dict[str, Any] = {
 
 
 def write_own(folder: Path, name: str = "own", **files: str) -> Path:
-    """The YAML file of a data set of two classes; `files`: other content for labels, train, val."""
+    """The YAML file of a data set of two classes; `files`: other content for labels, train, val.
+
+    The videos are empty files, which are there.
+    """
     content = {
         "labels": "id,name\n0,push\n1,pull\n",
         "train": "a.mp4 0\nb.mp4 1\nc.mp4 0\nd.mp4 1\n",
         "val": "e.mp4 0\nf.mp4 1\n",
     } | files
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "videos").mkdir(parents=True, exist_ok=True)
+    for listed in (content["train"] + content["val"]).splitlines():
+        (folder / "videos" / listed.split()[0]).touch()
     for file, text in content.items():
         (folder / file).with_suffix(".csv" if file == "labels" else ".txt").write_bytes(
             text.encode()

@@ -41,6 +41,12 @@ def hmdb_runs(**changes: Any) -> list[RunSpec]:
     return expand(Grid("few_shot", **grid | changes))
 
 
+def published(folder: Path) -> DataPaths:
+    (folder / "videos/hmdb51/a").mkdir(parents=True)
+    lists = write_published(folder / "lists")
+    return DataPaths(cache=folder, annotations=lists, videos=folder / "videos")
+
+
 def check(specs: list[RunSpec], out: Path, data_paths: DataPaths, **more: Any) -> Findings:
     plan = RunPlan(Grid("few_shot"), specs, [])
     return check_plan(plan, Execution(device="cpu"), data_paths, out, **more)
@@ -87,7 +93,7 @@ def test_the_published_names_fit_the_published_settings(published_annotations: P
 
 def test_a_list_that_is_missing_in_the_folder_of_lists_is_named(tmp_path: Path) -> None:
     (spec,) = hmdb_runs()
-    data_paths = DataPaths(cache=tmp_path, annotations=write_published(tmp_path / "lists"))
+    data_paths = published(tmp_path)
     assert not problems(spec, data_paths)
     (tmp_path / "lists/datasets_splits/hmdb_splits/val1.txt").unlink()
     found = set(problems(spec, data_paths))
@@ -110,7 +116,7 @@ def test_lists_on_other_machines_are_not_checked(tmp_path: Path, annotations: Pa
 @pytest.fixture
 def done(tmp_path: Path) -> tuple[list[RunSpec], Path, DataPaths]:
     """Two finished runs that say which published lists they read."""
-    data_paths = DataPaths(cache=tmp_path, annotations=write_published(tmp_path / "lists"))
+    data_paths = published(tmp_path)
     specs, out = hmdb_runs(seeds=(0, 1)), tmp_path / "out"
     Ledger(out).add(specs)
     for spec in specs:
@@ -171,7 +177,7 @@ def test_a_list_that_is_elsewhere_is_not_compared(done: Done, tmp_path: Path) ->
 
 
 def test_results_that_name_no_lists_are_not_compared(tmp_path: Path) -> None:
-    data_paths = DataPaths(cache=tmp_path, annotations=write_published(tmp_path / "lists"))
+    data_paths = published(tmp_path)
     (spec,) = hmdb_runs()
     Ledger(tmp_path).add([spec])
     result = Ledger(tmp_path).folder(spec.run_id).result
@@ -182,7 +188,7 @@ def test_results_that_name_no_lists_are_not_compared(tmp_path: Path) -> None:
 @pytest.mark.parametrize("saved", [True, False])
 def test_a_run_that_would_resume_with_other_lists_is_named(tmp_path: Path, saved: bool) -> None:
     """Without a checkpoint it starts anew, so nothing could be mixed."""
-    data_paths = DataPaths(cache=tmp_path, annotations=write_published(tmp_path / "lists"))
+    data_paths = published(tmp_path)
     (spec,) = hmdb_runs()
     Ledger(tmp_path).add([spec])
     folder = tmp_path / "runs" / spec.run_id
@@ -215,3 +221,18 @@ def test_finished_runs_with_other_own_lists_are_mentioned(tmp_path: Path) -> Non
     assert note.startswith("finished before with the same settings and other lists or class names")
     assert before.run_id in note
     assert not check([before], out, own_paths(yaml)).notes
+
+
+def test_finished_runs_that_read_other_videos_are_mentioned(tmp_path: Path) -> None:
+    yaml = write_own(tmp_path)
+    (spec,) = own_specs(yaml)
+    out = tmp_path / "out"
+    Ledger(out).add([spec])
+    made = make_result(spec)
+    for then, notes in ((tmp_path / "videos", 0), (tmp_path / "elsewhere", 1)):
+        read_from = made.provenance.model_copy(update={"video_folders": {"own": str(then)}})
+        result = made.model_copy(update={"provenance": read_from})
+        Ledger(out).folder(spec.run_id).result.write_text(result.model_dump_json())  # type: ignore[union-attr]
+        found = check([spec], out, own_paths(yaml))
+        assert not found.problems and len(found.notes) == notes
+    assert f"finished with the videos of {then}, now they are in {tmp_path}" in found.notes[0]

@@ -1,5 +1,6 @@
 """The command line: a dry run lists every problem, a sweep refuses before it writes anything."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -100,7 +101,6 @@ def test_test_videos_that_the_last_check_could_not_read(
 ) -> None:
     data_paths = own_paths(write_own(tmp_path)).model_copy(update={"cache": tmp_path / "cache"})
     state = check_file(data_paths, "own").with_suffix(".jsonl")
-    (tmp_path / "videos").mkdir()
     for name in "bcdf":
         (tmp_path / "videos" / f"{name}.mp4").write_bytes(name.encode())
     for name, cause in (("a.mp4", "no frame"), ("e.mp4", "no frame could be decoded")):
@@ -121,3 +121,39 @@ def test_test_videos_that_the_last_check_could_not_read(
     assert tcclip(monkeypatch, tmp_path, *dry_run, "--max-unreadable", "0.5") == 0
     (tmp_path / "videos/e.mp4").write_bytes(b"another file")
     assert tcclip(monkeypatch, tmp_path, *dry_run) == 0
+
+
+def test_the_videos_of_a_validation_list_count_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    yaml = write_own(tmp_path)
+    (tmp_path / "test.txt").write_text("f.mp4 1\n")
+    yaml.write_text(yaml.read_text().replace("val: val.txt", "val: val.txt, test: test.txt"))
+    data_paths = own_paths(yaml).model_copy(update={"cache": tmp_path / "cache"})
+    file = tmp_path / "videos" / "e.mp4"
+    found = DecodedFile(
+        file=str(file), bytes=0, modified_ns=file.stat().st_mtime_ns, cause="no frame"
+    )
+    append_decoded(check_file(data_paths, "own").with_suffix(".jsonl"), found)
+    assert tcclip(monkeypatch, tmp_path, *SWEEP, "--dry-run") == 2
+    assert "own val: 1 of 2 videos could not be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", ["is empty", "cannot be read: No such file or directory"])
+def test_a_folder_of_videos_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state: str
+) -> None:
+    write_own(tmp_path)
+    shutil.rmtree(tmp_path / "videos")
+    if state == "is empty":
+        (tmp_path / "videos").mkdir()
+    allowed = ("--max-unreadable", "1")
+    assert tcclip(monkeypatch, tmp_path, *SWEEP, *allowed, "--dry-run") == 2
+    text = f"own: the folder of its videos, {tmp_path / 'videos'}, {state}; correct `videos:` in"
+    assert f"problem: {text}" in capsys.readouterr().err
+    on_ray = (*SWEEP, *allowed, "--dry-run", "--executor", "ray")
+    assert tcclip(monkeypatch, tmp_path, *on_ray) == 2
+    capsys.readouterr()
+    # Other machines may have what this one has not.
+    assert tcclip(monkeypatch, tmp_path, *on_ray, "--address", "head:6379") == 0
+    assert f"on this machine: {text}" in capsys.readouterr().err

@@ -181,6 +181,23 @@ def test_a_corrupt_test_video_fails_its_run_with_its_name(tmp_path: Path, cache:
     assert not folder.failure.exists()
 
 
+def test_a_corrupt_validation_video_counts_as_one_that_is_tested_on(
+    tmp_path: Path, cache: Path
+) -> None:
+    own = copy_cache(cache, tmp_path / "cache")
+    (spec,) = small_specs(train__epochs=1)
+    name = (own / "moving_shapes" / spec.validation[0].split.annotations).read_text().split()[0]
+    video = own / "moving_shapes/videos" / name
+    video.write_bytes(bytes(video.stat().st_size))
+    (cause,) = run_sweep([spec], tmp_path / "out", own).failed.values()
+    split = spec.validation[0].split.name
+    assert cause.startswith(f"TooManyUnreadable: moving_shapes {split}: 1 of ") and name in cause
+    lenient = EXECUTION.model_copy(update={"max_unreadable": 0.05})
+    assert run_sweep([spec], tmp_path / "out", own, lenient).exit_code == 0
+    result = Ledger(tmp_path / "out").folder(spec.run_id).read_result()
+    assert result is not None and name in result.provenance.unreadable[0]
+
+
 def test_a_broken_annotation_line_is_named(tmp_path: Path, cache: Path) -> None:
     own = copy_cache(cache, tmp_path / "cache")
     break_list(own)

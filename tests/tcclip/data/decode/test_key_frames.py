@@ -116,6 +116,17 @@ def test_parameter_sets_on_the_way(tmp_path: Path) -> None:
     """A group that brings its own parameters must not be skipped."""
     path = write_video(tmp_path / "a.mp4", g="4", **{"x264-params": "repeat-headers=1"})
     _same_for_every_draw(path)
+    assert len(_groups(path).starts) >= 10
+    with open_video(path) as (container, stream):
+        packets = [packet for packet in container.demux(stream) if packet.is_keyframe]
+        place = packets[5].pos
+    content = bytearray(path.read_bytes())
+    # Another byte in the first parameter set (its length, 4 bytes; its kind) of one group.
+    assert content[place + 4] & 31 in (7, 8)
+    content[place + 7] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DecodingError, match="parameters that change on the way"):
+        _groups(path)
 
 
 def test_frames_of_no_reordering_file_start_late(tmp_path: Path) -> None:
