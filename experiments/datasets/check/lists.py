@@ -93,7 +93,11 @@ def leak_warnings(
     if leak.files and len(leak.files) == videos:
         return [
             f"{test.title}: every video is also in the {kind} list {train.title}: "
-            "the accuracy says nothing of new videos"
+            + (
+                "the accuracy says nothing of new videos"
+                if kind == "training"
+                else "the epoch is selected on the test itself"
+            )
         ]
     kinds = {
         f"shares {len(leak.files)} of its {videos} videos with": leak.files,
