@@ -265,7 +265,8 @@ class Views(FrozenModel):
         return f"{self.clips}x{self.crops}" + ("u" if self.sampling == "uniform" else "")
 
 
-#: Compiling takes one to two minutes and saves some 50 ms a forward pass: half of that in return.
+#: Compiling takes about 90 s and saves 60 to 110 ms a pass of 32 videos
+#: (docs/gpu_bench_2026-11-27.md): paid for after half of this.
 COMPILE_FROM = 2000
 
 
