@@ -16,6 +16,8 @@ from tcclip.data.decode.video_file import DecodingError
 
 #: Files that may hold the class names beside mmaction2's lists.
 NAME_FILES = ("label_map*.txt", "classInd.txt", "classes.txt", "class_names.txt", "label*.csv")
+#: Lines of a file of class names: `0 wave`, `wave 0`.
+NUMBERED = (r"(?P<number>\d+)[\s,:]+(?P<name>.+)", r"(?P<name>.+?)[\s,:]+(?P<number>\d+)")
 
 
 def read_lines(path: Path) -> list[str]:
@@ -113,17 +115,30 @@ def _class_names(file: Path | None, entries: Sequence[tuple[str, int, int | None
 
 
 def read_names(file: Path) -> list[str]:
-    """Class names from a CSV, a JSON or a text file with a name a line, numbered or not."""
-    if file.suffix in (".csv", ".json"):
+    """Class names from a CSV, a JSON or a text file with a name a line.
+
+    Its lines may be numbered, before or after the names and in any order, below a header. UserError
+    if only some are, or a number is missing or twice.
+    """
+    if file.suffix.lower() in (".csv", ".json"):
         return read_class_names(file)
     lines = read_lines(file)
-    numbered = [re.fullmatch(r"(\d+)[\s,:]+(.+)", line) for line in lines]
-    numbers = [int(match[1]) for match in numbered if match]
-    # A name may begin with a number, too: `100 meter dash`.
-    if len(numbers) == len(lines) and numbers in (
-        list(range(len(lines))), list(range(1, len(lines) + 1)),
-    ):  # fmt: skip
-        return [match[2] for match in numbered if match]
+    for pattern in NUMBERED:
+        found = [re.fullmatch(pattern, line) for line in lines]
+        names = sorted((int(match["number"]), match["name"]) for match in found if match)
+        numbers, total = [number for number, _ in names], len(names)
+        # A name may hold a number, too: `100 meter dash`, `level 1`.
+        distinct = len({name for _, name in names}) == total
+        whole = numbers in (list(range(total)), list(range(1, total + 1))) and all(found[1:])
+        if total and whole and (distinct or pattern == NUMBERED[0]):
+            return [name for _, name in names]
+        if distinct and 2 * total > len(lines):
+            raise UserError(
+                f"{file}: {total} of its {len(lines)} lines are numbered "
+                f"({', '.join(map(str, numbers[:5]))}{', ...' if total > 5 else ''}); allowed are "
+                "lines without numbers, or each number from 0 or 1 on once. Mend them, or give the "
+                "names as CSV with --names: a first line `id,name`, ids from 0"
+            )
     return lines
 
 

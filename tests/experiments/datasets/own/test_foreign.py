@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.datasets.own.foreign_lists import split_name
+from experiments.datasets.own.foreign_lists import read_names, split_name
 from experiments.datasets.own.init import Form, Request, Written, init
 from experiments.datasets.own.yaml_file import read_own
 from experiments.errors import UserError
@@ -155,6 +155,27 @@ def test_a_list_and_names_are_enough(tmp_path: Path) -> None:
           n__txt="0 wave\n1 nod\n2 bow\n")  # fmt: skip
     asked = Request(tmp_path / "videos", lists=(tmp_path / "test.txt",), names=tmp_path / "n.txt")
     assert content(init(asked)) == {"test": {"1.mp4": "wave", "2.mp4": "bow"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("2 c\n0 a b\n1 b\n", ["a b", "b", "c"]), ("3: c\n1: a\n2: b\n", ["a", "b", "c"]),
+        ("c 2\na b 0\nb\t1\n", ["a b", "b", "c"]), ("id name\n1 b\n0 a\n", ["a", "b"]),
+        ("name,id\nb,1\na,0\n", ["a", "b"]), ("100 metres\n200 metres\nrest\n", None),
+        ("level 1\nlevel 2\n", None), ("5 a\nb\nc\n", None),
+    ],
+)  # fmt: skip
+def test_numbered_names(text: str, names: list[str] | None, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text(text)
+    assert read_names(tmp_path / "names.txt") == (names or text.splitlines())
+
+
+@pytest.mark.parametrize("text", ["0 a\nb\n2 c\n", "0 a\n1 b\n3 c\n", "a 0\nb 1\nc 1\n"])
+def test_names_that_are_numbered_with_gaps(text: str, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text(text)
+    with pytest.raises(UserError, match=r"lines are numbered \(0, .*give the names as CSV"):
+        read_names(tmp_path / "names.txt")
 
 
 @pytest.mark.parametrize(
