@@ -33,6 +33,7 @@ from tcclip.weights.parameter_names import (
 )
 from tcclip.weights.published_config import published_config
 from tcclip.weights.safe_unpickle import to_plain
+from tcclip.weights.weight_files import is_safetensors
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +205,10 @@ def read_header(path: Path) -> dict[str, Any]:
     """The json beside an own checkpoint: format, version, model, class_names, start, test_view."""
     beside = path.with_suffix(".json")
     if not beside.is_file():
-        raise FileNotFoundError(f"no {beside.name} beside {path}; keep the two files together")
+        raise FileNotFoundError(
+            f"no {beside.name} beside {path}, which says the model's settings; keep the two files "
+            "together, under one name"
+        )
     try:
         header: Any = json.loads(beside.read_text())
     except ValueError as error:
@@ -223,7 +227,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def _is_own(found: WeightsFile) -> bool:
     """Whether it is a checkpoint in our own format, its json there or lost."""
-    return found.layout.name == OWN and found.path.suffix == ".safetensors"
+    return found.layout.name == OWN and is_safetensors(found.path)
 
 
 def _check(present: Mapping[str, Tensor], tuned: Mapping[str, Tensor], where: str) -> None:

@@ -217,12 +217,14 @@ def look_at(path: Path) -> WeightsFile:
     most = max(map(len, found.values()))
     where = max(found, key=lambda one: (2 * len(found[one]) > most, "ema" not in one.lower()))
     names = [f"{above}.{name}".lstrip(".") for above, state in found.items() for name in state]
+    beside = content if isinstance(content, Mapping) else {}
+    # ActionCLIP's part for the frames is empty if it takes their mean.
+    names += [str(name) for name, value in beside.items() if isinstance(value, Mapping)]
     try:
         state = unwrapped(found[where])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     others = tuple(sorted(f"{one!r}" for one in found if one != where and len(found[one]) > 1))
-    beside = content if isinstance(content, Mapping) else {}
     script = isinstance(content, Stub) and type(content).path.startswith("__torch__.")
     return WeightsFile(path, layout_of(names), state, beside, where, others, script)
 

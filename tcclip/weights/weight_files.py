@@ -52,7 +52,7 @@ def read_file(path: Path) -> Any:
     with path.open("rb") as file:
         head = file.read(512)
     try:
-        if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER:
+        if _begins_safetensors(head):
             return load_file(path)
         # A zip archive, or a pickle of the time before torch 1.6.
         if head.startswith((b"PK", b"\x80")):
@@ -71,6 +71,16 @@ def read_file(path: Path) -> Any:
         cause = str(error) or type(error).__name__
         raise ValueError(damaged(path, f"it cannot be read ({cause[:200]})", AGAIN)) from error
     raise ValueError(damaged(path, *_what_it_is(path, head)))
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file has the format safetensors, whatever its name is."""
+    with path.open("rb") as file:
+        return _begins_safetensors(file.read(9))
+
+
+def _begins_safetensors(head: bytes) -> bool:
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER
 
 
 def damaged(path: Path, what: str, remedy: str) -> str:

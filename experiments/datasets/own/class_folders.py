@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from unicodedata import normalize
 
@@ -29,6 +29,8 @@ def read_class_folders(folder: Path) -> Found:
     splits = _split_folders(videos)
     #: Split -> (path, class); "" for videos that are in no split.
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    #: Class -> folders in its folder that hold its videos; "" for the class folder itself.
+    below: dict[str, set[str]] = defaultdict(set)
     loose, class_folders = [], set()
     for path in videos.paths:
         top, *inside = path.split("/")
@@ -38,6 +40,7 @@ def read_class_folders(folder: Path) -> Found:
             continue
         class_folders.add(parents[0])
         found[split].append((path, normalize("NFC", parents[0])))
+        below[normalize("NFC", parents[0])].add(parents[1] if parents[1:] else "")
     if not found:
         raise UserError(
             f"{folder}: its {len(videos.paths)} videos are in no class folders; sort them into one "
@@ -47,7 +50,7 @@ def read_class_folders(folder: Path) -> Found:
     for name in classes:
         if not re.search(r"[^\W_]", name):
             raise UserError(f"{folder}: a class folder is called {name!r}; give it a class's name")
-    notes = list(videos.notes)
+    notes = [*videos.notes, *_only_folders(folder, below, split=bool(splits))]
     if empty := _empty_folders(folder, splits, class_folders):
         notes.append(f"left out, folders without a video: {some(empty)}")
     if loose:
@@ -59,6 +62,28 @@ def read_class_folders(folder: Path) -> Found:
         if split in found
     }
     return Found(tuple(classes), lists, tuple(notes))
+
+
+def _only_folders(folder: Path, below: Mapping[str, set[str]], *, split: bool) -> list[str]:
+    """A note if no class folder holds a video itself: the classes may be the folders in them.
+
+    UserError if there is one class folder alone.
+    """
+    if any("" in inside for inside in below.values()):
+        return []
+    if len(below) > 1:
+        return [
+            f"all class folders hold folders only: {some(sorted(below))}; if the classes are the "
+            f"folders in them, {some(sorted(set().union(*below.values())))}, sort the videos into "
+            "one folder a class"
+        ]
+    ((name, inside),) = below.items()
+    remedy = "move them one level up" if split else f"give {folder / name} instead"
+    raise UserError(
+        f"{folder}: the only class folder is {name}, and it holds folders only: "
+        f"{some(sorted(inside))}. If these are the classes or splits, {remedy}; if they are one "
+        f"class, put their videos right into {name}"
+    )
 
 
 def _split_folders(videos: Videos) -> dict[str, str]:

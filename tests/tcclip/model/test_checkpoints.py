@@ -317,3 +317,13 @@ def test_ensembling_needs_a_share(weight: float) -> None:
 def test_openai_names_are_those_of_our_parameters_that_clip_has() -> None:
     ours = [name for name in small_model().state_dict() if is_clip_parameter(name)]
     assert sorted(map(from_openai, clip_shapes(SMALL))) == sorted(ours)
+
+
+def test_an_own_checkpoint_of_another_name_needs_its_json(tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    save_checkpoint(small_model(), path)
+    renamed = path.rename(tmp_path / "best.pth")
+    assert describe(renamed)["format"] == "own"
+    renamed = renamed.rename(tmp_path / "other.pth")
+    with pytest.raises(FileNotFoundError, match=r"no other\.json beside .*under one name"):
+        describe_checkpoint(renamed)

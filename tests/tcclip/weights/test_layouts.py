@@ -177,6 +177,7 @@ OTHERS: dict[str, Any] = {
                  "prompts_generator.alpha": ONE},
     "ActionCLIP": {"model_state_dict": XCLIP, "fusion_model_state_dict": {
         "module.transformer.resblocks.0.ln_1.bias": ONE}},
+    "ActionCLIP ": {"model_state_dict": XCLIP, "fusion_model_state_dict": {}},
     "Open-VCLIP": {"model_state": prefixed(XCLIP, "model."), "cfg": "TRAIN: {}"},
     "Open-VCLIP ": {"model_state": prefixed(XCLIP, "module.model."), "epoch": 22},
     "vision-language prompts": {"model": {

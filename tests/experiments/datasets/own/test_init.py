@@ -125,6 +125,15 @@ def test_folders_that_are_split_already(val: str, tmp_path: Path) -> None:
     }
 
 
+def test_folders_that_may_be_no_classes(tmp_path: Path) -> None:
+    empty_videos(tmp_path / "wrapped", ["videos/walk/1.mp4", "videos/run/2.mp4"])
+    with pytest.raises(UserError, match=r"only: 2 \(run, walk\).*give .*/wrapped/videos instead"):
+        init(Request(tmp_path / "wrapped"))
+    empty_videos(tmp_path / "by_camera", ["cam1/walk/1.mp4", "cam1/run/2.mp4", "cam2/walk/1.mp4"])
+    written = init(Request(tmp_path / "by_camera"))
+    assert "all class folders hold folders only: 2 (cam1, cam2)" in "\n".join(written.notes)
+
+
 def test_the_check_of_a_protocol_knows_own_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
