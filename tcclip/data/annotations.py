@@ -84,7 +84,7 @@ def read_all_names(path: Path, classes: int | None = None) -> list[tuple[str, ..
     Of a CSV file with more columns, those that its header calls id and name count. Raises
     AnnotationError if ids are not exactly 0 to n-1, a name is empty, or n is not `classes`.
     """
-    pairs = _json_pairs(path) if path.suffix == ".json" else _csv_pairs(path)
+    pairs = _json_pairs(path) if path.suffix.lower() == ".json" else _csv_pairs(path)
     names: dict[int, tuple[str, ...]] = {}
     for where, number, own in pairs:
         if not (number.isascii() and number.isdigit()):
@@ -96,8 +96,10 @@ def read_all_names(path: Path, classes: int | None = None) -> list[tuple[str, ..
         names[int(number)] = tuple(dict.fromkeys(name.strip() for name in own))
     missing = set(range(len(names))) - set(names)
     if missing or not names:
+        counted = "; are they counted from 1?" if missing == {0} and len(names) in names else ""
         raise AnnotationError(
             f"{path}: ids must be 0 to n-1; {len(names)} names, missing {sorted(missing)[:5]}"
+            f"{counted}"
         )
     if classes is not None and len(names) != classes:
         raise AnnotationError(f"{path}: {len(names)} classes where {classes} are expected")

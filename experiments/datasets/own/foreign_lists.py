@@ -99,18 +99,23 @@ def _frames(videos: Videos, path: str) -> int | None:
 
 
 def _class_names(file: Path | None, entries: Sequence[tuple[str, int, int | None]]) -> list[str]:
-    count = max(label for _, label, _ in entries) + 1
+    labels = {label for _, label, _ in entries}
+    count, counted = max(labels) + 1, "" if 0 in labels else "; are the labels counted from 1?"
     if file is not None:
         names = read_names(file)
         if len(names) < count:
-            raise UserError(f"{file}: {len(names)} names, but there is a label {count - 1}")
+            raise UserError(
+                f"{file}: {len(names)} names, but there is a label {count - 1}{counted}"
+            )
         return names
     folders: dict[int, set[str]] = defaultdict(set)
     for path, label, _ in entries:
         folders[label].add(PurePosixPath(path).parent.name)
     names = [next(iter(folders[label])) for label in sorted(folders) if len(folders[label]) == 1]
     if len(names) < count or len(set(names)) < count or not all(names):
-        raise UserError("the lists do not say how the classes are called: give a file with --names")
+        raise UserError(
+            "the lists do not say how the classes are called: give a file with --names" + counted
+        )
     return names
 
 
@@ -193,14 +198,14 @@ def read_hmdb51(videos: Videos, files: Sequence[Path]) -> Found:
     unused = Counter[str]()
     for (name, number), file in tables.items():
         for line in read_lines(file):
-            video, _, use = line.rpartition(" ")
+            *video, use = line.rsplit(maxsplit=1)
             if use not in ("0", "1", "2") or not video:
                 raise UserError(f"{file}: {line!r} is not `video.avi 0`, 1 or 2")
             if use == "0":
                 unused[number] += 1
             else:
                 split = f"{'train' if use == '1' else 'test'}{number}"
-                entries.append((name, f"{name}/{video.strip()}", split))
+                entries.append((name, f"{name}/{video[0]}", split))
     find = Finder(videos, (path for _, path, _ in entries))
     lists: dict[str, list[Item]] = defaultdict(list)
     for name, listed, split in entries:

@@ -20,11 +20,12 @@ _SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val
 
 def is_kinetics(file: Path) -> bool:
     """Whether a file is a table of Kinetics, by its header."""
-    return file.suffix == ".csv" and set(_KINETICS[1:]) <= set(_header(file))
+    return file.suffix.lower() == ".csv" and set(_KINETICS[1:]) <= set(_header(file))
 
 
 def _header(file: Path) -> list[str]:
-    return next(csv.reader(read_lines(file)[:1]), [])
+    first = next(csv.reader(read_lines(file)[:1], skipinitialspace=True), [])
+    return [name.strip().lower() for name in first]
 
 
 def read_kinetics(videos: Videos, files: Sequence[Path]) -> Found:
@@ -35,7 +36,7 @@ def read_kinetics(videos: Videos, files: Sequence[Path]) -> Found:
     rows: list[tuple[str, str, str]] = []
     unlabelled = 0
     for file in filter(is_kinetics, files):
-        for row in csv.DictReader(read_lines(file)):
+        for row in csv.DictReader(read_lines(file)[1:], _header(file), skipinitialspace=True):
             split = _SPLITS.get((row.get("split") or "").strip()) or split_name(file)
             if split is None:
                 raise UserError(f"{file}: neither its rows nor its name say train, val or test")
@@ -70,7 +71,7 @@ def read_ssv2(videos: Videos, files: Sequence[Path]) -> Found:
     Videos are called ID.webm. A mirrored clip may show another class (left, right): flip is off.
     Entries without a template (of a test list) are left out.
     """
-    tables = {file: _json(file) for file in files if file.suffix == ".json"}
+    tables = {file: _json(file) for file in files if file.suffix.lower() == ".json"}
     templates = [(file, one) for file, one in tables.items() if isinstance(one, dict)]
     if len(templates) != 1:
         raise UserError(f"one labels.json with {{template: id}} is wanted, found {len(templates)}")

@@ -148,3 +148,11 @@ def test_published_lists_match_the_protocols(published_annotations: Path, name: 
     for labels in dataset.label_sets:
         for file in filter(None, (labels.file, labels.llm)):
             assert len(read_class_names(published_annotations / file)) == labels.classes
+
+
+def test_ids_from_1_and_a_suffix_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "L.JSON").write_text('{"0": "wave", "1": "nod"}')
+    assert read_class_names(tmp_path / "L.JSON") == ["wave", "nod"]
+    (tmp_path / "l.csv").write_text("id,name\n1,wave\n2,nod\n")
+    with pytest.raises(AnnotationError, match=r"missing \[0\]; are they counted from 1\?"):
+        read_class_names(tmp_path / "l.csv")

@@ -139,6 +139,17 @@ def test_a_form_is_recognised_and_read(form: Form, named: bool, tmp_path: Path) 
     assert read_own(written.file).dataset.flip is (form != "ssv2")
 
 
+def test_tabs_spaces_and_capitals(tmp_path: Path) -> None:
+    empty_videos(tmp_path / "h", ["nod/1.avi"])
+    lists = write(tmp_path / "lists", nod_test_split1__txt="1.avi\t2 \n")
+    assert content(init(Request(tmp_path / "h", lists=(lists,)))) == {"test1": {"nod/1.avi": "nod"}}
+    empty_videos(tmp_path / "k", ["a_000001_000011.mp4"])
+    head = "Label , YouTube_ID, Time_Start, Time_End, Split"
+    table = write(tmp_path / "table", val__csv=f'{head}\n"nod, twice", a, 1, 11, validate\n')
+    written = init(Request(tmp_path / "k", lists=(table,)))
+    assert content(written) == {"val": {"a_000001_000011.mp4": "nod, twice"}}
+
+
 def test_frame_folders_and_labels_of_mmaction2(tmp_path: Path) -> None:
     empty_videos(tmp_path / "videos", [f"wave/v 1/img_{i:05}.jpg" for i in range(1, 4)])
     empty_videos(tmp_path / "videos", [f"wave/v 1/flow_x_{i:05}.jpg" for i in range(1, 4)])
@@ -200,6 +211,8 @@ def test_names_that_are_numbered_with_gaps(text: str, tmp_path: Path) -> None:
         ({"train__txt": "a/1.mp4 0 1\n"}, "neither `video label` nor"),
         ({"train__txt": "1.mp4 0\n"}, "give a file with --names"),
         ({"train__txt": "a/1.mp4 0\n", "label_map__txt": "\n"}, "0 names, but there is a label 0"),
+        ({"train__txt": "a/1.mp4 1\n", "label_map__txt": "a\n"}, "a label 1; are .* from 1?"),
+        ({"train__txt": "a/1.mp4 1\n"}, "with --names; are the labels counted from 1"),
         ({"train_a__txt": "a/1.mp4 0\n", "train_b__txt": "a/1.mp4 0\n"}, "are both for train"),
         ({"some__txt": "a/1.mp4 0\n"}, "no list whose name says train, val or test"),
         ({"some__xml": "<a/>"}, "not the lists of any form that is known: mmaction2, kinetics"),
