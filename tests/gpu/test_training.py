@@ -12,32 +12,35 @@ pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 
 
 def losses(bench: Bench, compile: bool) -> list[float]:
-    """Of a few steps in float32, at a rate that moves the weights."""
+    """Of a few steps in float64, at a rate that moves the weights.
+
+    Rounding may change which patches are chosen, and then everything after it (SPEC 9).
+    """
     steps = Steps(Clock(bench.device), 4)
     execution = bench.execution(micro_batch=4, compile=compile)
-    bench.train(
-        bench.model("tc_clip"), execution, steps, global_batch=8, precision="fp32", rate=1e-3
-    )
+    model = bench.model("tc_clip").double()
+    bench.train(model, execution, steps, global_batch=8, precision="fp32", rate=1e-3)
     return steps.losses
 
 
 def test_compiled_training_is_eager_training(tiny: Bench, caplog: pytest.LogCaptureFixture) -> None:
     eager = losses(tiny, compile=False)
     assert len(set(eager)) == len(eager)
-    assert losses(tiny, compile=True) == pytest.approx(eager, rel=2e-3)
+    assert losses(tiny, compile=True) == pytest.approx(eager, rel=1e-8)
     assert "torch.compile failed" not in caplog.text
 
 
 def test_compiled_scores_are_eager_scores(tiny: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    model = tiny.model("tc_clip")
+    model = tiny.model("tc_clip").double()
     eager, compiled = (
         tiny.evaluate(
-            model, tiny.execution(eval_batch=4, compile=on), Clock(tiny.device), batches=2
+            model, tiny.execution(eval_batch=4, compile=on), Clock(tiny.device), batches=2,
+            precision="fp32",
         ).values
         for on in (False, True)
-    )
-    # Probabilities, from logits in bf16.
-    assert compiled == pytest.approx(eager, abs=0.02)
+    )  # fmt: skip
+    # Probabilities, kept in float32.
+    assert compiled == pytest.approx(eager, abs=1e-6)
     assert "torch.compile failed" not in caplog.text
 
 

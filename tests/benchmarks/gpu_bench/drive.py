@@ -224,7 +224,15 @@ class Bench:
 
     # ---- Evaluation ----
 
-    def evaluate(self, model: Model, execution: Execution, clock: Clock, *, batches: int) -> Scores:
+    def evaluate(
+        self,
+        model: Model,
+        execution: Execution,
+        clock: Clock,
+        *,
+        batches: int,
+        precision: str = "bf16",
+    ) -> Scores:
         """Score `batches` batches of `eval_batch` one-view videos; a tick every `segment`."""
         size = execution.eval_batch
         made = [self.videos(size, 1, seed=seed) for seed in range(2)]
@@ -241,15 +249,13 @@ class Bench:
 
         items = tuple(Item(f"{i}.mp4", i % 51) for i in range(batches * size))
         one = EvalList("bench", "bench", "test", items, model.class_names, Views())
-        return self.evaluator(loader, execution).evaluate({"model": model}, [one])["model", 0]
-
-    def evaluator(self, loader: Any, execution: Execution) -> Evaluator:
-        config = self.train_config(4)
-        return Evaluator(
+        config = self.train_config(4, precision=precision)
+        evaluator = Evaluator(
             loader=loader, augment=self.augment, ranks=self.ranks,
             autocast=lambda: autocast(config, self.device),
             compile=execution.compiles(self.device.type, 0),
         )  # fmt: skip
+        return evaluator.evaluate({"model": model}, [one])["model", 0]
 
     # ---- Counting, by torch's counter, which sees eager operators alone ----
 
