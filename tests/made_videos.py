@@ -198,8 +198,13 @@ def recipes() -> Iterator[tuple[str, Recipe]]:
             f"matrix_{name}_422.mov",
             lambda path, m=matrix: write_video(path, "prores_ks", pix_fmt="yuv422p10le", matrix=m),
         )
-    tilted = (0.866, 0.5, -0.5, 0.866)
-    yield "matrix_tilted.mp4", lambda path: write_video(path, matrix=tilted)
+    tilted = {
+        "30": (0.866, 0.5, -0.5, 0.866),
+        "1": (1, 0.0175, -0.0175, 1),
+        "sheared": (1, 0, 0.5, 1),
+    }
+    for name, matrix in tilted.items():
+        yield f"matrix_{name}.mp4", lambda path, m=matrix: write_video(path, matrix=m)
     yield from _odd_streams()
     yield from _odd_pictures()
     yield from _odd_containers()

@@ -61,15 +61,19 @@ def _source(frame: av.VideoFrame) -> str:
 def orientation(frame: av.VideoFrame) -> str:
     """The filters that show a frame upright by its display matrix, each followed by a comma.
 
-    The matrix, row by row, moves column x and row y to a x + c y, b x + d y.
+    The matrix, row by row, moves column x and row y to a x + c y, b x + d y. Its angle, in whole
+    degrees, and what is done about it are the ffmpeg program's, which leaves one degree alone.
     """
     # PyAV's types do not know this key.
     data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return ""
     a, b, _, c, d = (int(entry) for entry in np.frombuffer(data, np.int32)[:5])
-    clockwise = round(math.degrees(math.atan2(b, a))) % 360
-    if clockwise % 90:
+    width, height = math.hypot(a, c), math.hypot(b, d)
+    if not width or not height:
+        return ""  # it has no angle
+    clockwise = round(math.degrees(math.atan2(b / height, a / width))) % 360
+    if clockwise % 90 and clockwise != 1:
         return f"rotate={clockwise}*PI/180,"
     if clockwise == 90:
         return "transpose=cclock_flip," if c > 0 else "transpose=clock,"

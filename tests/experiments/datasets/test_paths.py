@@ -99,14 +99,15 @@ def test_a_users_own_data_set(tmp_path: Path) -> None:
 
 
 def test_lists_of_base_and_novel_classes_take_their_own_names(tmp_path: Path) -> None:
-    """Unless the data set has names of all classes: then a list means those, or says which."""
+    """Unless the data set has names of all classes too: then a list has to say which it means."""
     splits = "splits: {base_s1: train.txt, base_val: train.txt, novel_val: novel.txt}\n"
     head = "name: gestures\nvideos: clips\n"
     path = _own(tmp_path, f"{head}labels: {{base: labels.csv, novel: novel.csv}}\n{splits}")
     data = read_own(path).dataset
     assert [one.labels for one in data.splits] == ["base", "base", "novel"]
     path = _own(tmp_path, f"{head}labels: {{all: labels.csv, novel: novel.csv}}\n{splits}")
-    assert {one.labels for one in read_own(path).dataset.splits} == {"all"}
+    with pytest.raises(UserError, match=r"novel_val: .* say which: .*labels: novel"):
+        read_own(path)
     path = _own(tmp_path, f"{head}labels: {{base: labels.csv}}\n{splits}")
     with pytest.raises(UserError, match="no label set 'all'; it has: base"):
         read_own(path)

@@ -31,8 +31,8 @@ def write_own(folder: Path, name: str = "own", **files: str) -> Path:
         "val": "e.mp4 0\nf.mp4 1\n",
     } | files
     (folder / "videos").mkdir(parents=True, exist_ok=True)
-    for listed in (content["train"] + content["val"]).splitlines():
-        (folder / "videos" / listed.split()[0]).touch()
+    for line in filter(str.strip, (content["train"] + content["val"]).splitlines()):
+        (folder / "videos" / line.split()[0]).touch()
     for file, text in content.items():
         (folder / file).with_suffix(".csv" if file == "labels" else ".txt").write_bytes(
             text.encode()
