@@ -14,7 +14,7 @@ NAMED = 5
 
 
 def list_warnings(one: VideoList, same: SameVideo) -> list[str]:
-    """Videos with several labels or listed again; classes without a video or sharing a name."""
+    """Videos with several labels or listed again; classes without a video, of one name, alone."""
     labels: dict[Hashable, dict[int, str]] = defaultdict(dict)
     first: dict[tuple[Hashable, int], str] = {}
     again: list[str] = []
@@ -42,6 +42,8 @@ def list_warnings(one: VideoList, same: SameVideo) -> list[str]:
         )
     if (text := shared_names(one.classes)) is not None:
         warnings.append(f"{one.dataset}: {text}")
+    if len(one.classes) == 1:
+        warnings.append(f"{one.title}: one class alone, so the accuracy is 100 % in any case")
     return warnings + _empty_classes(one)
 
 

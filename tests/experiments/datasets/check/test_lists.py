@@ -84,6 +84,13 @@ def test_sound_lists(make: Make) -> None:
 ALL_SHARED = "own val: every video is also in the training list own train_2shot: "
 
 
+def test_one_class_alone_says_nothing(make: Make) -> None:
+    data_paths = make(train="a1.mp4 0\nb1.mp4 0\n", val="a2.mp4 0\n", names=("wave",))
+    expected = "own val: one class alone, so the accuracy is 100 % in any case"
+    assert expected in checked(data_paths).warnings
+    assert expected in planned(data_paths).warnings
+
+
 @pytest.mark.parametrize(
     ("val", "expected"),
     [
