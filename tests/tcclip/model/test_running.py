@@ -138,6 +138,7 @@ def test_compiles_in_one_graph(settings: dict[str, Any], backend: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
+@pytest.mark.filterwarnings("default")  # torch warns of its own doing while it compiles
 @pytest.mark.parametrize("settings", [{}, {"name": "vifi_clip"}])
 def test_compiled_layers_compute_what_eager_ones_do(settings: dict[str, Any]) -> None:
     model, video = small_model(dtype=torch.float64, **settings), small_video(dtype=torch.float64)
