@@ -1,7 +1,5 @@
 """The command line as a user meets it: fast, clear about mistakes, at home in any folder."""
 
-import json
-import os
 import socket
 import sqlite3
 import subprocess
@@ -9,24 +7,13 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 import cli
-from experiments.store.ledger import Ledger
-from tests.experiments.sweeping import EXECUTION, numbers, run_sweep, small_specs
 
-COMMAND = Path(sys.executable).with_name("tcclip")
 HEAVY = ("torch", "ray", "mlflow", "open_clip", "matplotlib", "fsspec")
 #: What even the help does without.
 UNNEEDED = ("pandas", "numpy", "yaml", "rich.progress")
-
-
-def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(COMMAND), *arguments],
-        cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -143,44 +130,3 @@ def test_a_report_that_cannot_be_written_is_a_message(
     assert cli.main() == 2
     assert folder in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "kept"
-
-
-def test_two_ray_workers_in_a_folder_of_namesakes(tmp_path: Path, cache: Path) -> None:
-    """DDP on two CPU workers: the same steps and losses as one, each video predicted once; and
-    nothing of the user's own `results`, `experiments` or `cli.py` is imported, workers included.
-    """
-    for name in ("results", "experiments", "protocols", "tcclip"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the wrong one')")
-    (tmp_path / "cli.py").write_text("raise RuntimeError('the wrong one')")
-    (spec,) = small_specs(train__epochs=1)
-    changed = [part for one in spec.key.overrides for part in ("--set", one)]
-    done = run(
-        "sweep", "zero_shot", "--demo", "--models", "tc_clip", "--seeds", "0", *changed,
-        "--workers-per-run", "2", "--micro-batch", "16", "--device", "cpu", "--out", "two",
-        cwd=tmp_path, TCCLIP_CACHE=str(cache),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "over 3 splits" in done.stdout
-    folder = Ledger(tmp_path / "two").folder(spec.run_id)
-    for split in ("unseen1", "unseen2", "unseen3"):
-        table = pq.read_table(folder.predictions("moving_shapes", split)).to_pandas()
-        counts = table.groupby(["weights", "checkpoint"], observed=True).video.agg(
-            ["size", "nunique"]
-        )
-        assert (counts == 64).all(axis=None)
-        assert table.readable.all()
-    assert run_sweep([spec], tmp_path / "one", cache, EXECUTION).exit_code == 0
-    two, one = _losses(tmp_path / "two", spec.run_id), _losses(tmp_path / "one", spec.run_id)
-    assert len(two) == len(one) == 12
-    assert two == pytest.approx(one, rel=1e-3)
-    result = json.loads(folder.result.read_text())
-    assert result["provenance"]["world_size"] == 2
-    assert result["provenance"]["global_batch"] == 32
-    assert numbers(tmp_path / "two", spec)["key"] == numbers(tmp_path / "one", spec)["key"]
-    assert not list(tmp_path.rglob("*.tmp"))
-
-
-def _losses(out: Path, run_id: str) -> list[float]:
-    lines = Ledger(out).folder(run_id).metrics.read_text().splitlines()
-    return [record["loss"] for record in map(json.loads, lines) if record["kind"] == "step"]

@@ -19,7 +19,7 @@ from experiments.worker.job import Job
 from tcclip.config import Execution
 
 #: One epoch trains 12 steps; two make a best and a last one.
-SETTINGS: dict[str, Any] = {"train.epochs": 2, "model.num_frames": 4, "model.context_tokens": 4}
+SETTINGS: dict[str, Any] = {"train.epochs": 2, "model.num_frames": 2, "model.context_tokens": 4}
 EXECUTION = Execution(device="cpu", micro_batch=32, eval_batch=64)
 #: For runs that are killed: a training state after every step.
 EVERY_STEP = EXECUTION.model_copy(update={"checkpoint_minutes": 0})

@@ -1,5 +1,6 @@
 """Sweeps on Ray that lose workers and nodes, and that are told to stop."""
 
+import json
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from experiments.grid.spec import RunSpec
@@ -15,7 +17,14 @@ from experiments.store.ledger import Ledger
 from results.reading.holder import Holder, lease_files, read_holder
 from results.reading.run_folder import RunFolder, State
 from tests.experiments.scheduler.test_signals import start, steps, wait_for
-from tests.experiments.sweeping import break_list, copy_cache, numbers
+from tests.experiments.sweeping import (
+    EXECUTION,
+    break_list,
+    copy_cache,
+    numbers,
+    run_sweep,
+    small_specs,
+)
 
 SAVE_EVERY_STEP = ("--set", "execution.checkpoint_minutes=0")
 
@@ -42,19 +51,50 @@ def check_finished(
     assert not lease_files(folder.path)
 
 
-def test_a_killed_worker_is_replaced_within_the_sweep(
-    finished: tuple[Path, RunSpec], tmp_path: Path, cache: Path
+def test_a_killed_worker_of_two_is_replaced_in_a_folder_of_namesakes(
+    tmp_path: Path, cache: Path
 ) -> None:
-    _, spec = finished
+    """DDP on two CPU workers, one of them killed: the same steps and losses as one worker, each
+    video predicted once. Nothing of the user's own `results`, `experiments` or `cli.py` is
+    imported, workers included.
+    """
+    for name in ("results", "experiments", "protocols", "tcclip"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the wrong one')")
+    (tmp_path / "cli.py").write_text("raise RuntimeError('the wrong one')")
+    (spec,) = small_specs(train__epochs=1)
+    two_workers = ("--workers-per-run", "2", "--micro-batch", "16")
+    process = start(spec, tmp_path, cache, *two_workers, *SAVE_EVERY_STEP, executor="ray")
     out = tmp_path / "out"
+    wait_for(process, out, spec, 6)
     folder = Ledger(out).folder(spec.run_id)
-    process = start(spec, tmp_path, cache, *SAVE_EVERY_STEP, executor="ray")
-    wait_for(process, out, spec, 14)  # in the second epoch; the state of step 12 is there
     os.kill(holder(folder, process).pid, signal.SIGKILL)
-    check_finished(process, out, finished)
+    table, error = process.communicate(timeout=240)
+    assert process.returncode == 0, error
+    assert "over 3 splits" in table
     log = folder.log.read_text()
     assert "failed attempt 1, trying again: WorkerDied: rank 0 is gone: The actor is" in log
-    assert int(re.findall(r"goes on from step (\d+)", log)[-1]) >= 12
+    assert int(re.findall(r"goes on from step (\d+)", log)[-1]) >= 4
+    assert not folder.failure.exists() and not lease_files(folder.path)
+    assert not list(tmp_path.rglob("*.tmp"))
+    for split in ("unseen1", "unseen2", "unseen3"):
+        predictions = pq.read_table(folder.predictions("moving_shapes", split)).to_pandas()
+        videos = predictions.groupby(["weights", "checkpoint"], observed=True).video
+        assert (videos.agg(["size", "nunique"]) == 64).all(axis=None)
+        assert predictions.readable.all()
+    assert run_sweep([spec], tmp_path / "one", cache, EXECUTION).exit_code == 0
+    two, one = losses(out, spec), losses(tmp_path / "one", spec)
+    assert len(two) == len(one) == 12
+    assert two == pytest.approx(one, rel=1e-3)
+    result = folder.read_result()
+    assert result is not None
+    assert (result.provenance.world_size, result.provenance.global_batch) == (2, 32)
+    assert numbers(out, spec)["key"] == numbers(tmp_path / "one", spec)["key"]
+
+
+def losses(out: Path, spec: RunSpec) -> list[float]:
+    lines = Ledger(out).folder(spec.run_id).metrics.read_text().splitlines()
+    return [record["loss"] for record in map(json.loads, lines) if record["kind"] == "step"]
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def steps(out: Path, spec: RunSpec) -> list[int]:
 
 def wait_for(process: subprocess.Popen[str], out: Path, spec: RunSpec, step: int) -> None:
     """Until the run has trained so far."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while step not in steps(out, spec):
         assert process.poll() is None, "the sweep ended too early"
         assert time.monotonic() < deadline
