@@ -52,18 +52,18 @@ def sweep(
     data_root: option.DataRoot = None,
     annotations: option.Annotations = None,
     dataset_file: option.DatasetFile = None,
-    workers_per_run: option.WorkersPerRun = 1,
+    workers_per_run: option.WorkersPerRun = None,
     micro_batch: option.MicroBatch = None,
     eval_batch: option.EvalBatch = None,
     loader_workers: option.LoaderWorkers = None,
-    gpus_per_worker: option.GpusPerWorker = 1.0,
-    device: option.Device = "auto",
+    gpus_per_worker: option.GpusPerWorker = None,
+    device: option.Device = None,
     executor: option.ExecutorName = "ray",
     address: option.Address = None,
     max_concurrent: option.MaxConcurrent = None,
     retries: option.Retries = 2,
     fail_fast: option.FailFast = False,
-    max_unreadable: option.MaxUnreadable = 0.005,
+    max_unreadable: option.MaxUnreadable = None,
     rerun: option.Rerun = None,
     dry_run: option.DryRun = False,
     format: option.Format = "terminal",
@@ -92,17 +92,17 @@ def evaluate(
     data_root: option.DataRoot = None,
     annotations: option.Annotations = None,
     dataset_file: option.DatasetFile = None,
-    workers_per_run: option.WorkersPerRun = 1,
+    workers_per_run: option.WorkersPerRun = None,
     eval_batch: option.EvalBatch = None,
     loader_workers: option.LoaderWorkers = None,
-    gpus_per_worker: option.GpusPerWorker = 1.0,
-    device: option.Device = "auto",
+    gpus_per_worker: option.GpusPerWorker = None,
+    device: option.Device = None,
     executor: option.ExecutorName = "ray",
     address: option.Address = None,
     max_concurrent: option.MaxConcurrent = None,
     retries: option.Retries = 2,
     fail_fast: option.FailFast = False,
-    max_unreadable: option.MaxUnreadable = 0.005,
+    max_unreadable: option.MaxUnreadable = None,
     rerun: option.Rerun = None,
     format: option.Format = "terminal",
 ) -> None:
@@ -244,7 +244,7 @@ def _run(
     from experiments.scheduler.sweep import sweep as compute
 
     out = _out(options.out, plan.grid.demo)
-    execution = make_execution(options)
+    execution = make_execution(options, plan)
     check(plan, options, execution)
     with user_errors():
         elsewhere = options.executor == "ray" and options.address not in (None, "local")

@@ -135,5 +135,8 @@ def user_errors() -> Iterator[None]:
         yield
     except BrokenPipeError:  # who read the output has seen enough
         raise
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        known = error.filename is not None and error.strerror
+        raise UserError(f"{error.filename}: {error.strerror}" if known else str(error)) from error
+    except ValueError as error:
         raise UserError(str(error)) from error

@@ -7,7 +7,8 @@ protocols, runs or clusters; `experiments.worker` puts the parts together, and `
 `tcclip.config` does not import torch.
 
 Read `config`, `model/`, `data/`, `train` (with `schedule` and `distributed`), `evaluate` (with
-`accuracy`); `model_size` is what a model costs, `memory` finds the micro-batch that fits a GPU.
+`accuracy`); `model_size` is what a model costs, `memory` finds the micro-batch that fits a GPU,
+`text_files` reads text, JSON and YAML.
 """
 
 from __future__ import annotations

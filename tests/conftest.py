@@ -1,12 +1,15 @@
 """Shared by all tests: nothing may reach for the network or the user's own folders."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
 
+import cli
 from tcclip.data import moving_shapes
 from tests.places import SHARED
 
@@ -20,6 +23,23 @@ torch.set_num_threads(1)
 # No test is timed: machines are not always equally fast.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+@pytest.fixture
+def tcclip(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command in this process: its exit status, what it prints, and to stderr."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tcclip", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            sys.exit(cli.main())
+        code = stop.value.code or 0
+        return (code if isinstance(code, int) else 1, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

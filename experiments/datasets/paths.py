@@ -19,12 +19,13 @@ from typing import Self
 
 from pydantic import Field
 
-from experiments.datasets.own.yaml_file import OwnData, own_file, read_own, read_settings
+from experiments.datasets.own.yaml_file import OwnData, own_file, read_own
 from experiments.datasets.video_files import FoundVideos, Progress, find_videos
-from experiments.errors import MissingData, UserError
+from experiments.errors import MissingData, UserError, user_errors
 from experiments.grid.spec import ListSpec
 from protocols.datasets import DATASETS, Dataset
 from tcclip.config import FrozenModel
+from tcclip.text_files import read_text, read_yaml
 
 
 def cache_folder() -> Path:
@@ -74,7 +75,8 @@ class DataPaths(FrozenModel):
         `own`: YAML files of users' data sets. UserError for a file that cannot be used.
         """
         file = config_file()
-        config = read_settings(file, UserConfig) if file.is_file() else UserConfig()
+        with user_errors():
+            config = read_yaml(file, UserConfig)[0] if file.exists() else UserConfig()
 
         def absolute(path: Path) -> Path:
             return Path(os.path.normpath(file.absolute().parent / path.expanduser()))
@@ -132,8 +134,8 @@ class DataPaths(FrozenModel):
         path = self.annotations / one.split.annotations
         if not path.is_file():
             return None
-        with path.open() as file:
-            return sum(bool(line.strip()) for line in file)
+        with user_errors():
+            return sum(bool(line.strip()) for line in read_text(path).split("\n"))
 
     def find_videos(
         self, name: str, paths: Iterable[str], progress: Progress = lambda done, total: None

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from experiments.errors import UserError
-from experiments.grid.plan import Grid
+import protocols
+from experiments.errors import UserError, user_errors
+from experiments.grid.overrides import Settings
+from experiments.grid.plan import MODELS, Grid
 from experiments.grid.weights_file import replace_path
 from tcclip.config import FrozenModel
+from tcclip.text_files import Lines, place, read_yaml
 
 #: The grid files that come with the project.
 FOLDER = Path(__file__).parent / "ablations"
+#: Seeds are below this: what NumPy, PyTorch and random all take.
+MAX_SEED = 2**32
+#: Settings with this name say how a run executes; all others change its numbers.
+EXECUTION = "execution."
 
 
 class GridFile(FrozenModel):
-    """What a grid file holds; names are those of the command's options.
+    """What a grid file holds; names are those of the command's options, which win.
 
-    `rows`: one entry of settings a row of the table, each added to `set`.
+    `rows`: one entry of settings a row of the table, each of which wins over `set`.
     """
 
     protocol: str
-    datasets: tuple[str, ...] | None = None
-    models: tuple[str, ...] | None = None
-    variants: tuple[str, ...] = ("base",)
-    shots: tuple[int, ...] | None = None
-    splits: tuple[int, ...] | None = None
-    seeds: tuple[int, ...] | None = None
+    datasets: tuple[str, ...] | None = Field(default=None, min_length=1)
+    models: tuple[str, ...] | None = Field(default=None, min_length=1)
+    variants: tuple[str, ...] = Field(default=("base",), min_length=1)
+    shots: tuple[int, ...] | None = Field(default=None, min_length=1)
+    splits: tuple[int, ...] | None = Field(default=None, min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=MAX_SEED)], ...] | None = Field(
+        default=None, min_length=1
+    )
     set: dict[str, Any] = Field(default_factory=dict)
     rows: tuple[dict[str, Any], ...] = Field(default=({},), min_length=1)
 
@@ -40,33 +48,43 @@ def read(name: str, *, demo: bool) -> Grid:
     Paths in it start at its folder. UserError for a file that is not there, is not YAML or holds
     unknown names.
     """
-    path = Path(name)
-    if not path.is_file():
-        path = FOLDER / name
-    if not path.is_file():
-        known = ", ".join(sorted(file.name for file in FOLDER.glob("*.yaml")))
-        raise UserError(f"no grid file {name!r}; those of the project: {known}")
-    try:
-        file = GridFile.model_validate(read_yaml(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(f"{path}: {where}: {first['msg']}") from error
+    with user_errors():
+        path = Path(name) if Path(name).exists() else FOLDER / name
+        if not path.exists():
+            known = ", ".join(sorted(file.name for file in FOLDER.glob("*.yaml")))
+            raise UserError(f"no grid file {name!r}; those of the project: {known}")
+        file, lines = read_yaml(path, GridFile)
     axes = file.model_dump(exclude={"set", "rows"})
+    for axis, allowed in (("protocol", tuple(protocols.PROTOCOLS)), ("models", MODELS)):
+        for value in [file.protocol] if axis == "protocol" else file.models or ():
+            if value not in allowed:
+                raise UserError(
+                    f"{place(path, lines, (axis,))}: no {axis.removesuffix('s')} {value!r}; "
+                    f"allowed: {', '.join(allowed)}"
+                )
     files: dict[str, Path] = {}
-    settings = replace_path(file.set, files, path.parent)
-    rows = tuple(replace_path(row, files, path.parent) for row in file.rows)
-    return Grid(**axes, demo=demo, settings=settings, rows=rows, files=files)
+    given = _settings(file.set, path, lines, "set")
+    rows = []
+    for number, row in enumerate(file.rows):
+        settings = _settings(row, path, lines, "rows", number)
+        for setting in settings:
+            if setting.startswith(EXECUTION):
+                raise UserError(
+                    f"{settings.named(setting)} is the same for all runs: put it under `set`"
+                )
+        rows.append(replace_path(settings, files, path.parent))
+    execution, settings = (
+        Settings(
+            {one: given[one] for one in given if one.startswith(EXECUTION) is of}, given.sources
+        )
+        for of in (True, False)
+    )
+    return Grid(
+        **axes, demo=demo, files=files, rows=tuple(rows),
+        settings=replace_path(settings, files, path.parent), execution=execution,
+        sources={axis: f"{place(path, lines, (axis,))}: " for axis in axes if (axis,) in lines},
+    )  # fmt: skip
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. UserError if it is missing, is not YAML or is no mapping."""
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is not there") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected `name: value` lines, got {type(content).__name__}")
-    return content
+def _settings(values: dict[str, Any], path: Path, lines: Lines, *at: str | int) -> Settings:
+    return Settings(values, {one: f"{place(path, lines, (*at, one))}:" for one in values})

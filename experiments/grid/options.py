@@ -77,7 +77,9 @@ DatasetFile = Annotated[list[Path] | None, _data_option(help="Own data set: its 
 
 # ---- Where and how fast they execute ----
 
-WorkersPerRun = Annotated[int, _execution_option(min=1, help="GPUs, or CPU processes, a run.")]
+WorkersPerRun = Annotated[
+    int | None, _execution_option(min=1, help="GPUs, or CPU processes, a run; by default 1.")
+]
 MicroBatch = Annotated[
     str | None,
     _execution_option(
@@ -87,9 +89,10 @@ MicroBatch = Annotated[
 EvalBatch = Annotated[int | None, _execution_option(min=1, help="Test views at once on a worker.")]
 LoaderWorkers = Annotated[int | None, _execution_option(min=0, help="Decoding processes a worker.")]
 GpusPerWorker = Annotated[
-    float, _execution_option(min=0.01, max=1, help="Share of a GPU: 0.25 puts 4 small runs on one.")
+    float | None,
+    _execution_option(min=0.01, max=1, help="Share of a GPU: 0.25 puts 4 small runs on one."),
 ]
-Device = Annotated[str, _execution_option(help="auto, cpu or cuda.")]
+Device = Annotated[str | None, _execution_option(help="auto, the default, cpu or cuda.")]
 ExecutorName = Annotated[str, _execution_option(help="ray or local (this process).")]
 Address = Annotated[str | None, _execution_option(help="An existing Ray cluster.")]
 MaxConcurrent = Annotated[int | None, _execution_option(min=1, help="Runs at once, at most.")]
@@ -104,7 +107,8 @@ FailFast = Annotated[
     bool, _failure_option("--fail-fast", help="End with the first run that failed for good.")
 ]
 MaxUnreadable = Annotated[
-    float, _failure_option(min=0, max=1, help="Share of videos that may be unreadable.")
+    float | None,
+    _failure_option(min=0, max=1, help="Share of videos that may be unreadable; 0.005 by default."),
 ]
 Rerun = Annotated[str | None, _failure_option(help="failed, all, or a run id pattern.")]
 
@@ -157,13 +161,13 @@ class GridOptions(_Options):
 class ExecutionOptions(_Options):
     """How runs are computed, what failures lead to, and where results go."""
 
-    workers_per_run: int
+    workers_per_run: int | None
     eval_batch: int | None
     loader_workers: int | None
-    gpus_per_worker: float
-    device: str
-    max_unreadable: float
-    #: `--set` values; those named execution.* win over the options above.
+    gpus_per_worker: float | None
+    device: str | None
+    max_unreadable: float | None
+    #: `--set` values; those named execution.* may stand for the options above.
     settings: Sequence[str] | None
     executor: str
     address: str | None

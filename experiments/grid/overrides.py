@@ -5,53 +5,78 @@ from __future__ import annotations
 import difflib
 import functools
 import operator
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from experiments.errors import UserError
+from experiments.errors import UserError, user_errors
+from tcclip.text_files import mistake, parse_yaml, scalar, validate
 
 M = TypeVar("M", bound=BaseModel)
 
-#: YAML 1.1 reads 1e-5 as a string: it wants 1.0e-5.
-_EXPONENT = re.compile(r"[+-]?\d+\.?\d*[eE][+-]?\d+")
+
+class Settings(dict[str, Any]):
+    """Dotted names -> values. `sources`: where each was given, as messages say it."""
+
+    def __init__(
+        self, values: Mapping[str, Any] | None = None, sources: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(values or {})
+        self.sources = dict(sources or getattr(values, "sources", {}))
+
+    def __or__(self, others: Mapping[str, Any]) -> Settings:  # type: ignore[override]
+        """These with `others`, which win."""
+        kept = {name: self.sources[name] for name in self.sources if name not in others}
+        return Settings({**self, **others}, kept | getattr(others, "sources", {}))
+
+    def named(self, name: str) -> str:
+        """A setting as messages call it: `--set train.lr`, `grid.yaml:3: train.lr`."""
+        return f"{self.sources.get(name, '--set')} {name}"
 
 
-def parse(assignments: Sequence[str]) -> dict[str, Any]:
-    """`["train.lr=1e-5"]` -> `{"train.lr": 1e-05}`; values are YAML scalars or lists."""
-    parsed: dict[str, Any] = {}
+def parse(assignments: Sequence[str]) -> Settings:
+    """`["train.lr=1e-5"]` -> `{"train.lr": 1e-05}`.
+
+    Values are numbers, true, false, null and texts as in YAML; what begins with a bracket or a
+    quotation mark is YAML. UserError for a name that is given twice.
+    """
+    parsed = Settings()
     for text in assignments:
         name, found, value = text.partition("=")
+        name, value = name.strip(), value.strip()
         if not found or not name:
             raise UserError(f"--set {text!r}: write NAME=VALUE, e.g. --set train.lr=1e-5")
-        try:
-            read = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set value {value!r} is not valid YAML: {error}") from error
-        exponent = isinstance(read, str) and _EXPONENT.fullmatch(read)
-        parsed[name.strip()] = float(read) if exponent else read
+        with user_errors():
+            read = scalar(value)
+            if value[:1] in ("[", "{", '"', "'"):
+                read, _ = parse_yaml(value, f"--set {name}: the value {value!r:.80}")
+        if name in parsed and parsed[name] != read:
+            raise UserError(f"--set {name} is given twice: {parsed[name]!r} and {read!r}; drop one")
+        parsed[name] = read
     return parsed
 
 
-def apply(settings: M, changes: dict[str, Any], prefix: str) -> M:
+def apply(settings: M, changes: Mapping[str, Any], prefix: str) -> M:
     """`settings` with the changes whose names start with `prefix.`, validated anew.
 
-    The names must have passed `check_names`.
+    Types are taken strictly: `true` is no number. The names must have passed `check_names`.
     """
-    data = settings.model_dump()
-    for name, value in changes.items():
-        root, *parents, leaf = name.split(".")
-        if root == prefix:
-            functools.reduce(operator.getitem, parents, data)[leaf] = value
+    changed = {name: value for name, value in changes.items() if name.startswith(f"{prefix}.")}
+    if not changed:
+        return settings
+    data = settings.model_dump(mode="json")
+    for name, value in changed.items():
+        _, *parents, leaf = name.split(".")
+        functools.reduce(operator.getitem, parents, data)[leaf] = value
     try:
-        return type(settings).model_validate(data)
+        return validate(type(settings), data)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False)[0]
         where = ".".join([prefix, *map(str, first["loc"])])
-        raise UserError(f"--set {where}: {first['msg']} (given: {first['input']!r})") from error
+        name = next((one for one in changed if f"{where}.".startswith(f"{one}.")), where)
+        before = Settings(changes).named(name).removesuffix(name)
+        raise UserError(before + mistake({**first, "loc": (prefix, *first["loc"])})) from error
 
 
 def changed_settings(
@@ -74,13 +99,20 @@ def flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{name}", value
 
 
-def check_names(names: Iterable[str], roots: Mapping[str, BaseModel]) -> None:
-    """UserError for a name that is no setting, with the nearest one that is."""
+def check_names(settings: Mapping[str, Any], roots: Mapping[str, BaseModel]) -> None:
+    """UserError for a name that is no setting, with the nearest one that is, and for one that is
+    a part of another."""
+    given = Settings(settings)
     known = sorted(name for root, model in roots.items() for name in _names(model, root))
-    for name in names:
+    for name in settings:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            raise UserError(f"--set {name}: no such setting; the nearest is {near!r}")
+            raise UserError(f"{given.named(name)}: no such setting; the nearest is {near!r}")
+        whole = next((one for one in settings if name.startswith(f"{one}.")), None)
+        if whole is not None:
+            raise UserError(
+                f"{given.named(name)} is a part of {given.named(whole)}: set one of the two"
+            )
 
 
 def _names(model: BaseModel, prefix: str) -> Iterator[str]:

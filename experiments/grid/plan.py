@@ -21,8 +21,9 @@ from results.records import RunKey
 from tcclip.config import AugmentConfig, FrozenModel, ModelConfig, TrainConfig, Views
 
 MODELS = ("tc_clip", "vifi_clip", "clip")
-#: The options that choose on a protocol's axis.
+#: The options that choose on a protocol's axis, and their names in a grid file.
 OPTIONS = {"shots": "--shots", "base_split": "--splits"}
+_AXES = {"shots": "shots", "base_split": "splits"}
 #: Text length of LLM-rephrased class names (SPEC 5): CLIP's whole context.
 LLM_TEXT_LENGTH = 77
 
@@ -33,7 +34,9 @@ class Grid:
 
     `rows` are alternative settings (an ablation's rows, a search's trials), each added to
     `settings`. `checkpoint`: sha256 of weights that take the place of a pretrained run's parent.
-    `files`: sha256 -> file of the weights that are named by their content.
+    `files`: sha256 -> file of the weights that are named by their content. `execution`: settings of
+    how its runs execute. `sources`: axis -> where a grid file gives it; `notes`: what of the file
+    the options of the command took the place of.
     """
 
     protocol: str
@@ -44,10 +47,13 @@ class Grid:
     shots: tuple[int, ...] | None = None
     splits: tuple[int, ...] | None = None
     seeds: tuple[int, ...] | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-    rows: tuple[dict[str, Any], ...] = ({},)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    rows: tuple[Mapping[str, Any], ...] = ({},)
     checkpoint: str | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
+    execution: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def expand(
@@ -68,7 +74,7 @@ def expand(
         variant = point.variant
         if _undefined(protocol, point.dataset, point.model, variant):
             continue
-        settings, parent = grid.settings | row, None
+        settings, parent = overrides.Settings(grid.settings) | row, None
         spec = _resolve(on_data, datasets, point, settings, trained).with_digests(datasets)
         if variant == "pretrained" and grid.checkpoint is not None:
             changed = (*spec.key.overrides, f"init_checkpoint={grid.checkpoint[:10]}")
@@ -142,7 +148,7 @@ def expand_evaluation(
             variants=(variant,),
             seeds=seeds,
             checkpoint=None,
-            settings=settings | grid.settings,
+            settings=overrides.Settings(settings) | grid.settings,
         )
         for one in expand(trained, datasets, trained=False):
             only = _only_evaluate(one, grid.checkpoint, ensembled).with_digests(datasets)
@@ -173,16 +179,17 @@ def _only_evaluate(spec: RunSpec, checkpoint: str, ensembled: bool) -> RunSpec:
 
 def _points(
     grid: Grid, protocol: Protocol, datasets: Mapping[str, Dataset], trained: bool
-) -> Iterator[tuple[Protocol, RunKey, dict[str, Any]]]:
+) -> Iterator[tuple[Protocol, RunKey, Mapping[str, Any]]]:
     """The points with their row of settings, and the protocol with the lists of their data set.
 
     A point stands for all its seeds, which change nothing but the run's key.
     """
     own = tuple(name for name in datasets if name not in DATASETS and not protocol.demo)
     known = protocol.datasets + own
-    models = _checked("model", grid.models or protocol.models, MODELS, protocol)
-    variants = _checked("variant", grid.variants, protocol.variants, protocol)
-    for name in _checked("data set", grid.datasets or protocol.datasets, known, protocol):
+    models = _checked(grid, "models", grid.models or protocol.models, MODELS, protocol)
+    variants = _checked(grid, "variants", grid.variants, protocol.variants, protocol)
+    names = grid.datasets or protocol.datasets
+    for name in _checked(grid, "datasets", names, known, protocol):
         with _naming(protocol, name):
             on_data = protocol
             if name in own:
@@ -205,13 +212,15 @@ def _naming(protocol: Protocol, dataset_name: str) -> Iterator[None]:
 
 
 def _checked(
-    axis: str, names: Sequence[str], allowed: Sequence[str], protocol: Protocol
+    grid: Grid, axis: str, names: Sequence[str], allowed: Sequence[str], protocol: Protocol
 ) -> tuple[str, ...]:
     """`names`, each once. UserError for one that is not allowed."""
     for name in names:
         if name not in allowed:
+            kind = {"datasets": "data set"}.get(axis, axis.removesuffix("s"))
+            demo = " in its demo" if protocol.demo else ""
             raise UserError(
-                f"{protocol.name} has no {axis} {name!r}{' in its demo' if protocol.demo else ''}; "
+                f"{grid.sources.get(axis, '')}{protocol.name} has no {kind} {name!r}{demo}; "
                 f"allowed: {', '.join(allowed)}"
             )
     return tuple(dict.fromkeys(names))
@@ -226,9 +235,11 @@ def _values(grid: Grid, protocol: Protocol, trained: bool) -> tuple[int | None, 
     asked = {"shots": grid.shots, "base_split": grid.splits}
     for axis, values in asked.items():
         if values is not None and axis != protocol.axis:
-            raise UserError(f"{protocol.name} has no {OPTIONS[axis]}; drop the option")
+            where = grid.sources.get(_AXES[axis], "")
+            raise UserError(f"{where}{protocol.name} has no {OPTIONS[axis]}; leave it out")
     if protocol.axis is None:
         return (None,)
+    where = grid.sources.get(_AXES[protocol.axis], "")
     values = asked[protocol.axis] or protocol.axis_values
     if not trained and len(set(values)) != 1:
         raise UserError(
@@ -241,12 +252,14 @@ def _values(grid: Grid, protocol: Protocol, trained: bool) -> tuple[int | None, 
     if own and trained and (unknown or not values):
         split = protocol.train_split.format(**{protocol.axis: unknown[0] if unknown else "N"})
         raise UserError(
-            f"{protocol.name} cannot be run on {protocol.datasets[0]}: it has no split {split}; "
+            f"{where}{protocol.name} cannot be run on {protocol.datasets[0]}: it has no split "
+            f"{split}; "
             f"it has lists for {protocol.axis}: {allowed}. Add the list to the data set's file"
         )
     if unknown and not own:
         raise UserError(
-            f"{protocol.name}: no {protocol.axis} {unknown[0]} in its lists; allowed: {allowed}"
+            f"{where}{protocol.name}: no {protocol.axis} {unknown[0]} in its lists; allowed: "
+            f"{allowed}"
         )
     return tuple(dict.fromkeys(values))
 
@@ -273,7 +286,7 @@ def _resolve(
     protocol: Protocol,
     datasets: Mapping[str, Dataset],
     point: RunKey,
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
     trained: bool = True,
 ) -> RunSpec:
     """The run of a point, a pretrained one still without its parent."""
@@ -308,17 +321,18 @@ def _resolve(
 
 
 def _parent(
-    protocol: Protocol, datasets: Mapping[str, Dataset], point: RunKey, settings: dict[str, Any]
+    protocol: Protocol, datasets: Mapping[str, Dataset], point: RunKey, settings: Mapping[str, Any]
 ) -> RunSpec:
     """The zero-shot base run of the same model and model settings (SPEC 5, variant P)."""
     zero_shot = protocols.get("zero_shot", demo=protocol.demo)
     start = _point(zero_shot, zero_shot.datasets[0], point.model, "base", None)
     shared = {name: value for name, value in settings.items() if name.startswith("model.")}
-    return _resolve(zero_shot, datasets, start, shared)
+    given = overrides.Settings(shared, overrides.Settings(settings).sources)
+    return _resolve(zero_shot, datasets, start, given)
 
 
 def _resolve_settings(
-    protocol: Protocol, model: str, llm: bool, settings: dict[str, Any]
+    protocol: Protocol, model: str, llm: bool, settings: Mapping[str, Any]
 ) -> tuple[ModelConfig, TrainConfig, AugmentConfig, tuple[str, ...]]:
     """The protocol's settings of `model` with the user's, and which of them differ."""
     config = ModelConfig.model_validate({"name": model, **protocol.model})
@@ -332,7 +346,8 @@ def _resolve_settings(
     }
     overrides.check_names(settings, before)
     if "model.name" in settings:
-        raise UserError("--set model.name: the model is an axis of the grid; use --models")
+        where = overrides.Settings(settings).named("model.name")
+        raise UserError(f"{where}: the model is an axis of the grid; use --models")
     config = overrides.apply(config, settings, "model")
     train = overrides.apply(protocol.train, settings, "train").model_copy(update=untrained)
     augment = overrides.apply(protocol.augment, settings, "augment")

@@ -12,7 +12,9 @@ from pydantic import ValidationError
 import protocols
 from experiments.errors import UserError, user_errors
 from experiments.grid import grid_file, overrides, plan, search_space
+from experiments.grid.grid_file import EXECUTION, MAX_SEED
 from experiments.grid.options import ExecutionOptions, GridOptions
+from experiments.grid.overrides import Settings
 from experiments.grid.plan import Grid
 from experiments.grid.spec import RunSpec
 from experiments.grid.weights_file import (
@@ -28,12 +30,8 @@ from protocols.datasets import Dataset
 from protocols.protocol import Protocol
 from tcclip.config import Execution, ModelConfig
 
-#: Seeds are below this: what NumPy, PyTorch and random all take.
-MAX_SEED = 2**32
 #: Options that are comma lists: of words, of integers.
 WORDS, NUMBERS = ("datasets", "models", "variants"), ("shots", "splits", "seeds")
-#: `--set` names that say how a run executes; all others change its numbers.
-EXECUTION = "execution."
 T = TypeVar("T")
 
 
@@ -59,7 +57,7 @@ def plan_sweep(
     specs = plan.expand(grid, datasets)
     if options.search:
         check_search(specs)
-    notes = [f"not in the grid: {text}" for text in plan.undefined_points(grid)]
+    notes = [*grid.notes, *(f"not in the grid: {text}" for text in plan.undefined_points(grid))]
     used = [(spec.train.clip_weights, spec.model.activation) for spec in specs]
     notes += activation_notes(used, grid.files)
     return RunPlan(grid, specs, notes, searched=bool(options.search))
@@ -89,7 +87,8 @@ def plan_evaluation(
         model = ModelConfig.model_validate(content["model"])
         recorded = content["start"] and StartWeights.model_validate(content["start"])
         protocol = protocols.get(grid.protocol, demo=grid.demo)
-        settings = _test_view(content.get("test_view"), model, protocol) | grid.settings
+        view = _test_view(content.get("test_view"), model, protocol)
+        settings = Settings(view, dict.fromkeys(view, "of the checkpoint,")) | grid.settings
     mixed = ensembled and protocol.ensemble_weight is not None and model.name != "clip"
     if mixed:
         start = weights_to_ensemble(
@@ -101,7 +100,7 @@ def plan_evaluation(
             ensembled, mixed, notes = False, False, [f"not ensembled: {start}"]
     # CLIP's own weights are needed to ensemble with, and for what a checkpoint leaves out.
     if not mixed and content["token_embedding"]:
-        settings = {CLIP_WEIGHTS: "random"} | settings
+        settings = Settings({CLIP_WEIGHTS: "random"}) | settings
     checkpoint_digest = digest(path)
     grid = replace(
         grid,
@@ -138,7 +137,11 @@ def _test_view(
 
 
 def make_grid(options: GridOptions) -> Grid:
-    """The grid of a protocol or a grid file; options that were given win over the file's."""
+    """The grid of a protocol or a grid file.
+
+    What is given twice: --search wins over --set, the options over a grid file, its rows over its
+    `set`, and this over the protocol's settings. `notes` of the grid: what was not used therefore.
+    """
     grid = Grid(options.protocol, demo=options.demo)
     if options.protocol.endswith((".yaml", ".yml")):
         grid = grid_file.read(options.protocol, demo=options.demo)
@@ -146,25 +149,61 @@ def make_grid(options: GridOptions) -> Grid:
         name: comma_list(f"--{name}", getattr(options, name), int if name in NUMBERS else str)
         for name in WORDS + NUMBERS
     }
-    grid = replace(grid, **{name: values for name, values in axes.items() if values is not None})
+    asked = {name: values for name, values in axes.items() if values is not None}
+    notes = [
+        f"--{axis} {','.join(map(str, values))} wins over "
+        f"{grid.sources[axis]}{axis} {','.join(map(str, getattr(grid, axis)))}"
+        for axis, values in asked.items()
+        if axis in grid.sources and values != getattr(grid, axis)
+    ]
+    sources = {axis: where for axis, where in grid.sources.items() if axis not in asked}
+    grid = replace(grid, **asked, sources=sources)
     for seed in grid.seeds or ():
         if not 0 <= seed < MAX_SEED:
             raise UserError(f"--seeds {seed}; allowed: 0 to {MAX_SEED - 1}")
     files = dict(grid.files)
     changes = [one for one in options.settings or () if not one.startswith(EXECUTION)]
-    settings = grid.settings | replace_path(overrides.parse(changes), files)
+    given = replace_path(overrides.parse(changes), files)
     checkpoint = None
     if options.init_checkpoint is not None:
         checkpoint = digest(options.init_checkpoint)
         check_use(options.init_checkpoint, "checkpoint")
         files[checkpoint] = options.init_checkpoint.absolute()
-    rows = grid.rows
-    if options.search:
-        searches = [search_space.parse(one) for one in options.search]
-        drawn = search_space.trials(searches, options.num_samples)
-        trials = [replace_path(trial, files) for trial in drawn]
-        rows = tuple(row | trial for row in rows for trial in trials)
-    return replace(grid, settings=settings, rows=rows, checkpoint=checkpoint, files=files)
+    trials = [replace_path(trial, files) for trial in _trials(options)]
+    searched = Settings({name: "--search" for trial in trials[:1] for name in trial})
+    rows: list[Settings] = []
+    for row in grid.rows:
+        kept = _without(Settings(row), given | searched, notes)
+        rows += [kept | Settings(trial, searched) for trial in trials] or [kept]
+    settings = _without(Settings(grid.settings), given | searched, notes)
+    settings = settings | _without(given, searched, notes)
+    return replace(
+        grid, settings=settings, rows=tuple(rows), checkpoint=checkpoint, files=files,
+        notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _trials(options: GridOptions) -> Sequence[Mapping[str, Any]]:
+    """The rows of a search; none without one. UserError for a setting that is searched twice."""
+    if not options.search:
+        return ()
+    searches = [search_space.parse(one) for one in options.search]
+    names = [name for name, _ in searches]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"--search {name} is given twice; drop one of them")
+    return search_space.trials(searches, options.num_samples)
+
+
+def _without(settings: Settings, others: Mapping[str, Any], notes: list[str]) -> Settings:
+    """`settings` without what `others` give, which win; what is dropped goes to `notes`."""
+    for name in settings:
+        if name in others and settings[name] != others[name]:
+            stronger = f"{name}={others[name]} of the command"
+            stronger = "--search" if others[name] == "--search" else stronger
+            notes.append(f"{stronger} wins over {settings.named(name)}={settings[name]}")
+    kept = {name: value for name, value in settings.items() if name not in others}
+    return Settings(kept, settings.sources)
 
 
 def comma_list(option: str, text: str | None, kind: Callable[[str], T]) -> tuple[T, ...] | None:
@@ -198,20 +237,33 @@ def check_search(specs: Sequence[RunSpec]) -> None:
         )
 
 
-def make_execution(options: ExecutionOptions) -> Execution:
-    """How runs execute: the options that were given, then `--set execution.NAME=VALUE`."""
+def make_execution(options: ExecutionOptions, plan: RunPlan | None = None) -> Execution:
+    """How runs execute: `--set execution.NAME=VALUE` wins over the options, these over the plan's
+    grid file. What was not used therefore is added to the plan's notes."""
     # Options are named like the fields, but for one.
     values = {name: getattr(options, name, None) for name in Execution.model_fields}
     values["workers"] = options.workers_per_run
+    given = {name: value for name, value in values.items() if value is not None}
     try:
-        execution = Execution.model_validate(
-            {name: value for name, value in values.items() if value is not None}
-        )
+        execution = Execution.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
+        option = _option(str(first["loc"][0]))
         raise UserError(f"{option} {first['input']!r}: {first['msg']}") from error
-    changes = [one for one in options.settings or () if one.startswith(EXECUTION)]
-    settings = overrides.parse(changes)
-    overrides.check_names(settings, {"execution": execution})
-    return overrides.apply(execution, settings, "execution")
+    of_file = Settings({} if plan is None else plan.grid.execution)
+    settings = overrides.parse([one for one in options.settings or () if one.startswith(EXECUTION)])
+    for some in (of_file, settings):
+        overrides.check_names(some, {"execution": execution})
+    notes = [] if plan is None else plan.notes
+    changed = overrides.apply(execution, settings, "execution")
+    for name in given:
+        if getattr(execution, name) != getattr(changed, name):
+            stronger = f"--set {EXECUTION}{name}={settings[EXECUTION + name]}"
+            notes.append(f"{stronger} wins over {_option(name)} {given[name]}")
+    used = {f"{EXECUTION}{name}": getattr(changed, name) for name in given} | settings
+    return overrides.apply(execution, _without(of_file, used, notes) | settings, "execution")
+
+
+def _option(field: str) -> str:
+    """The option that gives a field of `Execution`."""
+    return "--workers-per-run" if field == "workers" else "--" + field.replace("_", "-")

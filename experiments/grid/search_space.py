@@ -7,6 +7,7 @@ continues them; Ray Tune's ASHA decides which of them are worth finishing.
 from __future__ import annotations
 
 import ast
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from typing import Any
 from experiments.errors import UserError
 
 _CALL = re.compile(r"(\w+)\((.*)\)")
+#: Larger numbers cannot be drawn.
+_LARGEST = 2**63 - 1
 #: One searched setting: its dotted name, and what draws a value from a NumPy generator.
 Search = tuple[str, Callable[[Any], Any]]
 
@@ -49,19 +52,27 @@ def parse(text: str) -> Search:
         )
     try:
         arguments = ast.literal_eval(f"({match[2]},)")
-    except (ValueError, SyntaxError) as error:
-        raise UserError(f"--search {text!r}: {match[2]!r} are not plain values") from error
+        json.dumps(arguments)  # no sets, no bytes
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise UserError(
+            f"--search {text!r:.200}: {match[2]!r:.200} are not plain values"
+        ) from error
     if match[1] != "choice" and not _is_range(arguments, match[1]):
-        raise UserError(f"--search {text!r}: {match[1]} needs two numbers, LOW < HIGH")
+        whole = " whole" if match[1] == "randint" else ""
+        raise UserError(f"--search {text!r}: {match[1]} needs two{whole} numbers, LOW < HIGH")
     distribution = _DISTRIBUTIONS[match[1]]
     return name.strip(), lambda rng: distribution(rng, *arguments)
 
 
 def _is_range(arguments: tuple[Any, ...], distribution: str) -> bool:
-    if len(arguments) != 2 or not all(isinstance(one, int | float) for one in arguments):
+    kind = int if distribution == "randint" else int | float
+    # True is an int to Python.
+    if len(arguments) != 2 or not all(isinstance(one, kind) for one in arguments):
+        return False
+    if any(isinstance(one, bool) or abs(one) >= _LARGEST for one in arguments):
         return False
     low, high = arguments
-    return low < high and (distribution != "loguniform" or low > 0)
+    return bool(low < high) and (distribution != "loguniform" or low > 0)
 
 
 def trials(searches: Sequence[Search], samples: int) -> tuple[dict[str, Any], ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments.errors import MissingData, UserError, user_errors
+from experiments.grid.overrides import Settings
 from tcclip.config import FrozenModel, ModelConfig
 from tcclip.data.annotations import sha256_of
 
@@ -26,7 +27,7 @@ def digest(path: Path) -> str:
 
 def replace_path(
     settings: Mapping[str, Any], files: dict[str, Path], folder: Path | None = None
-) -> dict[str, Any]:
+) -> Settings:
     """`settings` with the sha256 of a file of CLIP's weights in place of its path.
 
     The file is added to `files` (sha256 -> absolute path). A relative path starts at `folder`, by
@@ -35,17 +36,18 @@ def replace_path(
     """
     value = settings.get(CLIP_WEIGHTS)
     if not isinstance(value, str) or value in NAMED_WEIGHTS or value.startswith(SCHEME):
-        return dict(settings)
+        return Settings(settings)
     path = ((folder or Path()) / Path(value).expanduser()).absolute()
     if not path.is_file():
         raise MissingData(
-            f"{CLIP_WEIGHTS}={value}: no file at {path}; allowed: {', '.join(NAMED_WEIGHTS)}, or a "
-            "file of CLIP's weights (OpenAI's, Hugging Face's or open_clip's names)"
+            f"{Settings(settings).named(CLIP_WEIGHTS)}={value}: no file at {path}; allowed: "
+            f"{', '.join(NAMED_WEIGHTS)}, or a file of CLIP's weights (OpenAI's, Hugging Face's or "
+            "open_clip's names)"
         )
     check_use(path, "clip")
     content = digest(path)
     files[content] = path
-    return {**settings, CLIP_WEIGHTS: SCHEME + content}
+    return Settings({**settings, CLIP_WEIGHTS: SCHEME + content}, Settings(settings).sources)
 
 
 def check_use(path: Path, use: Literal["checkpoint", "clip"]) -> None:

@@ -6,12 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
 from results.records import Record
 from results.statistics.columns import Column
 from results.statistics.runs import Method
+from tcclip.text_files import parse_yaml
 
 FILE = Path(__file__).with_name("numbers.yaml")
 
@@ -45,7 +45,7 @@ class PublishedNumber(Record):
 @cache
 def published() -> tuple[PublishedNumber, ...]:
     """Every published figure, in the file's order."""
-    entries = yaml.safe_load(FILE.read_text())
+    entries, _ = parse_yaml(FILE.read_text(), FILE.name)
     return tuple(number for entry in entries for number in _expand(entry))
 
 

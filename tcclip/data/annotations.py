@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tcclip.text_files import FileError, parse_json, read_text
+
 
 class AnnotationError(ValueError):
     """A list or label file that cannot be used; the message says where and why."""
@@ -46,9 +48,9 @@ def _lines(path: Path) -> list[str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path} is not UTF-8 text: {error}") from error
+        return read_text(path)
+    except FileError as error:
+        raise AnnotationError(str(error)) from error
 
 
 def _item(line: str, where: str, classes: int | None) -> Item:
@@ -56,7 +58,7 @@ def _item(line: str, where: str, classes: int | None) -> Item:
     if len(parts) != 2:
         raise AnnotationError(f"{where}: {line!r} is not `relative/path label`")
     path, label = parts
-    if not (label.isascii() and label.isdigit()):
+    if not is_id(label):
         raise AnnotationError(
             f"{where}: label {label!r} is not a class id; a line is `relative/path label`, "
             "with a whole number from 0"
@@ -70,6 +72,11 @@ def _item(line: str, where: str, classes: int | None) -> Item:
     if path.startswith("/") or ".." in path.split("/"):
         raise AnnotationError(f"{where}: path {path!r} leaves the video folder; give it relative")
     return Item(path, int(label))
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is a class id: a whole number from 0, of less than a billion classes."""
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def read_class_names(path: Path, classes: int | None = None) -> list[str]:
@@ -87,7 +94,7 @@ def read_all_names(path: Path, classes: int | None = None) -> list[tuple[str, ..
     pairs = _json_pairs(path) if path.suffix.lower() == ".json" else _csv_pairs(path)
     names: dict[int, tuple[str, ...]] = {}
     for where, number, own in pairs:
-        if not (number.isascii() and number.isdigit()):
+        if not is_id(number):
             raise AnnotationError(f"{where}: class id {number!r} is not a whole number from 0")
         if int(number) in names:
             raise AnnotationError(f"{where}: class id {number} is given twice")
@@ -108,7 +115,7 @@ def read_all_names(path: Path, classes: int | None = None) -> list[tuple[str, ..
 
 def _csv_pairs(path: Path) -> Iterable[tuple[str, str, tuple[str, ...]]]:
     columns, at_id, at_name = 2, 0, 1
-    for number, row in enumerate(csv.reader(_lines(path)), start=1):
+    for number, row in enumerate(_csv_rows(path), start=1):
         where, cells = f"{path}:{number}", [cell.strip() for cell in row]
         header = [cell.lower() for cell in cells]
         if number == 1 and "id" in header and not any(cell.isdigit() for cell in cells):
@@ -130,15 +137,22 @@ def _csv_pairs(path: Path) -> Iterable[tuple[str, str, tuple[str, ...]]]:
             yield where, cells[at_id], (cells[at_name],)
 
 
+def _csv_rows(path: Path) -> Iterable[list[str]]:
+    rows = csv.reader(_lines(path))
+    try:
+        yield from rows
+    except csv.Error as error:  # a cell of more than 128 KiB: a quotation mark that is not closed
+        raise AnnotationError(f"{path}:{rows.line_num}: {error}") from error
+
+
 def _json_pairs(path: Path) -> Iterable[tuple[str, str, tuple[str, ...]]]:
     try:
-        # As pairs: an id that is given twice is seen.
-        content = json.loads(_text(path), object_pairs_hook=tuple)
-    except json.JSONDecodeError as error:
-        raise AnnotationError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, tuple):
+        content = parse_json(_text(path), str(path))
+    except FileError as error:
+        raise AnnotationError(str(error)) from error
+    if not isinstance(content, dict):
         raise AnnotationError(f'{path}: expected {{"id": "name"}}, got a {type(content).__name__}')
-    for number, value in content:
+    for number, value in content.items():
         own = tuple(value) if isinstance(value, list) else (value,)
         if not all(isinstance(name, str) for name in own):
             raise AnnotationError(f"{path}: name of class {number} is {value!r}, not text")

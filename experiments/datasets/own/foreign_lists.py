@@ -9,10 +9,11 @@ from pathlib import Path, PurePosixPath
 
 from experiments.datasets.own.videos import Finder, Found, Videos, some
 from experiments.datasets.video_files import VIDEO_SUFFIXES
-from experiments.errors import UserError
+from experiments.errors import UserError, user_errors
 from tcclip.data.annotations import Item, read_class_names
 from tcclip.data.decode.frame_folder import frame_files
 from tcclip.data.decode.video_file import DecodingError
+from tcclip.text_files import read_text
 
 #: Files that may hold the class names beside mmaction2's lists.
 NAME_FILES = ("label_map*.txt", "classInd.txt", "classes.txt", "class_names.txt", "label*.csv")
@@ -22,11 +23,8 @@ NUMBERED = (r"(?P<number>\d+)[\s,:]+(?P<name>.+)", r"(?P<name>.+?)[\s,:]+(?P<num
 
 def read_lines(path: Path) -> list[str]:
     """The lines that are not empty, without outer spaces. UserError if it is not UTF-8 text."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: {error}") from error
-    return [line.strip() for line in text.split("\n") if line.strip()]
+    with user_errors():
+        return [line.strip() for line in read_text(path).split("\n") if line.strip()]
 
 
 def split_name(path: Path) -> str | None:

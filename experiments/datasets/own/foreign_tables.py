@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 
 from experiments.datasets.own.foreign_lists import read_lines, split_name
 from experiments.datasets.own.videos import Finder, Found, Videos
-from experiments.errors import UserError
+from experiments.errors import UserError, user_errors
 from tcclip.data.annotations import Item
+from tcclip.text_files import parse_json, read_text
 
 _KINETICS = ("label", "youtube_id", "time_start", "time_end")
 _SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
@@ -110,7 +110,5 @@ def read_ssv2(videos: Videos, files: Sequence[Path]) -> Found:
 
 
 def _json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON: {error}") from error
+    with user_errors():
+        return parse_json(read_text(file), str(file))

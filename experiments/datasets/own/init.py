@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-import yaml
-
 import protocols
 from experiments.datasets.own.class_folders import read_class_folders
 from experiments.datasets.own.drawing import SPLITS, few_shot, stratified
@@ -24,6 +22,7 @@ from experiments.errors import UserError
 from experiments.store.files import write_text
 from protocols.datasets import DATASETS
 from tcclip.data.annotations import Item
+from tcclip.text_files import dump_yaml
 
 #: Words of classes that a mirror turns into each other.
 SIDED = {"left", "right", "clockwise", "counterclockwise", "anticlockwise"}
@@ -218,5 +217,5 @@ def _write(
         **({} if found.flip else {"flip": False}),
         "splits": {split: f"{LISTS}/{split}.txt" for split in lists},
     }
-    write_text(to / FILE_NAME, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    write_text(to / FILE_NAME, dump_yaml(content))
     read_own(to / FILE_NAME)  # what was written can be read

@@ -17,12 +17,11 @@ splits:                       # their names say what they are for: protocols/own
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from experiments.errors import MissingData, UserError
-from experiments.grid.grid_file import read_yaml
+from experiments.errors import MissingData, UserError, user_errors
 from protocols.datasets import DATASETS, Dataset, LabelSet, Split
 from tcclip.config import FrozenModel
 from tcclip.data.annotations import (
@@ -31,6 +30,7 @@ from tcclip.data.annotations import (
     read_all_names,
     read_list,
 )
+from tcclip.text_files import read_yaml
 
 #: Names of data sets and splits become part of run ids and file names.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -38,7 +38,6 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 FILE_NAME = "dataset.yaml"
 #: Its folder for lists and class names, beside that file.
 LISTS = "dataset_lists"
-T = TypeVar("T", bound=FrozenModel)
 
 
 class OwnSplit(FrozenModel):
@@ -85,7 +84,8 @@ def own_file(path: Path) -> Path:
 
 def read_own(path: Path) -> OwnData:
     """The data set that `path` describes. UserError says what is wrong with the file."""
-    content = read_settings(path, OwnFile)
+    with user_errors():
+        content, _ = read_yaml(path, OwnFile)
     if content.name in DATASETS:
         raise UserError(f"{path}: the name {content.name!r} is taken; choose another")
     folder = path.absolute().parent
@@ -150,11 +150,3 @@ def _split(
     videos = read_list(folder / split.annotations, known.get(label_set))
     digests[split.annotations] = content_digest(videos)
     return Split(name=name, annotations=split.annotations, labels=label_set, videos=len(videos))
-
-
-def read_settings(path: Path, kind: type[T]) -> T:
-    """A YAML file's content as `kind`. UserError says what is wrong with the file."""
-    try:
-        return kind.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise UserError(f"{path}: {error}") from error

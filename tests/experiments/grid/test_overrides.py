@@ -37,4 +37,4 @@ def test_nested_names_reach_their_field() -> None:
 )
 def test_unknown_names_are_refused_with_the_nearest(name: str, nearest: str) -> None:
     with pytest.raises(UserError, match=f"nearest is '{nearest}'"):
-        check_names([name], {"train": TRAIN, "model": ModelConfig()})
+        check_names({name: 1}, {"train": TRAIN, "model": ModelConfig()})

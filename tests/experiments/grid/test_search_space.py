@@ -62,7 +62,7 @@ def test_options_win_over_the_file_and_its_mistakes_are_named(tmp_path: Path) ->
     assert {spec.key.shots for spec in specs} == {4}
     assert {spec.train.lr for spec in specs} == {2e-5}
     path.write_text("protocol: few_shot\nshot: [2]\n")
-    with pytest.raises(UserError, match=r"mine.yaml: shot: "):
+    with pytest.raises(UserError, match=r"mine.yaml:2: shot: "):
         make_grid(GridOptions(str(path)))
     with pytest.raises(UserError, match=r"no grid file 'no.yaml'; those of the project: aggreg"):
         make_grid(GridOptions("no.yaml"))

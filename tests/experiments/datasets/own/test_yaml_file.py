@@ -97,7 +97,7 @@ def test_a_missing_video_fails_its_run_with_its_name(own: Path, tmp_path: Path) 
     ("old", "new", "message"),
     [
         ("labels: labels.csv", "labels: .", "own.yaml: .* cannot be read: Is a directory"),
-        ("{val: val.txt}", "{}", "own.yaml: .*"),
+        ("{val: val.txt}", "{}", "own.yaml:4: splits: .*at least 1 item"),
     ],
 )
 def test_a_file_that_says_nothing_usable(old: str, new: str, message: str, tmp_path: Path) -> None:
