@@ -2,19 +2,29 @@
 
 Shapes: T frames of H x W pixels, RGB uint8. Clips come in as (T, H, W, 3) arrays from the
 reader and leave as (T, 3, S, S) uint8 tensors; normalisation happens on the model's device.
+
+What is random about a training clip is drawn where it is read (`TrainTransform.draw`). What the
+draws say is done there too if the model is on the CPU, and for whole batches on the GPU if it is
+there (`Augmentation`): by the same operations, to the same pixels.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.transforms.v2 import functional as tv
 
 from tcclip.config import AugmentConfig
+from tcclip.data.pixels.colour import UNALTERED, Jitter, jitter, jitter_in_parts, make_grey
+from tcclip.data.pixels.resize import Taps, Window, resample, resize, taps
+
+#: In the name of whatever is kept of transformed pixels. 2: resized as OpenCV does, to the bit.
+TRANSFORM_VERSION = 2
 
 #: Mean and std on the 0-255 scale. Quirk: the published code uses ImageNet's, not CLIP's.
 NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -45,21 +55,16 @@ def to_video(frames: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
 
-def resize(video: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """(T, 3, h, w) -> (T, 3, height, width): bilinear, half-pixel centres, no antialiasing."""
-    if video.shape[-2:] == (height, width):
-        return video
-    return torch.nn.functional.interpolate(
-        video, size=(height, width), mode="bilinear", align_corners=False, antialias=False
-    )
+def short_side(size: Sequence[int], short: int) -> tuple[int, int]:
+    """(height, width) with the shorter side made `short` pixels, the longer in proportion."""
+    height, width = size
+    smaller = min(size)
+    return int(height * short / smaller + 0.5), int(width * short / smaller + 0.5)
 
 
 def resize_short_side(video: torch.Tensor, short: int) -> torch.Tensor:
     """(T, 3, h, w) with the shorter side resized to `short` pixels, the longer in proportion."""
-    height, width = video.shape[-2:]
-    smaller = min(height, width)
-    sides = (int(side * short / smaller + 0.5) for side in (height, width))
-    return resize(video, *sides)
+    return resize(video, *short_side(video.shape[-2:], short))
 
 
 @dataclass(frozen=True)
@@ -71,18 +76,31 @@ class EvalTransform:
 
     def __call__(self, frames: NDArray[np.uint8]) -> torch.Tensor:
         """(T, H, W, 3) uint8 -> (crops, T, 3, S, S) uint8, S the crop size."""
-        size = self.augment.crop
+        size, video = self.augment.crop, to_video(frames)
+        short = self.augment.resize if self.crops == 1 else size
+        height, width = short_side(video.shape[-2:], short)
+        down, right = (height - size) // 2, (width - size) // 2
         if self.crops == 1:
-            video = resize_short_side(to_video(frames), self.augment.resize)
-            height, width = video.shape[-2:]
-            corners = [((height - size) // 2, (width - size) // 2)]
-        else:
-            video = resize_short_side(to_video(frames), size)
-            down, right = ((side - size) // 2 for side in video.shape[-2:])
-            # Left, right, middle of a wide video; top, bottom, middle of a tall one.
-            corners = [(down * step, right * step) for step in (0, 2, 1)]
+            return resize(video, height, width, Window(down, right, size, size))[None].contiguous()
+        video = resize(video, height, width)
+        # Left, right, middle of a wide video; top, bottom, middle of a tall one.
+        corners = [(down * step, right * step) for step in (0, 2, 1)]
         crops = [video[..., top : top + size, left : left + size] for top, left in corners]
-        return torch.stack(crops).contiguous()
+        return torch.stack(crops)
+
+
+class Draws(NamedTuple):
+    """What was drawn for a clip of T frames: `crop` of the clip at its short side's size.
+
+    `orders` (T, 4): the changes of each frame's colours, first to last, -1 for none;
+    `amounts` (T, 4) float64: how much of each. See `tcclip.data.pixels.colour`.
+    """
+
+    crop: Window
+    flip: bool
+    orders: NDArray[np.int64]
+    amounts: NDArray[np.float64]
+    grey: bool
 
 
 @dataclass(frozen=True)
@@ -93,18 +111,45 @@ class TrainTransform:
 
     def __call__(self, frames: NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
         """(T, H, W, 3) uint8 -> (T, 3, S, S) uint8, S the crop size; all draws from `rng`."""
+        crop, draws = self.cut(frames, rng)
+        video = resample(crop[None], *_taps([draws], self.augment.crop))[0]
+        if (draws.orders >= 0).any():
+            jitter_in_parts(video, draws.orders, draws.amounts)
+        if draws.grey:
+            make_grey(video)
+        return video
+
+    def cut(
+        self, frames: NDArray[np.uint8], rng: np.random.Generator
+    ) -> tuple[torch.Tensor, Draws]:
+        """(T, H, W, 3) uint8 -> the crop (T, 3, h, w) uint8, not yet resized, and all that is
+        drawn from `rng`.
+        """
+        video = to_video(frames)
+        height, width = short_side(video.shape[-2:], self.augment.resize)
+        draws = self.draw(height, width, len(video), rng)
+        return resize(video, height, width, draws.crop), draws
+
+    def draw(self, height: int, width: int, frames: int, rng: np.random.Generator) -> Draws:
+        """The draws for a clip of that many frames, its short side resized."""
         augment = self.augment
-        video = resize_short_side(to_video(frames), augment.resize)
-        top, left, height, width = self.draw_crop(video.shape[-2], video.shape[-1], rng)
-        video = video[..., top : top + height, left : left + width]
-        video = resize(video, augment.crop, augment.crop)
-        if rng.random() < augment.flip:
-            video = video.flip(-1)
+        crop = self.draw_crop(height, width, rng)
+        flip = bool(rng.random() < augment.flip)
+        orders, amounts = np.full((frames, 4), -1), np.tile(UNALTERED, (frames, 1))
         if rng.random() < augment.jitter:
-            video = jitter(video, augment, rng)
-        if rng.random() < augment.grey:
-            video = tv.rgb_to_grayscale(video, num_output_channels=3)
-        return video.contiguous()
+            # Quirk (`jitter_per` "frame"): amounts and order are drawn anew for every frame.
+            each = 1 if augment.jitter_per == "frame" else frames
+            for start in range(0, frames, each):
+                part = slice(start, start + each)
+                orders[part], amounts[part] = self._draw_jitter(rng)
+        return Draws(crop, flip, orders, amounts, bool(rng.random() < augment.grey))
+
+    def _draw_jitter(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], list[float]]:
+        """The order of torchvision's four changes, and their amounts."""
+        augment, order = self.augment, rng.permutation(4)
+        spreads = (augment.brightness, augment.contrast, augment.saturation)
+        amounts = [rng.uniform(max(0.0, 1.0 - spread), 1.0 + spread) for spread in spreads]
+        return order, [*amounts, rng.uniform(-augment.hue, augment.hue)]
 
     def crop_sizes(self, base: int) -> list[tuple[int, int]]:
         """The (height, width) that may be cut from a clip whose short side is `base` pixels."""
@@ -118,71 +163,72 @@ class TrainTransform:
             if abs(i - j) <= 1
         ]
 
-    def draw_crop(
-        self, height: int, width: int, rng: np.random.Generator
-    ) -> tuple[int, int, int, int]:
-        """(top, left, height, width) of a multi-scale crop at a corner or the centre."""
+    def draw_crop(self, height: int, width: int, rng: np.random.Generator) -> Window:
+        """A multi-scale crop at a corner or the centre."""
         sizes = self.crop_sizes(min(height, width))
         crop_height, crop_width = sizes[rng.integers(len(sizes))]
         down, right = (height - crop_height) // 4, (width - crop_width) // 4
         positions = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))
         row, column = positions[rng.integers(len(positions))]
-        return row * down, column * right, crop_height, crop_width
+        return Window(row * down, column * right, crop_height, crop_width)
 
 
-def jitter(video: torch.Tensor, augment: AugmentConfig, rng: np.random.Generator) -> torch.Tensor:
-    """(T, 3, H, W) uint8 -> the same shape: torchvision's four changes in a random order.
+class Augmentation(NamedTuple):
+    """What is to be done to a batch of b crops; tensors alone, so that they can be moved.
 
-    Quirk (`jitter_per` "frame"): amounts and order are drawn anew for every frame.
+    `rows`, `columns`: how each crop becomes S x S pixels, flips included; `changes`: of the b * T
+    frames' colours; `grey`: which clips lose them.
     """
-    if augment.jitter_per == "clip":
-        return _change(video, augment, rng)
-    return torch.cat([_change(frame[None], augment, rng) for frame in video])
+
+    rows: Taps
+    columns: Taps
+    changes: Jitter
+    grey: torch.Tensor
+
+    @classmethod
+    def of(cls, draws: Sequence[Draws], size: int) -> Augmentation:
+        """Of clips that become `size` pixels wide and high."""
+        return cls(
+            *_taps(draws, size),
+            Jitter.of(
+                np.concatenate([one.orders for one in draws]),
+                np.concatenate([one.amounts for one in draws]),
+            ),
+            torch.tensor([at for at, one in enumerate(draws) if one.grey], dtype=torch.int64),
+        )
+
+    def to(self, device: torch.device) -> Augmentation:
+        """On `device`; does not wait for it."""
+
+        def move(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        amounts, frames, groups = self.changes
+        return Augmentation(
+            Taps(*map(move, self.rows)),
+            Taps(*map(move, self.columns)),
+            Jitter(move(amounts), move(frames), groups),
+            move(self.grey),
+        )
+
+    def apply(self, crops: torch.Tensor) -> torch.Tensor:
+        """(b, T, 3, P, P) uint8, each crop at the top left -> (b, T, 3, S, S) uint8."""
+        video = resample(crops, self.rows, self.columns)
+        jitter(video.flatten(0, 1), self.changes)
+        if len(self.grey):
+            grey = video.index_select(0, self.grey)
+            make_grey(grey)
+            video.index_copy_(0, self.grey, grey)
+        return video
 
 
-def _change(video: torch.Tensor, augment: AugmentConfig, rng: np.random.Generator) -> torch.Tensor:
-    """All frames of (t, 3, H, W) changed by the same amounts, in the same order."""
-    order = rng.permutation(4)
-    brightness, contrast, saturation = (
-        float(rng.uniform(max(0.0, 1.0 - spread), 1.0 + spread))
-        for spread in (augment.brightness, augment.contrast, augment.saturation)
-    )
-    hue = float(rng.uniform(-augment.hue, augment.hue))
-    for change in order:
-        if change == 0 and augment.brightness:
-            video = tv.adjust_brightness(video, brightness)
-        elif change == 1 and augment.contrast:
-            video = tv.adjust_contrast(video, contrast)
-        elif change == 2 and augment.saturation:
-            video = tv.adjust_saturation(video, saturation)
-        elif change == 3 and augment.hue:
-            video = shift_hue(video, hue)
-    return video
-
-
-def shift_hue(video: torch.Tensor, turn: float) -> torch.Tensor:
-    """(..., 3, H, W) uint8 with its hue shifted by `turn` of the colour circle, -0.5 to 0.5.
-
-    As torchvision's adjust_hue, within one grey level, in a third of its time: that was more than
-    the rest of the data path together, decoding of small videos included.
-    """
-    red, green, blue = video.float().unbind(-3)
-    high = torch.maximum(torch.maximum(red, green), blue)
-    low = torch.minimum(torch.minimum(red, green), blue)
-    chroma = high - low
-    is_red, is_green = high == red, high == green
-    # The angle in sixths of the circle: 0 red, 2 green, 4 blue.
-    hue = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
-    hue /= chroma.clamp(min=1.0)
-    hue += torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0)) + 6.0 * turn
-    hue -= 6.0 * torch.floor(hue / 6.0)
-    shares = (
-        (hue - 3.0).abs_().sub_(1.0),
-        (hue - 2.0).abs_().neg_().add_(2.0),
-        (hue - 4.0).abs_().neg_().add_(2.0),
-    )
-    low += 0.5  # so that cutting off the fraction rounds
-    shifted = torch.empty_like(video)
-    for channel, share in enumerate(shares):
-        shifted.select(-3, channel).copy_(share.clamp_(0.0, 1.0).mul_(chroma).add_(low))
-    return shifted
+def _taps(draws: Sequence[Draws], size: int) -> tuple[Taps, Taps]:
+    """How the rows and the columns of each crop become `size` ones, a flip included."""
+    rows = [taps(one.crop.height, size, columns=False) for one in draws]
+    columns = [taps(one.crop.width, size, columns=True) for one in draws]
+    columns = [
+        Taps(*(tensor.flip(-1) for tensor in across)) if one.flip else across
+        for one, across in zip(draws, columns, strict=True)
+    ]
+    joined = (Taps(*map(torch.cat, zip(*each, strict=True))) for each in (rows, columns))
+    return next(joined), next(joined)

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from torchvision.transforms.v2 import functional as tv
 
 from tcclip.config import AugmentConfig, Reader
 from tcclip.data.decode.reader import read_video
@@ -21,13 +20,14 @@ from tcclip.data.transforms import (
     TrainTransform,
     normalise,
     resize_short_side,
-    shift_hue,
 )
 from tests.places import GOLDEN
 
 RECORDED: dict[str, Any] = json.loads((GOLDEN / "preprocess.json").read_text())
-#: One grey level after normalising is 1 / the smallest std; values are recorded to 5 decimals.
-GREY_LEVEL = 1 / 57.12 + 1e-4
+#: Values are recorded to 5 decimals.
+ROUNDING = 1e-5
+#: Of a mean over a clip: one grey level after normalising is 1 / the smallest std.
+HALF_A_LEVEL = 0.5 / 57.12
 
 
 def _clip(height: int, width: int, frames: int = 4) -> NDArray[np.uint8]:
@@ -48,9 +48,9 @@ def test_golden_preprocessing(real_clips: Path, name: str) -> None:
         assert list(video.shape) == expected["shape"]
         pixels = normalise(video, AugmentConfig())
         values = torch.stack([pixels[tuple(place)] for place in expected["places"]])
-        assert (values - torch.tensor(expected["values"])).abs().max() <= GREY_LEVEL
+        assert (values - torch.tensor(expected["values"])).abs().max() <= ROUNDING
         means = torch.tensor(expected["channel_mean"])
-        assert torch.allclose(pixels.mean((0, 2, 3)), means, atol=GREY_LEVEL / 2)
+        assert torch.allclose(pixels.mean((0, 2, 3)), means, atol=HALF_A_LEVEL)
 
 
 @pytest.mark.parametrize(
@@ -141,21 +141,6 @@ def test_jitter_per_frame_or_clip(per: str) -> None:
     assert all(same) if per == "clip" else not any(same)
 
 
-@pytest.mark.parametrize(
-    ("field", "change"), [("brightness", tv.adjust_brightness), ("contrast", tv.adjust_contrast),
-                          ("saturation", tv.adjust_saturation), ("hue", tv.adjust_hue)],
-)  # fmt: skip
-def test_jitter_means_what_torchvision_means(field: str, change: Any) -> None:
-    spreads = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, field: 0.3}
-    augment = _STILL.model_copy(update={"jitter": 1.0, "jitter_per": "clip", **spreads})
-    frames = _clip(32, 32)
-    video = TrainTransform(augment)(frames, seeded_rng(5)).int()
-    straight = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    amounts = np.linspace(-0.3, 0.3, 121) + (0 if field == "hue" else 1)
-    gaps = [(change(straight, amount).int() - video).abs().float().mean() for amount in amounts]
-    assert min(gaps) < 1.0
-
-
 @pytest.mark.parametrize("name", ["imagenet", "clip"])
 def test_normalisation(name: str) -> None:
     augment = AugmentConfig.model_validate({"normalisation": name})
@@ -165,13 +150,3 @@ def test_normalisation(name: str) -> None:
     expected = {"imagenet": (123.675, 58.395), "clip": (122.7709, 68.5005)}[name]
     assert pixels[0, 0, 0, 0].item() == pytest.approx(-expected[0] / expected[1], rel=1e-5)
     assert pixels[1, 0, 0, 0].item() == pytest.approx((255 - expected[0]) / expected[1], rel=1e-5)
-
-
-@pytest.mark.parametrize("turn", [-0.5, -0.1, 0.0, 0.03, 0.4])
-def test_hue_is_torchvisions_within_a_level(turn: float) -> None:
-    levels = torch.tensor([0, 1, 17, 128, 254, 255], dtype=torch.uint8)
-    every = torch.cartesian_prod(levels, levels, levels).T.reshape(3, 6, 36)
-    for video in (every, torch.from_numpy(_clip(32, 32)).permute(0, 3, 1, 2)):
-        ours, theirs = shift_hue(video, turn).int(), tv.adjust_hue(video, turn).int()
-        assert (ours - theirs).abs().max() <= 1
-    assert torch.equal(shift_hue(every, 0.0), every)
