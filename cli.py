@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +17,7 @@ from experiments.errors import UserError, user_errors
 from experiments.grid import options as option
 from experiments.grid.options import ExecutionOptions, GridOptions
 from experiments.worker.checkpoint_commands import app as checkpoint
+from results import printing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,12 +71,10 @@ def sweep(
     format: option.Format = "terminal",
 ) -> None:
     """Run what is missing of a grid, then print its table. The same command again continues."""
-    grid_options, options = GridOptions.of(locals()), ExecutionOptions.of(locals())
+    given = locals()
     from experiments.grid.request import plan_sweep
 
-    data_paths = _data_paths(data_root, annotations, dataset_file)
-    plan = plan_sweep(grid_options, data_paths.datasets(), data_paths.given)
-    _run(plan, options, data_paths, dry_run=dry_run)
+    _run(given, plan_sweep)
 
 
 @app.command()
@@ -107,15 +107,10 @@ def evaluate(
     format: option.Format = "terminal",
 ) -> None:
     """A protocol's final tests of a checkpoint; nothing is trained."""
-    grid_options, options = GridOptions.of(locals()), ExecutionOptions.of(locals())
+    given = locals()
     from experiments.grid.request import plan_evaluation
 
-    data_paths = _data_paths(data_root, annotations, dataset_file)
-    plan = plan_evaluation(
-        grid_options, checkpoint, ensembled=ensemble, datasets=data_paths.datasets(),
-        given=data_paths.given,
-    )  # fmt: skip
-    _run(plan, options, data_paths)
+    _run(given, partial(plan_evaluation, checkpoint=checkpoint, ensembled=ensemble))
 
 
 @app.command()
@@ -178,8 +173,12 @@ def report(
             weights=weights,
             seeds=comma_list("--seeds", seeds, int),
         )
-    _print_report(made, format, write)
+    _print_report(made, format)
     if write is not None:
+        from results.tables.formats import write as write_files
+
+        with user_errors():
+            write_files(made, write)
         print(f"written in every format to {write}", file=sys.stderr)
 
 
@@ -198,7 +197,7 @@ def compare(
 
     with user_errors():
         made = comparison.compare(a, b, protocol, outs=_outs(out, demo), demo=demo)
-        print(comparison.render(made, format))
+        printing.show(comparison.render(made, format), format)
         if plot is not None:
             comparison.save_plot(made, plot)
 
@@ -230,10 +229,11 @@ app.add_typer(data, name="data")
 app.add_typer(checkpoint, name="checkpoint")
 
 
-def _run(
-    plan: RunPlan, options: ExecutionOptions, data_paths: DataPaths, *, dry_run: bool = False
-) -> None:
-    """Compute the runs of `plan` and exit with the outcome; or only show what would be done."""
+def _run(given: Mapping[str, Any], make_plan: Callable[..., RunPlan]) -> None:
+    """Compute the runs that a command's arguments ask for, and exit with the outcome.
+
+    With `dry_run` among them, only show what would be done.
+    """
     from rich.console import Console
 
     from experiments.grid.request import make_execution
@@ -243,13 +243,16 @@ def _run(
     from experiments.scheduler.sweep import check
     from experiments.scheduler.sweep import sweep as compute
 
+    options = ExecutionOptions.of(given)
+    data_paths = _data_paths(*(given[one] for one in ("data_root", "annotations", "dataset_file")))
+    plan = make_plan(GridOptions.of(given), datasets=data_paths.datasets(), given=data_paths.given)
     out = _out(options.out, plan.grid.demo)
     execution = make_execution(options, plan)
     check(plan, options, execution)
     with user_errors():
         elsewhere = options.executor == "ray" and options.address not in (None, "local")
         found = check_plan(plan, execution, data_paths, out, options.rerun, elsewhere)
-    if dry_run:
+    if given.get("dry_run"):
         rows = list_runs(plan.specs, out, execution, data_paths.list_length, options.rerun)
         print_plan(rows, execution, options.format)
         raise typer.Exit(found.show())
@@ -263,38 +266,44 @@ def _conclude(
     plan: RunPlan, summary: Summary, out: Location, format: str, console: Console
 ) -> None:
     """Print the protocol's table and what is left to do, then exit; no table if interrupted."""
-    from experiments.scheduler.summary import summary_lines
+    from experiments.scheduler.summary import shell_command, summary_lines
     from experiments.tracking import ui as ui_commands
     from results.report.report import report as make_report
+    from results.tables.formats import write
 
     grid, lines = plan.grid, summary_lines(summary, out, sys.argv[1:])
     style = "red" if summary.exit_code <= 1 else None
     try:
         if summary.exit_code <= 1:
             keeping = ui_commands.keeping_report(out, plan.specs, console, summary.mlflow_failed)
-            with keeping as (folder, links):
+            with keeping as (keep, links):
                 with user_errors():
                     made = make_report(
                         str(out), grid.protocol, demo=grid.demo, links=links,
                         asked_for=[spec.run_id for spec in plan.specs],
                     )  # fmt: skip
-                _print_report(made, format, folder)
+                _print_report(made, format)
+                if (error := printing.output_error()) is not None:
+                    again = shell_command(["report", grid.protocol, *["--demo"] * grid.demo], out)
+                    lines.append(f"the table could not be written: {error.strerror}; {again}")
+                keep(partial(write, made))
     finally:  # also if the report cannot be made
         for line in lines:
             console.print(line, style=style, highlight=False, soft_wrap=True, markup=False)
     raise typer.Exit(summary.exit_code)
 
 
-def _print_report(report: Report, format: str, folder: Path | None) -> None:
-    """Print a report in `format`, and write it in every format into `folder`."""
-    from results.tables.formats import render, write
+def _print_report(report: Report, format: str) -> None:
+    """Print a report in `format`; for a terminal as wide as it is, in colour where it has any."""
+    from rich.console import Console
 
-    if folder is not None:
-        with user_errors():
-            write(report, folder)
-    terminal = sys.stdout.isatty() and format == "terminal"
-    width = shutil.get_terminal_size().columns if terminal else None
-    print(render(report, format, width=width, colour=terminal))
+    from results.tables.formats import render
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    text = render(
+        report, format, width=width, colour=Console().is_terminal, encoding=sys.stdout.encoding
+    )
+    printing.show(text, format)
 
 
 def _data_paths(
@@ -324,14 +333,9 @@ def _outs(outs: list[str] | None, demo: bool) -> list[str]:
     return [str(_out(out, demo)) for out in outs or (os.environ.get("TCCLIP_OUT"),)]
 
 
-def main() -> int:
-    """Entry point: errors of use are one message and exit code 2, never a traceback."""
-    try:
-        app()
-    except UserError as error:
-        print(f"tcclip: {error}", file=sys.stderr)
-        return 2
-    return 0
+def main() -> int | str:
+    """Entry point: the exit status."""
+    return printing.run(app)
 
 
 if __name__ == "__main__":

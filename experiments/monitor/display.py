@@ -22,6 +22,7 @@ from experiments.monitor.status_table import (
 )
 from experiments.store.ledger import Ledger, check_runs
 from protocols import PROTOCOLS
+from results.printing import reader_gone
 from results.reading.location import Location
 from results.reading.run_folder import State
 from results.reading.status import RunStatus, run_status
@@ -52,8 +53,11 @@ class Display:
     """Shows what `read` says of runs: `run` until interrupted, or beside the code in a `with`
     block."""
 
-    def __init__(self, read: Callable[[], Sequence[RunStatus]], console: Console) -> None:
-        self._read, self.console = read, console
+    def __init__(
+        self, read: Callable[[], Sequence[RunStatus]], console: Console, *, watched: bool = False
+    ) -> None:
+        """`watched`: it is shown for its own sake, so it ends when nobody reads it any more."""
+        self._read, self.console, self._watched = read, console, watched
         self._printed: dict[str, tuple[State, int]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self.run, daemon=True, name="display")
@@ -91,7 +95,7 @@ class Display:
                 else:
                     self._show(live, status_text(rows, *self.console.size))
                 failing = False
-            if last:
+            if last or (self._watched and reader_gone()):
                 return
             pause = max(REFRESH_SECONDS, (time.monotonic() - begin) / READING_SHARE)
             last = self._stop.wait(pause)
@@ -155,4 +159,4 @@ def status(
     if isinstance(out, Path) and not out.is_dir():
         raise UserError(f"{out} is not there; give the folder of a sweep with --out")
     with suppress(KeyboardInterrupt):
-        Display(read, console).run()
+        Display(read, console, watched=True).run()

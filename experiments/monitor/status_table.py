@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments.monitor.table import GAP, aligned, print_json, print_rows
+from results.printing import printable
 from results.reading.run_folder import State
 from results.reading.status import RunStatus
 
@@ -48,7 +50,7 @@ def print_statuses(rows: Sequence[RunStatus], console: Console, format: str) -> 
             for row, note in zip(rows, notes, strict=True)
         ]
         print_rows("", [*(column.head for column in COLUMNS), "note"], cells, format)
-    elif console.is_terminal:
+    elif console.is_terminal or sys.stdout.isatty():  # the latter alone: without escapes
         console.print(status_text(rows, console.width))
     else:
         print(status_text(rows).plain)
@@ -76,7 +78,7 @@ def status_text(
         lines.append(Text(f"no room for: {names}; --format md has all", "dim"))
     if width is not None:
         for line in lines:
-            line.truncate(width, overflow="ellipsis")
+            line.truncate(width, overflow="ellipsis" if printable("…") == "…" else "crop")
     return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
 
@@ -127,7 +129,7 @@ def _table(cells: Mapping[Column, Sequence[str]], rows: Sequence[RunStatus]) -> 
     yield Text(rule, "dim")
     for name, row, line in zip(cells[RUN], rows, lines, strict=True):
         text, style = Text(line), _STYLES[row.state]
-        start = line.index(row.state, len(name))
+        start = line.index(row.state, len(printable(name)))
         text.stylize(style, start, start + len(row.state))
         yield text
         if note := status_note(row):

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
+from results.printing import printable
+
 #: Between two columns of text.
 GAP = "  "
 
@@ -39,13 +41,14 @@ def print_json(rows: Sequence[dict[str, object]]) -> None:
 
 def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
     """Head, rule and rows as lines of text; the first `left` columns are aligned left."""
-    widths = [max(map(cell_len, cells)) for cells in zip(head, *rows, strict=True)]
+    rows = [[printable(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(map(cell_len, cells)) for cells in zip(*rows, strict=True)]
     lines = []
-    for row in (head, *rows):
+    for row in rows:
         cells = [
             set_cell_size(cell, width) if number < left else " " * (width - cell_len(cell)) + cell
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append(GAP.join(cells).rstrip())
-    lines.insert(1, "─" * (sum(widths) + len(GAP) * (len(widths) - 1)))
+    lines.insert(1, printable("─") * (sum(widths) + len(GAP) * (len(widths) - 1)))
     return lines

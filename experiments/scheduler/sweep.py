@@ -85,7 +85,7 @@ def sweep(
     if options.rerun is not None:
         _begin_rerun(ledger, specs, options.rerun, say)
     left = _count_left(ledger, specs, plan.searched)
-    console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False)
+    console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False, soft_wrap=True)
     thread = SyncThread(ledger, default_uri(out), run_ids, say)
     # The mirror stops last: by then no worker writes any more.
     with thread if left else nullcontext():

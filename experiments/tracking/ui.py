@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from experiments.tracking.mirror import Incomplete, Mirror
 from results.reading.location import Location
 
 _WEB = ("http://", "https://")
+Keep = Callable[[Callable[[Path], object]], None]
 
 
 def _print(console: Console, text: str, style: str | None = None) -> None:
@@ -49,22 +50,26 @@ def _errors_shown(console: Console) -> Iterator[None]:
 @contextmanager
 def keeping_report(
     out: Location, specs: Sequence[RunSpec], console: Console, failed: bool
-) -> Iterator[tuple[Path, dict[str, str]]]:
-    """A folder to write a report's files to, kept with the sweep's parent run in MLflow.
+) -> Iterator[tuple[Keep, dict[str, str]]]:
+    """What keeps a report's files with the sweep's parent run in MLflow, and the runs' pages.
 
-    Gives the folder and the runs' pages (run_id -> URL), and says at the end where MLflow shows
-    them. A tracker that is down costs both; one that `failed` the sweep is not asked again.
+    The first is called with what writes the files into a folder; the pages are run_id -> URL. At
+    the end it is said where MLflow shows them. A tracker that is down costs both, and so does a
+    full disk the files; one that `failed` the sweep is not asked again.
     """
     uri, links = default_uri(out), dict[str, str]()
-    with tempfile.TemporaryDirectory() as name:
-        if not failed:
-            with _errors_shown(console):
-                mirror = Mirror(Ledger(out), uri)
-                links = mirror.links(specs)
-        yield Path(name), links
+    if not failed:
+        with _errors_shown(console):
+            mirror = Mirror(Ledger(out), uri)
+            links = mirror.links(specs)
+
+    def keep(write: Callable[[Path], object]) -> None:
         if links:
-            with _errors_shown(console):
+            with _errors_shown(console), tempfile.TemporaryDirectory() as name:
+                write(Path(name))
                 mirror.report(specs[-1], Path(name))
+
+    yield keep, links
     if not failed:
         command = shlex.join(["tcclip", "ui", "--out", str(out)])
         web = uri.startswith(_WEB)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import protocols
 from results.compare.selection import SelectedRuns, paired, parse_selection
 from results.plots import figures
+from results.printing import printable
 from results.statistics.bootstrap import Resampled, interval, resample
 from results.statistics.columns import HARMONIC, Column, columns
 from results.statistics.mean_std import SEEDS_DDOF, Estimate, estimate, harmonic_mean
@@ -217,7 +218,7 @@ def render(comparison: Comparison, format: str) -> str:
     if format == "md":
         line_break = "  \n"
         return f"{table}\n\n{line_break.join(caption)}\n"
-    lines = [part for text in caption for part in textwrap.wrap(text, _WIDTH)]
+    lines = [part for text in caption for part in textwrap.wrap(printable(text), _WIDTH)]
     return "\n".join([table, "", *lines]) + "\n"
 
 
@@ -243,9 +244,10 @@ def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _aligned(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    rows = [[printable(cell) for cell in row] for row in (titles, *rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for row in (titles, *rows):
+    for row in rows:
         cells = [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
         lines.append("  ".join(cells))
     return "\n".join(lines)

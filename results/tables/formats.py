@@ -22,13 +22,22 @@ _ENDINGS = {"terminal": "txt", "latex": "tex"}
 _FILE_WIDTH = 120
 
 
-def render(report: Report, format: str, *, width: int | None = None, colour: bool = False) -> str:
+def render(
+    report: Report,
+    format: str,
+    *,
+    width: int | None = None,
+    colour: bool = False,
+    encoding: str = "utf-8",
+) -> str:
     """`report` as text in `format`, one of `FORMATS`.
 
-    `width` (characters a line) and `colour` are the terminal's: its table is split to fit.
+    `width` (characters a line), `colour` and `encoding` are the terminal's: its table is split to
+    fit, and has substitutes for characters that the encoding lacks.
     """
     if format == "terminal":
-        return terminal.render(report, width=width or _FILE_WIDTH, colour=colour)
+        width = width or _FILE_WIDTH
+        return terminal.render(report, width=width, colour=colour, encoding=encoding)
     return _WRITERS[format](report)
 
 

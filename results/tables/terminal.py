@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.text import Text as Styled
 
+from results.printing import printable
 from results.report.report import Report
 from results.statistics.columns import Column
 from results.tables.caption import caption
 from results.tables.text_table import (
     OVER_SEEDS,
+    Heading,
+    Line,
     Text,
     TextTable,
     columns_by_dataset,
@@ -31,31 +34,37 @@ _GAP = 2
 _SHORTEST_NAME = 16
 
 
-def render(report: Report, *, width: int, colour: bool) -> str:
-    """The report in at most `width` characters a line, unless a single column needs more."""
+def render(report: Report, *, width: int, colour: bool, encoding: str = "utf-8") -> str:
+    """The report in at most `width` characters a line, unless a single column needs more.
+
+    Characters that `encoding` lacks are replaced before anything is laid out.
+    """
     lines = [Styled(report.protocol.title, style="bold")]
-    for table in _tables(report, width):
+
+    def add(text: str, style: str = "") -> None:
+        """Add a text below the tables, in lines."""
+        wrapped = textwrap.wrap(
+            printable(text, encoding), width,
+            subsequent_indent="  ", break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+        lines.extend(Styled(line, style=style) for line in wrapped)
+
+    for table in _tables(report, width, encoding):
         if table.lines:
             lines += [*_table(table, width), Styled()]
     lines += [] if report.rows else [Styled("No finished run.")]
-    lines += [part for text in caption(report) for part in _wrapped(text, width, style="dim")]
+    for text in caption(report):
+        add(text, "dim")
     for number, note in enumerate(report.notes, start=1):
-        lines += _wrapped(f"{superscript([number])} {note}", width)
+        add(f"{superscript([number])} {note}")
     for problem in report.problems:
-        lines += _wrapped(f"not used as it is: {problem}", width, style="red")
+        add(f"not used as it is: {problem}", "red")
     if report.unfinished:
         text = f"{count(len(report.unfinished), 'run')} not finished:"
         lines.append(Styled(text, style="yellow"))
     for run in report.unfinished:
-        lines += _wrapped(f"  {run.run_id}: {run}", width)
+        add(f"  {run.run_id}: {run}")
     return _printed(lines, colour)
-
-
-def _wrapped(text: str, width: int, style: str = "") -> list[Styled]:
-    wrapped = textwrap.wrap(
-        text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
-    return [Styled(line, style=style) for line in wrapped]
 
 
 def _printed(lines: Sequence[Styled], colour: bool) -> str:
@@ -70,19 +79,43 @@ def _printed(lines: Sequence[Styled], colour: bool) -> str:
     return capture.get()
 
 
-def _tables(report: Report, width: int) -> list[TextTable]:
+def _tables(report: Report, width: int, encoding: str) -> list[TextTable]:
     """One table if it fits, else one a data set, or as few as its columns fit into."""
-    whole = text_table(report, report.columns)
+
+    def table(columns: Sequence[Column]) -> TextTable:
+        return _printable(text_table(report, columns), encoding)
+
+    whole = table(report.columns)
     if _width(whole) <= width:
         return [whole]
     parts: list[list[Column]] = []
     for columns in columns_by_dataset(report):
         parts.append([])
         for column in columns:
-            if parts[-1] and _width(text_table(report, [*parts[-1], column])) > width:
+            if parts[-1] and _width(table([*parts[-1], column])) > width:
                 parts.append([])
             parts[-1].append(column)
-    return [text_table(report, part) for part in parts]
+    return [table(part) for part in parts]
+
+
+def _printable(table: TextTable, encoding: str) -> TextTable:
+    """The table in characters that `encoding` has."""
+
+    def shown(texts: Iterable[str]) -> tuple[str, ...]:
+        return tuple(printable(text, encoding) for text in texts)
+
+    return TextTable(
+        shown(table.labels),
+        tuple(Heading(*shown((one.dataset, one.title, one.paper))) for one in table.headings),
+        tuple(
+            Line(
+                shown(line.labels),
+                tuple(Text(printable(one.marked, encoding), (), one.kind) for one in line.texts),
+                line.first,
+            )
+            for line in table.lines
+        ),
+    )
 
 
 def _column_widths(table: TextTable) -> list[int]:
