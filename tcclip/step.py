@@ -93,11 +93,13 @@ class StepGradient:
         return total
 
     def _mix(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """The batch's videos and soft targets, normalised and mixed, on the device."""
+        """The batch's videos and soft targets, augmented, normalised and mixed, on the device."""
         device = self.ranks.device
-        video = normalise(batch.video.to(device, non_blocking=True), self.augment)
+        video = batch.video.to(device, non_blocking=True)
+        if batch.augmentation is not None:
+            video = batch.augmentation.to(device).apply(video)
         return mix(
-            video.to(self.model.logit_scale.dtype),
+            normalise(video, self.augment).to(self.model.logit_scale.dtype),
             batch.labels.to(device, non_blocking=True),
             batch.indices,
             n_classes=len(self.model.class_names),

@@ -96,6 +96,7 @@ class RunData:
             augment=spec.augment.model_copy(update=no_flip),
             seed=spec.key.seed,
             timeout=execution.decode_timeout,
+            augment_later=self.ranks.device.type == "cuda",
         )
         return TrainLoader(
             clips,

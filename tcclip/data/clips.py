@@ -16,7 +16,7 @@ from tcclip.data.decode.decoder import Decoder
 from tcclip.data.decode.reader import UnreadableVideo
 from tcclip.data.sampling import Indices, train_indices, view_indices
 from tcclip.data.seeding import seeded_rng
-from tcclip.data.transforms import EvalTransform, TrainTransform
+from tcclip.data.transforms import Draws, EvalTransform, TrainTransform
 
 #: From a list's path to the file, such as `folder.joinpath`.
 Locate = Callable[[str], Path]
@@ -46,17 +46,23 @@ class TrainKey:
 
 @dataclass(frozen=True)
 class TrainClip:
-    """video (T, 3, S, S) uint8. `replaced`: path and cause of the unreadable one it stands for."""
+    """video (T, 3, S, S) uint8; if there are `draws`, a crop (T, 3, h, w) that is still to become
+    that. `replaced`: path and cause of the unreadable one it stands for.
+    """
 
     video: torch.Tensor
     label: int
     position: int
     replaced: tuple[str, str] | None
+    draws: Draws | None = None
 
 
 @dataclass
 class TrainClips(Dataset[TrainClip]):
-    """Augmented clips of a training list. `timeout`: seconds a reader may take."""
+    """Augmented clips of a training list. `timeout`: seconds a reader may take.
+
+    `augment_later`: they are only cropped, and augmented in batches where the model is.
+    """
 
     items: Sequence[Item]
     locate: Locate
@@ -65,6 +71,7 @@ class TrainClips(Dataset[TrainClip]):
     augment: AugmentConfig
     seed: int
     timeout: float = 60.0
+    augment_later: bool = False
 
     def __post_init__(self) -> None:
         self.names = unique_names(self.items)
@@ -82,18 +89,19 @@ class TrainClips(Dataset[TrainClip]):
         others = seeded_rng("replacement", self.seed, key.epoch, self.names[key.index])
         for _ in range(MAX_REPLACEMENTS):
             try:
-                video = self._clip(index, key.epoch)
+                video, draws = self._clip(index, key.epoch)
             except UnreadableVideo as error:
                 replaced = replaced or (self.items[key.index].path, error.cause)
                 index = int(others.integers(len(self.items)))
                 last = error
             else:
-                return TrainClip(video, self.items[index].label, key.position, replaced)
+                label = self.items[index].label
+                return TrainClip(video, label, key.position, replaced, draws)
         raise UnreadableVideo(
             last.path, f"{last.cause}; {MAX_REPLACEMENTS} videos in a row could not be read"
         )
 
-    def _clip(self, index: int, epoch: int) -> torch.Tensor:
+    def _clip(self, index: int, epoch: int) -> tuple[torch.Tensor, Draws | None]:
         name = self.names[index]
         clip = self.decoder.read(
             self.locate(self.items[index].path),
@@ -101,7 +109,10 @@ class TrainClips(Dataset[TrainClip]):
                 total, self.num_frames, seeded_rng("frames", self.seed, epoch, name)
             ),
         )
-        return self.transform(clip.frames, seeded_rng("pixels", self.seed, epoch, name))
+        rng = seeded_rng("pixels", self.seed, epoch, name)
+        if self.augment_later:
+            return self.transform.cut(clip.frames, rng)
+        return self.transform(clip.frames, rng), None
 
 
 @dataclass(frozen=True)

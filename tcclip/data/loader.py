@@ -5,6 +5,7 @@ Shapes: b videos, v views, T frames, S pixels a side. Videos are uint8, not yet 
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from tcclip.data.clips import EvalClip, EvalClips, TrainClip, TrainClips, TrainKey
 from tcclip.data.seeding import seeded_rng
+from tcclip.data.transforms import Augmentation, TrainTransform
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +25,14 @@ class Batch(NamedTuple):
     """Training clips: video (b, T, 3, S, S) uint8, labels (b,), indices (b,) in the global order.
 
     `replaced`: (path, cause) of each unreadable video that another one takes the place of.
+    `augmentation`: what makes that `video` of its crops, if it is still to be made.
     """
 
     video: torch.Tensor
     labels: torch.Tensor
     indices: torch.Tensor
     replaced: list[tuple[str, str]]
+    augmentation: Augmentation | None = None
 
 
 class EvalBatch(NamedTuple):
@@ -103,7 +107,7 @@ class TrainLoader:
         self._loader: DataLoader[Any] = DataLoader(
             clips,
             batch_sampler=self._steps,
-            collate_fn=_collate_train,
+            collate_fn=functools.partial(_collate_train, clips.transform),
             **_worker_options(workers),
             persistent_workers=workers > 0,
         )
@@ -129,12 +133,19 @@ def _worker_options(workers: int) -> dict[str, Any]:
     }
 
 
-def _collate_train(clips: Sequence[TrainClip]) -> Batch:
+def _collate_train(transform: TrainTransform, clips: Sequence[TrainClip]) -> Batch:
+    videos, augmentation = [clip.video for clip in clips], None
+    draws = [clip.draws for clip in clips if clip.draws is not None]
+    if draws:
+        video, augmentation = transform.collate(videos, draws)
+    else:
+        video = torch.stack(videos)
     return Batch(
-        torch.stack([clip.video for clip in clips]),
+        video,
         torch.tensor([clip.label for clip in clips]),
         torch.tensor([clip.position for clip in clips]),
         [clip.replaced for clip in clips if clip.replaced is not None],
+        augmentation,
     )
 
 

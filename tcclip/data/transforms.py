@@ -130,6 +130,20 @@ class TrainTransform:
         draws = self.draw(height, width, len(video), rng)
         return resize(video, height, width, draws.crop), draws
 
+    def collate(
+        self, crops: Sequence[torch.Tensor], draws: Sequence[Draws]
+    ) -> tuple[torch.Tensor, Augmentation]:
+        """A batch of what `cut` gave, and what is still to be done to it.
+
+        (b, T, P, P, 3) uint8: each crop at the top left, P the size of the largest there may be.
+        As decoded, channels last: a GPU does not mind, a CPU would take milliseconds to turn them.
+        """
+        largest = max(map(max, self.crop_sizes(self.augment.resize)))
+        batch = torch.zeros(len(crops), len(crops[0]), largest, largest, 3, dtype=torch.uint8)
+        for into, crop in zip(batch, crops, strict=True):
+            into[:, : crop.shape[-2], : crop.shape[-1]] = crop.permute(0, 2, 3, 1)
+        return batch, Augmentation.of(draws, self.augment.crop)
+
     def draw(self, height: int, width: int, frames: int, rng: np.random.Generator) -> Draws:
         """The draws for a clip of that many frames, its short side resized."""
         augment = self.augment
@@ -212,8 +226,8 @@ class Augmentation(NamedTuple):
         )
 
     def apply(self, crops: torch.Tensor) -> torch.Tensor:
-        """(b, T, 3, P, P) uint8, each crop at the top left -> (b, T, 3, S, S) uint8."""
-        video = resample(crops, self.rows, self.columns)
+        """What `TrainTransform.collate` made (b, T, P, P, 3) -> (b, T, 3, S, S) uint8."""
+        video = resample(crops.permute(0, 1, 4, 2, 3), self.rows, self.columns)
         jitter(video.flatten(0, 1), self.changes)
         if len(self.grey):
             grey = video.index_select(0, self.grey)

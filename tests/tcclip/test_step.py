@@ -21,7 +21,8 @@ from tcclip.config import (
     TrainConfig,
 )
 from tcclip.data.loader import Batch
-from tcclip.data.transforms import normalise
+from tcclip.data.seeding import seeded_rng
+from tcclip.data.transforms import TrainTransform, normalise
 from tcclip.distributed import Ranks
 from tcclip.model import Model
 from tcclip.schedule import build_optimizer
@@ -193,11 +194,22 @@ class Waits(TorchDispatchMode):
         return result
 
 
+def cropped(batch: Batch) -> Batch:
+    """As a loader for a GPU makes it: crops, and what is still to be done to them."""
+    transform, rng = TrainTransform(AugmentConfig(resize=36, crop=32, grey=0.5)), seeded_rng(0)
+    frames = batch.video.permute(0, 1, 3, 4, 2).contiguous().numpy()
+    crops, draws = zip(*(transform.cut(clip, rng) for clip in frames), strict=True)
+    video, augmentation = transform.collate(crops, draws)
+    assert augmentation.changes.groups
+    assert len(augmentation.grey)
+    return batch._replace(video=video, augmentation=augmentation)
+
+
 def test_the_host_waits_once_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     # The backward pass, all of it torch's own, does not run on a GPU that is not there.
     monkeypatch.setattr(torch.Tensor, "backward", lambda _: None)
     monkeypatch.setattr(torch.autograd, "backward", lambda *_: None)
-    chunks = [batch._replace(video=batch.video.clone()) for batch in chunks_of(16, chunk=8)]
+    chunks = [cropped(batch) for batch in chunks_of(16, chunk=8)]
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
         model = Model(small_config().resolved())
         model.set_class_names(NAMES)

@@ -65,6 +65,7 @@ def waited(
         num_frames=model.config.num_frames,
         augment=augment,
         seed=0,
+        augment_later=bench.on_gpu,
     )
     loader = Waiting(
         TrainLoader(clips, global_batch=total, chunk_size=max(batch, 4), workers=workers)

@@ -17,11 +17,13 @@ from tcclip.data.loader import Batch, EvalBatch, EvalLoader, TrainLoader, global
 AUGMENT = AugmentConfig(resize=36, crop=32, hue=0.0)
 
 
-def _train_clips(shapes: Path, items: list[Item] | None = None, seed: int = 0) -> TrainClips:
+def _train_clips(
+    shapes: Path, items: list[Item] | None = None, seed: int = 0, later: bool = False
+) -> TrainClips:
     items = items or read_list(shapes / "splits" / "train.txt")[:40]
     return TrainClips(
         items, (shapes / "videos").joinpath, num_frames=4, augment=AUGMENT, seed=seed,
-        timeout=30,
+        timeout=30, augment_later=later,
     )  # fmt: skip
 
 
@@ -74,6 +76,20 @@ def test_workers_change_no_batch(straight: list[Batch], shapes: Path, workers: i
         batches = list(loader.epoch(epoch))
     assert all(map(_equal, batches, straight))
     assert len(batches) == len(straight)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_augmented_in_batches_they_are_the_same(
+    straight: list[Batch], shapes: Path, workers: int
+) -> None:
+    """What a GPU does; draws, flips, greys and crops of several sizes are in these batches."""
+    batches = list(_loader(_train_clips(shapes, later=True), workers).epoch(1))
+    assert len(batches) == len(straight)
+    for batch, expected in zip(batches, straight, strict=True):
+        assert batch.augmentation is not None
+        assert batch.video.shape == (4, 4, 36, 36, 3)
+        video = batch.augmentation.to(torch.device("cpu")).apply(batch.video)
+        assert _equal(batch._replace(video=video), expected)
 
 
 def test_dropping_a_loader_stops_its_workers(shapes: Path) -> None:
