@@ -98,6 +98,14 @@ class Provenance(Record):
     digests: dict[str, str]
     #: Way of reading -> test videos read with it.
     readers: dict[str, int] = {}
+    #: Views of test videos, validation's too, that the last attempt decoded and that it took from
+    #: the cache; the same of its training clips. None in older results.
+    test_views_decoded: int | None = None
+    test_views_cached: int | None = None
+    train_clips_decoded: int | None = None
+    train_clips_cached: int | None = None
+    #: Cached videos that were not as they had been written, and were decoded again.
+    cache_damaged: int = Field(default=0, exclude_if=lambda number: not number)
     #: Training clips, over all epochs, that stood in for a video that could not be read.
     clips_replaced: int = 0
     videos_expected: int

@@ -13,6 +13,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     PositiveInt,
     ValidationError,
     ValidationInfo,
@@ -293,10 +294,13 @@ class Execution(FrozenModel):
     deterministic: bool | Literal["auto"] = "auto"
     decode_timeout: float = Field(default=60.0, gt=0)
     max_unreadable: float = Field(default=0.005, ge=0, le=1)
+    #: Gigabytes of a machine's disk for decoded frames (`tcclip/data/cache`); 0: none are kept;
+    #: "auto": half of what is free and what they take already.
+    cache_size: NonNegativeFloat | Literal["auto"] = "auto"
     #: A training state is saved after the step at which so many have passed; 0: after every step.
     checkpoint_minutes: float = Field(default=20.0, ge=0)
 
-    @field_validator("micro_batch", "compile", "deterministic", mode="wrap")
+    @field_validator("micro_batch", "compile", "deterministic", "cache_size", mode="wrap")
     @classmethod
     def _say_what_is_allowed(
         cls, value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo
@@ -304,8 +308,10 @@ class Execution(FrozenModel):
         try:
             return validate(value)
         except ValidationError:  # one for each alternative
-            number = info.field_name == "micro_batch"
-            allowed = "auto or a whole number of at least 1" if number else "auto, true or false"
+            allowed = {
+                "micro_batch": "auto or a whole number of at least 1",
+                "cache_size": "auto or a number of gigabytes, 0 for none",
+            }.get(str(info.field_name), "auto, true or false")
             raise PydanticCustomError("allowed", f"give {allowed}") from None
 
     def chunk_size(self, train: TrainConfig) -> int:

@@ -4,8 +4,9 @@ for each weight set, and scored against the class list of every split that holds
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
@@ -41,6 +42,10 @@ class EvalList:
         """The names that are encoded, class after class."""
         return self.class_names if self.all_names is None else tuple(chain(*self.all_names))
 
+    def scored_as(self, other: EvalList) -> bool:
+        """Whether a model gives both the same scores; they may be called differently."""
+        return replace(self, suite=other.suite, split=other.split) == other
+
     def of_classes(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits (videos, prompts) -> (videos, classes)."""
         if self.all_names is None:
@@ -70,6 +75,10 @@ class Scores:
         )
 
 
+#: (model's key, index of the list) -> its scores.
+AllScores = dict[tuple[str, int], Scores]
+
+
 @dataclass(frozen=True)
 class Evaluator:
     """What every evaluation of a run shares. `loader` makes the loader of some videos' views."""
@@ -80,9 +89,7 @@ class Evaluator:
     autocast: Callable[[], torch.autocast]
     compile: bool = False
 
-    def evaluate(
-        self, models: Mapping[str, Model], lists: Sequence[EvalList]
-    ) -> dict[tuple[str, int], Scores]:
+    def evaluate(self, models: Mapping[str, Model], lists: Sequence[EvalList]) -> AllScores:
         """Score `lists` under every model: (model's key, index of the list) -> Scores.
 
         Every rank gets all the scores; each video is decoded on exactly one of them.
@@ -157,6 +164,57 @@ class Evaluator:
         rows = torch.tensor([b * views + v for b in listed for v in range(views)])
         rows = rows.pin_memory() if self.ranks.device.type == "cuda" else rows
         return rows.to(self.ranks.device, non_blocking=True)
+
+
+@dataclass
+class Validations:
+    """A run's validations. Final tests on a list that was validated on take its scores.
+
+    The scores of the best and the last epoch are kept. Where the run was resumed after these, they
+    are computed again from the same batches, so they are the same.
+    """
+
+    evaluator: Evaluator
+    lists: Sequence[EvalList]
+    _kept: dict[int, AllScores] = field(default_factory=dict)
+    _best: tuple[float, int] = (-math.inf, 0)
+
+    def validate(self, model: Model) -> AllScores:
+        """The scores of `model`, whose key is "", on the validation lists."""
+        return self.evaluator.evaluate({"": model}, self.lists)
+
+    def keep(self, epoch: int, scores: AllScores, top1: float) -> None:
+        """Keep the scores after `epoch` as long as it is the last one, or its `top1` the best."""
+        if top1 > self._best[0]:
+            self._best = top1, epoch
+        self._kept[epoch] = scores
+        self._kept = {one: self._kept[one] for one in {self._best[1], epoch}}
+
+    def final(
+        self, models: Mapping[str, tuple[Model, int | None]], lists: Sequence[EvalList]
+    ) -> AllScores:
+        """Score `lists` under every model: as `Evaluator.evaluate`.
+
+        `models`: by key, with the epoch after which a model was validated just as it is, or None.
+        """
+        validated = {
+            number: known
+            for number, one in enumerate(lists)
+            for known, other in enumerate(self.lists)
+            if one.scored_as(other)
+        }
+        results: AllScores = {}
+        for key, (model, epoch) in models.items() if validated else ():
+            if epoch is not None:
+                scores = self._kept.get(epoch) or self.validate(model)
+                results |= {(key, number): scores["", at] for number, at in validated.items()}
+        others = [number for number in range(len(lists)) if number not in validated]
+        mixed = {key: model for key, (model, epoch) in models.items() if epoch is None}
+        every = {key: model for key, (model, _) in models.items()}
+        for numbers, some in ((others, every), (list(validated), mixed)):
+            found = self.evaluator.evaluate(some, [lists[n] for n in numbers]) if some else {}
+            results |= {(key, numbers[at]): scores for (key, at), scores in found.items()}
+        return results
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ class Progress:
 class Trainer:
     """One run's training.
 
-    `validate` scores the present model, on every rank: "top1" and "top5" in percent of "videos".
+    `validate` scores the present model, after the epoch it is given, on every rank: "top1" and
+    "top5" in percent of "videos".
     `start_records`: metrics records to log where training starts or resumes.
     """
 
@@ -91,7 +92,7 @@ class Trainer:
     ranks: Ranks
     seed: int
     videos: int
-    validate: Callable[[Model], Mapping[str, float]]
+    validate: Callable[[Model, int], Mapping[str, float]]
     recorder: TrainingRecorder
     start_records: Sequence[Mapping[str, Any]] = ()
 
@@ -208,7 +209,7 @@ class Trainer:
         }
         progress.epoch_loss = 0.0
         if epoch % config.validate_every == 0 or epoch == config.epochs - 1:
-            scores = self.validate(self.model)
+            scores = self.validate(self.model, epoch + 1)
             record |= scores
             progress.last_value = top1 = scores["top1"]
             if progress.best_value is None or top1 > progress.best_value:

@@ -15,7 +15,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -25,6 +25,7 @@ from experiments.errors import MissingData, UserError, user_errors
 from experiments.grid.spec import ListSpec
 from protocols.datasets import DATASETS, Dataset
 from tcclip.config import FrozenModel
+from tcclip.data.cache.store import Store, limit_of
 from tcclip.text_files import read_text, read_yaml
 
 
@@ -126,6 +127,25 @@ class DataPaths(FrozenModel):
         if self.videos is None:
             raise MissingData(f"{data.name}: no videos; give --data-root or $TCCLIP_DATA_ROOT")
         return self.videos / data.name
+
+    @property
+    def frames(self) -> Path:
+        """Folder of the decoded frames that are kept on this machine."""
+        return self.cache / "frames"
+
+    def frame_store(self, gigabytes: float | Literal["auto"]) -> Store | None:
+        """The decoded frames that are kept, in at most so many gigabytes; None for 0."""
+        limit = limit_of(self.frames, None if gigabytes == "auto" else gigabytes)
+        return Store(self.frames, limit) if limit else None
+
+    def cache_note(self, gigabytes: float | Literal["auto"]) -> str:
+        """What a sweep says of its cache at the start."""
+        store = self.frame_store(gigabytes)
+        if store is None:
+            return "decoded frames are not kept (--cache-size 0)"
+        size = f"up to {store.limit / 1e9:.3g} GB"
+        size += " here, half of the free disk" if gigabytes == "auto" else ""
+        return f"decoded frames are kept in {store.folder}, {size} (--cache-size)"
 
     def list_length(self, one: ListSpec) -> int | None:
         """How many videos a list has, as published or counted; None if the file is not there."""

@@ -88,6 +88,12 @@ MicroBatch = Annotated[
 ]
 EvalBatch = Annotated[int | None, _execution_option(min=1, help="Test views at once on a worker.")]
 LoaderWorkers = Annotated[int | None, _execution_option(min=0, help="Decoding processes a worker.")]
+CacheSize = Annotated[
+    str | None,
+    _execution_option(
+        metavar="GB|auto", help="Of disk for decoded frames; auto: half of the free; 0: none."
+    ),
+]
 GpusPerWorker = Annotated[
     float | None,
     _execution_option(min=0.01, max=1, help="Share of a GPU: 0.25 puts 4 small runs on one."),
@@ -178,3 +184,4 @@ class ExecutionOptions(_Options):
     out: str | None
     format: str
     micro_batch: str | None = None
+    cache_size: str | None = None

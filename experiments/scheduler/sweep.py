@@ -86,6 +86,8 @@ def sweep(
         _begin_rerun(ledger, specs, options.rerun, say)
     left = _count_left(ledger, specs, plan.searched)
     console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False, soft_wrap=True)
+    if left:
+        console.print(data_paths.cache_note(execution.cache_size), highlight=False, soft_wrap=True)
     thread = SyncThread(ledger, default_uri(out), run_ids, say)
     # The mirror stops last: by then no worker writes any more.
     with thread if left else nullcontext():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from tcclip.data.annotations import (
     read_list,
     sha256_of,
 )
+from tcclip.data.cache.store import Store
 from tcclip.data.clips import EvalClips, TrainClips
 from tcclip.data.loader import EvalLoader, TrainLoader
 from tcclip.distributed import Ranks
@@ -40,6 +42,7 @@ class RunData:
     many different videos the lists hold, `missing`: how many of them are not there. `locators`:
     data set -> where its videos are. `warnings`: what is odd in the lists; of rank 0 alone.
     `unreadable`: (data set, split) -> what `check_unreadable` was told last: video -> cause.
+    `store`: where decoded frames are kept. `counts`: what this worker's loaders counted.
     """
 
     job: Job
@@ -53,6 +56,8 @@ class RunData:
     locators: dict[str, Locator]
     warnings: tuple[str, ...]
     unreadable: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    store: Store | None = None
+    counts: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def load(cls, job: Job, ranks: Ranks) -> RunData:
@@ -76,6 +81,7 @@ class RunData:
             missing=sum(len(one.missing) for one in found.values()),
             locators={name: one.locate for name, one in found.items()},
             warnings=tuple(_warnings(used, tests, found, trained)) if ranks.rank == 0 else (),
+            store=paths.frame_store(job.execution.cache_size),
         )  # fmt: skip
 
     def check_resumable(self) -> None:
@@ -97,6 +103,7 @@ class RunData:
             seed=spec.key.seed,
             timeout=execution.decode_timeout,
             augment_later=self.ranks.device.type == "cuda",
+            store=self.store,
         )
         return TrainLoader(
             clips,
@@ -106,6 +113,7 @@ class RunData:
             workers=execution.loader_workers,
             rank=self.ranks.rank,
             world=self.ranks.world,
+            counts=self.counts,
         )
 
     def eval_loader(self, name: str, items: Sequence[Item], views: Views) -> EvalLoader:
@@ -119,6 +127,7 @@ class RunData:
             views=views,
             seed=spec.key.seed,
             timeout=execution.decode_timeout,
+            store=self.store,
         )
         # `eval_batch` counts views, since they take the memory.
         batch = max(1, math.ceil(execution.eval_batch / (views.clips * views.crops)))
@@ -128,6 +137,7 @@ class RunData:
             workers=execution.loader_workers,
             rank=self.ranks.rank,
             world=self.ranks.world,
+            counts=self.counts,
         )
 
     def check_unreadable(

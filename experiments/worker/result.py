@@ -27,9 +27,13 @@ from results.reading.metrics_log import read_attempts
 from results.reading.run_folder import RunFolder
 from results.records import Checkpoint, Measurement, Provenance, Result, Selection, WeightSet
 from tcclip.data.annotations import sha256_of
+from tcclip.data.cache.frames import DAMAGED
+from tcclip.data.clips import TEST_CACHED, TEST_DECODED, TRAIN_CACHED, TRAIN_DECODED
 from tcclip.evaluate import EvalList, Scores
 from tcclip.train import Progress
 
+#: Counts of the loaders that a result names.
+COUNTED = (TEST_DECODED, TEST_CACHED, TRAIN_DECODED, TRAIN_CACHED, DAMAGED)
 METRICS: tuple[tuple[Literal["top1", "top5"], int], ...] = (("top1", 1), ("top5", 5))
 
 
@@ -82,8 +86,11 @@ def make_result(
     start: Mapping[str, torch.Tensor],
     parameters: int,
     started: datetime,
+    counts: Mapping[str, int],
 ) -> Result:
-    """Everything `result.json` holds. `start`: the state of the model before its training."""
+    """Everything `result.json` holds. `start`: the state of the model before its training;
+    `counts`: what the loaders of all workers counted.
+    """
     spec, measurements = data.job.spec, list[Measurement]()
     for key in weights:
         for number, one in enumerate(data.suites):
@@ -104,7 +111,7 @@ def make_result(
         ),
         measurements=tuple(measurements),
         parameters=parameters,
-        provenance=_provenance(data, training, scores, start, started),
+        provenance=_provenance(data, training, scores, start, started, counts),
     )
 
 
@@ -132,6 +139,7 @@ def _provenance(
     scores: Mapping[tuple[str, int], Scores],
     start: Mapping[str, torch.Tensor],
     started: datetime,
+    counts: Mapping[str, int],
 ) -> Provenance:
     job, ranks = data.job, data.ranks
     commit, dirty = provenance.git_state()
@@ -164,6 +172,7 @@ def _provenance(
         digests=data.digests | _weights_digests(job, start),
         readers=dict(sorted(Counter(readers.values()).items())),
         clips_replaced=training.replaced,
+        **{name: counts.get(name, 0) for name in COUNTED},
         data_check=_data_checks(data),
         data_warnings=data.warnings,
         videos_expected=data.listed,

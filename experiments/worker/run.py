@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -38,8 +39,10 @@ from experiments.worker.memory import (
 )
 from experiments.worker.result import Weights, make_result, write_predictions
 from results.reading.location import Location, local_copy
+from tcclip.data.cache.frames import DAMAGED, NOT_KEPT
+from tcclip.data.clips import TEST_CACHED, TEST_DECODED, TRAIN_CACHED, TRAIN_DECODED
 from tcclip.distributed import Ranks, current_ranks, use_deterministic_algorithms
-from tcclip.evaluate import Evaluator
+from tcclip.evaluate import Evaluator, Validations
 from tcclip.memory import (
     LARGEST_MICRO_BATCH,
     available_memory,
@@ -107,6 +110,9 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
     spec, started = job.spec, datetime.now(UTC)
     job.check_files()
     data = RunData.load(job, ranks)
+    if data.store is not None:
+        gigabytes = data.store.limit / 1e9
+        log.info("decoded frames are kept in %s, up to %.1f GB", data.store.folder, gigabytes)
     model = build_model(
         spec.model, data.train.class_names,
         clip_weights=job.clip_weights, seed=spec.key.seed,
@@ -123,16 +129,24 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
         autocast=lambda: autocast(spec.train, ranks.device),
         compile=job.execution.compiles(ranks.device.type, _eval_batches(data)),
     )
+    validations = Validations(evaluator, data.validation)
     with micro_batch_that_fits(data, model) as data:
-        training = _train(data, model, evaluator, lease)
+        training = _train(data, model, validations, lease)
     weights = _weight_sets(job, model, start, training)
+    epochs = {"best": training.best_epoch, "last": spec.train.epochs}
+    tested = {
+        key.label: (one, (epochs[key.checkpoint] or None) if key.weights == "raw" else None)
+        for key, one in weights.items()
+    }
     with detect_out_of_memory("eval_batch", job.execution.eval_batch):
-        scores = evaluator.evaluate({key.label: one for key, one in weights.items()}, data.suites)
+        scores = validations.final(tested, data.suites)
+    counts = sum(ranks.gather(data.counts), Counter[str]())
     if lease is not None:
         data.check_unreadable(data.suites, scores)
         write_predictions(data, weights, scores)
         parameters = sum(p.numel() for p in model.parameters())
-        result = make_result(data, training, weights, scores, start, parameters, started)
+        _log_counts(counts)
+        result = make_result(data, training, weights, scores, start, parameters, started, counts)
         write_text(job.folder.result, result.model_dump_json(indent=1), lease.check)
         log.info("finished in %.1f s", result.provenance.wall_seconds)
     ranks.barrier()
@@ -194,13 +208,13 @@ def _measure(data: RunData, model: Model, sizes: Sequence[int], limit: int) -> i
         return largest_that_fits(sizes, limit, peak)
 
 
-def _train(data: RunData, model: Model, evaluator: Evaluator, lease: Lease | None) -> Progress:
+def _train(data: RunData, model: Model, validations: Validations, lease: Lease | None) -> Progress:
     job, spec = data.job, data.job.spec
 
-    def validate(current: Model) -> dict[str, float]:
+    def validate(current: Model, epoch: int) -> dict[str, float]:
         """Mean over the validation lists, weighted by their videos: percent of all of them."""
         with detect_out_of_memory("eval_batch", job.execution.eval_batch):
-            scores = evaluator.evaluate({"": current}, data.validation)
+            scores = validations.validate(current)
         data.check_unreadable(data.validation, scores)
         total = sum(len(one.items) for one in data.validation)
         top1 = top5 = 0.0
@@ -208,6 +222,7 @@ def _train(data: RunData, model: Model, evaluator: Evaluator, lease: Lease | Non
             labels = [item.label for item in one.items]
             top1 += scores["", number].top(1, labels) * len(labels) / total
             top5 += scores["", number].top(5, labels) * len(labels) / total
+        validations.keep(epoch, scores, top1)
         return {"top1": top1, "top5": top5, "videos": total}
 
     start_records = []
@@ -235,6 +250,20 @@ def _train(data: RunData, model: Model, evaluator: Evaluator, lease: Lease | Non
         size = job.execution.micro_batch_size(spec.train)
         with detect_out_of_memory("micro_batch", size):
             return trainer.fit()
+
+
+def _log_counts(counts: Counter[str]) -> None:
+    """Where test views and training clips came from, and what the cache could not keep."""
+    log.info(
+        "test views: %d decoded, %d from the cache; training clips: %d decoded, %d from the cache",
+        *(counts[name] for name in (TEST_DECODED, TEST_CACHED, TRAIN_DECODED, TRAIN_CACHED)),
+    )
+    if counts[DAMAGED]:
+        log.warning("%d cached videos were damaged, and decoded again", counts[DAMAGED])
+    for name, number in counts.items():
+        if name.startswith(NOT_KEPT):
+            reason = name.removeprefix(NOT_KEPT)
+            log.warning("%d decoded videos were not kept in the cache: %s", number, reason)
 
 
 def gpu_name(device: torch.device) -> str | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,16 +13,30 @@ from torch.utils.data import Dataset
 
 from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item
+from tcclip.data.cache.entry import Frames
+from tcclip.data.cache.frames import Cached, Prepared
+from tcclip.data.cache.store import Store
 from tcclip.data.decode.decoder import Decoder
 from tcclip.data.decode.reader import UnreadableVideo
 from tcclip.data.sampling import Indices, train_indices, view_indices
 from tcclip.data.seeding import seeded_rng
-from tcclip.data.transforms import Draws, EvalTransform, TrainTransform
+from tcclip.data.transforms import (
+    Draws,
+    EvalTransform,
+    TrainTransform,
+    resize_short_side,
+    to_video,
+)
 
 #: From a list's path to the file, such as `folder.joinpath`.
 Locate = Callable[[str], Path]
 #: How many other videos are tried in place of an unreadable one.
 MAX_REPLACEMENTS = 20
+#: What is counted: clips and views by where their frames came from.
+TRAIN_DECODED, TRAIN_CACHED = "train_clips_decoded", "train_clips_cached"
+TEST_DECODED, TEST_CACHED = "test_views_decoded", "test_views_cached"
+#: Share of the cache that a training list may take: the test views are to stay in it.
+TRAINING_SHARE = 0.5
 
 
 def unique_names(items: Sequence[Item]) -> list[str]:
@@ -47,13 +62,15 @@ class TrainKey:
 @dataclass(frozen=True)
 class TrainClip:
     """video (T, 3, S, S) uint8; if there are `draws`, a crop (T, 3, h, w) that is still to become
-    that. `replaced`: path and cause of the unreadable one it stands for.
+    that. `replaced`: path and cause of the unreadable one it stands for. `counts`: see
+    `TRAIN_DECODED`, and what the cache counts.
     """
 
     video: torch.Tensor
     label: int
     position: int
     replaced: tuple[str, str] | None
+    counts: Counter[str]
     draws: Draws | None = None
 
 
@@ -62,6 +79,7 @@ class TrainClips(Dataset[TrainClip]):
     """Augmented clips of a training list. `timeout`: seconds a reader may take.
 
     `augment_later`: they are only cropped, and augmented in batches where the model is.
+    `store`: keeps all frames of each video, if so many videos of its size have room in it.
     """
 
     items: Sequence[Item]
@@ -72,11 +90,17 @@ class TrainClips(Dataset[TrainClip]):
     seed: int
     timeout: float = 60.0
     augment_later: bool = False
+    store: Store | None = None
 
     def __post_init__(self) -> None:
         self.names = unique_names(self.items)
         self.transform = TrainTransform(self.augment)
         self.decoder = Decoder(self.augment.reader, self.timeout)
+        self._frames = Cached(
+            self.decoder, partial(_resized, self.augment.resize),
+            f"short side {self.augment.resize}", "train", self.store,
+            whole=training_budget(self.store, len(self.items)),
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.items)
@@ -89,37 +113,56 @@ class TrainClips(Dataset[TrainClip]):
         others = seeded_rng("replacement", self.seed, key.epoch, self.names[key.index])
         for _ in range(MAX_REPLACEMENTS):
             try:
-                video, draws = self._clip(index, key.epoch)
+                video, draws, counts = self._clip(index, key.epoch)
             except UnreadableVideo as error:
                 replaced = replaced or (self.items[key.index].path, error.cause)
                 index = int(others.integers(len(self.items)))
                 last = error
             else:
                 label = self.items[index].label
-                return TrainClip(video, label, key.position, replaced, draws)
+                return TrainClip(video, label, key.position, replaced, counts, draws)
         raise UnreadableVideo(
             last.path, f"{last.cause}; {MAX_REPLACEMENTS} videos in a row could not be read"
         )
 
-    def _clip(self, index: int, epoch: int) -> tuple[torch.Tensor, Draws | None]:
+    def _clip(self, index: int, epoch: int) -> tuple[torch.Tensor, Draws | None, Counter[str]]:
         name = self.names[index]
-        clip = self.decoder.read(
+        clip = self._frames.read(
             self.locate(self.items[index].path),
             lambda total: train_indices(
                 total, self.num_frames, seeded_rng("frames", self.seed, epoch, name)
             ),
         )
+        counts = clip.notes + Counter({TRAIN_DECODED if clip.decoded.any() else TRAIN_CACHED: 1})
         rng = seeded_rng("pixels", self.seed, epoch, name)
         if self.augment_later:
-            return self.transform.cut(clip.frames, rng)
-        return self.transform(clip.frames, rng), None
+            return *self.transform.cut(clip.frames, rng), counts
+        return self.transform(clip.frames, rng), None, counts
+
+
+def _resized(short: int, frames: Frames) -> Frames:
+    """(n, H, W, 3) -> (n, h, w, 3), as `TrainTransform` resizes them first."""
+    video = resize_short_side(to_video(frames), short)
+    resized: Frames = video.permute(0, 2, 3, 1).contiguous().numpy()
+    return resized
+
+
+def _cropped(transform: EvalTransform, frames: Frames) -> Frames:
+    """(n, H, W, 3) -> (n, crops, 3, S, S)."""
+    cropped: Frames = transform(frames).transpose(0, 1).contiguous().numpy()
+    return cropped
+
+
+def training_budget(store: Store | None, videos: int) -> int:
+    """Bytes of the cache for each of a training list's `videos`."""
+    return 0 if store is None else int(TRAINING_SHARE * store.limit / max(1, videos))
 
 
 @dataclass(frozen=True)
 class EvalClip:
     """video (views, T, 3, S, S) uint8, temporal views outermost; None and a cause if unreadable.
 
-    `reader`: the method that read it.
+    `reader`: the method that read it. `counts`: see `TEST_DECODED`, and what the cache counts.
     """
 
     index: int
@@ -127,11 +170,15 @@ class EvalClip:
     video: torch.Tensor | None
     cause: str | None
     reader: str | None = None
+    counts: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
 class EvalClips(Dataset[EvalClip]):
-    """All views of each video of a test list. `seed` draws the temporal views if they are drawn."""
+    """All views of each video of a test list. `seed` draws the temporal views if they are drawn.
+
+    `store`: keeps the frames of the views, from which any other view's are taken too.
+    """
 
     items: Sequence[Item]
     locate: Locate
@@ -141,11 +188,15 @@ class EvalClips(Dataset[EvalClip]):
     views: Views
     seed: int
     timeout: float = 60.0
+    store: Store | None = None
 
     def __post_init__(self) -> None:
         self.names = unique_names(self.items)
         self.transform = EvalTransform(self.augment, self.views.crops)
         self.decoder = Decoder(self.augment.reader, self.timeout)
+        made = f"{self.augment.resize} {self.augment.crop} crops {self.views.crops}"
+        prepare = partial(_cropped, self.transform)
+        self._frames = Cached(self.decoder, prepare, made, "test", self.store)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -159,9 +210,16 @@ class EvalClips(Dataset[EvalClip]):
             return view_indices(total, self.num_frames, self.views, self.seed, name).flatten()
 
         try:
-            clip = self.decoder.read(self.locate(item.path), choose)
+            clip = self._frames.read(self.locate(item.path), choose)
         except UnreadableVideo as error:
             return EvalClip(index, item.label, None, error.cause)
-        frames = clip.frames.reshape(self.views.clips, self.num_frames, *clip.frames.shape[1:])
-        video = torch.cat([self.transform(one) for one in frames])
-        return EvalClip(index, item.label, video, None, clip.reader)
+        # (clips * T, crops, 3, S, S) -> (clips * crops, T, 3, S, S)
+        frames = torch.from_numpy(clip.frames).unflatten(0, (self.views.clips, self.num_frames))
+        video = frames.transpose(1, 2).flatten(0, 1)
+        return EvalClip(index, item.label, video, None, clip.reader, self._counts(clip))
+
+    def _counts(self, clip: Prepared) -> Counter[str]:
+        """A temporal view of which one frame was decoded was decoded, with all its crops."""
+        decoded = clip.decoded.reshape(self.views.clips, self.num_frames).any(1)
+        counts = {TEST_DECODED: int(decoded.sum()), TEST_CACHED: int((~decoded).sum())}
+        return clip.notes + Counter({key: n * self.views.crops for key, n in counts.items()})

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ class Batch(NamedTuple):
 
     `replaced`: (path, cause) of each unreadable video that another one takes the place of.
     `augmentation`: what makes that `video` of its crops, if it is still to be made.
+    `counts`: the sum of the clips'.
     """
 
     video: torch.Tensor
@@ -33,13 +35,14 @@ class Batch(NamedTuple):
     indices: torch.Tensor
     replaced: list[tuple[str, str]]
     augmentation: Augmentation | None = None
+    counts: Mapping[str, int] = {}
 
 
 class EvalBatch(NamedTuple):
     """Test videos: video (b, v, T, 3, S, S) uint8, labels (b,), indices (b,) in the list.
 
     `unreadable`: index -> cause, of videos that are in none of the tensors. If b is 0, `video` has
-    shape (0,). `readers`: index -> the method that read it.
+    shape (0,). `readers`: index -> the method that read it. `counts`: the sum of the clips'.
     """
 
     video: torch.Tensor
@@ -47,6 +50,7 @@ class EvalBatch(NamedTuple):
     indices: torch.Tensor
     unreadable: dict[int, str]
     readers: dict[int, str]
+    counts: Mapping[str, int] = {}
 
 
 def global_order(videos: int, seed: int, epoch: int) -> list[int]:
@@ -99,9 +103,14 @@ class TrainLoader:
         workers: int,
         rank: int = 0,
         world: int = 1,
+        counts: Counter[str] | None = None,
     ) -> None:
-        """`chunk_size`: see `Execution.chunk_size`. `workers`: decoding processes."""
+        """`chunk_size`: see `Execution.chunk_size`. `workers`: decoding processes.
+
+        `counts`: the batches' counts are added to it.
+        """
         self.chunk_size = chunk_size
+        self._counts = Counter[str]() if counts is None else counts
         self._warned: set[str] = set()
         self._steps = _ChunkSampler(len(clips), clips.seed, global_batch, chunk_size, rank, world)
         self._loader: DataLoader[Any] = DataLoader(
@@ -121,6 +130,7 @@ class TrainLoader:
                 if path not in self._warned:
                     log.warning("another training video takes the place of %s: %s", path, cause)
                 self._warned.add(path)
+            self._counts.update(batch.counts)
             yield batch
 
 
@@ -146,6 +156,7 @@ def _collate_train(transform: TrainTransform, clips: Sequence[TrainClip]) -> Bat
         torch.tensor([clip.position for clip in clips]),
         [clip.replaced for clip in clips if clip.replaced is not None],
         augmentation,
+        _total(clip.counts for clip in clips),
     )
 
 
@@ -153,9 +164,17 @@ class EvalLoader:
     """Every video of a test list on exactly one rank, every `world`-th from `rank` on."""
 
     def __init__(
-        self, clips: EvalClips, *, batch: int, workers: int, rank: int = 0, world: int = 1
+        self,
+        clips: EvalClips,
+        *,
+        batch: int,
+        workers: int,
+        rank: int = 0,
+        world: int = 1,
+        counts: Counter[str] | None = None,
     ) -> None:
-        """`batch` videos at once; `workers` decoding processes."""
+        """`batch` videos at once; `workers` decoding processes; `counts` as for training."""
+        self._counts = Counter[str]() if counts is None else counts
         own = range(rank, len(clips), world)
         self._loader: DataLoader[Any] = DataLoader(
             clips,
@@ -165,7 +184,9 @@ class EvalLoader:
         )
 
     def __iter__(self) -> Iterator[EvalBatch]:
-        yield from self._loader
+        for batch in self._loader:
+            self._counts.update(batch.counts)
+            yield batch
 
 
 def _collate_eval(clips: Sequence[EvalClip]) -> EvalBatch:
@@ -177,4 +198,9 @@ def _collate_eval(clips: Sequence[EvalClip]) -> EvalBatch:
         torch.tensor([clip.index for clip in read], dtype=torch.int64),
         {clip.index: str(clip.cause) for clip in clips if clip.video is None},
         {clip.index: clip.reader for clip in read if clip.reader is not None},
+        _total(clip.counts for clip in clips),
     )
+
+
+def _total(counts: Iterable[Counter[str]]) -> Counter[str]:
+    return sum(counts, Counter())

@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from tcclip.config import AugmentConfig, ModelConfig, Views
 from tcclip.data.annotations import Item
 from tcclip.data.transforms import normalise
 from tcclip.distributed import current_ranks
-from tcclip.evaluate import EvalList, Evaluator
+from tcclip.evaluate import EvalList, Evaluator, Validations
 from tcclip.model import Model, build_model
 
 ITEMS = tuple(Item(f"{number}.mp4", number % 2) for number in range(3))
@@ -85,3 +86,49 @@ def test_compiled_batches_have_one_size_and_the_same_scores(
     assert sizes == [4, 4]
     for at, scores in eager.items():
         assert torch.allclose(torch.from_numpy(found[at].values), torch.from_numpy(scores.values))
+
+
+class Counting(Evaluator):
+    """Counts the passes over videos: of how many lists, under which models."""
+
+    passes: list[tuple[list[str], int]]
+
+    def evaluate(self, models: Any, lists: Any) -> Any:
+        self.passes.append((list(models), len(lists)))
+        return super().evaluate(models, lists)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_final_tests_take_the_scores_of_equal_validations(model: Model, resumed: bool) -> None:
+    """Kept ones, or computed again as the validation was: bit for bit the same."""
+    base = evaluator()
+    counting = Counting(base.loader, base.augment, base.ranks, base.autocast)
+    object.__setattr__(counting, "passes", [])
+    validated, other = listed(("wave",), ("nod",)), listed(("nod",), ("wave",))
+    validations = Validations(counting, [validated])
+    made = {epoch: validations.validate(model) for epoch in (1, 2, 3)}
+    for epoch, top1 in ((1, 50.0), (2, 50.0), (3, 40.0)):
+        if not resumed or epoch == 3:
+            validations.keep(epoch, made[epoch], top1)
+    counting.passes.clear()
+    again = replace(validated, suite="final", split="the same")
+    found = validations.final(
+        {"best": (model, 1), "last": (model, 3), "mixed": (model, None)}, [other, again]
+    )
+    assert counting.passes == [([""], 1)] * resumed + [
+        (["best", "last", "mixed"], 1), (["mixed"], 1)
+    ]  # fmt: skip
+    assert found.keys() == {(key, at) for key in ("best", "last", "mixed") for at in (0, 1)}
+    for key in ("best", "last", "mixed"):
+        assert np.array_equal(found[key, 1].values, made[1]["", 0].values)
+        assert not np.array_equal(found[key, 0].values, found[key, 1].values)
+
+
+def test_only_equal_lists_share_scores() -> None:
+    one = listed(("wave",), ("nod",))
+    assert replace(one, suite="a", split="b").scored_as(one)
+    others: dict[str, Any] = {
+        "dataset": "other", "items": ITEMS[:2], "class_names": ("wave", "bow"), "views": Views(),
+        "all_names": (("wave", "greet"), ("nod",)),
+    }  # fmt: skip
+    assert not any(replace(one, **{name: value}).scored_as(one) for name, value in others.items())

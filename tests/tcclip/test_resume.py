@@ -86,7 +86,7 @@ def train(protocol: str, cache: Path, disk: Disk, minutes: float) -> Progress:
     data = replace(data, train=replace(data.train, items=data.train.items[:VIDEOS]))
     model = build_model(spec.model, data.train.class_names, clip_weights="random", seed=0)
 
-    def validate(current: Any) -> dict[str, float]:
+    def validate(current: Any, epoch: int) -> dict[str, float]:
         """Some number that the weights decide."""
         if disk.validating and max(disk.losses) == disk.stop_after:
             raise Interrupted

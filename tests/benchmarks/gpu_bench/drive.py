@@ -210,7 +210,7 @@ class Bench:
         trainer = Trainer(
             model=model, loader=loader, config=config, augment=self.augment, execution=execution,
             ranks=self.ranks, seed=0, videos=global_batch * 10_000,
-            validate=lambda _: {"top1": 0.0, "top5": 0.0}, recorder=steps,
+            validate=lambda *_: {"top1": 0.0, "top5": 0.0}, recorder=steps,
         )  # fmt: skip
         with suppress(Paused):
             trainer.fit()

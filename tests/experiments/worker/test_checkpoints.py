@@ -303,7 +303,7 @@ def test_fifty_epochs_that_each_are_the_best_write_less_than_three_states(
         trainer = Trainer(
             model=trained, loader=cast(TrainLoader, OneStep()), config=config, videos=4, seed=0,
             augment=AugmentConfig(), execution=Execution(device="cpu"), ranks=current_ranks("cpu"),
-            validate=lambda _: {"top1": float(next(tops))}, recorder=recorder,
+            validate=lambda *_: {"top1": float(next(tops))}, recorder=recorder,
         )  # fmt: skip
         before = bytes_written()
         assert trainer.fit().best_epoch == 50

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,18 @@ from hypothesis import strategies as st
 
 from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item, read_list
-from tcclip.data.clips import EvalClips, TrainClips, TrainKey, unique_names
+from tcclip.data.cache.store import Store
+from tcclip.data.clips import (
+    TEST_CACHED,
+    TEST_DECODED,
+    TRAIN_CACHED,
+    TRAIN_DECODED,
+    EvalClips,
+    TrainClips,
+    TrainKey,
+    training_budget,
+    unique_names,
+)
 from tcclip.data.decode.reader import UnreadableVideo, read_video
 from tcclip.data.loader import Batch, EvalBatch, EvalLoader, TrainLoader, global_order
 
@@ -115,6 +128,38 @@ def test_an_epoch_can_start_in_the_middle(straight: list[Batch], shapes: Path) -
     begun = loader.epoch(0)
     next(begun)
     assert all(map(_equal, loader.epoch(1, start_step=1), straight[4:]))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_few_shot_list_is_decoded_once(
+    straight: list[Batch], shapes: Path, tmp_path: Path, workers: int
+) -> None:
+    """All frames are kept in the first epoch; clips are those of the videos, bit for bit."""
+    counts = Counter[str]()
+    clips = replace(_train_clips(shapes), store=Store(tmp_path, 10**9))
+    loader = TrainLoader(clips, global_batch=16, chunk_size=4, workers=workers, counts=counts)
+    list(loader.epoch(0))
+    assert counts == {TRAIN_DECODED: 32}
+    assert all(map(_equal, loader.epoch(1), straight))
+    new = set(global_order(40, 0, 1)[:32]) - set(global_order(40, 0, 0)[:32])
+    assert counts == {TRAIN_DECODED: 32 + len(new), TRAIN_CACHED: 32 - len(new)}
+    assert (training_budget(None, 5), training_budget(Store(tmp_path, 100), 5)) == (0, 10)
+
+
+@pytest.mark.parametrize("views", [Views(), Views(clips=2), Views(clips=2, crops=3)])
+def test_views_from_the_cache_are_those_that_are_decoded(
+    shapes: Path, tmp_path: Path, views: Views
+) -> None:
+    items = [*read_list(shapes / "splits" / "val.txt")[:3], Item("gone.mp4", 1)]
+    clips = _eval_clips(shapes, items, views)
+    alone, _ = _together([EvalLoader(clips, batch=2, workers=0)])
+    number = 3 * views.clips * views.crops
+    for name in (TEST_DECODED, TEST_CACHED):
+        counts = Counter[str]()
+        kept = replace(clips, store=Store(tmp_path, 10**9))
+        found, missing = _together([EvalLoader(kept, batch=2, workers=0, counts=counts)])
+        assert all(torch.equal(video, alone[index]) for index, video in found.items())
+        assert (counts, missing) == ({name: number}, {3: "no such file"})
 
 
 def test_epochs_and_seeds_differ(shapes: Path) -> None:

@@ -1,0 +1,93 @@
+"""The file of one video: some of its prepared frames, each with its checksum.
+
+A line of JSON with its own checksum, then the frames. Not compressed: zlib takes longer to unpack
+a frame than decoding it takes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frames = NDArray[np.uint8]
+
+
+class Damaged(Exception):
+    """An entry that does not hold what was written."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an entry says of its frames.
+
+    `name`: that of its file. `total`: frames in the video; `reader`: the method that read them.
+    `exact`: a frame is the same whatever others are read with it; it is labelled by its index.
+    Elsewhere a draw's frames belong together, and are labelled by the draw. `shape`: of a frame.
+    `checks`: label -> checksum, in the order of the frames.
+    """
+
+    name: str
+    total: int
+    reader: str
+    exact: bool
+    shape: tuple[int, ...]
+    checks: Mapping[str, int]
+
+    def labels(self, indices: Sequence[int]) -> list[str]:
+        """Those of the frames `indices`."""
+        return frame_labels(indices, self.exact)
+
+
+def frame_labels(indices: Sequence[int], exact: bool) -> list[str]:
+    """The labels of a draw's frames; see `Header.exact`."""
+    if exact:
+        return [str(index) for index in indices]
+    draw = " ".join(map(str, indices))
+    return [f"{place} of {draw}" for place in range(len(indices))]
+
+
+def packed(header: Header, frames: Sequence[Frames]) -> list[bytes | memoryview]:
+    """The parts of an entry's file."""
+    text = json.dumps(asdict(header)).encode()
+    line = b"%08x %s\n" % (zlib.crc32(text), text)
+    return [line, *(np.ascontiguousarray(frame).data.cast("B") for frame in frames)]
+
+
+def checksum(frame: Frames) -> int:
+    """CRC-32: it tells damage, not malice, at 2 GB/s."""
+    return zlib.crc32(np.ascontiguousarray(frame).data)
+
+
+def read_header(file: BinaryIO, name: str) -> Header:
+    """The header of the open entry `name`, which leaves `file` at the first frame."""
+    check, _, text = file.readline().rstrip(b"\n").partition(b" ")
+    try:
+        if int(check, 16) != zlib.crc32(text):
+            raise Damaged(name)
+        fields = json.loads(text)
+        header = Header(**{**fields, "shape": tuple(fields["shape"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise Damaged(name) from error
+    if header.name != name:
+        raise Damaged(name)
+    return header
+
+
+def read_frames(file: BinaryIO, start: int, header: Header, labels: Sequence[str]) -> Frames:
+    """(len(labels), *shape) the frames `labels`, all of which it holds; they begin at `start`."""
+    places = {label: place for place, label in enumerate(header.checks)}
+    frames = np.empty((len(labels), *header.shape), np.uint8)
+    size = math.prod(header.shape)
+    for frame, label in zip(frames, labels, strict=True):
+        read = os.preadv(file.fileno(), [frame.data], start + places[label] * size)
+        if read != size or checksum(frame) != header.checks[label]:
+            raise Damaged(header.name)
+    return frames

@@ -1,0 +1,59 @@
+"""Test videos are decoded once on a machine, and tested once an epoch; numbers stay the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.datasets.paths import DataPaths
+from experiments.grid.spec import RunSpec
+from experiments.store.ledger import Ledger
+from tcclip.evaluate import Validations
+from tests.experiments.sweeping import EXECUTION, copy_cache, numbers, run_sweep, small_specs
+
+
+def provenance(out: Path, spec: RunSpec) -> dict[str, Any]:
+    text = Ledger(out).folder(spec.run_id).result.read_text()
+    found: dict[str, Any] = json.loads(text)["provenance"]
+    return found
+
+
+def predictions(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(out.rglob("*.parquet"))}
+
+
+def test_a_second_run_decodes_no_test_video(tmp_path: Path, cache: Path) -> None:
+    own = copy_cache(cache, tmp_path / "cache")
+    (spec,) = small_specs(models=("clip",))
+    for name, size in {"off": 0, "cold": 1, "warm": 1}.items():
+        execution = EXECUTION.model_copy(update={"cache_size": size})
+        assert run_sweep([spec], tmp_path / name, own, execution).exit_code == 0
+        assert numbers(tmp_path / name, spec) == numbers(tmp_path / "off", spec)
+        assert predictions(tmp_path / name) == predictions(tmp_path / "off")
+        found = provenance(tmp_path / name, spec)
+        views = [found["test_views_decoded"], found["test_views_cached"]]
+        assert views == ([0, 3 * 64 * 2] if name == "warm" else [3 * 64 * 2, 0])
+    assert DataPaths(cache=own).frames.is_dir()
+
+
+def test_a_run_resumed_after_its_training_takes_the_same_scores(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (spec,) = small_specs()
+    spec = spec.model_copy(update={"validation": spec.suites[:2]})
+    assert run_sweep([spec], tmp_path, cache).exit_code == 0
+    folder, before = Ledger(tmp_path).folder(spec.run_id), predictions(tmp_path)
+    straight = numbers(tmp_path, spec)
+    for path in (folder.result, *tmp_path.rglob("*.parquet")):
+        path.unlink()  # type: ignore[union-attr]
+    passes = []
+    validate = Validations.validate
+    monkeypatch.setattr(
+        Validations, "validate", lambda self, model: passes.append(1) or validate(self, model)
+    )
+    assert run_sweep([spec], tmp_path, cache).exit_code == 0
+    assert len(passes) == len({spec.train.epochs, straight["selection"]["best_epoch"]})
+    assert numbers(tmp_path, spec) == straight
+    assert predictions(tmp_path) == before
+    assert provenance(tmp_path, spec)["test_views_decoded"] == 0
