@@ -96,10 +96,12 @@ class TrainClips(Dataset[TrainClip]):
         self.names = unique_names(self.items)
         self.transform = TrainTransform(self.augment)
         self.decoder = Decoder(self.augment.reader, self.timeout)
+        short, budget = self.augment.resize, training_budget(self.store, len(self.items))
         self._frames = Cached(
-            self.decoder, partial(_resized, self.augment.resize),
-            f"short side {self.augment.resize}", "train", self.store,
-            whole=training_budget(self.store, len(self.items)),
+            self.decoder, partial(_resized, short), f"short side {short}", "train",
+            # No video is smaller than this: of a large list none is looked up in vain.
+            self.store if budget >= 3 * short**2 * self.num_frames else None,
+            whole=budget, prepare_unkept=_as_decoded,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -138,6 +140,11 @@ class TrainClips(Dataset[TrainClip]):
         if self.augment_later:
             return *self.transform.cut(clip.frames, rng), counts
         return self.transform(clip.frames, rng), None, counts
+
+
+def _as_decoded(frames: Frames) -> Frames:
+    """`TrainTransform` resizes no more of them than the crop."""
+    return frames
 
 
 def _resized(short: int, frames: Frames) -> Frames:

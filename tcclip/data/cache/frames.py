@@ -56,7 +56,7 @@ class Cached:
     `prepare`: (n, H, W, 3) uint8 -> (n, ...) uint8, frame by frame; `prepared_as` says how, in
     words that differ where the frames would. `whole`: all frames of a video are kept at its first
     use if they take at most so many bytes, else none; None: those that are asked for.
-    `kind`: ending of the files.
+    `prepare_unkept`: the same for frames that are not to be kept. `kind`: ending of the files.
     """
 
     decoder: Decoder
@@ -65,6 +65,7 @@ class Cached:
     kind: str
     store: Store | None = None
     whole: int | None = None
+    prepare_unkept: Callable[[Frames], Frames] | None = None
     _too_large: set[Path] = field(default_factory=set)
 
     def read(self, path: Path, choose: ChooseFrames) -> Prepared:
@@ -80,7 +81,7 @@ class Cached:
                 of_video = _OneVideo(self, self.store, path, known_as, self._name(digest), notes)
                 return of_video.read(choose)
         clip = self.decoder.read(path, choose)
-        frames = self.prepare(clip.frames)
+        frames = (self.prepare_unkept or self.prepare)(clip.frames)
         return Prepared(frames, clip.reader, np.ones(len(frames), np.bool_), notes)
 
     def _name(self, content: str) -> str:
