@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import math
-import pickle
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,11 +34,9 @@ from results.reading.run_folder import BEST, RunFolder
 from tcclip.config import AugmentConfig
 from tcclip.model import Model
 from tcclip.model.checkpoints import save_checkpoint
+from tcclip.weights.weight_files import read_file
 
 log = logging.getLogger(__name__)
-
-#: What torch.load and reading its result raise for a file that was cut or damaged.
-_UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError)
 
 #: Best weights: the model they are of, the epoch, and its parameters then, on the host.
 _Best = tuple[Model, int, dict[str, torch.Tensor]]
@@ -239,16 +235,15 @@ def _load(folder: RunFolder) -> dict[str, Any] | None:
         with local_copy(folder.last) as path:
             if not path.exists():
                 return None
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            state: dict[str, Any] = read_file(path, in_memory=True)
             best = int(state["progress"]["best_epoch"])
+            if not all(isinstance(x, int | float | None) for x in state["progress"].values()):
+                raise ValueError("its progress is not written in numbers")
     except FileNotFoundError:
         return None
     except StorageError:  # a store that cannot be reached: the checkpoint is not damaged
         raise
-    except (*_UNREADABLE, OSError) as error:
-        # In a cut file torch seeks to before its beginning (EINVAL); other errors are the disk's.
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:
-            raise
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointDamaged(
             f"{folder.last} cannot be read ({type(error).__name__}: {str(error)[:200]}), so the "
             f"run cannot resume from it; restore the file, or start this run again with "

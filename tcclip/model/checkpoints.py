@@ -23,6 +23,7 @@ from torch import Tensor
 from tcclip.config import AugmentConfig, ModelConfig
 from tcclip.model.tc_clip import Model
 from tcclip.model.tokens import tokenizer
+from tcclip.weights.clip_weights import geometry_of
 from tcclip.weights.layouts import OWN, WeightsFile, layout_of, look_at, unwrapped
 from tcclip.weights.parameter_names import (
     PUBLISHED_CLASS_BUFFERS,
@@ -32,7 +33,7 @@ from tcclip.weights.parameter_names import (
     mismatch,
 )
 from tcclip.weights.published_config import published_config
-from tcclip.weights.safe_unpickle import to_plain
+from tcclip.weights.stubs import to_plain
 from tcclip.weights.weight_files import is_safetensors
 
 logger = logging.getLogger(__name__)
@@ -131,8 +132,7 @@ def convert(source: str | Path, destination: str | Path) -> None:
     if _is_own(found):
         raise ValueError(f"{source} is in our own format already; nothing to convert")
     state = found.renamed("checkpoint")
-    config = published_config(state, to_plain(found.content.get("config")))
-    _write(state, destination, config, NOT_KEPT)
+    _write(state, destination, _settings(found, state), NOT_KEPT)
 
 
 def describe(source: str | Path) -> dict[str, Any]:
@@ -147,17 +147,30 @@ def describe(source: str | Path) -> dict[str, Any]:
     if found.layout.use == "clip":
         shown |= {"format": "clip", "use": f"--set train.clip_weights={source}"}
     elif _is_own(found):
-        shown |= {"format": "own", **_kept(found.path)}
+        shown |= {"format": "own", **_kept(found)}
     else:
-        config = published_config(state, to_plain(found.content.get("config")))
+        config = _settings(found, state)
         shown |= {"format": "published", "model": config.model_dump(mode="json"), **NOT_KEPT}
-        shown |= {name: to_plain(found.content.get(name)) for name in ("epoch", "max_accuracy")}
+        shown |= {name: _number(found.content.get(name)) for name in ("epoch", "max_accuracy")}
     return shown | {
         "parameters": sum(x.numel() for x in state.values()),
         "token_embedding": any(name.endswith("token_embedding.weight") for name in state),
         "dtypes": sorted({str(x.dtype).removeprefix("torch.") for x in state.values()}),
         "left_out": list(found.others),
     }
+
+
+def _settings(found: WeightsFile, state: Mapping[str, Tensor]) -> ModelConfig:
+    """The settings of a published checkpoint; ValueError, which names it, if it has no possible
+    ones."""
+    try:
+        return published_config(state, to_plain(found.content.get("config")))
+    except ValueError as error:
+        raise ValueError(f"{found.path} is no checkpoint that can be read: {error}") from error
+
+
+def _number(value: Any) -> int | float | None:
+    return value if isinstance(value, int | float) else None
 
 
 def describe_checkpoint(source: str | Path) -> dict[str, Any]:
@@ -170,13 +183,26 @@ def describe_checkpoint(source: str | Path) -> dict[str, Any]:
     return shown
 
 
-def _kept(path: Path) -> dict[str, Any]:
-    """What the json beside an own checkpoint says; which file is missing if there is none."""
+def _kept(found: WeightsFile) -> dict[str, Any]:
+    """What the json beside an own checkpoint says; which file is missing if there is none.
+
+    ValueError if its sizes are not those of the tensors: a model is made by them.
+    """
     names = ("model", "class_names", "start", "test_view")
     try:
-        header = read_header(path)
+        header = read_header(found.path)
     except FileNotFoundError as error:
         return {"model": None, "missing": str(error)}
+    try:
+        said = ModelConfig.model_validate(header["model"]).sizes
+        wrong = [name for name, x in geometry_of(found.state, said) if x != getattr(said, name)]
+    except ValueError as error:
+        raise ValueError(f"{found.path} and the json beside it make no model: {error}") from error
+    if set(wrong) - {"image_size"}:  # rounded down to whole patches
+        raise ValueError(
+            f"{found.path} holds a model of other sizes than the json beside it says "
+            f"({', '.join(wrong)}); restore the pair"
+        )
     return {name: header.get(name) for name in names}
 
 
@@ -211,7 +237,7 @@ def read_header(path: Path) -> dict[str, Any]:
         )
     try:
         header: Any = json.loads(beside.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{beside} is damaged ({error}); restore it") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ValueError(f"{beside} does not describe a checkpoint of this project")
@@ -266,7 +292,7 @@ def _compare_start_token(table: Tensor, given: Mapping[str, Tensor], where: str)
     start token's: warn if the model's differs, which it does without OpenAI's weights."""
     for name in PUBLISHED_CLASS_BUFFERS:
         buffer = given.get(name)
-        if buffer is not None and buffer.ndim == 3 and "suffix" not in name:
+        if buffer is not None and buffer.ndim == 3 and buffer.numel() and "suffix" not in name:
             theirs = buffer[0, 0].to(table)
             ours = table[tokenizer().sot_token_id]
             if theirs.shape != ours.shape or not torch.allclose(theirs, ours, atol=1e-3):

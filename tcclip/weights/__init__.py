@@ -3,8 +3,10 @@
 In: "openai", "random", a file or a state dict. Out: whose weights a file holds (`layouts`), a state
 dict on the CPU with OpenAI's names (`clip_weights`), or a checkpoint's tensors under our names and
 its settings (`published_config`). For `tcclip.model`, and for planning, which asks whether a file
-can be used; a file's pickled code is never run.
+can be used; a file's pickled code is never run, and its sizes are compared with the file's own
+before memory is taken.
 
 Read `parameter_names` (one parameter, several names), `layouts` (whose names are whose),
-`clip_weights`, then `weight_files` and `safe_unpickle` (how files are read), `published_config`.
+`clip_weights`, then how files are read: `weight_files`, `torch_files`, `safe_unpickle`, `stubs`;
+`published_config`.
 """

@@ -16,10 +16,20 @@ from torch import Tensor
 
 from tcclip.config import GEOMETRIES, Geometry, ModelConfig
 from tcclip.weights.layouts import UNKNOWN, look_at
-from tcclip.weights.parameter_names import TOKEN_EMBEDDING, from_openai, mismatch
+from tcclip.weights.parameter_names import TOKEN_EMBEDDING, from_openai, listed, mismatch
 
 ClipWeights = str | Path | Mapping[str, Tensor] | None
 StateDict = dict[str, Tensor]
+#: The tensors that tell the sizes of a model, under our names, with their dimensions.
+SIZED = {
+    "vision.conv1.weight": (4,),
+    "vision.positional_embedding": (2, 3),
+    "vision.proj": (2,),
+    "text.positional_embedding": (2,),
+    TOKEN_EMBEDDING: (2,),
+    "text.prompt_vectors": (2,),
+}
+NOT_ALWAYS = {TOKEN_EMBEDDING, "text.prompt_vectors"}
 #: Width of the vision tower -> of its heads, where it is not 64: open_clip's ViT-H, g, bigG, e.
 HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
 
@@ -102,8 +112,14 @@ def geometry_of(state: Mapping[str, Tensor], known: Geometry | None) -> Geometry
 
     Shapes do not tell the number of heads: it is that of `known` for a tower of the same width,
     else one for every 64 columns, or as many as open_clip's large models have. Without a token
-    embedding the vocabulary is CLIP's.
+    embedding the vocabulary is CLIP's. ValueError for tensors that cannot be a CLIP ViT's.
     """
+    missing = {name for name in SIZED if name not in state} - NOT_ALWAYS
+    wrong = {n for n, dimensions in SIZED.items() if n in state and state[n].ndim not in dimensions}
+    if missing or wrong:
+        raise ValueError(
+            f"missing, or with other dimensions than a CLIP ViT's: {listed(missing | wrong)}"
+        )
     width, _, _, patch_size = state["vision.conv1.weight"].shape
     context_length, text_width = state["text.positional_embedding"].shape
     table = state["vision.positional_embedding"]

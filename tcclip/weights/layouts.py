@@ -20,7 +20,7 @@ from tcclip.weights.parameter_names import (
     from_published,
     listed,
 )
-from tcclip.weights.safe_unpickle import Stub, module_tensors
+from tcclip.weights.stubs import MAX_PARTS, Parts, Stub, module_tensors
 from tcclip.weights.weight_files import read_file
 
 log = logging.getLogger(__name__)
@@ -146,6 +146,8 @@ TOWERS = (
 NO_WEIGHTS = ("n_averaged", "num_batches_tracked")
 #: Dicts are nested this deep at most; a pickle can hold itself.
 MAX_DEPTH = 5
+#: Far more tensors, and longer names, than any model has that this program runs.
+MAX_TENSORS, MAX_NAME = 50_000, 300
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,10 @@ def look_at(path: Path) -> WeightsFile:
     FileNotFoundError and ValueError as `read_file`; ValueError if there is no tensor in it.
     """
     content = read_file(path)
-    found = dict(state_dicts(content))
+    try:
+        found = dict(state_dicts(content))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if not found:
         raise ValueError(f"{path} holds no tensor by name; known: {known()}")
     # The model's, not a part beside it; an average of weights only if there is no other.
@@ -220,12 +225,18 @@ def look_at(path: Path) -> WeightsFile:
     beside = content if isinstance(content, Mapping) else {}
     # ActionCLIP's part for the frames is empty if it takes their mean.
     names += [str(name) for name, value in beside.items() if isinstance(value, Mapping)]
+    longest = max(map(len, names))
+    if len(names) > MAX_TENSORS or longest > MAX_NAME:
+        raise ValueError(
+            f"{path} is no model that this program runs: {len(names):,} tensors, names of up to "
+            f"{longest:,} characters"
+        )
     try:
         state = unwrapped(found[where])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     others = tuple(sorted(f"{one!r}" for one in found if one != where and len(found[one]) > 1))
-    script = isinstance(content, Stub) and type(content).path.startswith("__torch__.")
+    script = isinstance(content, Stub) and content.path.startswith("__torch__.")
     return WeightsFile(path, layout_of(names), state, beside, where, others, script)
 
 
@@ -237,12 +248,19 @@ def layout_of(names: Collection[str]) -> Layout:
     return UNKNOWN
 
 
-def state_dicts(content: Any, where: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:
-    """Every dict of tensors in what a file holds, by the keys it is nested in."""
+def state_dicts(
+    content: Any, where: str = "", depth: int = 0, parts: Parts | None = None
+) -> Iterator[tuple[str, State]]:
+    """Every dict of tensors in what a file holds, by the keys it is nested in.
+
+    ValueError if it holds more than a file can, the same dicts again and again.
+    """
+    parts = parts or Parts("what it holds", MAX_PARTS)
     if isinstance(content, Stub):
         content = module_tensors(content)
     if not isinstance(content, Mapping) or depth > MAX_DEPTH:
         return
+    parts.take(len(content))
     named = {name: x for name, x in content.items() if isinstance(name, str)}
     tensors = {name: x.detach() for name, x in named.items() if isinstance(x, Tensor)}
     if tensors:
@@ -250,7 +268,7 @@ def state_dicts(content: Any, where: str = "", depth: int = 0) -> Iterator[tuple
     for name, value in named.items():
         # The optimizer keeps tensors of the weights' shapes.
         if not name.startswith("optim"):
-            yield from state_dicts(value, f"{where}.{name}" if where else name, depth + 1)
+            yield from state_dicts(value, f"{where}.{name}" if where else name, depth + 1, parts)
 
 
 def unwrapped(state: Mapping[str, Tensor]) -> State:

@@ -63,7 +63,12 @@ def is_clip_parameter(name: str) -> bool:
 def listed(names: Collection[str]) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return (", ".join(sorted(names)[:LISTED]) or "none") + more
+    return (", ".join(map(printable, sorted(names)[:LISTED])) or "none") + more
+
+
+def printable(text: str, most: int = 200) -> str:
+    """The beginning of a text from a file, without what would steer a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text[:most])
 
 
 def mismatch(expected: Set[str], found: Set[str]) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from tcclip.weights.safe_unpickle import RunsCode, read_torch_file
+from tcclip.weights.parameter_names import printable
+from tcclip.weights.safe_unpickle import RunsCode
+from tcclip.weights.torch_files import read_torch_file
 
 AGAIN = "download it again"
 #: What is found where weights were expected: first bytes (lower case), what it is, what to do.
@@ -35,41 +37,52 @@ OTHER_FILES = (
 )
 #: The file names that shards of one model are listed in hold this word.
 INDEX = b'"weight_map"'
-#: A longer header of a safetensors file is refused by the library too.
-MAX_HEADER = 100_000_000
+#: No model that this program runs has a header of 1 MB in a file of safetensors.
+MAX_HEADER = 2**24
 
 
-def read_file(path: Path) -> Any:
+def read_file(path: Path, *, in_memory: bool = False) -> Any:
     """What a file holds: dicts of tensors and plain values, or stubs (`safe_unpickle`).
 
+    `in_memory`: tensors are read, not mapped, for a file that is replaced while they are in use.
     FileNotFoundError if it is not there; ValueError, which names it, says what it is instead and
     what to do, if it is damaged, no file of weights or asks to run code.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the file of weights in it")
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no file of weights at {path}")
+    if not path.is_file():
+        raise ValueError(f"{path} is a pipe or a device; give a file of weights")
     with path.open("rb") as file:
         head = file.read(512)
+        return _read(path, file, head, in_memory)
+
+
+def _read(path: Path, file: BinaryIO, head: bytes, in_memory: bool) -> Any:
     try:
         if _begins_safetensors(head):
             return load_file(path)
         # A zip archive, or a pickle of the time before torch 1.6.
         if head.startswith((b"PK", b"\x80")):
-            return read_torch_file(path)
+            return read_torch_file(file, in_memory=in_memory)
     except RunsCode as error:
+        cause = printable(str(error))
         raise ValueError(
-            f"{path} is refused: {error}; take only files that hold tensors and settings"
+            f"{path} is refused: {cause}; take only files that hold tensors and settings"
         ) from error
     except SafetensorError as error:
-        raise ValueError(damaged(path, f"it is cut or changed ({error})", AGAIN)) from error
+        cause = printable(str(error))
+        raise ValueError(damaged(path, f"it is cut or changed ({cause})", AGAIN)) from error
+    except MemoryError:
+        raise
     except Exception as error:
-        # A damaged pickle or archive raises anything. In a cut file torch seeks to before its
-        # beginning (EINVAL); other errors of the system are the disk's.
+        # A damaged pickle or archive raises anything. It may point to before the beginning of the
+        # file (EINVAL); other errors of the system are the disk's.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        cause = str(error) or type(error).__name__
-        raise ValueError(damaged(path, f"it cannot be read ({cause[:200]})", AGAIN)) from error
+        cause = printable(str(error) or type(error).__name__)
+        raise ValueError(damaged(path, f"it cannot be read ({cause})", AGAIN)) from error
     raise ValueError(damaged(path, *_what_it_is(path, head)))
 
 

@@ -1,0 +1,85 @@
+"""What stands for the objects in a file of weights, and what is taken out of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+#: Modules and settings are nested this deep at most, and hold this many others; a pickle can hold
+#: itself, and one part under many names.
+MAX_DEPTH, MAX_PARTS = 50, 300_000
+#: A longer text is no setting.
+MAX_TEXT = 10_000
+
+
+class Stub:
+    """Takes the place of an object of the class `path`; `state` is what it was given."""
+
+    __slots__ = ("path", "state")
+
+    def __init__(self, path: str, state: Any) -> None:
+        self.path, self.state = path, state
+
+
+class Parts:
+    """Counts the parts that are gone through: `most` of them at most."""
+
+    def __init__(self, what: str, most: int) -> None:
+        self.what, self.most, self.left = what, most, most
+
+    def take(self, count: int = 1) -> None:
+        """ValueError once there are more than any real file has."""
+        self.left -= count
+        if self.left < 0:
+            raise ValueError(f"{self.what} has more than {self.most:,} parts, or holds itself")
+
+
+def module_tensors(module: Stub) -> dict[str, Tensor]:
+    """The tensors of a pickled module or a TorchScript program, by their dotted names."""
+    return _module_tensors(module, 0, Parts("its module", MAX_PARTS))
+
+
+def _module_tensors(module: Stub, depth: int, parts: Parts) -> dict[str, Tensor]:
+    members = module.state if isinstance(module.state, dict) else {}
+    if "_modules" in members:  # pickled whole; TorchScript keeps everything in one dict
+        groups = [members.get(name) for name in ("_parameters", "_buffers", "_modules")]
+        members = {n: x for one in groups if isinstance(one, dict) for n, x in one.items()}
+    parts.take(len(members))
+    found: dict[str, Tensor] = {}
+    for name, value in members.items():
+        if not isinstance(name, str):
+            continue
+        if isinstance(value, Tensor):
+            found[name] = value
+        elif isinstance(value, Stub) and depth < MAX_DEPTH:
+            inner = _module_tensors(value, depth + 1, parts)
+            found |= {f"{name}.{below}": x for below, x in inner.items()}
+    return found
+
+
+def to_plain(value: Any) -> Any:
+    """Stubs to plain values: OmegaConf containers and nodes as dicts, lists and scalars."""
+    return _to_plain(value, 0, Parts("its config", MAX_PARTS))
+
+
+def _to_plain(value: Any, depth: int, parts: Parts) -> Any:
+    parts.take(1)
+    if depth > MAX_DEPTH:
+        raise ValueError(f"its settings are nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, Stub):
+        state = value.state
+        if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):
+            state = state[1]
+        if not isinstance(state, dict):
+            return None
+        inner = state["_content"] if "_content" in state else state.get("_val")
+        return _to_plain(inner, depth + 1, parts)
+    if isinstance(value, dict):
+        named = {k: v for k, v in value.items() if isinstance(k, str | int)}
+        return {str(k): _to_plain(v, depth + 1, parts) for k, v in named.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(v, depth + 1, parts) for v in value]
+    if isinstance(value, str):
+        return value if len(value) <= MAX_TEXT else None
+    return value if isinstance(value, int | float | bool) else None
