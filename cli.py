@@ -64,6 +64,7 @@ def sweep(
     executor: option.ExecutorName = "ray",
     address: option.Address = None,
     max_concurrent: option.MaxConcurrent = None,
+    time_limit: option.TimeLimit = None,
     retries: option.Retries = 2,
     fail_fast: option.FailFast = False,
     max_unreadable: option.MaxUnreadable = None,
@@ -102,6 +103,7 @@ def evaluate(
     executor: option.ExecutorName = "ray",
     address: option.Address = None,
     max_concurrent: option.MaxConcurrent = None,
+    time_limit: option.TimeLimit = None,
     retries: option.Retries = 2,
     fail_fast: option.FailFast = False,
     max_unreadable: option.MaxUnreadable = None,
@@ -335,8 +337,8 @@ def _outs(outs: list[str] | None, demo: bool) -> list[str]:
     return [str(_out(out, demo)) for out in outs or (os.environ.get("TCCLIP_OUT"),)]
 
 
-def main() -> int | str:
-    """Entry point: the exit status."""
+def main() -> int:
+    """Entry point: errors of use are one message and exit code 2, never a traceback."""
     return printing.run(app)
 
 

@@ -31,24 +31,30 @@ _PLAIN_DIGITS = str.maketrans(_DIGITS, "0123456789")
 _DUMB = ("dumb", "unknown")
 
 
-def run(command: Callable[[], object]) -> int | str:
-    """Run a command line; its exit status.
+def run(command: Callable[[], object]) -> int:
+    """Run a command line; its exit status, unless it exits itself.
 
     A mistake of the user is one message and 2, never a traceback; so is output that was lost.
     """
     open_streams()
-    code: int | str = 0
     try:
         command()
     except UserError as error:
         print(f"tcclip: {error}", file=sys.stderr)
-        code = 2
+        return 2
     except SystemExit as stop:
-        code = stop.code or 0
-    if (lost := output_error()) is not None:
+        if not _written() and not stop.code:
+            raise SystemExit(2) from stop
+        raise
+    return 0 if _written() else 2
+
+
+def _written() -> bool:
+    """Whether all output arrived; if not, why is printed."""
+    lost = output_error()
+    if lost is not None:
         print(f"tcclip: the output could not be written: {lost.strerror}", file=sys.stderr)
-        code = code or 2
-    return code
+    return lost is None
 
 
 def open_streams() -> None:

@@ -101,6 +101,10 @@ GpusPerWorker = Annotated[
 Device = Annotated[str | None, _execution_option(help="auto, the default, cpu or cuda.")]
 ExecutorName = Annotated[str, _execution_option(help="ray or local (this process).")]
 Address = Annotated[str | None, _execution_option(help="An existing Ray cluster.")]
+TimeLimit = Annotated[
+    str | None,
+    _execution_option(help="Pause in time for it, e.g. 4h, 1h30m; a Slurm job's end counts too."),
+]
 MaxConcurrent = Annotated[int | None, _execution_option(min=1, help="Runs at once, at most.")]
 
 # ---- What failures lead to ----
@@ -185,3 +189,4 @@ class ExecutionOptions(_Options):
     format: str
     micro_batch: str | None = None
     cache_size: str | None = None
+    time_limit: str | None = None

@@ -21,7 +21,12 @@ from experiments.errors import (
 from experiments.grid.spec import RunSpec
 from experiments.scheduler.circuit_breaker import LIMIT, CircuitBreaker
 from experiments.scheduler.executor import AttemptError, Executor
-from experiments.scheduler.signals import StopNow, StopRequest
+from experiments.scheduler.signals import (
+    StopNow,
+    StopRequest,
+    TimeLimit,
+    warnings_kept_from_children,
+)
 from experiments.store.attempt_records import append_to_log, record_failure
 from experiments.store.files import remove, write_text
 from experiments.store.lease import REMOTE_HEARTBEAT, Lease, Watch, claim
@@ -71,6 +76,7 @@ class Loop:
         retries: int,
         fail_fast: bool,
         say: Callable[[str], None],
+        limit: TimeLimit | None = None,
     ) -> None:
         """`make_job`: a `Job` from what a run has of its own; the rest is the same for all.
 
@@ -91,7 +97,8 @@ class Loop:
         self.broken_gpus: Counter[str] = Counter()
         #: Runs that `--rerun` chose and that have not begun again.
         self.backups = find_backups(ledger, {spec.run_id for spec in specs})
-        self.stop = StopRequest(self._pause_running, self._say, remote=not is_local(ledger.out))
+        remote = not is_local(ledger.out)
+        self.stop = StopRequest(self._pause_running, self._say, remote, limit)
         self._breaker, self._watch = CircuitBreaker(), Watch()
         #: Held while a run is asked to pause, and while one leaves `running`.
         self._pause_lock = threading.Lock()
@@ -115,6 +122,8 @@ class Loop:
 
     def halt(self) -> str | None:
         """Why runs were not started, if that was this sweep's decision."""
+        if self.stop.time_is_up and self.stop.limit is not None:
+            return f"paused in time for {self.stop.limit.cause}"
         if self.fail_fast and self.failed:
             return f"--fail-fast: {next(iter(self.failed))} failed"
         for run_id in sorted(self.pending):
@@ -128,7 +137,8 @@ class Loop:
     ) -> None:
         """Compute runs until none is left that could finish, or the sweep is asked to stop."""
         with self.stop, suppress(StopNow):
-            executor = make_executor()
+            with warnings_kept_from_children():
+                executor = make_executor()
             with display:
                 try:
                     self.stop.install()  # Ray replaces the handler of SIGTERM
@@ -263,7 +273,7 @@ class Loop:
         error = error or _NO_RESULT
         if ended:
             self._breaker.add_success(run.spec)
-        elif self.stop.signal is not None or issubclass(error.kind, RunPaused):
+        elif self.stop.from_outside or issubclass(error.kind, RunPaused):
             # A signal may have ended the worker too: no failure of the run.
             self.paused.add(run.spec.run_id)
         elif issubclass(error.kind, LeaseHeld | LeaseLost):

@@ -18,6 +18,7 @@ from experiments.grid.spec import RunSpec
 from experiments.monitor.display import Display, statuses
 from experiments.scheduler.executor import Executor, LocalExecutor, check_address
 from experiments.scheduler.loop import Loop
+from experiments.scheduler.signals import TimeLimit, seconds, time_limit
 from experiments.scheduler.summary import Summary
 from experiments.store.files import remove
 from experiments.store.ledger import Ledger, matching
@@ -25,7 +26,7 @@ from experiments.store.rerun import back_up, backup_folder, restore_unless_begun
 from experiments.tracking import default_uri
 from experiments.tracking.sync_thread import SyncThread
 from experiments.worker.job import Job
-from results.reading.location import Location
+from results.reading.location import Location, is_local
 from results.reading.run_folder import ENDED, State
 from tcclip.config import Execution
 
@@ -44,6 +45,8 @@ def check(plan: RunPlan, options: ExecutionOptions, execution: Execution) -> Non
             f"--executor local computes in this process: no place for {execution.workers} "
             "workers; use --executor ray"
         )
+    if options.time_limit is not None:
+        seconds(options.time_limit)
     if options.executor == "local" and plan.searched:
         raise UserError("--search stops trials early with Ray Tune; use --executor ray")
 
@@ -85,9 +88,10 @@ def sweep(
     if options.rerun is not None:
         _begin_rerun(ledger, specs, options.rerun, say)
     left = _count_left(ledger, specs, plan.searched)
-    console.print(f"{len(specs)} runs, {left} to do, in {out}", highlight=False, soft_wrap=True)
-    if left:
-        console.print(data_paths.cache_note(execution.cache_size), highlight=False, soft_wrap=True)
+    limit = time_limit(options.time_limit, say, remote=not is_local(out)) if left else None
+    lines = [f"{len(specs)} runs, {left} to do, in {out}" + (f"; {limit}" if limit else "")]
+    lines += [data_paths.cache_note(execution.cache_size)] if left else []
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
     thread = SyncThread(ledger, default_uri(out), run_ids, say)
     # The mirror stops last: by then no worker writes any more.
     with thread if left else nullcontext():
@@ -101,6 +105,7 @@ def sweep(
             retries=options.retries,
             fail_fast=options.fail_fast,
             say=say,
+            limit=limit,
         )
     return replace(summary, mlflow_failed=thread.gave_up)
 
@@ -155,6 +160,7 @@ def compute_missing(
     retries: int,
     fail_fast: bool = False,
     say: Callable[[str], None] = log.info,
+    limit: TimeLimit | None = None,
 ) -> Summary:
     """Compute what is outstanding of `specs`, parents before children.
 
@@ -163,7 +169,7 @@ def compute_missing(
     """
     states = ledger.states(specs)
     ledger.repair(spec for spec in specs if states[spec.run_id] is State.FINISHED)
-    loop = Loop(ledger, specs, states, execution, make_job, retries, fail_fast, say)
+    loop = Loop(ledger, specs, states, execution, make_job, retries, fail_fast, say, limit)
     try:
         if loop.runs:
             ledger.add([spec for spec in specs if spec.run_id in loop.runs])
@@ -188,9 +194,9 @@ def compute_missing(
 
 
 def _end_rerun(loop: Loop, say: Callable[[str], None]) -> set[str]:
-    """Put back the runs of a rerun that could not begin again; their ids. Not after a signal."""
+    """Put back the runs of a rerun that could not begin again; their ids. Not after a pause."""
     restored, backups = set(), sorted(loop.backups)
-    if backups and loop.stop.signal is not None:
+    if backups and loop.stop.from_outside:
         say(
             f"{len(backups)} runs have not begun again; what they held stays in "
             f"{backup_folder(loop.ledger)} until they do"

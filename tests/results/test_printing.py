@@ -46,10 +46,11 @@ class Terminal:
                 self._patch.setattr(sys, name, stream)
                 self._patch.setattr(sys, f"__{name}__", stream)
             self._patch.setattr(sys, "argv", ["tcclip", *arguments])
-            code = cli.main()
+            with pytest.raises(SystemExit) as stop:
+                sys.exit(cli.main())
             sys.stdout.flush()
             sys.stderr.flush()
-        return code
+        return stop.value.code or 0
 
     def _open(self, name: str, kind: str) -> TextIO:
         if kind == "gone":
@@ -175,7 +176,8 @@ def test_escapes_are_for_terminals_that_have_them(
         with screen(monkeypatch) as shown:
             monkeypatch.setenv("TERM", "xterm")
             monkeypatch.setenv(variable, value)
-            assert cli.main() == 0
+            with pytest.raises(SystemExit, match=r"^0$"):
+                cli.main()
             sys.stdout.flush()
         assert shown
         assert (b"\x1b" in shown) == escapes, name

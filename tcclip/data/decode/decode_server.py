@@ -30,7 +30,9 @@ def serve(descriptor: int, memory: int, timeout: float) -> None:
     indices; at last ("clip", shape, frames, reader, damaged) with the pixels in `memory`,
     ("unreadable", cause) or ("error", message).
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What pauses a sweep is sent to the processes of its group too.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     av.logging.set_level(av.logging.PANIC)
     pixels = SharedFrames(memory)
     with Connection(descriptor) as connection:

@@ -80,12 +80,13 @@ def run(
     fail_fast: bool = False,
     say: Callable[[str], None] = lambda text: None,
     execution: Execution | None = None,
+    make_executor: Callable[[], Scripted] | None = None,
 ) -> Summary:
     """Sweep `specs` with `executor`."""
     return compute_missing(
         Ledger(out), specs, execution or Execution(),
         make_job=partial(Job, out=out, data_paths=DataPaths(cache=out)),
-        make_executor=lambda: executor, display=nullcontext(),
+        make_executor=make_executor or (lambda: executor), display=nullcontext(),
         retries=retries, fail_fast=fail_fast, say=say,
     )  # fmt: skip
 

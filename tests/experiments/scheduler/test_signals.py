@@ -7,20 +7,23 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from experiments.errors import UserError
 from experiments.grid.spec import RunSpec
-from experiments.scheduler import loop, signals
+from experiments.scheduler import loop, signals, sweep
 from experiments.scheduler.executor import AttemptError
 from experiments.scheduler.signals import StopNow, StopRequest
 from experiments.store.lease import Lease
 from experiments.store.ledger import Ledger
 from results.reading.holder import lease_files
 from results.reading.run_folder import RunFolder, State
-from tests.experiments.scheduler.scripted import LOST, Scripted, by_name, grid
+from tests.experiments.scheduler.scripted import LOST, PAUSED, Scripted, by_name, grid
 from tests.experiments.scheduler.scripted import run as run_scripted
 from tests.experiments.sweeping import numbers, run_sweep, small_specs
 
@@ -66,14 +69,15 @@ def test_signals_end_a_sweep_cleanly_and_the_next_one_goes_on(
     expected, spec = finished
     out = tmp_path / "out"
     folder = Ledger(out).folder(spec.run_id)
-    # In the first epoch as Slurm does it, in the second as a terminal: to the whole group.
-    for number, step, status in ((signal.SIGTERM, 3, 143), (signal.SIGINT, 15, 130)):
+    # To the process alone; to its group, as a terminal does it; to both, as `timeout` does.
+    ends = ((signal.SIGTERM, 3, 143), (signal.SIGINT, 11, 130), (signal.SIGUSR1, 18, 138))
+    for number, step, status in ends:
         process = start(spec, tmp_path, cache, "--rerun", "failed", "--loader-workers", "1")
         wait_for(process, out, spec, step)
-        if number == signal.SIGINT:
-            os.killpg(process.pid, number)
-        else:
+        if number != signal.SIGINT:
             process.send_signal(number)
+        if number != signal.SIGTERM:
+            os.killpg(process.pid, number)
         _, error = process.communicate(timeout=60)
         assert process.returncode == status, error
         assert "stopping: the running runs save a checkpoint (once more: at once)" in error
@@ -118,6 +122,7 @@ def test_a_run_that_cannot_pause_is_given_up_after_a_while(
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "GRACE_SECONDS", 3600.0)
+    monkeypatch.setattr(signals, "SAME_SECONDS", 0.1)
     specs = grid(1)
 
     class Twice(Busy):
@@ -130,21 +135,153 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert not lease_files(Ledger(tmp_path).folder(specs[0].run_id).path)
 
 
-def test_what_a_signal_does_to_workers_is_no_failure_of_theirs(tmp_path: Path) -> None:
-    specs = grid(2)
+class Killed(Scripted):
+    """A cluster manager tells sweep and workers at the same time, and each of them twice."""
 
-    class Killed(Scripted):
-        """A cluster manager tells sweep and workers at the same time."""
+    number = signal.SIGTERM
 
-        def ended(self, timeout: float) -> dict[str, AttemptError | None]:
-            signal.raise_signal(signal.SIGTERM)
-            job = self.jobs.pop()
-            return {job.spec.run_id: LOST}
+    def ended(self, timeout: float) -> dict[str, AttemptError | None]:
+        signal.raise_signal(self.number)
+        signal.raise_signal(self.number)
+        job = self.jobs.pop()
+        return {job.spec.run_id: LOST}
 
-    summary = run_scripted(specs, tmp_path, Killed())
-    assert summary.exit_code == 143
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """What signals do is as before afterwards."""
+    before = {number: signal.getsignal(number) for number in signals.SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", signals.SIGNALS)
+def test_what_a_signal_does_to_workers_is_no_failure_of_theirs(
+    number: signal.Signals, tmp_path: Path, handlers: None
+) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
+    specs, executor = grid(2), Killed()
+    executor.number = number
+    summary = run_scripted(specs, tmp_path, executor)
+    assert summary.exit_code == 128 + number
     assert by_name(specs, summary.left) == {"tc_clip0": "paused", "tc_clip1": "not started"}
     assert not summary.failed
+    if number in signals.WARNINGS:
+        signal.raise_signal(number)  # while the summary is printed
+
+
+def test_under_nohup_a_sweep_goes_on_without_its_terminal(tmp_path: Path, handlers: None) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    class Closed(Scripted):
+        def ended(self, timeout: float) -> dict[str, AttemptError | None]:
+            signal.raise_signal(signal.SIGHUP)
+            return super().ended(timeout)
+
+    assert run_scripted(grid(2), tmp_path, Closed()).exit_code == 0
+
+
+def test_ray_is_not_ended_by_what_its_group_is_sent(tmp_path: Path, handlers: None) -> None:
+    started = []
+
+    def make_executor() -> Scripted:
+        code = "import signal; print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())))"
+        started.append(subprocess.check_output([sys.executable, "-c", code], text=True))
+        os.kill(os.getpid(), signal.SIGUSR2)  # is not lost
+        return Scripted()
+
+    summary = run_scripted(grid(1), tmp_path, Scripted(), make_executor=make_executor)
+    assert all(f"{number!r}" in started[0] for number in signals.WARNINGS)
+    assert summary.exit_code == 128 + signal.SIGUSR2
+
+
+# ---- Time limits ----
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("4h", 14400), ("1h30m", 5400), ("90 min", 5400), ("1.5h", 5400), ("45s", 45),
+     ("1-12:00:00", 129600), ("02:30:00", 9000)],
+)  # fmt: skip
+def test_durations(text: str, expected: float) -> None:
+    assert signals.seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "4", "0h", "-4h", "4:00", "4h30", "1e3s", "inf", "400d", "x"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"--time-limit '.*'; give a duration"):
+        signals.seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("option", "job_end", "left", "cause"),
+    [
+        (None, None, None, None),
+        ("4h", None, 4 * 3600 - 120, "--time-limit 4h"),
+        ("100s", None, 90, "--time-limit 100s"),
+        (None, 7200, 7200 - 120, "the end of the Slurm job"),
+        ("4h", 7200, 7200 - 120, "the end of the Slurm job"),
+        ("1h", 7200, 3600 - 120, "--time-limit 1h"),
+        (None, -5, None, "no end to come"),
+        (None, 10**12, None, "no end to come"),
+    ],
+)
+def test_the_time_of_a_sweep(
+    option: str | None, job_end: int | None, left: float | None, cause: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(signals.time, "time", lambda: 1e9)
+    monkeypatch.delenv(signals.JOB_END, raising=False)
+    if job_end is not None:
+        monkeypatch.setenv(signals.JOB_END, str(1_000_000_000 + job_end))
+    said: list[str] = []
+    limit = signals.time_limit(option, said.append, remote=False)
+    assert (None if limit is None else limit.pause_at - 1e9) == left
+    assert (cause or "") in (said[0] if said else str(limit or ""))
+
+
+class NoTracker(nullcontext[None]):
+    """In place of MLflow's thread."""
+
+    gave_up = True
+
+    def __init__(self, *_: object) -> None:
+        super().__init__(None)
+
+
+class Patient(Scripted):
+    """Its runs never end by themselves, but save when they are to pause."""
+
+    def ended(self, timeout: float) -> dict[str, AttemptError | None]:
+        time.sleep(0.05)
+        paused = [job for job in self.jobs if job.folder.pause_request.exists()]
+        return {job.spec.run_id: self.jobs.remove(job) or PAUSED for job in paused}  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize("variable", [None, signals.JOB_END])
+def test_a_sweep_pauses_before_its_time_is_over(
+    variable: str | None,
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tcclip: Callable[..., tuple[int, str, str]],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("TCCLIP_CACHE", str(cache))
+    monkeypatch.setattr(sweep, "_make_executor", lambda *_, **__: Patient())
+    monkeypatch.setattr(sweep, "SyncThread", NoTracker)
+    command = ["sweep", "zero_shot", "--demo", "--executor", "local", "--out", str(tmp_path)]
+    if variable is None:
+        command += ["--time-limit", "2s"]
+    else:
+        monkeypatch.setenv(variable, str(int(time.time() + 3)))
+    code, _, said = tcclip(*command)
+    assert code == 1
+    cause = "--time-limit 2s" if variable is None else "the end of the Slurm job"
+    assert f"6 runs, 6 to do, in {tmp_path}; pauses at " in said
+    assert f"stopping, in time for {cause}: the running runs save a checkpoint" in said
+    assert f"0 finished, 0 failed, 1 paused, 5 not started (paused in time for {cause})" in said
+    assert "to go on: " in said
 
 
 def test_a_run_that_a_signal_hits_between_two_states_is_not_lost(
@@ -166,7 +303,8 @@ def test_a_run_that_a_signal_hits_between_two_states_is_not_lost(
     assert not lease_files(Ledger(tmp_path).folder(specs[0].run_id).path)
 
 
-def test_signals_during_the_cleaning_up_change_nothing() -> None:
+def test_signals_during_the_cleaning_up_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "SAME_SECONDS", -1.0)
     with StopRequest(lambda: None, lambda text: None) as stop:
         stop.close()
         signal.raise_signal(signal.SIGINT)
