@@ -27,7 +27,7 @@ FrameAttention = Literal["none", "cls", "window", "joint", "context"]
 Aggregation = Literal["bipartite", "none", "random", "kmeans", "dpc_knn"]
 Activation = Literal["quick_gelu", "gelu"]
 Precision = Literal["fp32", "bf16", "fp16"]
-Reader = Literal["auto", "decord", "pyav", "published"]
+Reader = Literal["auto", "pyav", "published", "decord"]
 
 #: What the micro-batch "auto" is where nothing was measured: on a CPU.
 UNMEASURED_MICRO_BATCH = 4
@@ -213,7 +213,8 @@ class AugmentConfig(FrozenModel):
     grey: float = Field(default=0.2, ge=0, le=1)
     #: Quirk: ImageNet's mean and std, not CLIP's.
     normalisation: Literal["imagenet", "clip"] = "imagenet"
-    #: "published": with decord's wrong frames (SPEC 3); the others give ffmpeg's, or refuse.
+    #: "published": with decord's wrong frames (SPEC 3). The others give ffmpeg's: "pyav" decodes
+    #: every frame, "auto" may skip some; "decord", of earlier versions, is "auto".
     reader: Reader = "auto"
     #: Quirk: several temporal views of a test video are drawn by the train rule ("uniform": even).
     view_sampling: Literal["published", "uniform"] = "published"

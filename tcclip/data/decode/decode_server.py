@@ -24,7 +24,7 @@ ORPHAN_FACTOR = 4
 
 
 def serve(descriptor: int, memory: int, timeout: float) -> None:
-    """Answer requests (path, mode, excluded methods) on the connection `descriptor`.
+    """Answer requests (path, mode) on the connection `descriptor`.
 
     Messages back: ("ready",) at the start; ("trying", method); ("choose", frames), answered with
     indices; at last ("clip", shape, frames, reader, damaged) with the pixels in `memory`,
@@ -39,18 +39,16 @@ def serve(descriptor: int, memory: int, timeout: float) -> None:
         connection.send(("ready",))
         while True:
             try:
-                path, mode, exclude = connection.recv()
+                path, mode = connection.recv()
             except (EOFError, ConnectionError):
                 return
             # The client kills a decoder that hangs; the alarm does if there is no client any more.
             signal.alarm(int(timeout * ORPHAN_FACTOR) + 1)
-            _answer(connection, pixels, Path(path), mode, exclude)
+            _answer(connection, pixels, Path(path), mode)
             signal.alarm(0)
 
 
-def _answer(
-    connection: Connection, pixels: SharedFrames, path: Path, mode: Reader, exclude: Sequence[str]
-) -> None:
+def _answer(connection: Connection, pixels: SharedFrames, path: Path, mode: Reader) -> None:
     def choose(total: int) -> Sequence[int]:
         connection.send(("choose", total))
         indices: Sequence[int] = connection.recv()
@@ -58,7 +56,7 @@ def _answer(
 
     try:
         clip = read_video(
-            path, choose, mode, exclude=exclude,
+            path, choose, mode,
             on_attempt=lambda method: connection.send(("trying", method)),
         )  # fmt: skip
     except UnreadableVideo as error:

@@ -1,7 +1,7 @@
 """Reads videos in a separate process, which can be killed.
 
-A decoder that hangs or crashes takes that process with it, and nothing else: the next method is
-tried in a fresh one. The process is started, not forked, so a loader's worker never inherits
+A decoder that hangs or crashes takes that process with it, and nothing else: the video is tried
+once more in a fresh one. The process is started, not forked, so a loader's worker never inherits
 what a decoder library keeps in memory.
 """
 
@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,8 +23,8 @@ from tcclip.data.decode.pyav_reader import ChooseFrames
 from tcclip.data.decode.reader import Clip, UnreadableVideo
 from tcclip.data.decode.shared_memory import SharedFrames, unnamed_file
 
-#: Processes one video may cost: one for each method, and one that died before it began.
-ATTEMPTS = 4
+#: Times that reading a video may hang or crash: the cause may have been a machine out of memory.
+ATTEMPTS = 2
 START_SECONDS = 120
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -36,7 +35,7 @@ _START = (
 
 @dataclass
 class Decoder:
-    """Reads videos as `read_video` does, each method within `timeout` seconds.
+    """Reads videos as `read_video` does, each within `timeout` seconds.
 
     May be copied into other processes; each copy starts its own decoding process when it first
     reads. A video that reached the time limit is not tried again by the same decoder.
@@ -50,29 +49,29 @@ class Decoder:
     def read(self, path: Path, choose: ChooseFrames) -> Clip:
         """The frames of `path` that `choose` picks from its number of frames.
 
-        Raises UnreadableVideo with the cause from every method.
+        Raises UnreadableVideo with the cause.
         """
         if str(path) in self._failed:
             raise UnreadableVideo(str(path), self._failed[str(path)])
-        exclude: list[str] = []
         causes: list[str] = []
-        for _ in range(ATTEMPTS):
+        # One process more: it may have died since the last video.
+        for _ in range(ATTEMPTS + 1):
             try:
-                return self._own_process().read(path, choose, self.mode, exclude, self.timeout)
-            except UnreadableVideo as error:
-                causes.append(error.cause)
-                break
+                return self._own_process().read(path, choose, self.mode, self.timeout)
+            except UnreadableVideo:
+                raise
             except _ProcessStopped as stopped:
                 self.close()
-                causes.append(str(stopped))
-                exclude += [stopped.method] if stopped.method else []
+                causes += [str(stopped)] if stopped.method else []
+                if len(causes) == ATTEMPTS:
+                    break
+                last = str(stopped)
             except BaseException:
                 # The process waits for an answer that will never come.
                 self.close()
                 raise
-        cause = "; ".join(causes)
-        if exclude:
-            self._failed[str(path)] = cause
+        cause = "; ".join(dict.fromkeys(causes)) or last
+        self._failed[str(path)] = cause
         raise UnreadableVideo(str(path), cause)
 
     def _own_process(self) -> _DecodingProcess:
@@ -125,13 +124,11 @@ class _DecodingProcess:
             self.stop()
             raise RuntimeError(f"the decoding process did not start within {START_SECONDS} s")
 
-    def read(
-        self, path: Path, choose: ChooseFrames, mode: Reader, exclude: Sequence[str], timeout: float
-    ) -> Clip:
+    def read(self, path: Path, choose: ChooseFrames, mode: Reader, timeout: float) -> Clip:
         """One request. Raises UnreadableVideo, or _ProcessStopped if no answer came in time."""
         method: str | None = None
         try:
-            self._connection.send((str(path), mode, tuple(exclude)))
+            self._connection.send((str(path), mode))
             while True:
                 if not self._connection.poll(timeout):
                     raise _ProcessStopped(method, f"no answer within {timeout:g} s, stopped")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tcclip.data.decode.decord_reader import DecordReader, decord_installed, frames_if_exact
+from tcclip.data.decode.decord_reader import DecordReader, decord_installed
 from tcclip.data.decode.frame_folder import read_frame_folder
 from tcclip.data.decode.pyav_reader import ChooseFrames, checked_indices, read, read_sequentially
 from tcclip.data.decode.video_file import DecodingError
@@ -21,8 +21,8 @@ from tcclip.data.decode.video_file import DecodingError
 if TYPE_CHECKING:
     from tcclip.config import Reader
 
-#: One way of reading a file; "decord_forward" reads sequentially with decord.
-Method = Literal["pyav", "decord", "decord_forward", "published"]
+#: What reads a file: PyAV, or decord as for the published numbers.
+Method = Literal["pyav", "published"]
 
 
 class UnreadableVideo(Exception):
@@ -54,17 +54,15 @@ def read_video(
     choose: ChooseFrames,
     mode: Reader = "auto",
     *,
-    exclude: Collection[str] = (),
     on_attempt: Callable[[Method], None] = lambda method: None,
 ) -> Clip:
     """The frames of `path` that `choose` picks from the file's number of frames.
 
-    A folder is read as one of frames. `mode`: "auto" gives the frames that ffmpeg shows, read by
-    PyAV, or by decord from the first one on if PyAV fails; "pyav" the same, decoding every frame;
-    "decord" seeks, only where that gives the same; "published" as the published numbers were read,
-    wrong frames included.
-    `exclude`: methods not to use; `on_attempt` is called with each method before it is tried.
-    Raises UnreadableVideo if no method can read the file; ValueError for an index not in it.
+    A folder is read as one of frames. `mode`: "auto" gives the frames that ffmpeg shows; "pyav" the
+    same, decoding every frame; "published" as the published numbers were read, wrong frames
+    included; "decord", of earlier versions, is "auto".
+    `on_attempt` is called with the method before it is tried.
+    Raises UnreadableVideo if the file cannot be read; ValueError for an index not in it.
     """
     if path.is_dir():
         try:
@@ -73,36 +71,20 @@ def read_video(
             raise UnreadableVideo(str(path), str(error)) from error
     if not path.is_file():
         raise UnreadableVideo(str(path), "no such file")
-    causes = []
-    for method in _methods(mode):
-        if method in exclude:
-            continue
-        on_attempt(method)
-        try:
-            return _read_with(method, path, choose, mode)
-        except DecodingError as error:
-            causes.append(f"{method}: {error}")
-    raise UnreadableVideo(str(path), "; ".join(causes) or "no reader is left to try")
-
-
-def _methods(mode: Reader) -> tuple[Method, ...]:
-    if mode == "auto":
-        return ("pyav", "decord_forward") if decord_installed() else ("pyav",)
-    if mode != "pyav" and not decord_installed():
-        raise ValueError(f"reader {mode!r} needs decord, which is not installed; use 'auto'")
-    return (mode,)
+    method: Method = "published" if mode == "published" else "pyav"
+    on_attempt(method)
+    try:
+        return _read_with(method, path, choose, mode)
+    except DecodingError as error:
+        raise UnreadableVideo(str(path), f"{method}: {error}") from error
 
 
 def _read_with(method: Method, path: Path, choose: ChooseFrames, mode: Reader) -> Clip:
     if method == "pyav":
-        frames, total, damaged = (read if mode == "auto" else read_sequentially)(path, choose)
+        frames, total, damaged = (read_sequentially if mode == "pyav" else read)(path, choose)
         return Clip(frames, total, method, damaged)
-    exact = frames_if_exact(path) if method == "decord" else None
+    if not decord_installed():
+        raise ValueError("reader 'published' needs decord, which is not installed; use 'auto'")
     reader = DecordReader(path)
-    if method == "decord_forward":
-        total = reader.count_frames()
-        return Clip(reader.read_sequentially(checked_indices(choose, total)), total, method)
     total = len(reader)
-    if exact not in (None, total):
-        raise DecodingError(f"decord counts {total} frames, the file {exact}")
     return Clip(reader.seek(checked_indices(choose, total)), total, method)

@@ -64,21 +64,20 @@ def test_one_process_reads_many(decoder: Decoder, video: Path) -> None:
 
 
 @pytest.mark.parametrize("what", [signal.SIGSTOP, signal.SIGKILL, signal.SIGSEGV])
-def test_a_reader_that_hangs_or_dies_is_replaced_by_the_other(
+def test_a_video_that_hangs_or_crashes_is_tried_once_more(
     decoder: Decoder, video: Path, what: signal.Signals
 ) -> None:
     clip = decoder.read(video, _signalling(decoder, what, 1))
-    assert clip.reader == "decord_forward"
     assert (clip.frames[0] == read_video(video, lambda _: [0]).frames[0]).all()
 
 
-def test_a_video_that_hangs_every_reader_is_named_and_not_tried_again(
+def test_a_video_that_always_hangs_is_named_and_not_tried_again(
     decoder: Decoder, video: Path
 ) -> None:
     with pytest.raises(UnreadableVideo) as error:
         decoder.read(video, _signalling(decoder, signal.SIGSTOP, 9))
     assert "pyav: no answer within 2 s, stopped" in error.value.cause
-    assert "decord_forward: no answer within 2 s" in error.value.cause
+    assert error.value.cause.count("no answer") == 1, "said once"
     process = decoder._process
     with pytest.raises(UnreadableVideo):
         decoder.read(video, lambda _: [0])

@@ -10,7 +10,6 @@ import pytest
 from tcclip.data.decode import pyav_reader
 from tcclip.data.decode.key_frames import Groups, claimed_key_frames, find_groups
 from tcclip.data.decode.pyav_reader import read, read_sequentially
-from tcclip.data.decode.reader import UnreadableVideo, read_video
 from tcclip.data.decode.video_file import DecodingError, open_video
 from tcclip.data.sampling import segment_indices, train_indices
 from tcclip.data.seeding import seeded_rng
@@ -132,19 +131,6 @@ def test_parameter_sets_on_the_way(tmp_path: Path) -> None:
 def test_frames_of_no_reordering_file_start_late(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", times=[500 + 3 * n for n in range(40)], g="4")
     _same_for_every_draw(path)
-
-
-def test_decords_own_mode_refuses_what_it_reads_wrongly(tmp_path: Path) -> None:
-    lying = write_video(tmp_path / "lying.mp4", g="4")
-    call_every_sample_a_key_frame(lying)
-    cases = {
-        lying: "wrong key frames",
-        write_video(tmp_path / "turned.mp4", matrix=(-1, 0, 0, 1)): "turned or mirrored",
-        write_video(tmp_path / "lines.mp4", **INTERLACED): "interlaced",
-    }
-    for path, reason in cases.items():
-        with pytest.raises(UnreadableVideo, match=f"{reason}; use the reader 'auto'"):
-            read_video(path, range, "decord")
 
 
 def test_long_groups_are_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

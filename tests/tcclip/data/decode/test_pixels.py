@@ -50,7 +50,7 @@ def test_a_scaled_matrix_turns_only(tmp_path: Path) -> None:
 def test_interlaced_frames_are_whole_frames(tmp_path: Path, options: dict[str, str]) -> None:
     path = write_video(tmp_path / "a.mp4", g="4", **options)
     ours = read_video(path, range).frames
-    assert np.array_equal(read_video(path, range, exclude={"pyav"}).frames, ours)
+    assert np.array_equal(read_video(path, range, "published").frames, ours)
     for wanted in ([3], [3, 39], list(range(0, 40, 5))):
         clip = read_video(path, lambda total, wanted=wanted: wanted)
         assert np.array_equal(clip.frames, ours[wanted])

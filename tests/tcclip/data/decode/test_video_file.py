@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from tcclip.data.decode.reader import UnreadableVideo, read_video
+from tcclip.data.decode.reader import read_video
 from tests.made_videos import pictures, write_tracks
 
 DEFAULT, NO, COVER = Disposition.default, Disposition(0), Disposition.attached_pic
@@ -53,9 +53,3 @@ def test_a_cover_is_no_video(tmp_path: Path, ending: str, cover_first: bool) -> 
     tracks = [(SMALL, DEFAULT), (pictures(1, 400, 400), COVER)]
     write_tracks(path, *(tracks[::-1] if cover_first else tracks), sound=True)
     assert _heights(path) == {64}
-
-
-def test_decords_own_mode_refuses_several_tracks(tmp_path: Path) -> None:
-    write_tracks(tmp_path / "a.mp4", (SMALL, DEFAULT), (LARGE, NO))
-    with pytest.raises(UnreadableVideo, match="several video streams"):
-        read_video(tmp_path / "a.mp4", range, "decord")
