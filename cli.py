@@ -252,17 +252,19 @@ def _run(given: Mapping[str, Any], make_plan: Callable[..., RunPlan]) -> None:
     plan = make_plan(GridOptions.of(given), datasets=data_paths.datasets(), given=data_paths.given)
     out = _out(options.out, plan.grid.demo)
     execution = make_execution(options, plan)
-    check(plan, options, execution)
+    place = check(plan, options, execution)
     with user_errors():
-        elsewhere = options.executor == "ray" and options.address not in (None, "local")
+        elsewhere = place is not None and place.address is not None
         found = check_plan(plan, execution, data_paths, out, options.rerun, elsewhere)
     if given.get("dry_run"):
+        if place is not None:
+            print(place, file=sys.stderr)
         rows = list_runs(plan.specs, out, execution, data_paths.list_length, options.rerun)
         print_plan(rows, execution, options.format)
         raise typer.Exit(found.show())
     found.refuse()
     console = Console(stderr=True)
-    summary = compute(plan, options, execution, data_paths, out, console)
+    summary = compute(plan, options, execution, data_paths, out, console, place)
     _conclude(plan, summary, out, options.format, console)
 
 

@@ -1,8 +1,11 @@
 """Shared by all tests: nothing may reach for the network or the user's own folders."""
 
 import os
+import shutil
+import socket
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -17,6 +20,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+for _name in [one for one in os.environ if one.startswith("RAY_AU") or one == "RAY_ADDRESS"]:
+    del os.environ[_name]
 # One thread a process: those of several processes would wait for each other most of the time.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
@@ -40,6 +45,23 @@ def tcclip(
         return (code if isinstance(code, int) else 1, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ray_folder() -> Iterator[Path]:
+    """Ray's own folder for the tests: clusters of this machine's users are never joined."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-t", dir="/tmp"))
+    os.environ["RAY_TMPDIR"] = str(folder)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port of this machine where nothing listens."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

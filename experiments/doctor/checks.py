@@ -15,12 +15,13 @@ from pathlib import Path
 from huggingface_hub import constants, try_to_load_from_cache
 from packaging.requirements import Requirement
 
+from experiments.cluster import find_ray
 from experiments.datasets.check.check import check
 from experiments.datasets.fetch import verify
 from experiments.datasets.paths import DataPaths
-from experiments.doctor.report import Finding, ProcessFailed, run_python
+from experiments.doctor.report import Finding
 from experiments.errors import MissingData
-from experiments.scheduler.executor import check_address
+from experiments.processes import ProcessFailed, run_python
 from experiments.store.files import check_exclusive
 from experiments.tracking.connection import redact_url, sqlite_file, sync_command
 from experiments.worker.provenance import packages
@@ -326,8 +327,6 @@ def _database(path: Path, out: str) -> Finding:
 
 
 def ray(address: str | None) -> Finding:
-    """Whether the cluster at `address` answers (UserError if not); "auto" is this machine's."""
-    if address is None or address == "local":
-        return Finding("Ray", None, "no --address given: a sweep starts Ray on this machine")
-    check_address(address)
-    return Finding("Ray", True, f"--address {address} answers")
+    """Where a sweep with this --address would compute; UserError if it could not."""
+    place = find_ray(address).tried()
+    return Finding("Ray", None if place.note else True, str(place).removeprefix("Ray: "))

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Self
 
 from experiments.errors import UserError
 from experiments.monitor.table import print_rows
 
 #: Limit on all checks together.
 CHECK_SECONDS = 90.0
-#: Limit on a process that a check starts.
-PROCESS_SECONDS = 80.0
 
 
 @dataclass(frozen=True)
@@ -38,10 +33,6 @@ class Finding:
 
 
 Check = Callable[[], Finding | list[Finding]]
-
-
-class ProcessFailed(Exception):
-    """Why a process that a check started gave no answer."""
 
 
 def run_checks(checks: Mapping[str, Check]) -> list[Finding]:
@@ -69,27 +60,6 @@ def run_checks(checks: Mapping[str, Check]) -> list[Finding]:
     late = f"no answer within {CHECK_SECONDS:g} s"
     hint = "a disk or server it needs does not answer; check whether other programs can use it"
     return [one for name in checks for one in found.get(name, [Finding(name, False, late, hint)])]
-
-
-def run_python(code: str, text: str = "") -> Any:
-    """Run `code`, which may crash or hang, in its own process; returns the JSON it prints.
-
-    `text`: its standard input. Raises ProcessFailed with the cause.
-    """
-    # -P: the current folder must not be on the import path.
-    command = [sys.executable, "-P", "-c", code]
-    try:
-        done = subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=PROCESS_SECONDS,
-            check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise ProcessFailed(f"no answer within {PROCESS_SECONDS:g} s, stopped") from error
-    if done.returncode < 0:
-        raise ProcessFailed(f"the process was ended by {signal.Signals(-done.returncode).name}")
-    if done.returncode > 0:
-        raise ProcessFailed((done.stderr.strip().splitlines() or ["no error message"])[-1][:300])
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def exit_code(findings: Sequence[Finding]) -> int:

@@ -100,7 +100,9 @@ GpusPerWorker = Annotated[
 ]
 Device = Annotated[str | None, _execution_option(help="auto, the default, cpu or cuda.")]
 ExecutorName = Annotated[str, _execution_option(help="ray or local (this process).")]
-Address = Annotated[str | None, _execution_option(help="An existing Ray cluster.")]
+Address = Annotated[
+    str | None, _execution_option(help="A Ray cluster: HOST:6379, auto, local (start one).")
+]
 TimeLimit = Annotated[
     str | None,
     _execution_option(help="Pause in time for it, e.g. 4h, 1h30m; a Slurm job's end counts too."),

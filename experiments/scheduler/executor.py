@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
-import socket
-import tempfile
 import time
 import traceback
-import urllib.parse
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from experiments.errors import BrokenGpu, OutOfMemory, UserError, is_permanent
+from experiments.errors import BrokenGpu, OutOfMemory, is_permanent
 from experiments.worker.job import Job
-
-#: How long a Ray head may take to accept a connection.
-CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -97,42 +88,3 @@ class LocalExecutor:
 
     def close(self) -> None:
         return
-
-
-def check_address(address: str) -> None:
-    """UserError unless something listens at a Ray cluster's address; "auto" is this machine's.
-
-    Ray itself waits for minutes for a head that is not there.
-    """
-    if address == "local":
-        return
-    known = _cluster_of_this_machine() if address == "auto" else address
-    if known is None:
-        raise UserError(
-            "--address auto: no Ray cluster runs on this machine; start one with "
-            "ray start --head, or give --address HOST:6379"
-        )
-    parts = urllib.parse.urlsplit(known if "://" in known else f"//{known}")
-    try:
-        host, port = parts.hostname, parts.port or (10001 if parts.scheme == "ray" else 6379)
-    except ValueError:
-        host, port = None, 0
-    if not host:
-        raise UserError(f"--address {address} is no address; give HOST:6379 or auto")
-    try:
-        socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise UserError(
-            f"--address {address}: {host}:{port} cannot be reached ({error}); start the cluster's "
-            "head there, or correct the address; a firewall may be in between"
-        ) from error
-
-
-def _cluster_of_this_machine() -> str | None:
-    """The address `auto` stands for: $RAY_ADDRESS, else the cluster this machine is a node of."""
-    if address := os.environ.get("RAY_ADDRESS"):
-        return address
-    folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
-    with suppress(OSError):
-        return (folder / "ray" / "ray_current_cluster").read_text().strip() or None
-    return None

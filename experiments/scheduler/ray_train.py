@@ -22,6 +22,9 @@ from typing import Any, NamedTuple
 # Read by Ray when it is imported or started, so they come first.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+# Workers run in the environment of their node, also when the sweep was started by `uv run`.
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 # Ray polls its workers this often; the default of 2 s costs a short run several seconds.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
@@ -35,6 +38,7 @@ import ray.train
 import ray.train.torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from experiments.cluster import RayPlace
 from experiments.errors import BrokenGpu, RunError, UserError, WorkerDied, is_permanent
 from experiments.scheduler.executor import AttemptError
 from experiments.worker.job import Job
@@ -65,26 +69,19 @@ class RayExecutor:
     #: CPUs of a node that runs leave to others.
     spare_cpus = 0
 
-    def __init__(self, execution: Execution, limit: int | None, address: str | None) -> None:
-        """UserError if there is no cluster at `address`, or it has no room for the workers.
+    def __init__(self, execution: Execution, limit: int | None, place: RayPlace) -> None:
+        """UserError if Ray does not start or answer at `place`, or has no room for the workers.
 
         `limit`: runs at once, at most.
         """
-        self.workers, self.limit, self._address = execution.workers, limit, address
+        self.workers, self.limit, self._place = execution.workers, limit, place
         self._ended: queue.SimpleQueue[dict[str, AttemptError | None]] = queue.SimpleQueue()
         #: (node, GPU) that failed -> the actor that keeps runs away from it.
         self._aside: dict[tuple[str, str], Any] = {}
         self._aside_lock = threading.Lock()
         self.scratch = scratch_folder()
-        started = {"num_cpus": _cpu_count() + 1, "include_dashboard": False}
-        which = started if address is None else {"address": address}
-        try:
-            # Ray puts the driver's working directory on its workers' import path, where a user's
-            # own results/ or cli.py would shadow ours; so Ray is started from an empty folder.
-            with contextlib.chdir(self.scratch):
-                ray.init(**which, log_to_driver=False, logging_level=logging.ERROR)
-        except ConnectionError as error:
-            raise UserError(f"--address {address}: no Ray cluster there ({error})") from error
+        self._folder = place.make_folder() if place.address is None else None
+        self._begin()
         nodes, share = self._nodes(), execution.gpus_per_worker
         gpus = any(node.gpus for node in nodes)
         gpu = execution.device == "cuda" or (execution.device == "auto" and gpus)
@@ -106,6 +103,27 @@ class RayExecutor:
                 "or for --device cpu"
             )
 
+    def _begin(self) -> None:
+        """Join the cluster, or start Ray here."""
+        which: dict[str, Any] = {"address": self._place.address}
+        if self._folder is not None:
+            which = {"address": "local", "_temp_dir": str(self._folder / "ray")}
+            which |= {"num_cpus": _cpu_count() + 1, "include_dashboard": False}
+        try:
+            # Ray puts the driver's working directory on its workers' import path, where a user's
+            # own results/ or cli.py would shadow ours; so Ray is started from an empty folder.
+            with contextlib.chdir(self.scratch):
+                ray.init(**which, log_to_driver=False, logging_level=logging.ERROR)
+        except BaseException as error:  # Ray raises all kinds, `Exception` itself among them
+            self.close()
+            if not isinstance(error, Exception):
+                raise
+            said = " ".join(str(error).split())[:500] or type(error).__name__
+            raise UserError(
+                f"{self._place}: that failed ({said}); tcclip doctor looks for the cause, and "
+                "--executor local needs no Ray"
+            ) from error
+
     @property
     def slots(self) -> int:
         """Runs there is room for. With more, Ray could place some workers of each and wait."""
@@ -125,7 +143,7 @@ class RayExecutor:
                 f"the Ray cluster does not answer any more ({error}); repair it, and start the "
                 "sweep again: it goes on from the last checkpoints"
             ) from error
-        if self._address is None:  # Ray was told of one CPU more, for the drivers of a search
+        if self._place.address is None:  # Ray was told of one CPU more, for the drivers of a search
             nodes = [one._replace(cpus=_cpu_count()) for one in nodes]
         else:
             nodes = [one._replace(cpus=max(0, one.cpus - self.spare_cpus)) for one in nodes]
@@ -189,7 +207,9 @@ class RayExecutor:
     def close(self) -> None:
         """Leave the cluster (stopping it if it was started here) and remove scratch files."""
         ray.shutdown()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        for folder in (self.scratch, self._folder):
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @ray.remote(num_gpus=1, num_cpus=0)

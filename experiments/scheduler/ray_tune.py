@@ -19,6 +19,7 @@ from ray import tune
 from ray.exceptions import RayTaskError
 from ray.tune.schedulers import ASHAScheduler
 
+from experiments.cluster import RayPlace
 from experiments.scheduler.executor import AttemptError
 from experiments.worker.job import Job
 from results.reading.location import exists, is_local, read_bytes
@@ -42,8 +43,8 @@ class RaySearch(RayExecutor):
 
     spare_cpus = 1  # for the trials' drivers
 
-    def __init__(self, execution: Execution, limit: int | None, address: str | None) -> None:
-        super().__init__(execution, limit, address)
+    def __init__(self, execution: Execution, limit: int | None, place: RayPlace) -> None:
+        super().__init__(execution, limit, place)
         self._jobs: list[Job] = []
         self._searching = False
 

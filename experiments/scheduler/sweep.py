@@ -10,13 +10,14 @@ from functools import partial
 
 from rich.console import Console
 
+from experiments.cluster import RayPlace, find_ray
 from experiments.datasets.paths import DataPaths
 from experiments.errors import StorageError, UserError
 from experiments.grid.options import ExecutionOptions
 from experiments.grid.request import RunPlan
 from experiments.grid.spec import RunSpec
 from experiments.monitor.display import Display, statuses
-from experiments.scheduler.executor import Executor, LocalExecutor, check_address
+from experiments.scheduler.executor import Executor, LocalExecutor
 from experiments.scheduler.loop import Loop
 from experiments.scheduler.signals import TimeLimit, seconds, time_limit
 from experiments.scheduler.summary import Summary
@@ -35,8 +36,11 @@ log = logging.getLogger(__name__)
 EXECUTORS = ("ray", "local")
 
 
-def check(plan: RunPlan, options: ExecutionOptions, execution: Execution) -> None:
-    """UserError if the runs cannot be computed like this; called before anything is written."""
+def check(plan: RunPlan, options: ExecutionOptions, execution: Execution) -> RayPlace | None:
+    """Where Ray is, if it is to compute the runs; called before anything is written.
+
+    UserError if the runs cannot be computed as asked.
+    """
     if options.executor not in EXECUTORS:
         raise UserError(f"--executor {options.executor!r}; allowed: {', '.join(EXECUTORS)}")
     _check_share(options, execution)
@@ -49,6 +53,7 @@ def check(plan: RunPlan, options: ExecutionOptions, execution: Execution) -> Non
         seconds(options.time_limit)
     if options.executor == "local" and plan.searched:
         raise UserError("--search stops trials early with Ray Tune; use --executor ray")
+    return find_ray(options.address) if options.executor == "ray" else None
 
 
 def _check_share(options: ExecutionOptions, execution: Execution) -> None:
@@ -75,10 +80,15 @@ def sweep(
     data_paths: DataPaths,
     out: Location,
     console: Console,
+    place: RayPlace | None,
 ) -> Summary:
-    """Compute what is missing of the runs, shown on `console` and mirrored to MLflow."""
-    if options.executor == "ray" and options.address is not None:
-        check_address(options.address)
+    """Compute what is missing of the runs, shown on `console` and mirrored to MLflow.
+
+    `place`: where Ray is; None: the runs are computed in this process.
+    """
+    if place is not None:
+        place = place.tried()
+        console.print(str(place), highlight=False, soft_wrap=True, markup=False)
     ledger, specs = Ledger(out), plan.specs
     run_ids = [spec.run_id for spec in specs]
 
@@ -100,7 +110,7 @@ def sweep(
             specs,
             execution,
             make_job=partial(Job, out=out, data_paths=data_paths, files=dict(plan.grid.files)),
-            make_executor=lambda: _make_executor(options, execution, asha=plan.searched),
+            make_executor=lambda: _make_executor(options, execution, place, asha=plan.searched),
             display=Display(lambda: statuses(ledger, run_ids), console),
             retries=options.retries,
             fail_fast=options.fail_fast,
@@ -110,15 +120,18 @@ def sweep(
     return replace(summary, mlflow_failed=thread.gave_up)
 
 
-def _make_executor(options: ExecutionOptions, execution: Execution, *, asha: bool) -> Executor:
+def _make_executor(
+    options: ExecutionOptions, execution: Execution, place: RayPlace | None, *, asha: bool
+) -> Executor:
     """The executor asked for. `asha`: stop runs that fall behind the others (Ray Tune)."""
-    if options.executor == "local":
+    if place is None:
         return LocalExecutor()
+    place.prepare()
     if asha:
         from experiments.scheduler.ray_tune import RaySearch as Ray
     else:
         from experiments.scheduler.ray_train import RayExecutor as Ray  # type: ignore[assignment]
-    return Ray(execution, limit=options.max_concurrent, address=options.address)
+    return Ray(execution, limit=options.max_concurrent, place=place)
 
 
 def _begin_rerun(

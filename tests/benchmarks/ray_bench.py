@@ -24,11 +24,14 @@ TINY = (
 #: A Ray Train job on one CPU that does nothing, by a process that has started Ray before.
 BARE = """
 import sys, time, uuid
+from experiments.cluster import find_ray
+place = find_ray("local")
+place.prepare()
 from experiments.scheduler import ray_train  # its settings of Ray are those of a sweep
 from pathlib import Path
 from tcclip.config import Execution
 import ray.train, ray.train.torch
-cluster = ray_train.RayExecutor(Execution(device="cpu"), limit=None, address=None)
+cluster = ray_train.RayExecutor(Execution(device="cpu"), limit=None, place=place)
 for _ in range(int(sys.argv[1])):
     begin = time.perf_counter()
     ray.train.torch.TorchTrainer(

@@ -284,24 +284,3 @@ def test_mlflow_databases(tmp_path: Path) -> None:
         assert checks.mlflow(uri, "out").detail == f"{path} holds 0 runs"
     wrong = checks.mlflow(f"sqlite:///{path}/below/mlflow.db", "out")
     assert wrong.ok is False and "$MLFLOW_TRACKING_URI" in wrong.remedy
-
-
-# ---- Ray ----
-
-
-def ray(address: str | None) -> Finding:
-    (finding,) = report.run_checks({"Ray": lambda: checks.ray(address)})
-    return finding
-
-
-def test_ray_clusters(tmp_path: Path, closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ray(None).ok is None
-    with web_server(200, b"") as (address, _):
-        assert ray(address) == Finding("Ray", True, f"--address {address} answers")
-    for wrong in ("127.0.0.1:port", "", "127.0.0.1:99999"):
-        assert "give HOST:6379 or auto" in ray(wrong).remedy
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert "ray start --head" in ray("auto").remedy
-    (tmp_path / "ray").mkdir()
-    (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{closed_port}\n")
-    assert f"127.0.0.1:{closed_port} cannot be reached" in ray("auto").detail

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import doctor
+from experiments import doctor, processes
 from experiments.datasets.paths import DataPaths
 from experiments.doctor import Finding, checks, report
 from experiments.errors import UserError
@@ -54,7 +54,7 @@ def test_wrong_settings_are_findings_and_the_other_checks_run(
     def fail(*_: object, **__: object) -> None:
         raise OSError("no process can be started")
 
-    monkeypatch.setattr(report.subprocess, "run", fail)
+    monkeypatch.setattr(processes.subprocess, "run", fail)
     config, out, *others = doctor.diagnose(find, "nowhere://bucket/out", None)
     assert (config.name, config.ok) == ("configuration", False) and "folderz" in config.detail
     assert (out.name, out.ok) == ("output folder", False) and "s3://BUCKET/FOLDER" in out.remedy
@@ -90,7 +90,7 @@ def test_no_check_stops_another(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_process_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "PROCESS_SECONDS", 0.3)
+    monkeypatch.setattr(processes, "PROCESS_SECONDS", 0.3)
     finding = checks.decoder("decord", "import time; time.sleep(60)", "install it")
     assert finding.ok is False
     assert "no answer within 0.3 s, stopped" in finding.detail

@@ -17,6 +17,7 @@ import ray.train.torch
 from ray.cluster_utils import Cluster
 
 import cli
+from experiments.cluster import find_ray
 from experiments.datasets.paths import DataPaths
 from experiments.errors import BrokenGpu, UserError
 from experiments.scheduler import ray_train
@@ -96,8 +97,8 @@ def test_shares_of_a_gpu_are_refused_where_there_is_none(monkeypatch: pytest.Mon
         monkeypatch.setattr(ray, name, lambda **_: None)
     monkeypatch.setattr(RayExecutor, "_nodes", lambda self: [Node("a", 2, 0)])
     with pytest.raises(UserError, match=r"--gpus-per-worker 0.5: there is no GPU to share; leave"):
-        RayExecutor(Execution(gpus_per_worker=0.5), None, None)
-    assert RayExecutor(Execution(), None, None).slots == 2
+        RayExecutor(Execution(gpus_per_worker=0.5), None, find_ray("local"))
+    assert RayExecutor(Execution(), None, find_ray("local")).slots == 2
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def test_runs_share_gpus_and_one_that_failed_gets_no_more(
     monkeypatch.setattr(ray.train.torch, "TorchConfig", lambda backend: gloo)
     monkeypatch.setattr(ray_train, "_work", work(folder, breaks=specs[0].run_id))
     execution = Execution(gpus_per_worker=0.5, loader_workers=1)
-    executor = RayExecutor(execution, None, cluster.address)
+    executor = RayExecutor(execution, None, find_ray(cluster.address))
     try:
         assert executor.slots == 4
         for job in jobs[:3]:
