@@ -2,14 +2,12 @@
 
 import os
 import re
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-import cli
 from experiments.cluster import find_ray, joining, place
 from experiments.doctor import checks
 from experiments.doctor.report import Finding, run_checks
@@ -95,19 +93,19 @@ def test_the_first_of_option_environment_and_machine_says_where_ray_is(
 )
 def test_a_sweep_and_doctor_refuse_alike_what_is_no_cluster(
     address: str, message: str, variable: bool, base: Path, closed_port: int,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, tcclip: Callable[..., tuple[int, str, str]],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(joining, "CONNECT_SECONDS", 0.3)
     with greeting(b"") as silent, greeting(b"HTTP/1.1 400 Bad Request\r\n") as web:
         made = {"CLOSED": f"127.0.0.1:{closed_port}", "SILENT": silent, "WEB": web}
         address = made.get(address, address)
-        command = ["tcclip", "sweep", "zero_shot", "--demo", "--out", str(base / "out")]
         if variable:
             monkeypatch.setenv("RAY_ADDRESS", address)
-        monkeypatch.setattr(sys, "argv", command if variable else [*command, "--address", address])
-        assert cli.main() == 2
+        option = () if variable else ("--address", address)
+        code, _, error = tcclip("sweep", "zero_shot", "--demo", "--out", base / "out", *option)
+        assert code == 2
         found = doctor(None if variable else address)
-    said = " ".join(capsys.readouterr().err.split())
+    said = " ".join(error.split())
     source = "RAY_ADDRESS" if variable else "--address"
     assert message in said and source in said and address in said
     assert found.ok is False and f"tcclip: {found.detail}; {found.remedy}" == said
@@ -230,13 +228,9 @@ def test_a_ray_of_its_own_has_a_token_and_nothing_of_another_cluster(
 
 
 def test_a_dry_run_says_where_ray_would_be_and_asks_nobody(
-    base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    base: Path, monkeypatch: pytest.MonkeyPatch, tcclip: Callable[..., tuple[int, str, str]]
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "head.invalid:6379")
-    command = ["tcclip", "sweep", "zero_shot", "--demo", "--dry-run", "--out", str(base / "out")]
-    monkeypatch.setattr(sys, "argv", [*command, "--format", "json"])
-    with pytest.raises(SystemExit) as ended:
-        sys.exit(cli.main())
-    assert ended.value.code in (None, 0)
-    first, *_ = capsys.readouterr().err.splitlines()
-    assert first == "Ray: the cluster at head.invalid:6379 (RAY_ADDRESS)"
+    code, _, error = tcclip("sweep", "zero_shot", "--demo", "--dry-run", "--out", base / "out")
+    assert code == 0
+    assert error.splitlines()[0] == "Ray: the cluster at head.invalid:6379 (RAY_ADDRESS)"
