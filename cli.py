@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -26,14 +25,18 @@ if TYPE_CHECKING:
     from experiments.grid.request import RunPlan
     from experiments.scheduler.summary import Summary
     from results.reading.location import Location
-    from results.report.report import Report
 
 app = typer.Typer(
     help="Sweeps of TC-CLIP: protocols x data sets x seeds, trained, tracked and tabulated.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def _options(version: option.Version = False) -> None:
+    """Options without a command."""
 
 
 @app.command()
@@ -164,8 +167,9 @@ def report(
     format: option.ReportFormat = "terminal",
 ) -> None:
     """Mean ± std of the finished runs, beside the published numbers."""
-    from experiments.grid.request import comma_list
+    from experiments.grid.request import integers
     from results.report.report import report as make_report
+    from results.tables import formats
 
     with user_errors():
         made = make_report(
@@ -175,14 +179,12 @@ def report(
             partial=partial,
             checkpoint=checkpoint,
             weights=weights,
-            seeds=comma_list("--seeds", seeds, int),
+            seeds=integers("--seeds", seeds),
         )
-    _print_report(made, format)
+    formats.show(made, format)
     if write is not None:
-        from results.tables.formats import write as write_files
-
         with user_errors():
-            write_files(made, write)
+            formats.write(made, write)
         print(f"written in every format to {write}", file=sys.stderr)
 
 
@@ -275,7 +277,7 @@ def _conclude(
     from experiments.scheduler.summary import shell_command, summary_lines
     from experiments.tracking import ui as ui_commands
     from results.report.report import report as make_report
-    from results.tables.formats import write
+    from results.tables import formats
 
     grid, lines = plan.grid, summary_lines(summary, out, sys.argv[1:])
     style = "red" if summary.exit_code <= 1 else None
@@ -288,28 +290,15 @@ def _conclude(
                         str(out), grid.protocol, demo=grid.demo, links=links,
                         asked_for=[spec.run_id for spec in plan.specs],
                     )  # fmt: skip
-                _print_report(made, format)
+                formats.show(made, format)
                 if (error := printing.output_error()) is not None:
                     again = shell_command(["report", grid.protocol, *["--demo"] * grid.demo], out)
                     lines.append(f"the table could not be written: {error.strerror}; {again}")
-                keep(partial(write, made))
+                keep(partial(formats.write, made))
     finally:  # also if the report cannot be made
         for line in lines:
             console.print(line, style=style, highlight=False, soft_wrap=True, markup=False)
     raise typer.Exit(summary.exit_code)
-
-
-def _print_report(report: Report, format: str) -> None:
-    """Print a report in `format`; for a terminal as wide as it is, in colour where it has any."""
-    from rich.console import Console
-
-    from results.tables.formats import render
-
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    text = render(
-        report, format, width=width, colour=Console().is_terminal, encoding=sys.stdout.encoding
-    )
-    printing.show(text, format)
 
 
 def _data_paths(
@@ -341,7 +330,7 @@ def _outs(outs: list[str] | None, demo: bool) -> list[str]:
 
 def main() -> int:
     """Entry point: errors of use are one message and exit code 2, never a traceback."""
-    return printing.run(app)
+    return printing.run(partial(app, prog_name="tcclip"))
 
 
 if __name__ == "__main__":

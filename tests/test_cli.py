@@ -4,12 +4,15 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 import cli
+from experiments.grid.request import integers
 
 HEAVY = ("torch", "ray", "mlflow", "open_clip", "matplotlib", "fsspec")
 #: What even the help does without.
@@ -53,6 +56,12 @@ print("loaded", loaded, "exit", code, file=sys.stderr)
         (("sweep", "zeroshot"), "unknown protocol 'zeroshot'; known: zero_shot, few_shot"),
         (("sweep", "zero_shot", "--demo", "--datasets", "hmdb51"), "allowed: moving_shapes"),
         (("sweep", "zero_shot", "--seeds", "one"), "--seeds 'one': not a comma list of integers"),
+        (("sweep", "zero_shot", "--seeds", "0:4"), "not a comma list of integers and ranges"),
+        (("sweep", "zero_shot", "--seeds", "1_0"), "not a comma list of integers and ranges"),
+        (("sweep", "zero_shot", "--seeds", "4-0"), "4-0 ends before it begins"),
+        (("sweep", "zero_shot", "--seeds", "0-9999999"), "is more than 10000 integers"),
+        (("report", "zero_shot", "--seeds", "2-"), "--seeds '2-': not a comma list"),
+        (("sweep", "zero_shot", "--demo", "--time-limit", "4"), "--time-limit '4'; give a"),
         (("sweep", "zero_shot", "--seeds", ","), "--seeds ',' is empty"),
         (("sweep", "zero_shot", "--demo", "--micro-batch", "5"), "a global batch of 32 cannot"),
         (("sweep", "zero_shot", "--demo", "--micro-batch", "0"), "--micro-batch"),
@@ -101,6 +110,38 @@ def test_mistakes_are_one_message_and_exit_2(
     assert message in error.replace("\n", "")
     assert "Traceback" not in error
     assert not list(tmp_path.rglob("spec.json")), "nothing is planned"
+
+
+def test_ranges_of_seeds_are_the_seeds() -> None:
+    assert integers("--seeds", "0-4,9,3") == (0, 1, 2, 3, 4, 9)
+    assert integers("--seeds", None) is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "sweep", "evaluate", "status", "doctor", "report", "compare", "ui", "data", "data check",
+     "data fetch", "data init", "data list", "checkpoint", "checkpoint show"],
+)  # fmt: skip
+def test_every_command_helps(command: str, tcclip: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, _ = tcclip(*command.split(), "-h")
+    assert (code, out) == (0, tcclip(*command.split(), "--help")[1])
+    assert f"Usage: {' '.join(['tcclip', *command.split()])} " in out
+
+
+def test_version_and_completion(
+    tcclip: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tcclip("--version") == (0, f"tcclip {version('tcclip-sweeps')}\n", "")
+    monkeypatch.setenv("_TCCLIP_COMPLETE", "complete_bash")
+    for words, expected in (
+        ("sweep f", "few_shot\nfully_supervised\n"),
+        ("sweep few_shot --datasets hmdb51,u", "hmdb51,ucf101\n"),
+        ("report zero_shot --form", "--format\n"),
+        ("evaluate zero_shot --time", "--time-limit\n"),
+    ):
+        monkeypatch.setenv("COMP_WORDS", f"tcclip {words}")
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+        assert tcclip() == (0, expected, "")
 
 
 def test_a_port_that_is_taken_is_named(

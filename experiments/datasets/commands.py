@@ -69,14 +69,14 @@ def init(
     from experiments.datasets.own.init import init as write_files
     from experiments.datasets.tables import show_written
     from experiments.errors import user_errors
-    from experiments.grid.request import comma_list
+    from experiments.grid.request import comma_list, integers
 
     with user_errors():
         written = write_files(
             Request(
                 folder, to=to, name=name, form=form, lists=tuple(lists or ()), names=names,
                 shares=comma_list("--shares", shares, float),
-                shots=comma_list("--shots", shots, int), seed=seed, force=force,
+                shots=integers("--shots", shots), seed=seed, force=force,
             )
         )  # fmt: skip
     show_written(written)

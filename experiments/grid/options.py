@@ -5,9 +5,11 @@ Only Typer is imported here: `tcclip --help` reads this file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -22,10 +24,37 @@ _data_option = partial(typer.Option, rich_help_panel="Data")
 _execution_option = partial(typer.Option, rich_help_panel="Execution")
 _failure_option = partial(typer.Option, rich_help_panel="Failures")
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tcclip {version('tcclip-sweeps')}")
+        raise typer.Exit
+
+
+def _names_in(module: str, attribute: str) -> Callable[[str], list[str]]:
+    """What completes the last item of a comma list in a shell."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        names = getattr(import_module(module), attribute)
+        return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+    return complete
+
+
+_protocols = _names_in("protocols", "PROTOCOLS")
+
 # ---- For all commands ----
 
+Version = Annotated[
+    bool,
+    typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and exit."),
+]
 Protocol = Annotated[
-    str, typer.Argument(help="zero_shot, few_shot, base_to_novel or fully_supervised.")
+    str,
+    typer.Argument(
+        help="zero_shot, few_shot, base_to_novel or fully_supervised.", autocompletion=_protocols
+    ),
 ]
 Demo = Annotated[bool, typer.Option("--demo", help="On moving shapes with the tiny model.")]
 Out = Annotated[
@@ -44,14 +73,28 @@ Format = Annotated[Literal["terminal", "md", "json"], typer.Option(help="How to 
 
 # ---- Which runs ----
 
-ProtocolOrFile = Annotated[str, typer.Argument(help="A protocol, or a grid file (YAML).")]
-Datasets = Annotated[str | None, _grid_option(help="Comma list; all by default.")]
-Models = Annotated[str | None, _grid_option(help="From tc_clip,vifi_clip,clip.")]
+ProtocolOrFile = Annotated[
+    str, typer.Argument(help="A protocol, or a grid file (YAML).", autocompletion=_protocols)
+]
+Datasets = Annotated[
+    str | None,
+    _grid_option(
+        help="Comma list; all by default.",
+        autocompletion=_names_in("protocols.datasets", "DATASETS"),
+    ),
+]
+Models = Annotated[
+    str | None,
+    _grid_option(
+        help="From tc_clip,vifi_clip,clip.",
+        autocompletion=_names_in("experiments.grid.plan", "MODELS"),
+    ),
+]
 Variants = Annotated[str | None, _grid_option(help="From base,llm,pretrained.")]
 EvaluatedVariants = Annotated[str | None, _grid_option(help="base or llm.")]
 Shots = Annotated[str | None, _grid_option(help="few_shot: from 2,4,8,16; own lists: any.")]
 Splits = Annotated[str | None, _grid_option(help="base_to_novel: from 1,2,3; own lists: any.")]
-Seeds = Annotated[str | None, _grid_option(help="Comma list of integers.")]
+Seeds = Annotated[str | None, _grid_option(help="Comma list of integers and ranges: 0-4,9.")]
 Settings = Annotated[
     list[str] | None, _grid_option("--set", help="Any setting, e.g. train.lr=1e-5.")
 ]

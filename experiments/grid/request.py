@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,8 @@ from tcclip.config import Execution, ModelConfig
 
 #: Options that are comma lists: of words, of integers.
 WORDS, NUMBERS = ("datasets", "models", "variants"), ("shots", "splits", "seeds")
+#: A range of more integers is a slip of the hand.
+LONGEST_RANGE = 10_000
 T = TypeVar("T")
 
 
@@ -146,9 +149,9 @@ def make_grid(options: GridOptions) -> Grid:
     if options.protocol.endswith((".yaml", ".yml")):
         grid = grid_file.read(options.protocol, demo=options.demo)
     axes: dict[str, Any] = {
-        name: comma_list(f"--{name}", getattr(options, name), int if name in NUMBERS else str)
-        for name in WORDS + NUMBERS
+        name: comma_list(f"--{name}", getattr(options, name), str) for name in WORDS
     }
+    axes |= {name: integers(f"--{name}", getattr(options, name)) for name in NUMBERS}
     asked = {name: values for name, values in axes.items() if values is not None}
     notes = [
         f"--{axis} {','.join(map(str, values))} wins over "
@@ -206,6 +209,24 @@ def _without(settings: Settings, others: Mapping[str, Any], notes: list[str]) ->
     return Settings(kept, settings.sources)
 
 
+def integers(option: str, text: str | None) -> tuple[int, ...] | None:
+    """`"0-4,9"` -> `(0, 1, 2, 3, 4, 9)`, each once; None stays None. UserError if it is none."""
+    found: list[int] = []
+    for part in comma_list(option, text, str) or ():
+        match = re.fullmatch("([0-9]{1,18})-([0-9]{1,18})|(-?[0-9]{1,18})", part)
+        if match is None:
+            raise UserError(f"{option} {text!r}: not a comma list of integers and ranges (0-4,9)")
+        first, last = (int(match[1]), int(match[2])) if match[1] else (int(part), int(part))
+        if not first <= last < first + LONGEST_RANGE:
+            raise UserError(
+                f"{option} {text!r}: {part} ends before it begins"
+                if last < first
+                else f"{option} {text!r}: {part} is more than {LONGEST_RANGE} integers"
+            )
+        found += range(first, last + 1)
+    return None if text is None else tuple(dict.fromkeys(found))
+
+
 def comma_list(option: str, text: str | None, kind: Callable[[str], T]) -> tuple[T, ...] | None:
     """`"a,b"` -> `("a", "b")`; None stays None. UserError naming the option."""
     if text is None:
@@ -214,8 +235,7 @@ def comma_list(option: str, text: str | None, kind: Callable[[str], T]) -> tuple
     try:
         values = tuple(kind(part) for part in parts)
     except ValueError as error:
-        kinds = "integers" if kind is int else "numbers"
-        raise UserError(f"{option} {text!r}: not a comma list of {kinds}") from error
+        raise UserError(f"{option} {text!r}: not a comma list of numbers") from error
     if not values:
         raise UserError(f"{option} {text!r} is empty; leave the option out for all")
     return values

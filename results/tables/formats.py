@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from rich.console import Console
+
+from results import printing
 from results.report.report import Report
 from results.tables import html, json_csv, latex, markdown, terminal
 
@@ -39,6 +44,14 @@ def render(
         width = width or _FILE_WIDTH
         return terminal.render(report, width=width, colour=colour, encoding=encoding)
     return _WRITERS[format](report)
+
+
+def show(report: Report, format: str) -> None:
+    """Print a report; for a terminal as wide as it is, in colour where it has any."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    colour, encoding = Console().is_terminal, sys.stdout.encoding
+    text = render(report, format, width=width, colour=colour, encoding=encoding)
+    printing.show(text, format)
 
 
 def write(report: Report, folder: Path | str) -> list[Path]:

@@ -2,13 +2,16 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +34,20 @@ COMMAND = str(Path(sys.executable).with_name("tcclip"))
 
 
 def start(
-    spec: RunSpec, folder: Path, cache: Path, *more: str, executor: str = "local"
-) -> subprocess.Popen[str]:
+    spec: RunSpec, folder: Path, cache: Path, *more: str, executor: str = "local",
+    prefix: Sequence[str] = (), **popen: Any,
+) -> subprocess.Popen[str]:  # fmt: skip
     """The sweep of `spec` by its command line, in a process group of its own."""
     changed = [part for one in spec.key.overrides for part in ("--set", one)]
     arguments = [
         "sweep", "zero_shot", "--demo", "--models", "tc_clip", "--seeds", "0", *changed, "--device",
         "cpu", "--micro-batch", "32", "--eval-batch", "64", "--executor", executor, "--out", "out",
     ]  # fmt: skip
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
-        [COMMAND, *arguments, *more], cwd=folder, text=True, start_new_session=True,
-        env={**os.environ, "TCCLIP_CACHE": str(cache)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [*prefix, COMMAND, *arguments, *more], cwd=folder, text=True, start_new_session=True,
+        env={**os.environ, "TCCLIP_CACHE": str(cache), "PYTHONIOENCODING": "ascii"},
+        **(streams | popen),
     )  # fmt: skip
 
 
@@ -93,6 +98,34 @@ def test_signals_end_a_sweep_cleanly_and_the_next_one_goes_on(
         done = steps(out, spec)[-1]
         assert f"paused after step {done}" in folder.log.read_text()
     assert run_sweep([spec], out, cache).exit_code == 0
+    assert steps(out, spec) == list(range(1, 25))
+    assert numbers(out, spec) == numbers(expected, spec)
+
+
+@pytest.mark.slow
+def test_on_ray_a_warning_pauses_and_under_nohup_a_closed_terminal_changes_nothing(
+    finished: tuple[Path, RunSpec], tmp_path: Path, cache: Path
+) -> None:
+    expected, spec = finished
+    out, folder = tmp_path / "out", Ledger(tmp_path / "out").folder(spec.run_id)
+    process = start(spec, tmp_path, cache, executor="ray")
+    wait_for(process, out, spec, 3)
+    process.send_signal(signal.SIGUSR1)
+    os.killpg(process.pid, signal.SIGUSR1)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 138, error
+    assert folder.state() is State.PAUSED
+    assert "paused after step" in folder.log.read_text()
+    master, slave = pty.openpty()
+    process = start(
+        spec, tmp_path, cache, executor="ray", prefix=["nohup"], stdin=slave, stdout=slave,
+        stderr=slave, preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(slave)
+    wait_for(process, out, spec, steps(out, spec)[-1] + 2)
+    os.close(master)
+    assert process.wait(300) == 0
+    assert "+- " in (tmp_path / "nohup.out").read_text(encoding="ascii")
     assert steps(out, spec) == list(range(1, 25))
     assert numbers(out, spec) == numbers(expected, spec)
 
