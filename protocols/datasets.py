@@ -6,7 +6,7 @@ data set's video folder.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -37,12 +37,32 @@ class Split(FrozenModel):
 Named = TypeVar("Named", Split, LabelSet)
 
 
+class Pack(FrozenModel):
+    """How the videos of a pack are stored: JPEG frames, which lose something (docs/packs.md).
+
+    `frames`: how many a video are kept at most, evenly spaced; None: all. `digest`: sha256 of the
+    pack's record, so of every file in it; None while it is not complete.
+    """
+
+    format: Literal["jpeg"] = "jpeg"
+    quality: int = Field(default=92, ge=1, le=100)
+    short_side: int = Field(default=256, ge=16)
+    frames: int | None = Field(default=None, ge=16)
+    digest: str | None = Field(default=None, exclude_if=lambda digest: digest is None)
+
+    def __str__(self) -> str:
+        frames = "every frame" if self.frames is None else f"at most {self.frames} frames"
+        known = "not complete" if self.digest is None else f"sha256 {self.digest[:10]}"
+        return f"JPEG quality {self.quality}, short side {self.short_side}, {frames}, {known}"
+
+
 class Dataset(FrozenModel):
     """A data set: what it is called, its splits and label sets.
 
     `flip`: whether a mirrored clip still shows its class (SPEC 3: never for SSv2).
     `embedded`: made by the project itself, in its cache folder. `digests`: of a user's own data
-    set, file -> sha256 of the videos or class names in it.
+    set, file -> sha256 of the videos or class names in it. `pack`: set where its videos are read
+    from one on this machine.
     """
 
     name: str
@@ -52,6 +72,7 @@ class Dataset(FrozenModel):
     flip: bool = True
     embedded: bool = False
     digests: dict[str, str] = Field(default_factory=dict)
+    pack: Pack | None = None
 
     @model_validator(mode="after")
     def _labels_exist(self) -> Dataset:

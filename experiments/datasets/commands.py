@@ -1,4 +1,4 @@
-"""`tcclip data`: fetch, init, list and check. Heavy imports stay inside the commands."""
+"""`tcclip data`: fetch, init, list, check and pack. Heavy imports stay inside the commands."""
 
 from __future__ import annotations
 
@@ -139,3 +139,39 @@ def check(
         write_text(check_file(paths, one.dataset), one.model_dump_json(indent=1))
     show_checks(checks, format)
     raise typer.Exit(0 if all(one.complete for one in checks) else 1)
+
+
+@app.command()
+def pack(
+    to: Annotated[Path, typer.Option(help="Folder for packs, a folder in it a data set.")],
+    datasets: Datasets = None,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEG frames.")] = 92,
+    short_side: Annotated[
+        int, typer.Option(min=16, help="Pixels of the frames' short side.")
+    ] = 256,
+    frames: Annotated[
+        int | None, typer.Option(min=16, help="Frames kept a video, evenly spaced; all by default.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Packing processes; one a CPU by default.")
+    ] = None,
+    data_root: DataRoot = None,
+    annotations: Annotations = None,
+    dataset_file: DatasetFile = None,
+) -> None:
+    """Store a data set's videos as frames that are read many times faster. Resumable."""
+    from experiments.datasets.packing import pack_dataset
+    from experiments.datasets.paths import DataPaths
+    from experiments.datasets.tables import progress_bar, show_pack
+    from experiments.grid.request import comma_list
+    from protocols.datasets import Pack
+
+    paths = DataPaths.find(data_root, annotations, dataset_file or ())
+    names = comma_list("--datasets", datasets, str) or paths.given
+    if not names:
+        raise UserError("say what to pack with --datasets, or --dataset-file")
+    settings = Pack(quality=quality, short_side=short_side, frames=frames)
+    for name in names:
+        with progress_bar(name) as progress:
+            packed = pack_dataset(name, paths, to.absolute(), settings, workers, progress)
+        show_pack(packed)

@@ -14,12 +14,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field
 
 from experiments.datasets.own.yaml_file import OwnData, own_file, read_own
+from experiments.datasets.pack.record import is_pack, read_pack
 from experiments.datasets.video_files import FoundVideos, Progress, find_videos
 from experiments.errors import MissingData, UserError, user_errors
 from experiments.grid.spec import ListSpec
@@ -98,8 +100,18 @@ class DataPaths(FrozenModel):
         )
 
     def datasets(self) -> dict[str, Dataset]:
-        """All data sets by name, users' own included."""
-        return DATASETS | {one.dataset.name: one.dataset for one in self.own}
+        """All data sets by name, users' own included, with the packs they are read from."""
+        return self._datasets
+
+    @cached_property
+    def _datasets(self) -> dict[str, Dataset]:
+        known = DATASETS | {one.dataset.name: one.dataset for one in self.own}
+        return {name: self._with_pack(data) for name, data in known.items()}
+
+    def _with_pack(self, data: Dataset) -> Dataset:
+        folder = self._folder(data)
+        pack = None if folder is None else read_pack(folder)
+        return data if pack is None else data.model_copy(update={"pack": pack})
 
     def annotation_folder(self, data: Dataset) -> Path:
         """Folder that a data set's lists and label files are in. MissingData if nobody set it."""
@@ -117,16 +129,20 @@ class DataPaths(FrozenModel):
 
     def video_folder(self, data: Dataset) -> Path:
         """Folder that a data set's list entries are relative to. MissingData if nobody set it."""
-        if data.embedded:
+        folder = self._folder(data)
+        if data.embedded and (folder is None or not is_pack(folder)):
             return self.annotation_folder(data) / "videos"
+        if folder is None:
+            raise MissingData(f"{data.name}: no videos; give --data-root or $TCCLIP_DATA_ROOT")
+        return folder
+
+    def _folder(self, data: Dataset) -> Path | None:
+        """The folder that is given for a data set's videos."""
         own = self._own(data)
         if own is not None:
             return own.videos
-        if data.name in self.folders:
-            return self.folders[data.name]
-        if self.videos is None:
-            raise MissingData(f"{data.name}: no videos; give --data-root or $TCCLIP_DATA_ROOT")
-        return self.videos / data.name
+        below = None if self.videos is None else self.videos / data.name
+        return self.folders.get(data.name, below)
 
     @property
     def frames(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.datasets.check.record import COUNTS, DatasetCheck
 from experiments.datasets.own.init import Written
+from experiments.datasets.packing import PackReport
 from experiments.datasets.paths import DataPaths
 from experiments.errors import MissingData
 from experiments.monitor.table import print_rows
@@ -42,6 +44,32 @@ def show_written(written: Written) -> None:
     print(f"written: {written.file}\nnext:")
     for command in written.commands:
         print(f"  {command}")
+
+
+def show_pack(one: PackReport) -> None:
+    """Print what a pack holds, what it could not take, and how it is used."""
+    packed = [file for file in one.files.values() if not file.cause]
+    failed = [f"{name} ({file.cause})" for name, file in one.files.items() if file.cause]
+    gone = [f"{name} ({why})" if why else name for name, why in one.missing.items()]
+    for note in one.notes:
+        print(f"note: {note}")
+    for what, names in (("not there", gone), ("could not be packed", failed)):
+        for text in sorted(names)[:SHOWN]:
+            print(f"{one.dataset}, {what}: {text}")
+        if len(names) > SHOWN:
+            print(f"{one.dataset}, {what}: and {len(names) - SHOWN} more")
+    size = sum(file.bytes for file in packed)
+    times = f", {size / one.source_bytes:.1f} times its videos" if one.source_bytes else ""
+    print(f"{one.folder}: {len(packed)} videos of {one.dataset}, {size / 1e9:.3g} GB{times}")
+    print(one.pack)
+    if packed:
+        worst = min(packed, key=lambda file: file.psnr)
+        middle = statistics.median(file.psnr for file in packed)
+        print(f"PSNR {middle:.1f} dB (median), lowest {worst.psnr:.1f} dB: {worst.video}")
+    print(
+        f"runs read it with --data-root {one.folder.parent}, with `folders: {{{one.dataset}: "
+        f"{one.folder}}}` in the config file, or, if own data, with `videos: {one.folder}`"
+    )
 
 
 def show_list(data_paths: DataPaths, format: str) -> None:

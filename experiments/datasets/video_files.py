@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 from unicodedata import normalize
 
-from tcclip.data.decode.frame_folder import FRAME_SUFFIXES
+from experiments.datasets.pack.record import file_name, is_pack, plain_name, read_record
+from tcclip.data.decode.images.frame_folder import FRAME_SUFFIXES
 
 #: Endings of video files that PyAV reads. None is a number: `game_1.264` is a name.
 VIDEO_SUFFIXES = (
@@ -51,13 +52,19 @@ class VideoFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Locator:
-    """From list entry to file. `stored`: where entries are that are not at the listed path."""
+    """From list entry to file. `stored`: where entries are that are not at the listed path.
+
+    `packed`: the folder is a pack.
+    """
 
     folder: Path
     stored: Mapping[str, str] = field(default_factory=dict)
+    packed: bool = False
 
     def __call__(self, path: str) -> Path:
         """The file of a list entry; the listed path if there is none."""
+        if self.packed:
+            return self.folder / file_name(path)
         return self.folder / self.stored.get(path, path)
 
 
@@ -67,6 +74,7 @@ class FoundVideos:
 
     `missing`: other entry -> a remark that helps to find it, or "". `meant`: missing entry -> the
     file whose path differs from it in case or ending alone. `notes`: folders that were not read.
+    `packed`: the folder is a pack.
     """
 
     folder: Path
@@ -74,10 +82,13 @@ class FoundVideos:
     missing: dict[str, str] = field(default_factory=dict)
     meant: dict[str, VideoFile] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    packed: bool = False
 
     @cached_property
     def locate(self) -> Locator:
         """From entry to file; small, however long the lists are."""
+        if self.packed:
+            return Locator(self.folder, packed=True)
         other = {path: one.path for path, one in self.files.items() if difference(path, one.path)}
         return Locator(self.folder, other)
 
@@ -99,6 +110,8 @@ def find_videos(
     if not folder.is_dir():
         notes = (f"{folder} is not there",)
         return FoundVideos(folder, {}, dict.fromkeys(listed, ""), notes=notes)
+    if is_pack(folder):
+        return _in_pack(folder, listed, progress)
     there = _in_threads(lambda path: _file(folder, path), listed, progress)
     files = {path: file for path, file in there if file is not None}
     absent = [path for path in listed if path not in files]
@@ -124,6 +137,27 @@ def find_videos(
         return FoundVideos(folder, files)
     meant = {path: file for path in missing if (file := _meant(folder, path)) is not None}
     return FoundVideos(folder, files, missing, meant, _walk(folder)[1])
+
+
+def _in_pack(folder: Path, listed: Sequence[str], progress: Progress) -> FoundVideos:
+    """Of a pack; a file that is not of the recorded size counts as missing."""
+    record = read_record(folder)
+    if record is None:
+        notes = (f"{folder} is a pack that is not complete; `tcclip data pack` goes on with it",)
+        return FoundVideos(folder, {}, dict.fromkeys(listed, ""), notes=notes, packed=True)
+    files, missing = {}, {}
+    for path, file in _in_threads(lambda path: _file(folder, file_name(path)), listed, progress):
+        packed = record.get(plain_name(path))
+        if packed is None:
+            missing[path] = "not in the pack; `tcclip data pack` adds it"
+        elif packed.cause:
+            missing[path] = f"could not be packed: {packed.cause}"
+        elif file is None or file.size != packed.bytes:
+            size = "is not there" if file is None else f"has {file.size} bytes of {packed.bytes}"
+            missing[path] = f"{file_name(path)} {size}; `tcclip data pack` writes it again"
+        else:
+            files[path] = file
+    return FoundVideos(folder, files, missing, packed=True)
 
 
 def _in_threads(

@@ -328,7 +328,7 @@ def _parent(
     start = _point(zero_shot, zero_shot.datasets[0], point.model, "base", None)
     shared = {name: value for name, value in settings.items() if name.startswith("model.")}
     given = overrides.Settings(shared, overrides.Settings(settings).sources)
-    return _resolve(zero_shot, datasets, start, given)
+    return _resolve(zero_shot, datasets, start, given).with_digests(datasets)
 
 
 def _resolve_settings(

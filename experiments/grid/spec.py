@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from experiments.grid.weights_file import SCHEME
-from protocols.datasets import Dataset, LabelSet, Split
+from protocols.datasets import Dataset, LabelSet, Pack, Split
 from results.records import RunKey
 from tcclip.config import AugmentConfig, FrozenModel, ModelConfig, TrainConfig, Views
 
@@ -21,7 +21,7 @@ class ListSpec(FrozenModel):
 
     `llm`: the class names are the LLM-rephrased ones. `digest`: sha256 of the class names and, if
     they are read, videos and labels of a user's own list; None for a published one, which its name
-    identifies.
+    identifies. `pack`: what its videos are read from, if not from themselves.
     """
 
     suite: str
@@ -31,6 +31,7 @@ class ListSpec(FrozenModel):
     llm: bool = False
     views: Views = Views()
     digest: str | None = Field(default=None, exclude_if=lambda digest: digest is None)
+    pack: Pack | None = Field(default=None, exclude_if=lambda pack: pack is None)
 
     @property
     def label_file(self) -> str:
@@ -38,11 +39,14 @@ class ListSpec(FrozenModel):
         return self.labels.llm if self.llm and self.labels.llm else self.labels.file
 
     def with_digest(self, data: Dataset, read: bool) -> ListSpec:
-        """This list of `data` with the digest of its content. `read`: whether its videos are."""
+        """This list of `data` with the digest of its content, and the pack its videos are in.
+
+        `read`: whether its videos are.
+        """
         files = (self.label_file, *((self.split.annotations,) if read else ()))
         text = " ".join(data.digests[file] for file in files if file in data.digests)
         digest = hashlib.sha256(text.encode()).hexdigest() if text else None
-        return self.model_copy(update={"digest": digest})
+        return self.model_copy(update={"digest": digest, "pack": data.pack if read else None})
 
 
 class RunSpec(FrozenModel):
@@ -83,12 +87,12 @@ class RunSpec(FrozenModel):
         return [(self.train_list, trained), *((one, True) for one in others)]
 
     def with_digests(self, datasets: Mapping[str, Dataset]) -> RunSpec:
-        """This run with the digests of users' own lists: other content makes another run.
+        """This run with the digests of users' own lists, and of packs: others make another run.
 
         A model that is not trained reads only the lists it is tested on.
         """
         lists = (self.train_list, *self.validation, *self.suites)
-        if not any(datasets[one.dataset].digests for one in lists):
+        if not any(datasets[one.dataset].digests or datasets[one.dataset].pack for one in lists):
             return self
 
         def identified(one: ListSpec, read: bool) -> ListSpec:

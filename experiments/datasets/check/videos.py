@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from experiments.datasets.video_files import STAT_THREADS, FoundVideos, same_video_key
 from tcclip.data.annotations import Item, sha256_of
-from tcclip.data.decode.frame_folder import frame_files
+from tcclip.data.decode.images.frame_folder import frame_files
 from tcclip.data.decode.video_file import DecodingError
 
 #: Bytes from the middle of files of equal size that are compared before whole files are.

@@ -11,7 +11,7 @@ from experiments.datasets.own.videos import Finder, Found, Videos, some
 from experiments.datasets.video_files import VIDEO_SUFFIXES
 from experiments.errors import UserError, user_errors
 from tcclip.data.annotations import Item, read_class_names
-from tcclip.data.decode.frame_folder import frame_files
+from tcclip.data.decode.images.frame_folder import frame_files
 from tcclip.data.decode.video_file import DecodingError
 from tcclip.text_files import read_text
 

@@ -12,7 +12,7 @@ from unicodedata import normalize
 from experiments.datasets.video_files import VIDEO_SUFFIXES, strip_ending
 from experiments.errors import UserError
 from tcclip.data.annotations import Item
-from tcclip.data.decode.frame_folder import FRAME_SUFFIXES
+from tcclip.data.decode.images.frame_folder import FRAME_SUFFIXES
 
 #: How many names a note gives beside their count.
 NAMED = 3

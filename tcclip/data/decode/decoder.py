@@ -19,9 +19,11 @@ from typing import Any
 
 import tcclip
 from tcclip.config import Reader
+from tcclip.data.decode.images.packed_video import is_packed, read_packed
 from tcclip.data.decode.pyav_reader import ChooseFrames
 from tcclip.data.decode.reader import Clip, UnreadableVideo
 from tcclip.data.decode.shared_memory import SharedFrames, unnamed_file
+from tcclip.data.decode.video_file import DecodingError
 
 #: Times that reading a video may hang or crash: the cause may have been a machine out of memory.
 ATTEMPTS = 2
@@ -49,8 +51,11 @@ class Decoder:
     def read(self, path: Path, choose: ChooseFrames) -> Clip:
         """The frames of `path` that `choose` picks from its number of frames.
 
-        Raises UnreadableVideo with the cause.
+        A packed video is read in this process: its frames cannot hang a decoder. Raises
+        UnreadableVideo with the cause.
         """
+        if is_packed(path):
+            return _read_packed(path, choose)
         if str(path) in self._failed:
             raise UnreadableVideo(str(path), self._failed[str(path)])
         causes: list[str] = []
@@ -88,6 +93,13 @@ class Decoder:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"mode": self.mode, "timeout": self.timeout, "_process": None, "_failed": {}}
+
+
+def _read_packed(path: Path, choose: ChooseFrames) -> Clip:
+    try:
+        return Clip(*read_packed(path, choose), "pack")
+    except DecodingError as error:
+        raise UnreadableVideo(str(path), str(error)) from error
 
 
 class _ProcessStopped(Exception):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcclip.data.decode.decord_reader import DecordReader, decord_installed
-from tcclip.data.decode.frame_folder import read_frame_folder
+from tcclip.data.decode.images.frame_folder import read_frame_folder
 from tcclip.data.decode.pyav_reader import ChooseFrames, checked_indices, read, read_sequentially
 from tcclip.data.decode.video_file import DecodingError
 
