@@ -160,6 +160,12 @@ def _in_pack(folder: Path, listed: Sequence[str], progress: Progress) -> FoundVi
     return FoundVideos(folder, files, missing, packed=True)
 
 
+def packed_digests(found: FoundVideos) -> dict[str, str]:
+    """Entry -> sha256 that its file had when it was packed; empty if the folder is no pack."""
+    record = (read_record(found.folder) or {}) if found.packed else {}
+    return {path: record[plain_name(path)].sha256 for path in found.files if record}
+
+
 def _in_threads(
     look_up: Callable[[str], T], paths: Sequence[str], progress: Progress
 ) -> Iterator[tuple[str, T]]:

@@ -20,6 +20,7 @@ def settings_problems(spec: RunSpec, execution: Execution, sizes: Geometry) -> I
     if spec.train.clip_weights == "openai":
         yield from _openai_problems(spec.model)
     yield from _clip_problems(spec.augment, sizes, trained=spec.train.epochs > 0)
+    yield from _pack_problems(spec)
     if spec.train.precision == "fp16" and execution.device == "cpu":
         yield "train.precision=fp16 needs a CUDA device; choose bf16 or fp32, or another --device"
     if spec.train.epochs:
@@ -91,6 +92,23 @@ def _clip_problems(augment: AugmentConfig, sizes: Geometry, trained: bool) -> It
             f"augment.crop_scales {list(augment.crop_scales)}: give shares of the resized short "
             f"side, more than 0 and at most 1, of at least one of its {resize} pixels"
         )
+
+
+def _pack_problems(spec: RunSpec) -> Iterator[str]:
+    packs = {one.dataset: one.pack for one, _ in spec.lists if one.pack is not None}
+    for name, pack in packs.items():
+        if pack.digest is None:
+            yield f"{name}: its pack is not complete; give `tcclip data pack` again to go on"
+        if spec.augment.reader == "published":
+            yield (
+                f"{name} is read from a pack, which holds the frames of augment.reader=auto; "
+                "augment.reader=published needs the videos themselves: correct --data-root"
+            )
+        if spec.augment.resize > pack.short_side:
+            yield (
+                f"augment.resize {spec.augment.resize} is more than the {pack.short_side} pixels "
+                f"that the pack of {name} keeps; make one with --short-side {spec.augment.resize}"
+            )
 
 
 def _batch_problems(spec: RunSpec, execution: Execution) -> Iterator[str]:

@@ -68,6 +68,7 @@ class RunData:
         """
         spec, paths = job.spec, job.data_paths
         digests: dict[str, str] = {}
+        digests |= _check_packs(spec.lists, paths)
         used = [_read(one, paths, digests, items) for one, items in spec.lists]
         found = _find_videos(used, paths)
         for one in [one for one in used if one.items]:
@@ -200,6 +201,23 @@ def _digests(
                 "plans a run of its own for what it says now"
             )
     return {f"{name}/{file}": digest for file, digest in digests.items()}
+
+
+def _check_packs(lists: Sequence[tuple[ListSpec, bool]], data_paths: DataPaths) -> dict[str, str]:
+    """The packs' digests. ListsChanged if videos are read from other packs than was planned."""
+    digests = {}
+    for one in (one for one, read in lists if read):
+        data = data_paths.datasets()[one.dataset]
+        if data.pack != one.pack:
+            planned, here = (pack or "no pack" for pack in (one.pack, data.pack))
+            raise ListsChanged(
+                f"{one.dataset}: the run was planned to read its videos from {planned}, and "
+                f"{data_paths.video_folder(data)} is {here}; plan it on a machine that sees the "
+                "same folder, or correct --data-root"
+            )
+        if one.pack is not None:
+            digests[f"{one.dataset}/pack"] = str(one.pack.digest)
+    return digests
 
 
 def _find_videos(lists: Sequence[EvalList], data_paths: DataPaths) -> dict[str, FoundVideos]:

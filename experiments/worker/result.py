@@ -179,6 +179,7 @@ def _provenance(
         videos_missing=data.missing,
         videos_unreadable=len(causes),
         video_folders=_own_folders(data),
+        packs={one.dataset: str(one.pack) for one, _ in job.spec.lists if one.pack is not None},
         unreadable=tuple(f"{path}: {cause}" for path, cause in sorted(causes.items())),
     )
 

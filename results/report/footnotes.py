@@ -98,6 +98,7 @@ def _caveats(one: Provenance, protocol: Protocol, usual: Mapping[str, str]) -> l
         "code with uncommitted changes": one.git_dirty,
     }
     found = [Caveat(text) for text, applies in texts.items() if applies]
+    found += [Caveat(f"{name} read from a pack: {how}", name) for name, how in one.packs.items()]
     # They begin with the data set's name.
     found += [Caveat(text, text.split()[0]) for text in one.data_warnings]
     for name, digest in usual.items():

@@ -17,7 +17,12 @@ from experiments.datasets.check.lists import find_leak, leak_warnings, list_warn
 from experiments.datasets.check.record import DatasetCheck, LabelCheck, SplitCheck, check_file
 from experiments.datasets.check.videos import SameVideo, VideoList
 from experiments.datasets.paths import DataPaths
-from experiments.datasets.video_files import FoundVideos, Progress, difference
+from experiments.datasets.video_files import (
+    FoundVideos,
+    Progress,
+    difference,
+    packed_digests,
+)
 from experiments.errors import MissingData, UserError
 from experiments.grid.plan import Grid, expand
 from protocols.datasets import DATASETS, Dataset, Split
@@ -63,6 +68,7 @@ def check(
         workers,
         check_file(data_paths, dataset.name).with_suffix(".jsonl"),
         lambda done: progress("decode", done, len(sample)),
+        packed_digests(found) if sample else {},
     )
     labels = check_llm_names(dataset, {split.labels for split in chosen if llm}, data_paths)
     return _summary(dataset, lists, found, decoded, labels)

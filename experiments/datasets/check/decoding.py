@@ -11,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, closing
 from pathlib import Path
 from queue import SimpleQueue
+from types import MappingProxyType
 
 import numpy as np
 from pydantic import ValidationError
 
 from tcclip.config import FrozenModel
+from tcclip.data.annotations import sha256_of
 from tcclip.data.decode.decoder import Decoder
 from tcclip.data.decode.reader import UnreadableVideo
 
@@ -52,11 +54,16 @@ def _size_and_change(file: Path, *, frames: bool) -> tuple[int, int]:
 
 
 def decode_files(
-    files: Mapping[str, Path], workers: int, state: Path, progress: Callable[[int], None]
+    files: Mapping[str, Path],
+    workers: int,
+    state: Path,
+    progress: Callable[[int], None],
+    digests: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, DecodedFile]:
     """List entry -> what decoding its file showed, `workers` files at once.
 
     `state`: file that keeps what was found; unchanged files in it are not decoded again.
+    `digests`: entry -> the sha256 that its file, a packed video, was verified with.
     `progress` is told how many files are done.
     """
     known = read_decoded(state)
@@ -70,7 +77,7 @@ def decode_files(
         for _ in range(workers):
             idle.put(stack.enter_context(closing(Decoder("pyav"))))
         futures = {
-            pool.submit(_decode, file, idle): path
+            pool.submit(_decode, file, idle, digests.get(path)): path
             for path, file in files.items()
             if path not in decoded
         }
@@ -82,12 +89,14 @@ def decode_files(
     return decoded
 
 
-def _decode(file: Path, idle: SimpleQueue[Decoder]) -> DecodedFile:
+def _decode(file: Path, idle: SimpleQueue[Decoder], digest: str | None) -> DecodedFile:
     decoder = idle.get()
     size, change = _size_and_change(file, frames=False)
     decoded = DecodedFile(file=str(file), bytes=size, modified_ns=change)
     try:
-        # Whichever frames are picked, the whole file is decoded.
+        if digest is not None and sha256_of(file) != digest:
+            raise UnreadableVideo(str(file), "not the file that was packed: another sha256")
+        # Whichever frames are picked, the whole file is decoded; of a packed one, these alone.
         clip = decoder.read(file, lambda total: np.array([0, total - 1]))
     except UnreadableVideo as error:
         size, change = _size_and_change(file, frames=True)

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from experiments.datasets.pack.packed_video import write_packed
 from experiments.datasets.pack.record import (
+    HEAD,
     RECORD,
     SETTINGS,
     UNFINISHED,
@@ -64,7 +65,7 @@ def pack(
             todo = _Videos(videos, videos.keys() - files.keys(), folder, settings, timeout)
             total = len(todo) + len(files)
             journal = folder / UNFINISHED / JOURNAL
-            write_text(journal, lines(files.values()))
+            write_text(journal, HEAD + lines(files.values()))
             progress(len(files), total)
             with journal.open("a") as file:
                 for one in _results(todo, workers):
@@ -74,7 +75,8 @@ def pack(
                         file.flush()
                     progress(len(files), total)
                     _check_room(folder, files, total)
-            write_text(folder / RECORD, lines(files[name] for name in sorted(files)))
+            record = HEAD + lines(files[name] for name in sorted(files))
+            write_text(folder / RECORD, record)
             shutil.rmtree(folder / UNFINISHED)
     return files
 

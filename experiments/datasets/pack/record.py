@@ -13,6 +13,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +41,10 @@ class PackedFile(NamedTuple):
     damaged: int = 0
     psnr: float = 0.0
     cause: str = ""
+
+
+#: A record's first line.
+HEAD = ",".join(PackedFile._fields) + "\n"
 
 
 def plain_name(entry: str) -> str:
@@ -86,7 +91,7 @@ def parse(text: str) -> dict[str, PackedFile]:
     whole = text[: text.rfind("\n") + 1]
     rows = csv.reader(io.StringIO(whole, newline=""))
     found = {}
-    for video, frames, kept, size, sha256, damaged, psnr, cause in rows:
+    for video, frames, kept, size, sha256, damaged, psnr, cause in islice(rows, 1, None):
         found[video] = PackedFile(
             video, int(frames), int(kept), int(size), sha256, int(damaged), float(psnr), cause
         )
@@ -94,7 +99,7 @@ def parse(text: str) -> dict[str, PackedFile]:
 
 
 def lines(files: Iterable[PackedFile]) -> str:
-    """The text that `parse` reads."""
+    """The text of a record, or of lines to add to one; see `parse`."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(files)
     return text.getvalue()

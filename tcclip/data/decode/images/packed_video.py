@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from tcclip.data.decode.pixels import Frames
@@ -70,20 +71,22 @@ def read_packed(path: Path, choose: ChooseFrames) -> tuple[Frames, int]:
             entries, total = _directory(file.fileno())
             wanted = checked_indices(choose, total)
             places = [index * len(entries) // total for index in wanted]
-            found = {place: _frame(file.fileno(), entries[place]) for place in set(places)}
+            first = _frame(file.fileno(), entries[places[0]])
+            frames = np.empty((len(places), *first.shape), np.uint8)
+            frames[0] = first
+            for number, place in enumerate(places[1:], start=1):
+                _frame(file.fileno(), entries[place], frames[number])
     except OSError as error:
         raise DecodingError(f"cannot be read: {error.strerror}") from error
-    try:
-        return np.stack([found[place] for place in places]), total
-    except ValueError as error:
-        raise DecodingError("its frames differ in size: not a packed video") from error
+    return frames, total
 
 
 def _directory(descriptor: int) -> tuple[NDArray[np.void], int]:
     """(an `_ENTRY` for each kept frame, frames of the video)."""
     size = os.fstat(descriptor).st_size
-    tail = os.pread(descriptor, _END.size + _COMMENT_BYTES, size - _END.size - _COMMENT_BYTES)
-    if len(tail) != _END.size + _COMMENT_BYTES or not tail.startswith(_END_SIGNATURE):
+    length = _END.size + _COMMENT_BYTES
+    tail = os.pread(descriptor, length, max(0, size - length))
+    if len(tail) != length or not tail.startswith(_END_SIGNATURE):
         raise DecodingError("cut short, or no packed video: its end is not that of one")
     _, count, _, length, start, _ = _END.unpack_from(tail)
     comment = tail[_END.size :].decode("ascii", "replace")
@@ -98,20 +101,16 @@ def _directory(descriptor: int) -> tuple[NDArray[np.void], int]:
     return entries, int(number)
 
 
-def _frame(descriptor: int, entry: np.void) -> Frames:
-    """One frame, (H, W, 3)."""
-    # Slow to import: the process that decodes other videos does without.
-    import torch
-    from torchvision.io import ImageReadMode, decode_jpeg
-
-    size, name = int(entry["size"]), entry["name"].decode()
-    data = bytearray(os.pread(descriptor, size, int(entry["offset"]) + _HEADER_BYTES))
+def _frame(descriptor: int, entry: np.void, into: Frames | None = None) -> Frames:
+    """One frame, (H, W, 3), decoded into an array of its size if there is one."""
+    size, name = int(entry["size"]), entry["name"].decode("ascii", "replace")
+    data = os.pread(descriptor, size, int(entry["offset"]) + _HEADER_BYTES)
     if len(data) != size or zlib.crc32(data) != entry["crc"]:
         raise DecodingError(f"damaged: {name} has another checksum than when it was packed")
     try:
-        pixels = decode_jpeg(torch.frombuffer(data, dtype=torch.uint8), ImageReadMode.RGB)
-    except RuntimeError as error:
+        frame: Frames = simplejpeg.decode_jpeg(data, "RGB", buffer=into)
+    except ValueError as error:
         raise DecodingError(f"{name} cannot be decoded: {error}") from error
-    # libjpeg's own order: nothing is copied.
-    frame: Frames = pixels.permute(1, 2, 0).numpy()
+    if into is not None and frame.shape != into.shape:
+        raise DecodingError(f"{name} is of another size than the others: not a packed video")
     return frame
