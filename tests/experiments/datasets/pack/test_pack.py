@@ -188,7 +188,9 @@ def test_a_run_on_a_pack_is_another_run_and_says_so(here: Path) -> None:
     (packed,) = Path("out/runs").iterdir()
     plans = {}
     for file in ("own.yaml", "packed.yaml"):
-        plan = tcclip(*asked, "--dataset-file", file, "--out", "out", "--dry-run")
+        plan = tcclip(
+            *asked, "--dataset-file", file, "--out", "out", "--dry-run", "--format", "json"
+        )
         plans[file] = packed.name in plan[1]
     assert plans == {"own.yaml": False, "packed.yaml": True}
     for change, problem in (
