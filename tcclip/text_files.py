@@ -56,13 +56,13 @@ def read_regular(path: Path, most: int) -> bytes:
     """The bytes of a regular file. OSError for another kind, and for one of more than `most`."""
     if "\0" in str(path):
         raise OSError(errno.EINVAL, "a name with a NUL byte", str(path))
-    mode = path.stat().st_mode
+    status = path.stat()
     for is_kind, name in _KINDS.items():
-        if is_kind(mode):
+        if is_kind(status.st_mode):
             raise OSError(errno.EINVAL, f"{name}, not a file", str(path))
     with path.open("rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:
+        data = file.read(most + 1) if status.st_size <= most else b""
+    if len(data) > most or status.st_size > most:
         raise OSError(errno.EFBIG, f"larger than {most / 2**20:g} MiB", str(path))
     return data
 

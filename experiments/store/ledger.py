@@ -15,9 +15,17 @@ from experiments.grid.spec import RunSpec
 from experiments.store.files import check_exclusive, clear_abandoned, remove, write_text
 from experiments.store.lease import claim
 from results.reading.holder import PREFIX
-from results.reading.location import Location, folder_names, is_local, names, read_bytes
+from results.reading.location import (
+    RECORD_BYTES,
+    Location,
+    folder_names,
+    is_local,
+    names,
+    read_bytes,
+)  # fmt: skip
 from results.reading.run_folder import RunFolder, State
 from results.records import Result
+from tcclip.text_files import parse_json
 
 #: Runs in an object store that are read at once.
 STORE_THREADS = 16
@@ -96,10 +104,11 @@ class Ledger:
 
     def spec(self, run_id: str) -> RunSpec:
         """The spec a run was added with."""
-        text = read_bytes(self.folder(run_id).spec)
+        file = self.folder(run_id).spec
+        text = read_bytes(file, RECORD_BYTES)
         if text is None:
-            raise FileNotFoundError(f"no {self.folder(run_id).spec}")
-        data = json.loads(text)
+            raise FileNotFoundError(f"no {file}")
+        data = parse_json(text, str(file))
         del data["run_id"]
         return RunSpec.model_validate(data)
 

@@ -6,9 +6,12 @@ import hashlib
 import os
 import re
 import shlex
+import sqlite3
 import urllib.parse
+from contextlib import closing
 from pathlib import Path
 
+from experiments.errors import StorageError
 from experiments.store.files import clear_abandoned, create_bytes
 from results.reading.location import Location, location, scratch
 
@@ -71,8 +74,22 @@ def open_database(uri: str, path: Path) -> None:
             new = folder / path.name
             SqlAlchemyStore(sqlite_uri(new), path.parent.as_uri()).engine.dispose()
             create_bytes(path, new.read_bytes())
+    _check_database(path)
     # Connections that MLflow kept may lead to a file that was deleted since.
     SqlAlchemyStore._get_or_create_engine(uri).dispose()
+
+
+def _check_database(path: Path) -> None:
+    """StorageError unless SQLite can read the file: MLflow would try again for minutes."""
+    advice = "move it away: the copy is made again from the run folders"
+    if not path.is_file():
+        raise StorageError(f"{path} is no file, so no database; {advice}")
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            database.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:  # another process writes it now
+            raise StorageError(f"{path} cannot be read as a database: {error}; {advice}") from error
 
 
 def redact_url(text: str) -> str:

@@ -21,6 +21,7 @@ from experiments.grid.spec import RunSpec
 from experiments.store.files import write_text
 from results.errors import StorageError
 from tcclip.config import Execution, FrozenModel, TrainConfig
+from tcclip.text_files import parse_json, read_text
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ class RememberedMicroBatch:
 
     def _read(self) -> int | None:
         try:
-            return int(json.loads(self.file.read_bytes())["micro_batch"])
+            return int(parse_json(read_text(self.file), self.file.name)["micro_batch"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, LookupError, TypeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from results.errors import StorageError
 from results.reading.location import read_bytes
 from results.reading.metrics_log import read_epochs
 from results.reading.predictions import Confusion, confusion
@@ -42,7 +43,13 @@ def learning_curves(
     """
     curves = []
     for run in runs:
-        data = read_bytes(run.folder.metrics) if run.method in methods else None
+        if run.method not in methods:
+            continue
+        try:
+            data = read_bytes(run.folder.metrics)
+        except StorageError as error:
+            complaints.append(str(error))
+            continue
         epochs, bad = read_epochs(data or b"")
         loss = {one["epoch"]: float(one["loss"]) for one in epochs}
         top1 = {one["epoch"]: float(one["top1"]) for one in epochs if one.get("top1") is not None}
@@ -92,5 +99,10 @@ def _pooled(
         and run.point.trained_on == column.trained_on
         and run.point.shots == column.shots
     ]  # fmt: skip
-    several = [one for one in kept if one is not None]
+    classes = next((one.scores.shape[1] for one in kept if one is not None), 0)
+    several = [one for one in kept if one is not None and one.scores.shape[1] == classes]
+    if len(several) < sum(one is not None for one in kept):
+        complaints.append(
+            f"{method.title}, {column.title}, {split}: runs of {classes} classes alone"
+        )
     return confusion(several) if several else None

@@ -6,7 +6,6 @@ report shows both.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,19 @@ from typing import Any, Literal
 
 import pandas as pd
 from pydantic import ValidationError
+from pydantic.dataclasses import dataclass as checked
 
 from results.errors import StorageError
-from results.reading.location import is_local, location, read_bytes
-from results.reading.run_folder import RunFolder, State, run_folders
+from results.reading.location import RECORD_BYTES, Text, is_local, location, read_bytes
+from results.reading.run_folder import (
+    RunFolder,
+    State,
+    parse_result,
+    run_folders,
+    without_control,
+)  # fmt: skip
 from results.records import SCHEMA_VERSION, Measurement, Result, RunKey
+from tcclip.text_files import parse_json
 
 ProblemKind = Literal["broken", "schema", "folder", "duplicate", "conflict"]
 
@@ -37,27 +44,27 @@ _NUMBER_TYPES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@checked(frozen=True)
 class Problem:
     """A file that was not used, or not as it is, and why."""
 
     kind: ProblemKind
     out: str
-    file: str
-    message: str
+    file: Text
+    message: Text
 
     def __str__(self) -> str:
         return f"{self.file}: {self.message}"
 
 
-@dataclass(frozen=True)
+@checked(frozen=True)
 class Unfinished:
     """A run without a usable result. `key` is None if its spec cannot be read either."""
 
-    run_id: str
+    run_id: Text
     out: str
     state: State
-    cause: str
+    cause: Text
     key: RunKey | None
 
     def __str__(self) -> str:
@@ -251,8 +258,8 @@ def _read_result(folder: RunFolder, out: str) -> Result | Problem | None:
     """The run's result, None if there is none, or why it cannot be used."""
     file = folder.name_of(folder.result)
     try:
-        data = read_bytes(folder.result)
-        return None if data is None else Result.model_validate_json(data)
+        data = read_bytes(folder.result, RECORD_BYTES)
+        return None if data is None else parse_result(data)
     except StorageError as error:
         return Problem("broken", out, file, _unreadable(folder, error))
     except ValidationError as error:
@@ -275,9 +282,10 @@ def _diagnose(data: bytes, error: ValidationError) -> tuple[ProblemKind, str]:
 def _read_key(folder: RunFolder, out: str) -> tuple[RunKey | None, Problem | None]:
     """The point of the grid an unfinished run stands for, from its spec.json."""
     try:
-        data = read_bytes(folder.spec)
+        data = read_bytes(folder.spec, RECORD_BYTES)
         if data is not None:
-            return RunKey.model_validate(json.loads(data)["key"]), None
+            key = parse_json(without_control(data), folder.name_of(folder.spec))["key"]
+            return RunKey.model_validate(key), None
         cause = "missing"
     except StorageError as error:
         cause = _unreadable(folder, error)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
-from results.reading.location import Location, names, read_bytes
+from results.reading.location import RECORD_BYTES, Location, names, read_bytes
 from results.reading.metrics_log import epoch_seconds
 from results.reading.process_id import hidden, place, process_start
 
@@ -71,7 +71,7 @@ def read_holder(folder: Location, listed: Sequence[str] | None = None) -> Holder
         found = [folder / one for one in present if one.startswith(PREFIX)]
         if not found:
             return None
-        data = read_bytes(found[-1])
+        data = read_bytes(found[-1], RECORD_BYTES)
         if data is not None:
             return parse_holder(data, lease_number(found[-1]))
         listed = None  # replaced or released in the meantime

@@ -7,6 +7,7 @@ FileNotFoundError or None, as each function says.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -14,10 +15,13 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator
 
 from results.errors import StorageError, UserError
 from results.reading.process_id import place
+from tcclip.text_files import read_regular
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 else:
     Location = Any  # upath and fsspec take a while to import, and only a store needs them
 
+#: No file of a run is larger, and none of its records: spec, result, failure, lease.
+MOST_BYTES, RECORD_BYTES = 4 * 2**30, 64 * 2**20
 #: What `location` accepts besides paths; memory:// is for tests.
 SCHEMES = ("file", "s3", "memory")
 
@@ -74,7 +80,8 @@ def check_reachable(path: Location) -> Location:
     if a file is in the way of a folder.
     """
     if isinstance(path, Path):
-        existing = next(one for one in (path, *path.parents) if one.exists())
+        with storage_errors(path):  # a name may be too long
+            existing = next(one for one in (path, *path.parents) if one.exists())
         if not existing.is_dir():
             raise StorageError(f"{path}: {existing} is a file; give another folder with --out")
         return path
@@ -98,11 +105,14 @@ def is_local(path: Location) -> bool:
 # ---- Files ----
 
 
-def read_bytes(path: Location) -> bytes | None:
-    """The bytes of `path`, None if there is no such file."""
+def read_bytes(path: Location, most: int = MOST_BYTES) -> bytes | None:
+    """The bytes of `path`, None if there is no such file.
+
+    StorageError for what is no regular file (a pipe would block), or has more bytes than `most`.
+    """
     with storage_errors(path), suppress(FileNotFoundError, NotADirectoryError):
         if isinstance(path, Path):
-            return path.read_bytes()
+            return read_regular(path, most)
         return bytes(path.fs.cat_file(path.path))
     return None
 
@@ -143,13 +153,33 @@ def _entries(folder: Location) -> list[tuple[str, bool]]:
         with storage_errors(folder):
             if isinstance(folder, Path):
                 with os.scandir(folder) as entries:
-                    return [(one.name, one.is_dir()) for one in entries]
+                    return [(one.name, _is_folder(one)) for one in entries]
             found = folder.fs.ls(folder.path, detail=True)
     except (FileNotFoundError, NotADirectoryError):
         return []
     own = folder.path.strip("/")  # some stores list a folder in itself
     paths = [(one["name"].strip("/"), one["type"] == "directory") for one in found]
     return [(path.rpartition("/")[2], is_folder) for path, is_folder in paths if path != own]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def printable(text: str) -> str:
+    """`text` with what would steer a terminal, or is no Unicode (names of files may be in any
+    encoding), as escapes; lines end as they do."""
+    if text.isascii() and text.isprintable():
+        return text
+    kept = (one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
+    return "".join(kept)
+
+
+#: A text that may come from anywhere.
+Text = Annotated[str, AfterValidator(printable)]
 
 
 # ---- Local copies ----
@@ -211,6 +241,8 @@ def storage_errors(path: Location) -> Iterator[None]:
 
 def storage_error(path: Location, error: OSError, what: str = "write") -> StorageError:
     """The error for a local `path` that cannot be written (or `what`): name, cause, what to do."""
+    if error.errno in (errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ELOOP):
+        return StorageError(f"cannot read {path}: {error.strerror}; move it away")
     return StorageError(
         f"cannot {what} {path}: {error.strerror or error}; "
         "choose another folder with --out, or free space and permissions, and start again: "

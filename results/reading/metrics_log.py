@@ -6,11 +6,12 @@ that is torn or damaged is skipped and counted, whoever reads the file.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from tcclip.text_files import parse_json
 
 Record = dict[str, Any]
 
@@ -55,7 +56,7 @@ def _parse(line: bytes) -> Record | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        record: Record = json.loads(line)
+        record: Record = parse_json(line, "metrics.jsonl")
         epoch_seconds(record["time"])
         kind, step, time = record["kind"], record["step"], record["time"]
     except (ValueError, LookupError, TypeError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,11 @@ from numpy.typing import NDArray
 
 from results.reading.location import read_bytes
 from results.reading.run_folder import RunFolder
+from tcclip.text_files import parse_json
 
+#: The most values that a file may hold: compressed, a few bytes can stand for billions. A test on
+#: K-400 has 32 million, twice with the last epoch, twice ensembled.
+MOST_VALUES = 500_000_000
 #: Key of the parquet file's metadata that holds the class list as a JSON array, if it was kept.
 CLASS_NAMES = b"class_names"
 
@@ -54,31 +57,50 @@ def read_predictions(
     if data is None:
         return None
     import pyarrow as pa
+
+    try:
+        return _parse(data, weights, checkpoint)
+    except (pa.ArrowException, ArithmeticError, AttributeError, LookupError, OSError, TypeError,
+            ValueError) as error:  # fmt: skip
+        raise ValueError(f"{file}: not readable: {error}") from error
+
+
+def _parse(data: bytes, weights: str, checkpoint: str) -> Predictions | None:
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    try:
-        table = pq.read_table(pa.BufferReader(data))
-        epochs = table.column("checkpoint").cast("string")
-        # A run whose last epoch is its best one kept "last" alone.
-        epoch = "last" if set(epochs.unique().to_pylist()) == {"last"} else checkpoint
-        of_weights = pc.equal(table.column("weights").cast("string"), weights)
-        table = table.filter(pc.and_(pc.equal(epochs, epoch), of_weights)).sort_by("video")
-    except (pa.ArrowException, KeyError) as error:
-        raise ValueError(f"{file}: not readable: {error}") from error
+    described = pq.read_metadata(pa.BufferReader(data))
+    groups = map(described.row_group, range(described.num_row_groups))
+    values = sum(one.column(i).num_values for one in groups for i in range(one.num_columns))
+    if values > MOST_VALUES:
+        raise ValueError(f"{values} values, more than {MOST_VALUES}")
+    table = pq.read_table(pa.BufferReader(data))
+    epochs = table.column("checkpoint").cast("string")
+    # A run whose last epoch is its best one kept "last" alone.
+    epoch = "last" if set(epochs.unique().to_pylist()) == {"last"} else checkpoint
+    of_weights = pc.equal(table.column("weights").cast("string"), weights)
+    table = table.filter(pc.and_(pc.equal(epochs, epoch), of_weights)).sort_by("video")
     if table.num_rows == 0:
         return None
+    if any(column.null_count for column in table.columns):
+        raise ValueError("a value is missing")
     videos = tuple(table.column("video").to_pylist())
+    if not all(isinstance(video, str) for video in videos):
+        raise ValueError("a video's name is no text")
     if len(set(videos)) != len(videos):
-        raise ValueError(f"{file}: has a video twice")
+        raise ValueError("has a video twice")
+    labels = table.column("label").to_numpy().astype(np.int64)
     scores = table.column("scores").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return Predictions(
-        videos=videos,
-        labels=table.column("label").to_numpy().astype(np.int64),
-        scores=scores.reshape(len(videos), -1).astype(np.float32),
-        readable=table.column("readable").to_numpy().astype(np.bool_),
-        class_names=tuple(json.loads((table.schema.metadata or {}).get(CLASS_NAMES, b"[]"))),
-    )
+    scores = scores.reshape(len(videos), -1).astype(np.float32)
+    if labels.min() < 0 or labels.max() >= scores.shape[1]:
+        raise ValueError(f"a label that is none of its {scores.shape[1]} classes")
+    kept = (table.schema.metadata or {}).get(CLASS_NAMES, b"[]")
+    names = tuple(str(name) for name in parse_json(kept, "class_names"))
+    if names and len(names) != scores.shape[1]:
+        raise ValueError(f"{len(names)} class names for {scores.shape[1]} classes")
+    readable = table.column("readable").to_numpy().astype(np.bool_)
+    return Predictions(videos, labels, scores, readable, names)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from results.errors import UserError
 from results.reading.holder import read_holder
-from results.reading.location import Location, folder_names, names, read_bytes
+from results.reading.location import RECORD_BYTES, Location, folder_names, names, read_bytes
 from results.records import SCHEMA_VERSION, Failure, Result
 
 
@@ -28,6 +29,8 @@ class State(StrEnum):
 
 #: States in which nothing is left to do: the run was stopped by a search, or has its result.
 ENDED = (State.STOPPED, State.FINISHED)
+#: A control character in JSON, but for tabs and line ends.
+_CONTROL = re.compile(rb"\\(?:u00(?:[01][\da-fA-F]|7[fF])|[bfr])")
 #: How the names of files with best weights begin; the epoch follows.
 BEST = "best-"
 
@@ -91,9 +94,9 @@ class RunFolder:
 
         UserError if a newer version wrote it: such a result must not be overwritten.
         """
-        data = read_bytes(self.result)
+        data = read_bytes(self.result, RECORD_BYTES)
         try:
-            return None if data is None else Result.model_validate_json(data)
+            return None if data is None else parse_result(data)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             version = first["input"] if first["loc"] == ("schema_version",) else None
@@ -111,7 +114,7 @@ class RunFolder:
 
     def read_failure(self) -> Failure | None:
         """Why the last attempt failed, if it did and the record is valid."""
-        data = read_bytes(self.failure)
+        data = read_bytes(self.failure, RECORD_BYTES)
         try:
             return None if data is None else Failure.model_validate_json(data)
         except ValidationError:
@@ -138,6 +141,20 @@ class RunFolder:
             return State.STALE if failure is not None and failure.went_on else State.FAILED
         begun = holder is not None or {self.metrics.name, self.result.name} & set(present)
         return State.STALE if begun else State.PLANNED
+
+
+def parse_result(data: bytes) -> Result:
+    """The result in a result.json, types taken strictly. ValidationError if it is none."""
+    return Result.model_validate_json(without_control(data), strict=True)
+
+
+def without_control(data: bytes) -> bytes:
+    """JSON in which control characters, which would steer a terminal, are shown as escapes."""
+
+    def shown(escape: re.Match[bytes]) -> bytes:
+        return b"\\" + escape[0] if _CONTROL.fullmatch(escape[0]) else escape[0]
+
+    return re.sub(rb"\\(?:u\w{4}|.)", shown, data) if _CONTROL.search(data) else data
 
 
 def run_folders(out: Location) -> list[RunFolder]:

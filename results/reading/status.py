@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic.dataclasses import dataclass
+
 from results.errors import StorageError
 from results.reading.holder import Holder, read_holder
-from results.reading.location import is_local, read_bytes, stamp
+from results.reading.location import Text, is_local, read_bytes, stamp
 from results.reading.metrics_log import Attempts, Record, read_attempts
 from results.reading.run_folder import RunFolder, State
 from results.records import Failure, Result
@@ -21,13 +23,13 @@ class RunStatus:
     Seconds for times, percent for accuracy, training clips a second. `node`, `device`, `workers`,
     `clips_per_second`: of the latest attempt. `since`, in epoch seconds: the start of a running
     attempt, the last sign of life of a stale run, the end of another. `reduced`: the smaller batch
-    after an out of memory.
+    after an out of memory. ValidationError for values of other types.
     """
 
-    run_id: str
+    run_id: Text
     state: State
-    node: str | None = None
-    device: str | None = None
+    node: Text | None = None
+    device: Text | None = None
     workers: int | None = None
     epoch: int | None = None
     epochs: int | None = None
@@ -40,9 +42,9 @@ class RunStatus:
     gpu_hours: float | None = None
     attempts: int | None = None
     since: float | None = None
-    error: str | None = None
-    reduced: str | None = None
-    log: str | None = None
+    error: Text | None = None
+    reduced: Text | None = None
+    log: Text | None = None
 
     @property
     def protocol(self) -> str:

@@ -66,6 +66,6 @@ def write(report: Report, folder: Path | str) -> list[Path]:
     paths = []
     for format in FORMATS:
         path = folder / f"{stem}.{_ENDINGS.get(format, format)}"
-        path.write_text(render(report, format), encoding="utf-8")
+        path.write_text(render(report, format), encoding="utf-8", errors="backslashreplace")
         paths.append(path)
     return paths

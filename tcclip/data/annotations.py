@@ -51,6 +51,10 @@ def _text(path: Path) -> str:
         return read_text(path)
     except FileError as error:
         raise AnnotationError(str(error)) from error
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise AnnotationError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _item(line: str, where: str, classes: int | None) -> Item:

@@ -113,7 +113,7 @@ def read_decoded(state: Path) -> dict[str, DecodedFile]:
     decoded: dict[str, DecodedFile] = {}
     if not state.is_file():
         return decoded
-    for line in state.read_text().splitlines():
+    for line in state.read_bytes().splitlines():
         try:
             one = DecodedFile.model_validate_json(line)
         except ValidationError:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from experiments.datasets.paths import DataPaths
 from tcclip.config import FrozenModel
+from tcclip.text_files import TEXT_BYTES, read_regular
 
 #: What of a check goes into a run's provenance.
 COUNTS = (
@@ -88,7 +89,8 @@ def check_file(data_paths: DataPaths, name: str) -> Path:
 def last_check(data_paths: DataPaths, name: str) -> dict[str, int] | None:
     """The counts of the last check of data set `name`; None without one that can be read."""
     try:
-        check = DatasetCheck.model_validate_json(check_file(data_paths, name).read_bytes())
-    except (FileNotFoundError, ValidationError):
+        data = read_regular(check_file(data_paths, name), TEXT_BYTES)
+        check = DatasetCheck.model_validate_json(data)
+    except (OSError, ValidationError):
         return None
     return {count: getattr(check, count) for count in COUNTS}

@@ -276,7 +276,7 @@ def half_a_spec(folder: RunFolder) -> None:
     [
         (newer_result, "schema version 999"),
         (no_spec, "spec.json"),
-        (half_a_spec, "JSONDecodeError"),
+        (half_a_spec, "spec.json is not JSON"),
     ],
 )
 def test_a_damaged_run_is_named_and_keeps_no_other_from_being_copied(

@@ -70,6 +70,8 @@ def _ending(name: str) -> str:
 
 def _read(path: Path, size: tuple[int, ...] | None) -> Frames:
     """(H, W, 3) uint8, resized to `size` (H, W) if it has another one."""
+    if not path.is_file():  # a pipe would block
+        raise DecodingError(f"{path.name} is no file")
     try:
         with Image.open(path) as image:
             rgb = _eight_bits(image).convert("RGB")
