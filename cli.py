@@ -245,6 +245,7 @@ def _run(given: Mapping[str, Any], make_plan: Callable[..., RunPlan]) -> None:
     from experiments.grid.request import make_execution
     from experiments.monitor.dry_run import dry_run as list_runs
     from experiments.monitor.dry_run import print_plan
+    from experiments.planning.lists import planned_decodes
     from experiments.planning.problems import check_plan
     from experiments.scheduler.sweep import check
     from experiments.scheduler.sweep import sweep as compute
@@ -262,7 +263,8 @@ def _run(given: Mapping[str, Any], make_plan: Callable[..., RunPlan]) -> None:
         if place is not None:
             print(place, file=sys.stderr)
         rows = list_runs(plan.specs, out, execution, data_paths.list_length, options.rerun)
-        print_plan(rows, execution, options.format)
+        decodes = planned_decodes(plan.specs, rows, data_paths, execution)
+        print_plan(rows, execution, options.format, *decodes)
         raise typer.Exit(found.show())
     found.refuse()
     console = Console(stderr=True)

@@ -175,3 +175,24 @@ def pack(
         with progress_bar(name) as progress:
             packed = pack_dataset(name, paths, to.absolute(), settings, workers, progress)
         show_pack(packed)
+
+
+@app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete them all.")] = False,
+    format: Format = "terminal",
+) -> None:
+    """The decoded frames that are kept on this machine: test views, few-shot training videos."""
+    from experiments.datasets.paths import DataPaths
+    from experiments.datasets.tables import show_cache
+    from tcclip.data.cache.store import Store, limit_of
+
+    folder = DataPaths.find().frames
+    store = Store(folder, limit_of(folder, None))
+    if clear:
+        number, size, failed = store.clear()
+        print(f"{folder}: {number} files deleted, {size / 1e9:.3g} GB")
+        if failed:
+            raise UserError(f"{len(failed)} files cannot be deleted, such as {failed[0]}")
+        return
+    show_cache(store, format)

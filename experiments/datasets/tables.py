@@ -6,6 +6,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,6 +18,7 @@ from experiments.datasets.paths import DataPaths
 from experiments.errors import MissingData
 from experiments.monitor.table import print_rows
 from protocols.datasets import Dataset
+from tcclip.data.cache.store import Store, StoredFile
 
 #: How many faults and examples of each kind are printed; the counts are always complete.
 SHOWN = 10
@@ -85,6 +87,31 @@ def show_list(data_paths: DataPaths, format: str) -> None:
                  _list_state(data_paths, data, split.annotations), _video_state(data_paths, data))
             )  # fmt: skip
     print_rows("data sets and their splits", head, rows, format, left=3)
+
+
+#: Ending of a cached file -> what it holds.
+CACHED = {"test": "test videos: views", "train": "training videos: all frames", "id": "digests"}
+
+
+def show_cache(store: Store, format: str) -> None:
+    """Print what of decoded videos is kept, how much of the disk it takes and when it was used."""
+    kinds: dict[str, list[StoredFile]] = {text: [] for text in CACHED.values()}
+    for one in store.files():
+        kinds.setdefault(CACHED.get(one.path.suffix[1:], "unfinished"), []).append(one)
+    rows = [
+        (text, str(len(files)), f"{sum(one.size for one in files) / 1e9:.3f}",
+         *(_day(files, at) for at in (0, -1)))
+        for text, files in kinds.items()
+    ]  # fmt: skip
+    head = ("kept", "files", "GB", "first used", "last used")
+    limit = f"with --cache-size auto they may take {store.limit / 1e9:.3g} GB"
+    print_rows(f"decoded frames in {store.folder}; {limit}", head, rows, format, left=1)
+
+
+def _day(files: Sequence[StoredFile], at: int) -> str:
+    if not files:
+        return "–"
+    return datetime.fromtimestamp(files[at].used).isoformat(" ", "minutes")
 
 
 def _list_state(data_paths: DataPaths, data: Dataset, name: str) -> str:

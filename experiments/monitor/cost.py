@@ -70,7 +70,7 @@ def cost(
     if videos is None or steps is None:
         return Cost(videos, steps, eval_videos, None, "unknown", gigabytes)
     compute = _compute_hours(spec, execution, videos, steps)
-    decode = _decode_hours(spec, videos)
+    decode = _decode_hours(spec, videos, kept=execution.cache_size != 0)
     # One process decodes without loader workers too.
     waiting = decode / max(1, execution.loader_workers) * execution.gpus_per_worker
     bound = "decoding" if waiting > compute else "GPU"
@@ -104,12 +104,16 @@ def _compute_hours(spec: RunSpec, execution: Execution, videos: int, steps: int)
         clips *= CHECKPOINTING
     weight_sets = 2 if spec.ensemble_weight is None else 4  # best and last, raw and ensembled
     weight_sets = weight_sets if spec.train.epochs else 1
-    views = _validations(spec) * _views(spec.validation) + weight_sets * _views(spec.suites)
+    views = validations(spec) * _views(spec.validation) + weight_sets * _views(spec.suites)
+    views -= 2 * _views(repeated_tests(spec))
     return (clips / CARD.training + view * views / CARD.testing) / 3600
 
 
-def _decode_hours(spec: RunSpec, videos: int) -> float:
-    """Hours of one core that clips take to be decoded, cropped and resized."""
+def _decode_hours(spec: RunSpec, videos: int, kept: bool) -> float:
+    """Hours of one core that clips take to be decoded, cropped and resized.
+
+    `kept`: what validations decode is kept; a training list may be too large for that.
+    """
 
     def seconds(lists: Sequence[ListSpec]) -> float:
         clips = [(one.dataset, (one.split.videos or 0) * one.views.clips) for one in lists]
@@ -117,12 +121,24 @@ def _decode_hours(spec: RunSpec, videos: int) -> float:
 
     train = spec.train.epochs * videos / CLIPS.get(spec.train_list.dataset, OTHER_CLIPS)
     # A test video is decoded once for all weights.
-    return (train + _validations(spec) * seconds(spec.validation) + seconds(spec.suites)) / 3600
+    again = repeated_tests(spec)
+    final = seconds([one for one in spec.suites if one not in again])
+    number = min(1, validations(spec)) if kept else validations(spec)
+    return (train + number * seconds(spec.validation) + final) / 3600
 
 
-def _validations(spec: RunSpec) -> int:
+def validations(spec: RunSpec) -> int:
+    """How often a run validates."""
     epochs = range(spec.train.epochs)
     return len({*epochs[:: spec.train.validate_every], *epochs[-1:]})
+
+
+def repeated_tests(spec: RunSpec) -> list[ListSpec]:
+    """The final tests that take the scores of an equal validation, but for ensembled weights."""
+    validated = spec.validation if spec.train.epochs else ()
+    same = {"suite": ""}
+    known = [one.model_copy(update=same) for one in validated]
+    return [one for one in spec.suites if one.model_copy(update=same) in known]
 
 
 def _views(lists: Sequence[ListSpec]) -> int:

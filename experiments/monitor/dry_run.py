@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from experiments.grid.spec import ListSpec, RunSpec
 from experiments.monitor.cost import Cost, cost, kind, measured_hours
+from experiments.monitor.decodes import Decodes, decode_lines
 from experiments.monitor.rates import CARD, CLIPS_SOURCE
 from experiments.monitor.status_table import count_states
 from experiments.monitor.table import print_json, print_rows
@@ -30,6 +31,11 @@ class PlannedRun:
     cost: Cost
     overrides: tuple[str, ...] = ()
     again: bool = False
+
+    @property
+    def left(self) -> bool:
+        """Whether it is to be computed."""
+        return self.again or self.state is not State.FINISHED
 
 
 def dry_run(
@@ -68,10 +74,20 @@ def dry_run(
     ]
 
 
-def print_plan(rows: Sequence[PlannedRun], execution: Execution, format: str) -> None:
-    """Print a dry run as a table, markdown or JSON, with its totals."""
+def print_plan(
+    rows: Sequence[PlannedRun],
+    execution: Execution,
+    format: str,
+    decodes: Mapping[str, Decodes] = {},
+    cache_limit: int = 0,
+) -> None:
+    """Print a dry run as a table, markdown or JSON, with its totals.
+
+    `decodes`: by run id, of runs that are left; `cache_limit`: in bytes.
+    """
     if format == "json":
-        print_json([asdict(row) for row in rows])
+        of_runs = {run_id: {"decodes": asdict(one)} for run_id, one in decodes.items()}
+        print_json([asdict(row) | of_runs.get(row.run_id, {}) for row in rows])
         return
     head = ["run", "state", "after", "train videos", "steps", "test videos", "GPU-h", "", "GB"]
     cells = [_cells(row) for row in rows]
@@ -83,8 +99,9 @@ def print_plan(rows: Sequence[PlannedRun], execution: Execution, format: str) ->
     again = sum(row.again for row in rows)
     if again:
         print(f"--rerun: {again} of these runs would be run again, from the beginning")
-    left = [row.cost for row in rows if row.again or row.state is not State.FINISHED]
-    print("\n".join(_totals(left, execution)))
+    left = [row.cost for row in rows if row.left]
+    lines = _totals(left, execution) + decode_lines(list(decodes.values()), cache_limit)
+    print("\n".join(lines))
 
 
 def _totals(left: Sequence[Cost], execution: Execution) -> list[str]:

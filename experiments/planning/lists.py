@@ -11,13 +11,16 @@ from pathlib import Path
 from experiments.datasets.paths import DataPaths
 from experiments.errors import MissingData
 from experiments.grid.spec import ListSpec, RunSpec
+from experiments.monitor.decodes import Decodes, count_decodes
+from experiments.monitor.dry_run import PlannedRun
 from experiments.store.ledger import Ledger
 from protocols.manifest import manifest
 from results.reading.location import exists, read_bytes
 from results.reading.metrics_log import recorded_lists
 from results.reading.run_folder import RunFolder
-from tcclip.config import ModelConfig
-from tcclip.data.annotations import AnnotationError, read_all_names, sha256_of
+from tcclip.config import Execution, ModelConfig
+from tcclip.data.annotations import AnnotationError, read_all_names, read_list, sha256_of
+from tcclip.data.cache.store import TRAINING_SHARE
 
 #: Digits of a sha256 in messages.
 _SHORT = 10
@@ -31,6 +34,7 @@ class ListsHere:
 
     data_paths: DataPaths
     _digests: dict[Path, str | None] = field(default_factory=dict)
+    _paths: dict[Path | None, tuple[str, ...] | None] = field(default_factory=dict)
     #: (data set, list) -> what `videos` found: videos with the cause, and of how many.
     unreadable: dict[tuple[str, str], tuple[dict[str, str], int]] = field(default_factory=dict)
 
@@ -53,6 +57,17 @@ class ListsHere:
             self._digests[file] = sha256_of(file) if file.is_file() else None
         return self._digests[file]
 
+    def paths(self, one: ListSpec) -> tuple[str, ...] | None:
+        """The videos of a list; None if it is not here or cannot be read."""
+        folder = self.folder(one.dataset)
+        file = None if folder is None else folder / one.split.annotations
+        if file not in self._paths:
+            self._paths[file] = None
+            with suppress(OSError, AnnotationError):
+                if file is not None:
+                    self._paths[file] = tuple(item.path for item in read_list(file))
+        return self._paths[file]
+
     def present(self, recorded: Mapping[str, str]) -> dict[str, str]:
         """Those of the `recorded` digests' files that are here, with their digests now.
 
@@ -73,6 +88,19 @@ class ListsHere:
         absent = [n for n in names if not known[n].embedded and self.folder(n) is None]
         if absent:
             yield f"not checked, their lists are not on this machine: {', '.join(absent)}"
+
+
+def planned_decodes(
+    specs: Sequence[RunSpec],
+    rows: Sequence[PlannedRun],
+    data_paths: DataPaths,
+    execution: Execution,
+) -> tuple[dict[str, Decodes], int]:
+    """What the runs that are left decode, and how many bytes of it are kept on this machine."""
+    store = data_paths.frame_store(execution.cache_size)
+    limit = 0 if store is None else store.limit
+    left = [spec for spec, row in zip(specs, rows, strict=True) if row.left]
+    return count_decodes(left, ListsHere(data_paths).paths, limit, TRAINING_SHARE), limit
 
 
 def list_problems(spec: RunSpec, here: ListsHere) -> Iterator[str]:

@@ -101,7 +101,7 @@ def sweep(
     limit = time_limit(options.time_limit, say, remote=not is_local(out)) if left else None
     lines = [f"{len(specs)} runs, {left} to do, in {out}" + (f"; {limit}" if limit else "")]
     lines += [data_paths.cache_note(execution.cache_size)] if left else []
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
     thread = SyncThread(ledger, default_uri(out), run_ids, say)
     # The mirror stops last: by then no worker writes any more.
     with thread if left else nullcontext():

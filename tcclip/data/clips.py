@@ -15,7 +15,7 @@ from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item
 from tcclip.data.cache.entry import Frames
 from tcclip.data.cache.frames import Cached, Prepared
-from tcclip.data.cache.store import Store
+from tcclip.data.cache.store import TRAINING_SHARE, Store
 from tcclip.data.decode.decoder import Decoder
 from tcclip.data.decode.reader import UnreadableVideo
 from tcclip.data.sampling import Indices, train_indices, view_indices
@@ -35,8 +35,6 @@ MAX_REPLACEMENTS = 20
 #: What is counted: clips and views by where their frames came from.
 TRAIN_DECODED, TRAIN_CACHED = "train_clips_decoded", "train_clips_cached"
 TEST_DECODED, TEST_CACHED = "test_views_decoded", "test_views_cached"
-#: Share of the cache that a training list may take: the test views are to stay in it.
-TRAINING_SHARE = 0.5
 
 
 def unique_names(items: Sequence[Item]) -> list[str]:

@@ -22,6 +22,8 @@ from typing import BinaryIO, NamedTuple
 RESERVE = 2**30
 #: Share of its limit that a full folder is brought down to, so that not every file brings it down.
 AFTER_TRIM = 0.9
+#: Share of a limit that a training list may take: the test views are to stay too.
+TRAINING_SHARE = 0.5
 #: Locks on a folder's size last for moments; a file system that cannot lock is not waited for.
 _LOCK_SECONDS = 5.0
 #: What has been written for longer was left by a process that was killed.
@@ -82,6 +84,19 @@ class Store:
         """Remove a file if it is there and may be removed."""
         with suppress(OSError):
             self.path(name).unlink()
+
+    def clear(self) -> tuple[int, int, list[Path]]:
+        """Delete all files: how many, how many bytes, and those that cannot be deleted."""
+        failed, files = [], self.files()
+        for file in files:
+            try:
+                file.path.unlink(missing_ok=True)
+            except OSError:
+                failed.append(file.path)
+        with suppress(OSError):
+            (self.folder / "held").unlink()
+        done = [file for file in files if file.path not in set(failed)]
+        return len(done), sum(file.size for file in done), failed
 
     def files(self) -> list[StoredFile]:
         """All files, those that were used longest ago first."""

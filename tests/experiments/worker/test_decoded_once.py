@@ -8,6 +8,8 @@ import pytest
 
 from experiments.datasets.paths import DataPaths
 from experiments.grid.spec import RunSpec
+from experiments.monitor.decodes import count_decodes
+from experiments.planning.lists import ListsHere
 from experiments.store.ledger import Ledger
 from tcclip.evaluate import Validations
 from tests.experiments.sweeping import EXECUTION, copy_cache, numbers, run_sweep, small_specs
@@ -44,7 +46,10 @@ def test_a_run_resumed_after_its_training_takes_the_same_scores(
     spec = spec.model_copy(update={"validation": spec.suites[:2]})
     assert run_sweep([spec], tmp_path, cache).exit_code == 0
     folder, before = Ledger(tmp_path).folder(spec.run_id), predictions(tmp_path)
-    straight = numbers(tmp_path, spec)
+    straight, found = numbers(tmp_path, spec), provenance(tmp_path, spec)
+    planned = count_decodes([spec], ListsHere(DataPaths(cache=cache)).paths, 10**12, 0.5)
+    views = found["test_views_decoded"] + found["test_views_cached"]
+    assert planned[spec.run_id].test_views == views
     for path in (folder.result, *tmp_path.rglob("*.parquet")):
         path.unlink()  # type: ignore[union-attr]
     passes = []
