@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -92,7 +93,7 @@ def check_plan(
     to_run = [one for one in specs if one.run_id in again or states[one.run_id] not in ENDED]
     lists = check_lists(to_run, data_paths, execution.max_unreadable)
     found.notes += [f"warning: {text}" for text in lists.warnings]
-    absent = list(absent_videos(to_run, here))
+    absent = [*absent_videos(to_run, here), *_cache_problem(data_paths.cache, to_run)]
     found.notes += [f"on this machine: {text}" for text in absent if elsewhere]
     of_all = [*lists.problems, *(() if elsewhere else absent)]
     for spec in specs:
@@ -125,3 +126,13 @@ def _problems(
     yield from settings_problems(spec, execution, sizes)
     yield from list_problems(spec, here)
     yield from video_problems(spec, execution, here)
+
+
+def _cache_problem(folder: Path, to_run: Sequence[RunSpec]) -> Iterator[str]:
+    """A cache folder that runs cannot write into, as in a home that is read-only."""
+    made = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+    if to_run and not (made.is_dir() and os.access(made, os.W_OK | os.X_OK)):
+        yield (
+            f"the cache folder {folder} cannot be written in ({made} is read-only, another user's "
+            "or no folder); set TCCLIP_CACHE to a folder that you may write in"
+        )

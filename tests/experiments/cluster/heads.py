@@ -12,7 +12,7 @@ from pathlib import Path
 
 #: With this a gRPC server greets: empty settings.
 SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-RAY = Path(sys.executable).with_name("ray")
+RAY = (sys.executable, "-P", "-m", "ray.scripts.scripts")
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def greeting(said: bytes) -> Iterator[str]:
 def start_head(base: Path, port: int, **environment: str) -> subprocess.Popen[bytes]:
     """`ray start --head` on two CPUs; its files are in `base`. It ends when it is terminated."""
     process = subprocess.Popen(
-        [RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2",
+        [*RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2",
          "--include-dashboard=false", "--object-store-memory=80000000", "--disable-usage-stats"],
         env={**os.environ, "RAY_TMPDIR": str(base), **environment}, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -1,7 +1,9 @@
 """The command line: a dry run lists every problem, a sweep refuses before it writes anything."""
 
+import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -157,3 +159,19 @@ def test_a_folder_of_videos_that_is_not_there(
     # Other machines may have what this one has not.
     assert tcclip(monkeypatch, tmp_path, *on_ray, "--address", "head:6379") == 0
     assert f"on this machine: {text}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("home", ["/dev/null/cache", "read-only"])
+def test_a_cache_that_cannot_be_written_is_found_before_anything_starts(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    tcclip: Callable[..., tuple[int, str, str]],
+) -> None:  # fmt: skip
+    folder = tmp_path / "home" / "cache" if home == "read-only" else Path(home)
+    if home == "read-only":
+        (tmp_path / "home").mkdir()
+        monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "home")
+    monkeypatch.setenv("TCCLIP_CACHE", str(folder))
+    code, _, error = tcclip("sweep", "zero_shot", "--demo", "--out", tmp_path / "out")
+    assert code == 2
+    assert f"the cache folder {folder} cannot be written in" in error
+    assert "set TCCLIP_CACHE to a folder" in error and not (tmp_path / "out").exists()
