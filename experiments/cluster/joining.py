@@ -72,7 +72,7 @@ _MEANINGS = (
     ),
     (
         "Permission denied",
-        "it belongs to another user of this machine ({said}); start the sweep as that user, or "
+        "it belongs to another user of this machine (permission denied); start the sweep as that user, or "
         "with --address local for a Ray of its own",
     ),
     (

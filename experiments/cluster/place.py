@@ -112,8 +112,12 @@ def find_ray(given: str | None) -> RayPlace:
     if address is None and asked == "auto":
         # Started with --temp-dir: Ray keeps its address there, where nobody would look.
         others = _raylets()
-        address = others[0] if len(others) == 1 else None
-        why = f"several run: {', '.join(others)}" if others else why
+        if len(others) > 1:
+            raise UserError(
+                f"{source} auto: several Ray clusters run on this machine, {', '.join(others)}; "
+                "name one of them with --address"
+            )
+        address = next(iter(others), None)
     if address is not None:
         return RayPlace(address, _HERE)
     if asked == "auto":
@@ -137,12 +141,12 @@ def _running_here() -> tuple[str | None, str]:
         except (OSError, UnicodeDecodeError):
             continue
         if not stat.S_ISREG(status.st_mode) or status.st_uid not in (os.geteuid(), _ROOT):
-            why = f"the one that {path} names belongs to another user"
+            why = f"the cluster that {path} names belongs to another user"
             continue
         try:
             check_greeting(*parse_address(address, str(path)))
         except (OSError, UserError):
-            why = f"the one that {path} names, {address}, does not answer"
+            why = f"the cluster that {path} names, {address}, does not answer"
             continue
         return address, ""
     return None, why

@@ -141,7 +141,10 @@ def test_auto_finds_a_cluster_whose_folder_is_elsewhere(
         monkeypatch.setattr(place, "_raylets", lambda: [address])
         assert doctor("auto").ok is True and joined == [address]
         monkeypatch.setattr(place, "_raylets", lambda: [address, "10.0.0.1:6379"])
-        assert f"several run: {address}, 10.0.0.1:6379" in doctor("auto").detail
+        assert (
+            f"several Ray clusters run on this machine, {address}, 10.0.0.1:6379"
+            in doctor("auto").detail
+        )
         assert "the sweep alone" in doctor().detail
 
 
