@@ -72,8 +72,8 @@ _MEANINGS = (
     ),
     (
         "Permission denied",
-        "it belongs to another user of this machine (permission denied); start the sweep as that user, or "
-        "with --address local for a Ray of its own",
+        "it belongs to another user of this machine (permission denied); start the sweep as "
+        "that user, or with --address local for a Ray of its own",
     ),
     (
         "Timed out while waiting for GCS",
