@@ -32,5 +32,5 @@ class Entry(FrozenModel):
 @cache
 def manifest() -> tuple[Entry, ...]:
     """Every file of the published set, by path."""
-    content = json.loads(Path(__file__).with_name("manifest.json").read_text())
+    content = json.loads(Path(__file__).with_name("manifest.json").read_text(encoding="utf-8"))
     return tuple(Entry.model_validate(one) for one in content["files"])

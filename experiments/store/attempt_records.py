@@ -68,7 +68,7 @@ def append_to_log(folder: RunFolder, lease: Lease, text: str) -> None:
     with (
         suppress(OSError, StorageError, LeaseLost),
         closing(AppendFile(folder.log, lease.check)) as file,
-        file.local.open("a") as lines,
+        file.local.open("a", encoding="utf-8") as lines,
     ):
         lines.write(f"{datetime.now():%Y-%m-%d %H:%M:%S},000 INFO {__name__}: {text}\n")
 

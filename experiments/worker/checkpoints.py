@@ -93,7 +93,7 @@ class RunCheckpoints(AbstractContextManager["RunCheckpoints"]):
             raise StoppedEarly(f"{self.folder.run_id}: stopped by its search")
         self.lease.check_if_late()
         try:
-            with self._metrics.local.open("a") as file:
+            with self._metrics.local.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({**record, "time": round(time.time(), 3)}) + "\n")
         except OSError as error:
             raise storage_error(self.folder.metrics, error) from error

@@ -315,7 +315,7 @@ def _weight_sets(
 def _log_file(job: Job, lease: Lease) -> Iterator[None]:
     """Log into the run's own file too."""
     file = AppendFile(job.folder.log, lease.check)
-    handler = logging.FileHandler(file.local)
+    handler = logging.FileHandler(file.local, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     level = root.level

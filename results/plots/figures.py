@@ -55,7 +55,7 @@ def save(figure: Figure, path: Path) -> None:
     ValueError for an unknown one.
     """
     if path.suffix == ".svg":
-        path.write_text(to_svg(figure))
+        path.write_text(to_svg(figure), encoding="utf-8")
     else:
         figure.savefig(path, dpi=150)
 

@@ -45,7 +45,7 @@ class PublishedNumber(Record):
 @cache
 def published() -> tuple[PublishedNumber, ...]:
     """Every published figure, in the file's order."""
-    entries, _ = parse_yaml(FILE.read_text(), FILE.name)
+    entries, _ = parse_yaml(FILE.read_text(encoding="utf-8"), FILE.name)
     return tuple(number for entry in entries for number in _expand(entry))
 
 

@@ -48,7 +48,7 @@ def render(report: Report) -> str:
         [
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{title}</title>\n<style>\n{_STYLE.read_text()}</style>\n</head>\n<body>",
+            f"<title>{title}</title>\n<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>",
             *(part for part in body if part),
             "</body>\n</html>\n",
         ]

@@ -236,7 +236,7 @@ def read_header(path: Path) -> dict[str, Any]:
             "together, under one name"
         )
     try:
-        header: Any = json.loads(beside.read_text())
+        header: Any = json.loads(beside.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{beside} is damaged ({error}); restore it") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
@@ -318,7 +318,7 @@ def _write(
     header = {"format": FORMAT, "version": VERSION, **kept}
     text = json.dumps(header, indent=1, ensure_ascii=False) + "\n"
     # The weights last: a file of weights always has its json.
-    _replace(path.with_suffix(".json"), lambda file: file.write_text(text))
+    _replace(path.with_suffix(".json"), lambda file: file.write_text(text, encoding="utf-8"))
     _replace(path, lambda file: save_file(tensors, file))
 
 

@@ -125,5 +125,5 @@ def read_decoded(state: Path) -> dict[str, DecodedFile]:
 def append_decoded(state: Path, decoded: DecodedFile) -> None:
     """Keep what was found for the next check."""
     state.parent.mkdir(parents=True, exist_ok=True)
-    with state.open("a") as file:
+    with state.open("a", encoding="utf-8") as file:
         file.write(decoded.model_dump_json() + "\n")
