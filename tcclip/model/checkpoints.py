@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 FORMAT = "tcclip"
 VERSION = 1
 HUB = "hf://"
+#: The json beside a checkpoint has some KB: settings and class names.
+MAX_JSON = 2**24
 #: Settings that change the pixels and frames of a test view.
 TEST_VIEW = {"resize", "crop", "normalisation", "view_sampling"}
 #: What a published checkpoint does not keep.
@@ -235,6 +237,8 @@ def read_header(path: Path) -> dict[str, Any]:
             f"no {beside.name} beside {path}, which says the model's settings; keep the two files "
             "together, under one name"
         )
+    if beside.stat().st_size > MAX_JSON:
+        raise ValueError(f"{beside} has {beside.stat().st_size:,} bytes: it describes no model")
     try:
         header: Any = json.loads(beside.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -279,7 +283,7 @@ def _check_activation(config: ModelConfig, found: WeightsFile) -> None:
     """ValueError if the checkpoint says that it was trained with another activation."""
     if not _is_own(found) or not found.path.with_suffix(".json").is_file():
         return
-    trained = ModelConfig.model_validate(read_header(found.path)["model"]).activation
+    trained = ModelConfig.model_validate(_kept(found)["model"]).activation
     if trained != config.activation:
         raise ValueError(
             f"{found.path} was trained with model.activation={trained}, and the model has "

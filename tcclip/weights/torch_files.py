@@ -10,7 +10,7 @@ import io
 import mmap
 import zipfile
 import zlib
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
@@ -26,7 +26,7 @@ MAX_RATIO, ALWAYS_ALLOWED = 10, 2**26
 SHARED = 4
 
 
-def read_torch_file(file: BinaryIO, *, in_memory: bool = False) -> Any:
+def read_torch_file(file: io.BufferedReader, *, in_memory: bool = False) -> Any:
     """What is in an open file: tensors on the CPU, containers, plain values and stubs.
 
     Tensors of an archive are mapped; `in_memory`: they are read and compared with their checksums.
@@ -38,7 +38,7 @@ def read_torch_file(file: BinaryIO, *, in_memory: bool = False) -> Any:
     return _Legacy(mapped).read()
 
 
-def _read_zip(file: BinaryIO, mapped: mmap.mmap, in_memory: bool) -> Any:
+def _read_zip(file: io.BufferedReader, mapped: mmap.mmap, in_memory: bool) -> Any:
     """`torch.save` and `torch.jit.save` write the same archive; a program has code beside it."""
     if not zipfile.is_zipfile(file):
         raise ValueError("its end is missing")
@@ -55,13 +55,13 @@ def _read_zip(file: BinaryIO, mapped: mmap.mmap, in_memory: bool) -> Any:
         raise ValueError(f"its {len(mapped):,} bytes would unpack to {size:,}")
     folder = min(found, key=len).removesuffix("data.pkl")
     below = {x.filename.removeprefix(folder): x for x in members if x.filename.startswith(folder)}
-    return _Archive(mapped, below, size, in_memory).read()
+    return _Archive(mapped, below, size, file if in_memory else None).read()
 
 
 class _SmallReads(io.FileIO):
     """Refuses a directory that no file of weights has, before it is read."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: io.BufferedReader) -> None:
         super().__init__(file.fileno(), closefd=False)
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -71,12 +71,19 @@ class _SmallReads(io.FileIO):
 
 
 class _Archive:
-    """`data.pkl` refers to the members `data/N`. `size`: of all members, unpacked."""
+    """`data.pkl` refers to the members `data/N`. `size`: of all members, unpacked.
+
+    `file`: tensors are read from it, and not mapped.
+    """
 
     def __init__(
-        self, mapped: mmap.mmap, members: dict[str, zipfile.ZipInfo], size: int, in_memory: bool
+        self,
+        mapped: mmap.mmap,
+        members: dict[str, zipfile.ZipInfo],
+        size: int,
+        file: io.BufferedReader | None,
     ) -> None:
-        self.mapped, self.members, self.size, self.in_memory = mapped, members, size, in_memory
+        self.mapped, self.members, self.size, self.file = mapped, members, size, file
         self.storages: dict[str, torch.UntypedStorage] = {}
 
     def read(self) -> Any:
@@ -89,8 +96,8 @@ class _Archive:
         content = io.BytesIO(self._content("data.pkl"))
         return Machine(self._storage, max(ALWAYS_ALLOWED, SHARED * self.size)).load(content)
 
-    def _content(self, name: str) -> memoryview:
-        """A member's bytes, mapped unless they are compressed."""
+    def _place(self, name: str) -> tuple[int, int]:
+        """Where the bytes of a member begin and end."""
         member = self.members[name]
         # What stands before a member's content: 30 bytes, its name, and padding.
         at = member.header_offset
@@ -99,6 +106,12 @@ class _Archive:
         end = start + member.compress_size
         if at < 0 or header[:4] != b"PK\3\4" or end > len(self.mapped) or member.flag_bits & 1:
             raise ValueError(f"{name} is not where the archive says, or encrypted")
+        return start, end
+
+    def _content(self, name: str) -> memoryview:
+        """A member's bytes, mapped unless they are compressed."""
+        member = self.members[name]
+        start, end = self._place(name)
         content = memoryview(self.mapped)[start:end]
         if member.compress_type == zipfile.ZIP_DEFLATED:
             unpacked = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, member.file_size)
@@ -121,13 +134,23 @@ class _Archive:
 
     def _bytes_of(self, name: str) -> torch.UntypedStorage:
         content = self._content(name)
-        if self.in_memory and zlib.crc32(content) != self.members[name].CRC:
-            raise ValueError(f"{name} does not have the checksum that was written with it")
         if not content:
             return torch.UntypedStorage(0)
+        if self.file is not None and self.members[name].compress_type == zipfile.ZIP_STORED:
+            return self._read(name, self.file)
         found = torch.frombuffer(content, dtype=torch.uint8)
-        aligned = found.data_ptr() % 8 == 0
-        return (found if aligned and not self.in_memory else found.clone()).untyped_storage()
+        return (found if found.data_ptr() % 8 == 0 else found.clone()).untyped_storage()
+
+    def _read(self, name: str, file: io.BufferedReader) -> torch.UntypedStorage:
+        """A member's bytes in memory; ValueError if they have changed since they were written."""
+        start, end = self._place(name)
+        found = torch.empty(end - start, dtype=torch.uint8)
+        content = found.numpy().data
+        file.seek(start)
+        file.readinto(content)
+        if zlib.crc32(content) != self.members[name].CRC:
+            raise ValueError(f"{name} does not have the checksum that was written with it")
+        return found.untyped_storage()
 
 
 class _Legacy:

@@ -7,8 +7,9 @@ run, and tensors are mapped where the format allows, so that looking at a file c
 from __future__ import annotations
 
 import errno
+import io
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -59,7 +60,7 @@ def read_file(path: Path, *, in_memory: bool = False) -> Any:
         return _read(path, file, head, in_memory)
 
 
-def _read(path: Path, file: BinaryIO, head: bytes, in_memory: bool) -> Any:
+def _read(path: Path, file: io.BufferedReader, head: bytes, in_memory: bool) -> Any:
     try:
         if _begins_safetensors(head):
             return load_file(path)

@@ -29,6 +29,7 @@ from tcclip.model.checkpoints import load_checkpoint
 from tcclip.train import Trainer
 from tests.builders import make_result
 from tests.experiments.sweeping import small_specs
+from tests.tcclip.weights.made import Calls
 
 
 @pytest.fixture
@@ -107,7 +108,11 @@ def test_readers_find_the_selected_weights(folder: RunFolder) -> None:
     assert folder.best == folder.path / "checkpoints" / "best-0012.safetensors"
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "another file", "no progress", "a flipped bit"])
+@pytest.mark.parametrize(
+    "damage",
+    ["cut", "empty", "another file", "no progress", "a flipped bit", "a pipe", "runs code",
+     "tensors as progress"],
+)  # fmt: skip
 def test_a_checkpoint_that_cannot_be_read_is_named_and_nothing_begins_anew(
     folder: RunFolder, damage: str
 ) -> None:
@@ -125,14 +130,22 @@ def test_a_checkpoint_that_cannot_be_read_is_named_and_nothing_begins_anew(
         elif damage == "a flipped bit":
             where = data.index(torch.arange(1000.0).numpy().tobytes())
             path.write_bytes(data[: where + 50] + b"\\xff" + data[where + 51 :])
+        elif damage == "a pipe":
+            path.unlink()
+            os.mkfifo(path)
+        elif damage == "runs code":
+            torch.save(state(10, 0) | {"model": Calls(path.parent / "ran")}, path)
+        elif damage == "tensors as progress":
+            torch.save({"progress": {"best_epoch": 0, "step": torch.zeros(1)}}, path)
         else:
             torch.save({"model": {}}, path)
-        before = path.read_bytes(), Path(str(folder.metrics)).read_bytes()
+        before = path.is_file() and path.read_bytes(), Path(str(folder.metrics)).read_bytes()
         with pytest.raises(
             CheckpointDamaged, match=rf"last.pt cannot be .*--rerun {folder.run_id}"
         ):
             recorder.load_last()
-        assert (path.read_bytes(), Path(str(folder.metrics)).read_bytes()) == before
+        found = path.is_file() and path.read_bytes(), Path(str(folder.metrics)).read_bytes()
+        assert found == before and not (path.parent / "ran").exists()
 
 
 def lines(folder: RunFolder) -> list[int]:

@@ -12,6 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,14 @@ import torch
 from torch import Tensor, nn
 
 import cli
+from tcclip.config import ModelConfig
+from tcclip.model import load_checkpoint
 from tcclip.model.checkpoints import describe, save_checkpoint
+from tcclip.weights.clip_weights import checked_clip
 from tcclip.weights.weight_files import read_file
 from tests.tcclip.model.builders import small_model
-from tests.tcclip.weights.made import as_module
+from tests.tcclip.model.test_checkpoints import published
+from tests.tcclip.weights.made import as_module, openai_state, save_openai_script
 
 STATE = {"visual.conv1.weight": torch.ones(3), "transformer.resblocks.0.ln_1.bias": torch.ones(9)}
 
@@ -333,3 +338,60 @@ def test_a_json_that_describes_another_model(tmp_path: Path) -> None:
     beside.write_text("[" * 10**5)
     with pytest.raises(ValueError, match=r"best\.json is damaged"):
         describe(path)
+
+
+def changed(good: bytes, random: Random) -> bytes:
+    """A file with up to three places cut out, repeated, overwritten or put elsewhere; more often
+    where it is described than where its tensors are."""
+    data = bytearray(good)
+    for _ in range(random.randint(1, 3)):
+        near = random.choice((2**9, 2**15, len(data)))
+        at = random.randrange(max(len(data), 1))
+        at = random.choice((at, at % near, -(at % near))) % max(len(data), 1)
+        part = data[at : at + random.choice((1, 2, 8, 50))]
+        number = random.choice((0, 1, 255, 2**31 - 1, 2**32 - 1, 2**63 - 1))
+        match random.choice(("flip", "number", "cut", "repeat", "move", "end")):
+            case "flip":
+                data[at : at + 1] = bytes([random.randrange(256)])
+            case "number":
+                data[at : at + 8] = number.to_bytes(8, "little")[: random.choice((1, 4, 8))]
+            case "cut":
+                del data[at : at + len(part)]
+            case "repeat":
+                data[at:at] = part * random.choice((1, 2, 1000))
+            case "move":
+                data[random.randrange(len(data)) :][: len(part)] = part
+            case "end":
+                del data[at:]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("rounds", [20, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", ["zip", "legacy", "script", "safetensors", "state"])
+def test_changed_files_are_read_or_refused(
+    tmp_path: Path, form: str, rounds: int, recwarn: pytest.WarningsRecorder
+) -> None:
+    path, random, model = tmp_path / "case.safetensors", Random(form), small_model(name="vifi_clip")
+    if form == "safetensors":
+        save_checkpoint(model, path)
+    elif form == "script":
+        save_openai_script(path, openai_state())
+    elif form == "state":
+        torch.save({"model": published(model), "progress": {"step": 1, "best_epoch": 0}}, path)
+    else:
+        content = {"model": published(model), "config": {"num_frames": 4}, "epoch": 3}
+        torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
+    good = path.read_bytes()
+    read: list[Callable[[], Any]] = [
+        lambda: read_file(path, in_memory=True),
+        lambda: describe(path),
+        lambda: load_checkpoint(model, path),
+        lambda: checked_clip(path, ModelConfig()),
+    ]
+    for i in range(rounds):
+        path.write_bytes(changed(good, random))
+        for one in read[: 1 if form == "state" else None]:
+            try:
+                one()
+            except (ValueError, FileNotFoundError) as error:
+                assert str(path) in str(error), f"round {i}"
