@@ -116,6 +116,8 @@ class Provenance(Record):
     video_folders: dict[str, str] = Field(default={}, exclude_if=lambda folders: not folders)
     #: Data set -> the pack its videos were read from, in words (docs/packs.md).
     packs: dict[str, str] = Field(default={}, exclude_if=lambda packs: not packs)
+    #: Data set of a user's own -> its title, where it is not its name.
+    titles: dict[str, str] = Field(default={}, exclude_if=lambda titles: not titles)
     #: Data set -> counts of the last `tcclip data check` on this machine, where there was one.
     data_check: dict[str, dict[str, int]] = {}
     #: What is odd in the lists, in words: videos trained and tested on, classes without one.

@@ -175,7 +175,8 @@ Weights = Annotated[
     Literal["raw", "ensembled", "both"], typer.Option(help="Weights: raw, ensembled or both.")
 ]
 ReportSeeds = Annotated[
-    str | None, typer.Option(help="Seeds a complete row needs; those of its runs by default.")
+    str | None,
+    typer.Option(help="These alone, all of which a row needs; by default those of its runs."),
 ]
 Write = Annotated[Path | None, typer.Option(help="Also write every format into this folder.")]
 ReportFormat = Annotated[

@@ -115,6 +115,7 @@ class Mirror:
         server = self.uri.startswith(("http://", "https://", "databricks"))
         artifacts = None if server else (folder / ARTIFACTS).as_uri()
         self.runs = MlflowRuns(self.client, self.ledger.out, artifacts)
+        self._own_database = database is not None and folder == home(self.ledger.out)
 
     # ---- All runs ----
 
@@ -140,7 +141,9 @@ class Mirror:
         running = []
         for run in self.runs.all():
             run_id = run.data.tags[RUN_ID]
-            if run_id not in present and run.data.tags[OUTPUT] == self.runs.path:
+            # On a server, a copy of this folder elsewhere may have the same id.
+            ours = self._own_database or run.data.tags[OUTPUT] == self.runs.path
+            if run_id not in present and ours:
                 self.client.delete_run(run.info.run_id)
             elif run_id in present and run.info.status == "RUNNING":
                 self.copies.pop(run_id, None)

@@ -21,6 +21,8 @@ from results.reading.run_folder import RunFolder
 #: that was copied, the message of the last failure.
 RUN_ID, OUTPUT_ID, OUTPUT = "tcclip.run_id", "tcclip.output_id", "tcclip.output"
 SYNCED, ERROR = "tcclip.synced", "tcclip.error"
+#: The file in an output folder that holds its id.
+OUTPUT_FILE = "mlflow.json"
 #: Tag of the parent run of a sweep's runs.
 PARENT = "tcclip.sweep"
 #: MLflow's own limits.
@@ -48,7 +50,7 @@ class MlflowRuns:
     def __post_init__(self) -> None:
         self.path = str(self.out.resolve() if isinstance(self.out, Path) else self.out)[:TAG_LENGTH]
         # A path is no id, since folders on two machines may have the same.
-        file = self.out / "mlflow.json"
+        file = self.out / OUTPUT_FILE
         with suppress(StorageError):  # where nothing can be written the id is the path's
             if read_bytes(file) is None:
                 create_text(file, json.dumps({"id": uuid.uuid4().hex}))

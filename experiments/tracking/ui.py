@@ -28,7 +28,8 @@ from experiments.tracking.connection import (
     sync_command,
 )
 from experiments.tracking.mirror import Incomplete, Mirror
-from results.reading.location import Location
+from experiments.tracking.mlflow_runs import OUTPUT_FILE
+from results.reading.location import Location, exists
 
 _WEB = ("http://", "https://")
 Keep = Callable[[Callable[[Path], object]], None]
@@ -82,7 +83,8 @@ def sync(out: Location, rebuild: bool = False) -> tuple[int, int]:
     `rebuild`: delete the copies first. UserError if there are no runs, if the tracker cannot be
     written, or if some runs cannot be copied; all others are then.
     """
-    check_runs(out)
+    if not exists(out / OUTPUT_FILE):  # without any run left, their copies are deleted
+        check_runs(out)
     ledger, uri = Ledger(out), default_uri(out)
     run_ids = [folder.run_id for folder in ledger.folders()]
     try:

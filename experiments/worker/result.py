@@ -179,6 +179,7 @@ def _provenance(
         videos_missing=data.missing,
         videos_unreadable=len(causes),
         video_folders=_own_folders(data),
+        titles=_own_titles(data),
         packs={one.dataset: str(one.pack) for one, _ in job.spec.lists if one.pack is not None},
         unreadable=tuple(f"{path}: {cause}" for path, cause in sorted(causes.items())),
     )
@@ -204,6 +205,16 @@ def _own_folders(data: RunData) -> dict[str, str]:
         name: str(locate.folder.resolve())
         for name, locate in data.locators.items()
         if known[name].digests
+    }
+
+
+def _own_titles(data: RunData) -> dict[str, str]:
+    own = data.job.data_paths.own
+    used = {one.dataset for one, _ in data.job.spec.lists}
+    return {
+        one.dataset.name: one.dataset.title
+        for one in own
+        if one.dataset.name in used and one.dataset.title != one.dataset.name
     }
 
 

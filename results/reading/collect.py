@@ -83,6 +83,13 @@ class Collected:
     problems: tuple[Problem, ...]
     unfinished: tuple[Unfinished, ...]
 
+    def with_seeds(self, seeds: Collection[int]) -> Collected:
+        """Without the runs of other seeds; what nothing is known of stays."""
+        finished = tuple(one for one in self.finished if one[1].key.seed in seeds)
+        unfinished = [one for one in self.unfinished if one.key is None or one.key.seed in seeds]
+        kept = self.table["run_id"].isin([result.run_id for _, result in finished])
+        return Collected(finished, self.table[kept], self.problems, tuple(unfinished))
+
 
 def collect(
     outs: Sequence[Path | str] | Path | str,

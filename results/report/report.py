@@ -113,12 +113,18 @@ def report(
 ) -> Report:
     """The report of `protocol` from the runs under `outs`.
 
-    `seeds`: those a complete row needs (default: the seeds of the runs there are). `partial`
+    `seeds`: only runs with these count, and a complete row needs all of them (default: the seeds of
+    the runs there are). `partial`
     averages incomplete cells, marked. `asked_for`: as in `collect`. ValueError for an unknown
     protocol, FileNotFoundError for a missing output folder.
     """
     definition = protocols.get(protocol, demo=demo)
     collected = collect(outs, protocol, demo, asked_for)
+    left_out: tuple[str, ...] = ()
+    if seeds is not None:
+        everything, collected = collected, collected.with_seeds(seeds)
+        number = len(everything.finished) - len(collected.finished)
+        left_out = (f"Left out by --seeds: {number} finished runs with others.",) if number else ()
     expected = ExpectedRuns(collected, definition, seeds)
     numbers = aggregate(collected.table, expected, partial=partial)
     notes = Footnotes(expected)
@@ -130,7 +136,7 @@ def report(
     if not demo:
         rows = _with_published_rows(rows, definition, expected.columns, weights)
     return Report(
-        definition, expected.columns, tuple(rows), notes.texts(), tuple(notes.general),
+        definition, expected.columns, tuple(rows), notes.texts(), (*left_out, *notes.general),
         tuple(expected.finished), collected.unfinished, collected.problems, partial, links or {},
     )  # fmt: skip
 

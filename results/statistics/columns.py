@@ -111,13 +111,16 @@ def _own_tests(results: Sequence[Result]) -> list[_Test]:
     """What of own data the newest of `results`, all of one data set, was tested on."""
     newest = max(results, key=lambda one: one.provenance.finished, default=None)
     tests: dict[str, _Test] = {}
-    for one in newest.measurements if newest is not None else ():
+    if newest is None:
+        return []
+    for one in newest.measurements:
         if one.dataset in DATASETS:
             continue
         test = tests.get(one.suite)
         if test is None:
+            title = newest.provenance.titles.get(one.dataset, one.dataset)
             tests[one.suite] = _Test(
-                one.suite, one.dataset, one.dataset, (one.split,), one.classes, one.views
+                one.suite, one.dataset, title, (one.split,), one.classes, one.views
             )
         elif one.split not in test.splits:
             tests[one.suite] = test._replace(splits=(*test.splits, one.split))

@@ -33,7 +33,9 @@ from tcclip.data.annotations import (
 from tcclip.text_files import read_yaml
 
 #: Names of data sets and splits become part of run ids and file names.
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+#: Titles stand in tables: one line.
+TITLE = r"^\S[^\x00-\x1f\x7f-\x9f]{0,99}$"
 #: What `tcclip data init` calls the file it writes into a folder.
 FILE_NAME = "dataset.yaml"
 #: Its folder for lists and class names, beside that file.
@@ -54,7 +56,7 @@ class OwnFile(FrozenModel):
     """The YAML file's content."""
 
     name: str = Field(pattern=NAME)
-    title: str | None = None
+    title: str | None = Field(default=None, pattern=TITLE)
     videos: Path
     labels: str | dict[str, str]
     llm: str | dict[str, str] = Field(default_factory=dict)

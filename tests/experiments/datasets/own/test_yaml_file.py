@@ -37,7 +37,7 @@ def own(tmp_path: Path, cache: Path) -> Path:
             shutil.copy(shapes / "videos" / path, folder)
     file = tmp_path / "shapes8.yaml"
     file.write_text(
-        "name: shapes8\nvideos: videos\nlabels: labels.csv\n"
+        "name: shapes8\ntitle: Eight shapes\nvideos: videos\nlabels: labels.csv\n"
         "splits: {train_2shot: train_2shot.txt, val: val.txt}\n"
     )
     return file
@@ -61,15 +61,16 @@ def test_from_a_yaml_file_to_a_row_of_the_report(own: Path, tmp_path: Path) -> N
     made = report([tmp_path / "out"], "few_shot")
     (column,) = [c for c in made.columns if c.dataset == "shapes8" and c.shots == 2]
     assert column.chance == 12.5
-    assert "shapes8" in render(made, "md")
+    assert column.title == "Eight shapes" and "Eight shapes" in render(made, "md")
     leak = (
         "shapes8 val shares 1 of its 17 videos with the training list shapes8 train_2shot: ./class"
     )
     assert leak in render(made, "md"), "the warning stays with the number"
     files = write(made, tmp_path / "tables")
-    assert all("shapes8" in path.read_text() for path in files), "every format has the row"
+    titled = [path for path in files if path.suffix != ".csv"]
+    assert all("Eight shapes" in path.read_text() for path in titled), "every format has the row"
     compared = compare("best", "last", "few_shot", outs=[tmp_path / "out"], resamples=10)
-    assert [(one.dataset, one.part) for one in compared.differences] == [("shapes8", "K=2")]
+    assert [(one.dataset, one.part) for one in compared.differences] == [("Eight shapes", "K=2")]
 
 
 def test_a_protocol_whose_lists_it_lacks_says_so(own: Path) -> None:
