@@ -4,7 +4,7 @@ In: annotation lists, a function from a list's path to its file, and the `Augmen
 `Batch` and `EvalBatch` of uint8 clips; `mixing` then works on the model's device. For training,
 evaluation, data checks, and the tests' demo data set.
 
-Read `annotations`, `clips` (one video to one clip: `sampling`, `decode`, `transforms`, with
-random numbers from `seeding`), `loader` (clips to batches), `mixing`. `moving_shapes` and
-`shape_video` build the embedded demo data set.
+Read `annotations`, `clips` (one video to one clip: `sampling`, `decode`, `transforms` with
+`pixels`, random numbers from `seeding`), `loader` (clips to batches), `mixing`. `moving_shapes`
+and `shape_video` build the embedded demo data set.
 """

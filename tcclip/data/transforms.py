@@ -23,9 +23,6 @@ from tcclip.config import AugmentConfig
 from tcclip.data.pixels.colour import UNALTERED, Jitter, jitter, jitter_in_parts, make_grey
 from tcclip.data.pixels.resize import Taps, Window, resample, resize, taps
 
-#: In the name of whatever is kept of transformed pixels. 2: resized as OpenCV does, to the bit.
-TRANSFORM_VERSION = 2
-
 #: Mean and std on the 0-255 scale. Quirk: the published code uses ImageNet's, not CLIP's.
 NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
