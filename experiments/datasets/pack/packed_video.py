@@ -78,21 +78,22 @@ def write_packed(decoder: Decoder, video: Path, path: Path, settings: Pack) -> P
 
 def _clips(decoder: Decoder, video: Path, most: int | None) -> Iterator[tuple[list[int], Clip]]:
     """The kept frames, some at a time, with their indices."""
-    kept: list[int] = []
     done, number, total = 0, FIRST_FRAMES, None
 
     def choose(frames: int) -> list[int]:
-        if total not in (None, frames):
-            raise UnreadableVideo(str(video), f"{total} frames the first time, then {frames}")
-        if most is None and frames > MAX_FRAMES:
-            raise UnreadableVideo(str(video), f"{frames} frames are too many: give --frames")
-        kept[:] = kept_frames(frames, most).tolist()
-        return kept[done : done + number]
+        # A reader may ask for a guess of their number first, which may be lower.
+        kept: list[int] = kept_frames(frames, most).tolist()
+        return kept[done : done + number] or kept[-1:]
 
-    while total is None or done < len(kept):
+    while total is None or done < len(kept_frames(total, most)):
         clip = decoder.read(video, choose)
+        if total not in (None, clip.total_frames):
+            counts = f"{total} frames the first time, then {clip.total_frames}"
+            raise UnreadableVideo(str(video), counts)
         total = clip.total_frames
-        yield kept[done : done + number], clip
+        if most is None and total > MAX_FRAMES:
+            raise UnreadableVideo(str(video), f"{total} frames are too many: give --frames")
+        yield choose(total), clip
         done += number
         number = max(1, READ_BYTES // clip.frames[0].nbytes)
 
