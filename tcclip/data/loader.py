@@ -5,19 +5,19 @@ Shapes: b videos, v views, T frames, S pixels a side. Videos are uint8, not yet 
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Sampler
 
-from tcclip.data.clips import EvalClip, EvalClips, TrainClip, TrainClips, TrainKey
+from tcclip.data.clips import EvalClips, TrainClips, TrainKey
+from tcclip.data.loader_pool import LoaderPool
 from tcclip.data.seeding import seeded_rng
-from tcclip.data.transforms import Augmentation, TrainTransform
+from tcclip.data.transforms import Augmentation
 
 log = logging.getLogger(__name__)
 
@@ -59,13 +59,9 @@ def global_order(videos: int, seed: int, epoch: int) -> list[int]:
     return order
 
 
-@dataclass
-class _ChunkSampler(Sampler[list[TrainKey]]):
-    """One rank's chunks of the epoch that is set, step by step.
-
-    It must not hold its loader: in a reference cycle torch does not stop its workers when the
-    loader is dropped, and waits five seconds for each.
-    """
+@dataclass(frozen=True)
+class _Steps:
+    """One rank's chunks. Running processes hold what gives their keys: it must not hold them."""
 
     videos: int
     seed: int
@@ -73,17 +69,16 @@ class _ChunkSampler(Sampler[list[TrainKey]]):
     chunk_size: int
     rank: int
     world: int
-    epoch: int = 0
-    start_step: int = 0
 
-    def __iter__(self) -> Iterator[list[TrainKey]]:
-        order = global_order(self.videos, self.seed, self.epoch)
+    def keys(self, epoch: int, start_step: int) -> Iterator[list[TrainKey]]:
+        """The chunks of `epoch`, step by step."""
+        order = global_order(self.videos, self.seed, epoch)
         share = self.global_batch // self.world
-        for step in range(self.start_step, self.videos // self.global_batch):
+        for step in range(start_step, self.videos // self.global_batch):
             first = step * self.global_batch + self.rank * share
             for chunk in range(first, first + share, self.chunk_size):
                 positions = range(chunk, chunk + self.chunk_size)
-                yield [TrainKey(self.epoch, at, order[at]) for at in positions]
+                yield [TrainKey(epoch, at, order[at]) for at in positions]
 
 
 class TrainLoader:
@@ -100,31 +95,24 @@ class TrainLoader:
         *,
         global_batch: int,
         chunk_size: int,
-        workers: int,
+        pool: LoaderPool,
         rank: int = 0,
         world: int = 1,
         counts: Counter[str] | None = None,
     ) -> None:
-        """`chunk_size`: see `Execution.chunk_size`. `workers`: decoding processes.
+        """`chunk_size`: see `Execution.chunk_size`. `pool`: the processes that load.
 
         `counts`: the batches' counts are added to it.
         """
-        self.chunk_size = chunk_size
+        self.chunk_size, self.pool = chunk_size, pool
         self._counts = Counter[str]() if counts is None else counts
         self._warned: set[str] = set()
-        self._steps = _ChunkSampler(len(clips), clips.seed, global_batch, chunk_size, rank, world)
-        self._loader: DataLoader[Any] = DataLoader(
-            clips,
-            batch_sampler=self._steps,
-            collate_fn=functools.partial(_collate_train, clips.transform),
-            **_worker_options(workers),
-            persistent_workers=workers > 0,
-        )
+        self._steps = _Steps(len(clips), clips.seed, global_batch, chunk_size, rank, world)
+        self._source = pool.add(partial(_load_train, clips))
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Chunks of each step of `epoch` from `start_step` on: G / (world * chunk_size) a step."""
-        self._steps.epoch, self._steps.start_step = epoch, start_step
-        for batch in self._loader:
+        for batch in self.pool.batches(self._source, self._steps.keys(epoch, start_step)):
             for path, cause in batch.replaced:
                 # Once: it is requested in every epoch.
                 if path not in self._warned:
@@ -134,29 +122,21 @@ class TrainLoader:
             yield batch
 
 
-def _worker_options(workers: int) -> dict[str, Any]:
-    return {
-        "num_workers": workers,
-        "pin_memory": torch.cuda.is_available(),
-        # Its own generator: otherwise each epoch would draw from torch's global one.
-        "generator": torch.Generator(),
-    }
-
-
-def _collate_train(transform: TrainTransform, clips: Sequence[TrainClip]) -> Batch:
-    videos, augmentation = [clip.video for clip in clips], None
-    draws = [clip.draws for clip in clips if clip.draws is not None]
+def _load_train(clips: TrainClips, keys: Sequence[TrainKey]) -> Batch:
+    read = [clips[key] for key in keys]
+    videos, augmentation = [clip.video for clip in read], None
+    draws = [clip.draws for clip in read if clip.draws is not None]
     if draws:
-        video, augmentation = transform.collate(videos, draws)
+        video, augmentation = clips.transform.collate(videos, draws)
     else:
         video = torch.stack(videos)
     return Batch(
         video,
-        torch.tensor([clip.label for clip in clips]),
-        torch.tensor([clip.position for clip in clips]),
-        [clip.replaced for clip in clips if clip.replaced is not None],
+        torch.tensor([clip.label for clip in read]),
+        torch.tensor([clip.position for clip in read]),
+        [clip.replaced for clip in read if clip.replaced is not None],
         augmentation,
-        _total(clip.counts for clip in clips),
+        _total(clip.counts for clip in read),
     )
 
 
@@ -168,37 +148,34 @@ class EvalLoader:
         clips: EvalClips,
         *,
         batch: int,
-        workers: int,
+        pool: LoaderPool,
         rank: int = 0,
         world: int = 1,
         counts: Counter[str] | None = None,
     ) -> None:
-        """`batch` videos at once; `workers` decoding processes; `counts` as for training."""
+        """`batch` videos at once; `pool`: the processes that load; `counts` as for training."""
         self._counts = Counter[str]() if counts is None else counts
         own = range(rank, len(clips), world)
-        self._loader: DataLoader[Any] = DataLoader(
-            clips,
-            batch_sampler=[list(own[i : i + batch]) for i in range(0, len(own), batch)],
-            collate_fn=_collate_eval,
-            **_worker_options(workers),
-        )
+        self._keys = [own[i : i + batch] for i in range(0, len(own), batch)]
+        self._pool, self._source = pool, pool.add(partial(_load_eval, clips))
 
     def __iter__(self) -> Iterator[EvalBatch]:
-        for batch in self._loader:
+        for batch in self._pool.batches(self._source, self._keys):
             self._counts.update(batch.counts)
             yield batch
 
 
-def _collate_eval(clips: Sequence[EvalClip]) -> EvalBatch:
-    read = [clip for clip in clips if clip.video is not None]
+def _load_eval(clips: EvalClips, keys: Sequence[int]) -> EvalBatch:
+    all_clips = [clips[key] for key in keys]
+    read = [clip for clip in all_clips if clip.video is not None]
     videos = [clip.video for clip in read if clip.video is not None]
     return EvalBatch(
         torch.stack(videos) if videos else torch.empty(0, dtype=torch.uint8),
         torch.tensor([clip.label for clip in read], dtype=torch.int64),
         torch.tensor([clip.index for clip in read], dtype=torch.int64),
-        {clip.index: str(clip.cause) for clip in clips if clip.video is None},
+        {clip.index: str(clip.cause) for clip in all_clips if clip.video is None},
         {clip.index: clip.reader for clip in read if clip.reader is not None},
-        _total(clip.counts for clip in clips),
+        _total(clip.counts for clip in all_clips),
     )
 
 

@@ -34,6 +34,7 @@ from tcclip.data.decode.decoder import Decoder
 from tcclip.data.decode.decord_reader import DecordReader
 from tcclip.data.decode.reader import UnreadableVideo
 from tcclip.data.loader import TrainLoader
+from tcclip.data.loader_pool import LoaderPool
 from tcclip.data.sampling import train_indices
 from tcclip.data.seeding import seeded_rng
 
@@ -82,7 +83,7 @@ def _by_loader(files: Sequence[Path], seconds: float, workers: int) -> Rate:
     torch.set_num_threads(1)
     items = [Item(str(file), 0) for file in files] * (-(-64 // len(files)))
     clips = TrainClips(items, Path, num_frames=FRAMES, augment=AugmentConfig(), seed=0)
-    loader = TrainLoader(clips, global_batch=BATCH, chunk_size=BATCH, workers=workers)
+    loader = TrainLoader(clips, global_batch=BATCH, chunk_size=BATCH, pool=LoaderPool(workers))
     batches = (batch for epoch in itertools.count() for batch in loader.epoch(epoch))
     for _ in range(4 * workers):
         next(batches)

@@ -11,6 +11,7 @@ from tcclip.config import AugmentConfig
 from tcclip.data.annotations import Item
 from tcclip.data.clips import TrainClips
 from tcclip.data.loader import Batch, TrainLoader
+from tcclip.data.loader_pool import LoaderPool
 from tests.benchmarks.gpu_bench.drive import Bench, Clock, Steps
 from tests.benchmarks.gpu_bench.report import Row
 from tests.made_videos import pictures, write_video
@@ -68,7 +69,7 @@ def waited(
         augment_later=bench.on_gpu,
     )
     loader = Waiting(
-        TrainLoader(clips, global_batch=total, chunk_size=max(batch, 4), workers=workers)
+        TrainLoader(clips, global_batch=total, chunk_size=max(batch, 4), pool=LoaderPool(workers))
     )
     steps = Steps(Clock(bench.device), warm + (6 if workers else 1) if bench.on_gpu else 2, SECONDS)
     execution = bench.execution(micro_batch=batch, compile=compile)

@@ -26,6 +26,7 @@ from tcclip.data.clips import (
 )
 from tcclip.data.decode.reader import UnreadableVideo, read_video
 from tcclip.data.loader import Batch, EvalBatch, EvalLoader, TrainLoader, global_order
+from tcclip.data.loader_pool import LoaderPool
 
 AUGMENT = AugmentConfig(resize=36, crop=32, hue=0.0)
 
@@ -47,7 +48,7 @@ def _eval_clips(shapes: Path, items: list[Item], views: Views) -> EvalClips:
 
 def _loader(clips: TrainClips, workers: int = 0, rank: int = 0, world: int = 1) -> TrainLoader:
     return TrainLoader(
-        clips, global_batch=16, chunk_size=4, workers=workers, rank=rank, world=world
+        clips, global_batch=16, chunk_size=4, pool=LoaderPool(workers), rank=rank, world=world
     )
 
 
@@ -108,8 +109,8 @@ def test_augmented_in_batches_they_are_the_same(
 def test_dropping_a_loader_stops_its_workers(shapes: Path) -> None:
     loader = _loader(_train_clips(shapes), workers=2)
     next(loader.epoch(0))
-    workers = list(loader._loader._iterator._workers)  # type: ignore[attr-defined]
-    gone = weakref.ref(loader._loader)
+    workers = list(loader.pool._loader._iterator._workers)  # type: ignore[attr-defined]
+    gone = weakref.ref(loader.pool._loader)
     del loader
     assert gone() is None, "a reference cycle keeps it"
     assert not any(worker.is_alive() for worker in workers)
@@ -215,12 +216,13 @@ def test_evaluation_counts_every_video_once(shapes: Path, workers: int, world: i
     items = read_list(shapes / "splits" / "val.txt")[:9]
     items.insert(4, Item("gone.mp4", 1))
     clips = _eval_clips(shapes, items, Views(clips=2, crops=3))
-    alone, missing = _together([EvalLoader(clips, batch=4, workers=0)])
+    alone, missing = _together([EvalLoader(clips, batch=4, pool=LoaderPool(0))])
     assert missing == {4: "no such file"}
     assert sorted(alone) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
     assert alone[0].shape == (6, 4, 3, 32, 32)
     shared = [
-        EvalLoader(clips, batch=3, workers=workers, rank=r, world=world) for r in range(world)
+        EvalLoader(clips, batch=3, pool=LoaderPool(workers), rank=r, world=world)
+        for r in range(world)
     ]
     videos, unreadable = _together(shared)
     assert unreadable == missing
@@ -230,7 +232,7 @@ def test_evaluation_counts_every_video_once(shapes: Path, workers: int, world: i
 
 def test_a_batch_without_a_readable_video(shapes: Path) -> None:
     clips = _eval_clips(shapes, [Item("gone.mp4", 0)], Views(clips=2, crops=3))
-    (batch,) = EvalLoader(clips, batch=4, workers=0)
+    (batch,) = EvalLoader(clips, batch=4, pool=LoaderPool(0))
     assert len(batch.indices) == 0
     assert batch.unreadable == {0: "no such file"}
 
@@ -247,6 +249,6 @@ def test_many_workers_on_hmdb51_do_not_deadlock(real_clips: Path) -> None:
         clips = EvalClips(
             items, real_clips.joinpath, num_frames=16, augment=augment, views=Views(), seed=0
         )
-        videos, unreadable = _together([EvalLoader(clips, batch=4, workers=12)])
+        videos, unreadable = _together([EvalLoader(clips, batch=4, pool=LoaderPool(12))])
         assert len(videos) == len(items)
         assert unreadable == {}

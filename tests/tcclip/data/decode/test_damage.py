@@ -10,6 +10,7 @@ from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item, read_list
 from tcclip.data.clips import EvalClips
 from tcclip.data.loader import EvalLoader
+from tcclip.data.loader_pool import LoaderPool
 from tcclip.data.seeding import seeded_rng
 
 #: Small real clips of every kind of stream; the embedded ones are added to them.
@@ -54,7 +55,7 @@ def _run(sources: list[Path], folder: Path, copies: int, workers: int) -> tuple[
     )  # fmt: skip
     read: list[int] = []
     unreadable: dict[int, str] = {}
-    for batch in EvalLoader(clips, batch=4, workers=workers):
+    for batch in EvalLoader(clips, batch=4, pool=LoaderPool(workers)):
         read += batch.indices.tolist()
         unreadable |= batch.unreadable
     assert sorted([*read, *unreadable]) == list(range(copies))
