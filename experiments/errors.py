@@ -59,6 +59,17 @@ class OutOfMemory(RunError):
         self.batch = batch
 
 
+class LoaderDied(RunError):
+    """A process that loads videos ended, or could not hand over a batch."""
+
+
+class LoaderOutOfMemory(OutOfMemory):
+    """Loading videos needed more memory than there is; fewer loader processes may do.
+
+    `batch`: how many there were.
+    """
+
+
 class EvaluationOutOfMemory(OutOfMemory):
     """Testing needed more memory than a device has; a smaller test batch may do."""
 

@@ -94,6 +94,11 @@ class Provenance(Record):
     host: str | None = None
     attempts: int | None = None
     clips_per_second: float | None = None
+    #: How many processes loaded videos for each worker, the share of the last attempt's time that
+    #: rank 0 waited for data, and what to do about it where that is much. None in older results.
+    loader_workers: int | None = None
+    waited_for_data: float | None = Field(default=None, ge=0, le=1)
+    waiting_advice: str | None = Field(default=None, exclude_if=lambda text: text is None)
     #: sha256 by name: annotation lists, label files, starting weights.
     digests: dict[str, str]
     #: Way of reading -> test videos read with it.

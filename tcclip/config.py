@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveInt,
     ValidationError,
     ValidationInfo,
@@ -272,6 +273,15 @@ class Views(FrozenModel):
 COMPILE_FROM = 2000
 
 
+#: More loader processes than that keep no GPU busier.
+MOST_LOADERS = 32
+#: Batches that a loader process makes ahead. One more piece of memory is being read meanwhile.
+LOADER_PREFETCH = 2
+LOADER_PIECES = LOADER_PREFETCH + 1
+#: What a loader process takes beside these, with the one that decodes for it. Measured: 120 MB.
+LOADER_BYTES = 200 * 2**20
+
+
 class Execution(FrozenModel):
     """Where and how fast a run computes, `micro_batch` videos at once on each of `workers` ranks.
 
@@ -282,7 +292,8 @@ class Execution(FrozenModel):
     #: "auto": as many as fit on the GPU (`tcclip/memory.py`), 4 on a CPU.
     micro_batch: PositiveInt | Literal["auto"] = "auto"
     eval_batch: int = Field(default=8, gt=0)
-    loader_workers: int = Field(default=0, ge=0)
+    #: Processes that load videos. "auto": as many as a worker has CPUs beside its own, at least 1.
+    loader_workers: NonNegativeInt | Literal["auto"] = "auto"
     #: Share of a GPU that a worker takes: with 0.25, four small runs compute on one side by side.
     gpus_per_worker: float = Field(default=1.0, ge=0.01, le=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -301,7 +312,9 @@ class Execution(FrozenModel):
     #: A training state is saved after the step at which so many have passed; 0: after every step.
     checkpoint_minutes: float = Field(default=20.0, ge=0)
 
-    @field_validator("micro_batch", "compile", "deterministic", "cache_size", mode="wrap")
+    @field_validator(
+        "micro_batch", "loader_workers", "compile", "deterministic", "cache_size", mode="wrap"
+    )
     @classmethod
     def _say_what_is_allowed(
         cls, value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo
@@ -311,6 +324,7 @@ class Execution(FrozenModel):
         except ValidationError:  # one for each alternative
             allowed = {
                 "micro_batch": "auto or a whole number of at least 1",
+                "loader_workers": "auto or a whole number of at least 0",
                 "cache_size": "auto or a number of gigabytes, 0 for none",
             }.get(str(info.field_name), "auto, true or false")
             raise PydanticCustomError("allowed", f"give {allowed}") from None

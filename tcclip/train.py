@@ -173,7 +173,8 @@ class Trainer:
         if self.ranks.first:
             rates = [group["lr"] for group in self.optimizer.param_groups]
             record = {"kind": "step", "epoch": epoch + 1, "step": progress.step, "loss": loss}
-            self.recorder.log({**record, "lr": rates[0], "lr_fast": rates[-1]})
+            rates_now = {"lr": rates[0], "lr_fast": rates[-1]}
+            self.recorder.log({**record, **rates_now, "waited": round(self.loader.waited, 3)})
 
     # ---- What is recorded ----
 

@@ -130,7 +130,13 @@ MicroBatch = Annotated[
     ),
 ]
 EvalBatch = Annotated[int | None, _execution_option(min=1, help="Test views at once on a worker.")]
-LoaderWorkers = Annotated[int | None, _execution_option(min=0, help="Decoding processes a worker.")]
+LoaderWorkers = Annotated[
+    str | None,
+    _execution_option(
+        metavar="NUMBER|auto",
+        help="Processes a worker that load videos; auto, the default: one a CPU of its share.",
+    ),
+]
 CacheSize = Annotated[
     str | None,
     _execution_option(
@@ -219,7 +225,7 @@ class ExecutionOptions(_Options):
 
     workers_per_run: int | None
     eval_batch: int | None
-    loader_workers: int | None
+    loader_workers: str | None
     gpus_per_worker: float | None
     device: str | None
     max_unreadable: float | None

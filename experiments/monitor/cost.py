@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.grid.spec import ListSpec, RunSpec
+from experiments.machine import cpu_count
 from experiments.monitor.rates import CARD, CLIPS, MODEL, OTHER_CLIPS
 from results.records import Result, RunKey
 from tcclip.config import Execution
@@ -72,12 +73,18 @@ def cost(
     compute = _compute_hours(spec, execution, videos, steps)
     decode = _decode_hours(spec, videos, kept=execution.cache_size != 0)
     # One process decodes without loader workers too.
-    waiting = decode / max(1, execution.loader_workers) * execution.gpus_per_worker
+    waiting = decode / decoding_processes(execution) * execution.gpus_per_worker
     bound = "decoding" if waiting > compute else "GPU"
     hours = max(compute, waiting)
     return Cost(
         videos, steps, eval_videos, hours, "estimated", gigabytes, compute, decode, bound
     )  # fmt: skip
+
+
+def decoding_processes(execution: Execution) -> int:
+    """How many decode for a worker; "auto" as if it had this machine to itself."""
+    loaders = execution.loader_workers
+    return max(1, cpu_count() - 1 if isinstance(loaders, str) else loaders)
 
 
 def kind(key: RunKey) -> Kind:

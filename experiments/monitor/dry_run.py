@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from experiments.grid.spec import ListSpec, RunSpec
-from experiments.monitor.cost import Cost, cost, kind, measured_hours
+from experiments.monitor.cost import Cost, cost, decoding_processes, kind, measured_hours
 from experiments.monitor.decodes import Decodes, decode_lines
 from experiments.monitor.rates import CARD, CLIPS_SOURCE
 from experiments.monitor.status_table import count_states
@@ -116,7 +116,7 @@ def _totals(left: Sequence[Cost], execution: Execution) -> list[str]:
     compute = sum(one.compute_hours or 0.0 for one in estimated)
     decode = sum(one.decode_hours or 0.0 for one in estimated)
     if estimated:
-        loaders = max(1, execution.loader_workers)
+        loaders = decoding_processes(execution)
         lines += [
             f"estimated: the longer of {compute:.1f} GPU-hours of computing and {decode:.1f} "
             f"core-hours of decoding, here by {loaders} loader process"

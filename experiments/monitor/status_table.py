@@ -189,6 +189,7 @@ COLUMNS = (
     Column("loss", lambda row: _number("{:.3f}", row.loss), 0),
     Column("val %", lambda row: NONE if row.top1 is None else f"{row.top1:.1f}", 7),
     Column("clips/s", lambda row: _number("{:.1f}", row.clips_per_second), 5),
+    Column("waits", lambda row: _number("{:.0%}", row.waited), 2),
     Column("left", lambda row: NONE if row.seconds_left is None else duration(row.seconds_left), 6),
     Column("GPU-h", lambda row: _number("{:.1f}", row.gpu_hours), 4),
     Column("attempts", lambda row: _number("{}", row.attempts), 1),

@@ -73,12 +73,13 @@ class LocalExecutor:
             return {}
         import torch
 
+        from experiments.machine import cpu_count
         from experiments.worker.run import execute
 
         job, self._job = self._job, None
         failed: AttemptError | None = None
         try:
-            execute(job)
+            execute(job, cpu_count())
         except Exception as error:  # noqa: BLE001
             # A run may fail in any way; the others go on.
             failed = AttemptError.of(error)

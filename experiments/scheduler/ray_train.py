@@ -40,6 +40,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from experiments.cluster import RayPlace
 from experiments.errors import BrokenGpu, RunError, UserError, WorkerDied, is_permanent
+from experiments.machine import cpu_count
 from experiments.scheduler.executor import AttemptError
 from experiments.worker.job import Job
 from results.reading.location import scratch_folder
@@ -87,8 +88,9 @@ class RayExecutor:
         gpu = execution.device == "cuda" or (execution.device == "auto" and gpus)
         self.resources = worker_resources(nodes, execution, gpu=gpu)
         self.trainer = partial(
-            _trainer, workers=self.workers, resources=self.resources, scratch=str(self.scratch)
-        )
+            _trainer, workers=self.workers, resources=self.resources, scratch=str(self.scratch),
+            cpus=cpu_share(nodes, self.resources, None if limit is None else limit * self.workers),
+        )  # fmt: skip
         total = room(nodes, self.resources)
         if total < self.workers or (share < 1 and not gpu):
             self.close()
@@ -108,7 +110,7 @@ class RayExecutor:
         which: dict[str, Any] = {"address": self._place.address}
         if self._folder is not None:
             which = {"address": "local", "_temp_dir": str(self._folder / "ray")}
-            which |= {"num_cpus": _cpu_count() + 1, "include_dashboard": False}
+            which |= {"num_cpus": cpu_count() + 1, "include_dashboard": False}
         try:
             # Ray puts the driver's working directory on its workers' import path, where a user's
             # own results/ or cli.py would shadow ours; so Ray is started from an empty folder.
@@ -144,7 +146,7 @@ class RayExecutor:
                 "sweep again: it goes on from the last checkpoints"
             ) from error
         if self._place.address is None:  # Ray was told of one CPU more, for the drivers of a search
-            nodes = [one._replace(cpus=_cpu_count()) for one in nodes]
+            nodes = [one._replace(cpus=cpu_count()) for one in nodes]
         else:
             nodes = [one._replace(cpus=max(0, one.cpus - self.spare_cpus)) for one in nodes]
         aside = Counter(node for node, _ in self._aside)
@@ -239,26 +241,42 @@ def room(nodes: Sequence[Node], resources: dict[str, float]) -> int:
 def worker_resources(nodes: Sequence[Node], execution: Execution, *, gpu: bool) -> dict[str, float]:
     """What Ray reserves for a worker: its share of a GPU, a CPU for itself and for each loader.
 
-    Fewer CPUs where `nodes` have too few for that: no GPU waits for CPUs, and a run of several
-    workers on CPUs can start.
+    With "auto" loaders, all CPUs that are its share where it has a GPU. Fewer where `nodes` have
+    too few for that: no GPU waits for CPUs, and a run of several workers on CPUs can start.
     """
     least: dict[str, float] = {"GPU": execution.gpus_per_worker} if gpu else {"CPU": 1}
     needed = room(nodes, least) if gpu else execution.workers
-    for cpus in range(1 + execution.loader_workers, 0, -1):
+    if execution.loader_workers != "auto":
+        most = 1 + execution.loader_workers
+    else:  # on CPUs more runs side by side are worth more than loaders
+        most = int(max(node.cpus for node in nodes)) if gpu and nodes else 1
+    for cpus in range(most, 0, -1):
         resources = least | {"CPU": cpus}
         if room(nodes, resources) >= needed:
             return resources
     return least
 
 
+def cpu_share(nodes: Sequence[Node], resources: dict[str, float], workers: int | None) -> int:
+    """CPUs that a worker has to itself where each node is full of them, at least 1.
+
+    `workers`: there will be no more than so many; None: no limit.
+    """
+    shares = []
+    for node in nodes:
+        if fit := room([node], resources):
+            shares.append(int(node.cpus) // (fit if workers is None else min(fit, workers)))
+    return max(1, min(shares, default=1))
+
+
 def _trainer(
-    job: str, workers: int, resources: dict[str, float], scratch: str
+    job: str, workers: int, resources: dict[str, float], scratch: str, cpus: int
 ) -> ray.train.torch.TorchTrainer:
     """A Ray Train job on one run's workers."""
     gpu = "GPU" in resources
     return ray.train.torch.TorchTrainer(
         _work,
-        train_loop_config={"job": job},
+        train_loop_config={"job": job, "cpus": cpus},
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=gpu,
@@ -280,7 +298,8 @@ def _work(config: dict[str, Any]) -> None:
     from experiments.worker.run import execute
 
     try:
-        execute(Job.model_validate_json(config["job"]))
+        # A node of the cluster may have fewer.
+        execute(Job.model_validate_json(config["job"]), min(config["cpus"], cpu_count()))
     except BrokenGpu as error:
         error.place = (ray.get_runtime_context().get_node_id(), _own_gpu())
         raise
@@ -309,8 +328,3 @@ def _order(error: Exception) -> int:
     if isinstance(error, RunError) or is_permanent(error):
         return 0
     return 1 if _from_ray(error) else 2
-
-
-def _cpu_count() -> int:
-    """CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -110,7 +110,7 @@ def sweep(
             specs,
             execution,
             make_job=partial(Job, out=out, data_paths=data_paths, files=dict(plan.grid.files)),
-            make_executor=lambda: _make_executor(options, execution, place, asha=plan.searched),
+            make_executor=lambda: _make_executor(options, execution, place, left, asha=plan.searched),
             display=Display(lambda: statuses(ledger, run_ids), console),
             retries=options.retries,
             fail_fast=options.fail_fast,
@@ -121,9 +121,10 @@ def sweep(
 
 
 def _make_executor(
-    options: ExecutionOptions, execution: Execution, place: RayPlace | None, *, asha: bool
+    options: ExecutionOptions, execution: Execution, place: RayPlace | None, runs: int, *, asha: bool
 ) -> Executor:
-    """The executor asked for. `asha`: stop runs that fall behind the others (Ray Tune)."""
+    """The executor asked for, for so many runs. `asha`: stop those that fall behind the others
+    (Ray Tune)."""
     if place is None:
         return LocalExecutor()
     place.prepare()
@@ -131,7 +132,8 @@ def _make_executor(
         from experiments.scheduler.ray_tune import RaySearch as Ray
     else:
         from experiments.scheduler.ray_train import RayExecutor as Ray  # type: ignore[assignment]
-    return Ray(execution, limit=options.max_concurrent, place=place)
+    limit = max(1, min(runs, options.max_concurrent or runs))
+    return Ray(execution, limit=limit, place=place)
 
 
 def _begin_rerun(

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import signal
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from experiments import machine
 from experiments.datasets.check.plan import missing_videos, run_warnings, same_video
 from experiments.datasets.check.videos import VideoList
 from experiments.datasets.paths import DataPaths
 from experiments.datasets.video_files import FoundVideos, Locator
-from experiments.errors import ListsChanged, MissingData, TooManyUnreadable
+from experiments.errors import (
+    ListsChanged,
+    LoaderDied,
+    LoaderOutOfMemory,
+    MissingData,
+    TooManyUnreadable,
+)
 from experiments.grid.spec import ListSpec
 from experiments.planning.lists import changed_lists, lists_to_resume, not_there
 from experiments.worker.job import Job
+from experiments.worker.memory import loader_processes
 from tcclip.config import Views
 from tcclip.data.annotations import (
     Item,
@@ -26,9 +38,16 @@ from tcclip.data.annotations import (
 )
 from tcclip.data.cache.store import Store
 from tcclip.data.clips import EvalClips, TrainClips
+from tcclip.data.decode.decoder import Decoder
 from tcclip.data.loader import EvalLoader, TrainLoader
+from tcclip.data.loader_pool import LoaderPool, NoMemory
 from tcclip.distributed import Ranks
-from tcclip.evaluate import EvalList, Scores
+from tcclip.evaluate import EvalList, Scores, group_lists
+
+log = logging.getLogger(__name__)
+
+#: A larger share of waiting for data is said, in the log after so many seconds and at the end.
+MUCH_WAITING, WARN_AFTER = 0.1, 60.0
 
 #: How many missing or unreadable videos a message names, beside their count.
 NAMED = 5
@@ -43,6 +62,8 @@ class RunData:
     data set -> where its videos are. `warnings`: what is odd in the lists; of rank 0 alone.
     `unreadable`: (data set, split) -> what `check_unreadable` was told last: video -> cause.
     `store`: where decoded frames are kept. `counts`: what this worker's loaders counted.
+    `cpus`: this worker's share of its machine's. `pool`: what loads all its videos; `tests`: the
+    loaders over test videos that exist; `said`: what is logged once.
     """
 
     job: Job
@@ -58,10 +79,14 @@ class RunData:
     unreadable: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     store: Store | None = None
     counts: Counter[str] = field(default_factory=Counter)
+    cpus: int = 1
+    pool: LoaderPool = field(default_factory=lambda: LoaderPool(0))
+    tests: dict[tuple[str, Views, tuple[Item, ...]], EvalLoader] = field(default_factory=dict)
+    said: set[str] = field(default_factory=set)
 
     @classmethod
-    def load(cls, job: Job, ranks: Ranks) -> RunData:
-        """Read the lists of `job` and look for their videos.
+    def load(cls, job: Job, ranks: Ranks, cpus: int = 1) -> RunData:
+        """Read the lists of `job` and look for their videos. `cpus`: this worker's share.
 
         Raises AnnotationError for a broken line, MissingData for a list or too many videos that
         are not there, ListsChanged for a user's own list that has changed since it was planned.
@@ -83,7 +108,13 @@ class RunData:
             locators={name: one.locate for name, one in found.items()},
             warnings=tuple(_warnings(used, tests, found, trained)) if ranks.rank == 0 else (),
             store=paths.frame_store(job.execution.cache_size),
+            cpus=cpus,
         )  # fmt: skip
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """The one process that decodes for a process that loads."""
+        return Decoder(self.job.spec.augment.reader, self.job.execution.decode_timeout)
 
     def check_resumable(self) -> None:
         """ListsChanged if the checkpoint to resume from was trained with other lists than these."""
@@ -91,7 +122,8 @@ class RunData:
             raise ListsChanged(f"{self.job.spec.run_id} {text}")
 
     def train_loader(self) -> TrainLoader:
-        """This rank's loader over the training list."""
+        """This rank's loader over the training list. It sets how many processes load, for the
+        tests too: these are made known to them before they start."""
         spec, execution = self.job.spec, self.job.execution
         # Where a mirrored clip shows another class (SSv2), none is flipped.
         no_flip = {} if spec.flip else {"flip": 0.0}
@@ -105,20 +137,42 @@ class RunData:
             timeout=execution.decode_timeout,
             augment_later=self.ranks.device.type == "cuda",
             store=self.store,
+            shared_decoder=self.decoder,
         )
+        # Where nothing is trained, any number of workers will do.
+        chunk_size = execution.chunk_size(spec.train) if spec.train.epochs else 1
+        self._set_workers(chunk_size)
+        for group in (*group_lists(self.validation), *group_lists(self.suites)):
+            self.eval_loader(group.dataset, group.items, group.views)
         return TrainLoader(
             clips,
             global_batch=spec.train.global_batch,
-            # Where nothing is trained, any number of workers will do.
-            chunk_size=execution.chunk_size(spec.train) if spec.train.epochs else 1,
-            workers=execution.loader_workers,
+            chunk_size=chunk_size,
+            pool=self.pool,
             rank=self.ranks.rank,
             world=self.ranks.world,
             counts=self.counts,
         )
 
+    def _set_workers(self, chunk_size: int) -> None:
+        spec, execution = self.job.spec, self.job.execution
+        views = max(one.views.clips * one.views.crops for one in (*self.validation, *self.suites))
+        clips = max(chunk_size, execution.eval_batch, views)
+        frames = clips * spec.model.num_frames
+        self.pool.workers, why = loader_processes(
+            execution, self.cpus, frames * 3 * spec.augment.crop**2
+        )
+        if self.ranks.first:
+            log.info("%d processes load videos (%s)", self.pool.workers, why)
+
     def eval_loader(self, name: str, items: Sequence[Item], views: Views) -> EvalLoader:
-        """This rank's loader over `items` of data set `name`."""
+        """This rank's loader over `items` of data set `name`; the same one each time."""
+        key = (name, views, tuple(items))
+        if key not in self.tests:
+            self.tests[key] = self._make_eval_loader(*key)
+        return self.tests[key]
+
+    def _make_eval_loader(self, name: str, views: Views, items: Sequence[Item]) -> EvalLoader:
         spec, execution = self.job.spec, self.job.execution
         clips = EvalClips(
             items,
@@ -129,17 +183,43 @@ class RunData:
             seed=spec.key.seed,
             timeout=execution.decode_timeout,
             store=self.store,
+            shared_decoder=self.decoder,
         )
         # `eval_batch` counts views, since they take the memory.
         batch = max(1, math.ceil(execution.eval_batch / (views.clips * views.crops)))
         return EvalLoader(
             clips,
             batch=batch,
-            workers=execution.loader_workers,
+            pool=self.pool,
             rank=self.ranks.rank,
             world=self.ranks.world,
             counts=self.counts,
         )
+
+    @property
+    def waited(self) -> float:
+        """The share of its time, since its first batch, that this worker waited for data."""
+        return min(1.0, self.pool.waited / max(self.pool.waited_of, 1e-6))
+
+    def waiting_advice(self) -> str | None:
+        """What to do against waiting for data; None where there is little of it."""
+        loaders = self.pool.workers
+        if self.waited <= MUCH_WAITING:
+            return None
+        if loaders + 1 < self.cpus:
+            return f"more processes would load videos with --loader-workers {self.cpus - 1}"
+        return (
+            f"{loaders} processes load videos, and {self.cpus} CPUs are this worker's share: more "
+            "CPUs, fewer runs at once (--max-concurrent), or videos that are smaller"
+        )
+
+    def warn_of_waiting(self, after: float = WARN_AFTER) -> None:
+        """Log, once, how much of more than `after` seconds was spent waiting for data."""
+        advice = self.waiting_advice()
+        if advice is None or self.pool.waited_of < after or "waiting" in self.said:
+            return
+        self.said.add("waiting")
+        log.warning("waits for data %.0f %% of its time: %s", 100 * self.waited, advice)
 
     def check_unreadable(
         self, lists: Sequence[EvalList], scores: Mapping[tuple[str, int], Scores]
@@ -157,6 +237,36 @@ class RunData:
                     f"read, allowed are {allowed:.2%}: {'; '.join(named)}. Replace them, or allow "
                     "more with --max-unreadable"
                 )
+
+
+@contextmanager
+def detect_dead_loader(pool: LoaderPool) -> Iterator[None]:
+    """Raise LoaderDied, or LoaderOutOfMemory, where a process of `pool` ended in the block, or
+    found no memory. The pool is closed at the end."""
+    killed = machine.killed_for_memory()
+    try:
+        yield
+    except NoMemory as error:
+        raise LoaderOutOfMemory(_no_memory(pool, str(error)), pool.workers) from error
+    except RuntimeError as error:
+        ends = [signal.Signals(-code).name for code in pool.exit_codes() if code < 0]
+        if not pool.exit_codes():
+            raise
+        # SIGKILL is how the system ends what takes too much memory; others send it as well.
+        known = killed is not None and machine.killed_for_memory() == killed
+        what = f"was ended by {ends[0]}" if ends else "ended by itself"
+        if "SIGBUS" in ends or ("SIGKILL" in ends and not known):
+            raise LoaderOutOfMemory(_no_memory(pool, f"one {what}"), pool.workers) from error
+        raise LoaderDied(
+            f"a process that loads videos {what}; if it happens again, --loader-workers 0 loads "
+            "them in the run's own process"
+        ) from error
+    finally:
+        pool.close()
+
+
+def _no_memory(pool: LoaderPool, what: str) -> str:
+    return f"not enough memory for --loader-workers {pool.workers}: {what}"
 
 
 def _read(spec: ListSpec, data_paths: DataPaths, digests: dict[str, str], items: bool) -> EvalList:

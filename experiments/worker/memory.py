@@ -16,22 +16,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.errors import EvaluationOutOfMemory, OutOfMemory
+from experiments import machine
+from experiments.errors import EvaluationOutOfMemory, LoaderOutOfMemory, OutOfMemory
 from experiments.grid.spec import RunSpec
 from experiments.store.files import write_text
 from results.errors import StorageError
-from tcclip.config import Execution, FrozenModel, TrainConfig
+from tcclip.config import (
+    LOADER_BYTES,
+    LOADER_PIECES,
+    MOST_LOADERS,
+    Execution,
+    FrozenModel,
+    TrainConfig,
+)
 from tcclip.text_files import parse_json, read_text
 
 log = logging.getLogger(__name__)
 
-Setting = Literal["micro_batch", "eval_batch"]
+Setting = Literal["micro_batch", "eval_batch", "loader_workers"]
 _PHASES: dict[Setting, tuple[type[OutOfMemory], str]] = {
     "micro_batch": (OutOfMemory, "training with a micro-batch"),
     "eval_batch": (EvaluationOutOfMemory, "testing with an eval-batch"),
 }
 #: What CUDA, cuBLAS and the CPU's allocator say; not every one has an exception of its own.
 _MESSAGES = re.compile(r"out of memory|not enough memory|can't allocate memory|ALLOC_FAILED", re.I)
+#: Of the free memory, so much is for loader processes.
+LOADER_MEMORY = 0.5
 #: For a run that does not fit even with the smallest batch.
 ADVICE = (
     "the batch cannot be smaller; try --set execution.activation_checkpointing=true, "
@@ -72,7 +82,10 @@ def reduction(
     `batch`: the one that was too large.
     """
     setting: Setting
-    if issubclass(kind, EvaluationOutOfMemory):
+    after: int | None
+    if issubclass(kind, LoaderOutOfMemory):
+        setting, after = "loader_workers", batch // 2
+    elif issubclass(kind, EvaluationOutOfMemory):
         setting, after = "eval_batch", _smaller_eval_batch(spec, batch)
     else:
         setting, after = "micro_batch", smaller_micro_batch(execution, spec.train, batch)
@@ -97,6 +110,28 @@ def _smaller_eval_batch(spec: RunSpec, batch: int) -> int | None:
     while size and videos(size) == videos(batch):
         size //= 2
     return size or None
+
+
+def loader_processes(execution: Execution, cpus: int, batch_bytes: int) -> tuple[int, str]:
+    """How many processes load videos for a worker, and why so many, in words.
+
+    `cpus`: the worker's share of this machine's. `batch_bytes`: of the largest batch. As many as
+    asked for, or as the share has beside the CPU that computes; fewer if memory is short.
+    """
+    asked = execution.loader_workers
+    wanted = min(max(1, cpus - 1), MOST_LOADERS) if asked == "auto" else asked
+    why = f"{cpus} CPUs are its share" if asked == "auto" else "as asked for"
+    if (free := machine.free_memory()) is None:
+        return wanted, why
+    others = max(1, machine.cpu_count() // cpus)  # workers on this machine, this one included
+    fit = int(LOADER_MEMORY * free / others) // (LOADER_BYTES + LOADER_PIECES * batch_bytes)
+    if fit >= wanted:
+        return wanted, why
+    each = (LOADER_BYTES + LOADER_PIECES * batch_bytes) / 2**20
+    return fit, (
+        f"not {wanted}: each may take {each:.0f} MiB, and {free / 2**20:.0f} MiB of memory are "
+        f"free for {others} workers; give them more memory, or a smaller --micro-batch"
+    )
 
 
 @dataclass(frozen=True)

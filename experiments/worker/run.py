@@ -18,6 +18,7 @@ import torch
 from experiments.errors import (
     EvaluationOutOfMemory,
     LeaseLost,
+    LoaderOutOfMemory,
     OutOfMemory,
     RunPaused,
     StoppedEarly,
@@ -31,7 +32,7 @@ from experiments.store.attempt_records import record_pause, record_start
 from experiments.store.files import clear_attempts, remove, write_text
 from experiments.store.lease import Lease, adopt
 from experiments.worker.checkpoints import RunCheckpoints
-from experiments.worker.data import RunData
+from experiments.worker.data import RunData, detect_dead_loader
 from experiments.worker.job import Job
 from experiments.worker.memory import (
     RememberedMicroBatch,
@@ -60,8 +61,10 @@ from tcclip.train import Paused, Progress, Trainer
 log = logging.getLogger(__name__)
 
 
-def execute(job: Job) -> None:
+def execute(job: Job, cpus: int) -> None:
     """Compute `job`'s run on this worker, from its last checkpoint to its `result.json`.
+
+    `cpus`: those of its machine that are this worker's share.
 
     Called on every rank. Raises what ended the attempt; the sweep records it.
     """
@@ -75,12 +78,12 @@ def execute(job: Job) -> None:
         # A run that needs more than its share has to fail itself, not the others on the GPU.
         torch.cuda.set_per_process_memory_fraction(job.execution.gpus_per_worker, ranks.device)
     with gpu_errors(gpu_name(ranks.device)):
-        _attempt(job, ranks)
+        _attempt(job, ranks, cpus)
 
 
-def _attempt(job: Job, ranks: Ranks) -> None:
+def _attempt(job: Job, ranks: Ranks, cpus: int) -> None:
     if not ranks.first:
-        _compute(job, ranks, None)
+        _compute(job, ranks, cpus, None)
         return
     with ExitStack() as stack:
         lease = adopt(job.folder.path, job.owner)
@@ -90,7 +93,7 @@ def _attempt(job: Job, ranks: Ranks) -> None:
         clear_attempts(job.folder.path)
         record_start(job.folder)
         try:
-            _compute(job, ranks, lease)
+            _compute(job, ranks, cpus, lease)
         # The other ranks wait for this one: the whole job has to end.
         except Paused as error:
             log.info("%s", error)
@@ -107,14 +110,20 @@ def _attempt(job: Job, ranks: Ranks) -> None:
         remove(job.folder.failure)
 
 
-def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
+def _compute(job: Job, ranks: Ranks, cpus: int, lease: Lease | None) -> None:
     """Train, test and write the result. `lease`: on the first rank, which alone writes."""
-    spec, started = job.spec, datetime.now(UTC)
+    started = datetime.now(UTC)
     job.check_files()
-    data = RunData.load(job, ranks)
+    data = RunData.load(job, ranks, cpus)
     if data.store is not None:
         gigabytes = data.store.limit / 1e9
         log.info("decoded frames are kept in %s, up to %.1f GB", data.store.folder, gigabytes)
+    with detect_dead_loader(data.pool):
+        _train_and_test(data, lease, started)
+
+
+def _train_and_test(data: RunData, lease: Lease | None, started: datetime) -> None:
+    job, spec, ranks = data.job, data.job.spec, data.ranks
     model = build_model(
         spec.model, data.train.class_names,
         clip_weights=job.clip_weights, seed=spec.key.seed,
@@ -145,6 +154,7 @@ def _compute(job: Job, ranks: Ranks, lease: Lease | None) -> None:
     counts = sum(ranks.gather(data.counts), Counter[str]())
     if lease is not None:
         data.check_unreadable(data.suites, scores)
+        data.warn_of_waiting(after=0)
         write_predictions(data, weights, scores)
         parameters = sum(p.numel() for p in model.parameters())
         _log_counts(counts)
@@ -188,7 +198,7 @@ def micro_batch_that_fits(data: RunData, model: Model) -> Iterator[RunData]:
         data = replace(data, job=job.model_copy(update={"execution": execution}))
     try:
         yield data
-    except EvaluationOutOfMemory:
+    except (EvaluationOutOfMemory, LoaderOutOfMemory):
         raise
     except OutOfMemory as error:
         remembered.lower(smaller_micro_batch(execution, train, error.batch))
@@ -218,6 +228,7 @@ def _train(data: RunData, model: Model, validations: Validations, lease: Lease |
         with detect_out_of_memory("eval_batch", job.execution.eval_batch):
             scores = validations.validate(current)
         data.check_unreadable(data.validation, scores)
+        data.warn_of_waiting()
         total = sum(len(one.items) for one in data.validation)
         top1 = top5 = 0.0
         for number, one in enumerate(data.validation):

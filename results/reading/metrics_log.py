@@ -87,7 +87,8 @@ class Attempts:
     """All attempts at a run, and how far the last one is. Times in epoch seconds.
 
     `count`: starts, except those with a smaller batch after an out-of-memory error; `reduced` is
-    the last record of such a reduction. `gpu_hours`: from each start to the last record before the
+    the last record of such a reduction. `waited`: the share of the last attempt that it waited for
+    data. `gpu_hours`: from each start to the last record before the
     next one, 0 on a CPU; `earlier_gpu_hours`: without the last attempt. What an attempt did after
     its last checkpoint is deleted by the next one, and not counted. None for what a file does not
     tell: older start records lack host, device, workers and batch.
@@ -102,6 +103,7 @@ class Attempts:
     clips_per_second: float | None
     latest: float
     reduced: Record | None = None
+    waited: float | None = None
 
 
 def read_attempts(metrics: bytes) -> Attempts | None:
@@ -123,6 +125,7 @@ def read_attempts(metrics: bytes) -> Attempts | None:
         clips_per_second=_speed(records[begins[-1] :]),
         latest=ends[-1],
         reduced=reductions[-1] if reductions else None,
+        waited=_waited(records[begins[-1] :]),
     )
 
 
@@ -148,6 +151,13 @@ def _gpu_hours(starts: list[Record], ends: list[float]) -> float | None:
         gpus = 0 if start["device"] == "cpu" else start.get("gpus", start["workers"])
         hours += max(0.0, end - start["time"]) * gpus / 3600
     return hours
+
+
+def _waited(attempt: Sequence[Record]) -> float | None:
+    start, step = attempt[0], _last(attempt, "step", field="waited")
+    if step is None or step["time"] <= start["time"] or not isinstance(step["waited"], int | float):
+        return None
+    return float(min(1.0, max(0.0, step["waited"] / (step["time"] - start["time"]))))
 
 
 def _speed(attempt: Sequence[Record]) -> float | None:

@@ -23,7 +23,8 @@ class RunStatus:
     Seconds for times, percent for accuracy, training clips a second. `node`, `device`, `workers`,
     `clips_per_second`: of the latest attempt. `since`, in epoch seconds: the start of a running
     attempt, the last sign of life of a stale run, the end of another. `reduced`: the smaller batch
-    after an out of memory. ValidationError for values of other types.
+    after an out of memory. `waited`: the share of the latest attempt that it waited for data.
+    ValidationError for values of other types.
     """
 
     run_id: Text
@@ -44,6 +45,7 @@ class RunStatus:
     since: float | None = None
     error: Text | None = None
     reduced: Text | None = None
+    waited: float | None = None
     log: Text | None = None
 
     @property
@@ -103,6 +105,7 @@ def _finished(run_id: str, result: Result) -> RunStatus:
         top1=result.selection.best_value,
         gpu_hours=done.gpu_hours,
         attempts=done.attempts,
+        waited=done.waited_for_data,
         since=datetime.fromisoformat(done.finished).timestamp(),
     )
 
@@ -134,6 +137,7 @@ def _unfinished(folder: RunFolder, state: State) -> RunStatus:
         since=_since(state, attempts, holder, failure),
         error=_error(folder, state, failure),
         reduced=reduced.format_map(attempts.reduced) if attempts.reduced is not None else None,
+        waited=attempts.waited,
         log=str(folder.log),
     )
 

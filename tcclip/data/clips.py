@@ -78,6 +78,7 @@ class TrainClips(Dataset[TrainClip]):
 
     `augment_later`: they are only cropped, and augmented in batches where the model is.
     `store`: keeps all frames of each video, if so many videos of its size have room in it.
+    `shared_decoder`: one that others use too.
     """
 
     items: Sequence[Item]
@@ -89,11 +90,12 @@ class TrainClips(Dataset[TrainClip]):
     timeout: float = 60.0
     augment_later: bool = False
     store: Store | None = None
+    shared_decoder: Decoder | None = None
 
     def __post_init__(self) -> None:
         self.names = unique_names(self.items)
         self.transform = TrainTransform(self.augment)
-        self.decoder = Decoder(self.augment.reader, self.timeout)
+        self.decoder = self.shared_decoder or Decoder(self.augment.reader, self.timeout)
         short, budget = self.augment.resize, training_budget(self.store, len(self.items))
         self._frames = Cached(
             self.decoder, partial(_resized, short), f"short side {short}", "train",
@@ -194,11 +196,12 @@ class EvalClips(Dataset[EvalClip]):
     seed: int
     timeout: float = 60.0
     store: Store | None = None
+    shared_decoder: Decoder | None = None
 
     def __post_init__(self) -> None:
         self.names = unique_names(self.items)
         self.transform = EvalTransform(self.augment, self.views.crops)
-        self.decoder = Decoder(self.augment.reader, self.timeout)
+        self.decoder = self.shared_decoder or Decoder(self.augment.reader, self.timeout)
         made = f"{self.augment.resize} {self.augment.crop} crops {self.views.crops}"
         prepare = partial(_cropped, self.transform)
         self._frames = Cached(self.decoder, prepare, made, "test", self.store)

@@ -110,6 +110,11 @@ class TrainLoader:
         self._steps = _Steps(len(clips), clips.seed, global_batch, chunk_size, rank, world)
         self._source = pool.add(partial(_load_train, clips))
 
+    @property
+    def waited(self) -> float:
+        """Seconds that were spent waiting for batches, tests' included."""
+        return self.pool.waited
+
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Chunks of each step of `epoch` from `start_step` on: G / (world * chunk_size) a step."""
         for batch in self.pool.batches(self._source, self._steps.keys(epoch, start_step)):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
 import time
 import traceback
 import weakref
@@ -24,17 +25,21 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from tcclip.config import LOADER_PIECES, LOADER_PREFETCH
 from tcclip.data.decode.shared_memory import SharedFrames, unnamed_file
 
 log = logging.getLogger(__name__)
 
 #: Makes a batch of the keys of its videos.
 Source = Callable[[Sequence[Any]], Any]
-#: Batches that a process makes ahead. One more piece of memory is being read meanwhile.
-PREFETCH = 2
-PIECES = PREFETCH + 1
-#: What a process takes beside its batches, with the one that decodes for it. Measured: 120 MB.
-PROCESS_BYTES = 200 * 2**20
+
+
+#: What the system and torch's allocator say.
+_NO_MEMORY = re.compile("allocate memory|No space left on device|not enough memory", re.I)
+
+
+class NoMemory(RuntimeError):
+    """A process that loads videos found no memory for a batch, or for decoding."""
 
 
 class LoaderPool:
@@ -65,7 +70,8 @@ class LoaderPool:
     def batches(self, number: int, keys: Iterable[Sequence[Any]]) -> Iterator[Any]:
         """Batches of source `number`, one for each of `keys`, in their order.
 
-        What a source raises in another process is raised here. RuntimeError if a process ended.
+        What a source raises in another process is raised here, a want of memory as NoMemory.
+        RuntimeError if a process ended: see `exit_codes`.
         """
         self._began = self._began or time.monotonic()
         self._keys.wanted = ((number, one) for one in keys)
@@ -105,7 +111,7 @@ class LoaderPool:
         options: dict[str, Any] = {}
         if self.workers:
             options = {
-                "prefetch_factor": PREFETCH,
+                "prefetch_factor": LOADER_PREFETCH,
                 "persistent_workers": True,
                 # They have this one's modules and descriptors; others import torch for seconds.
                 "multiprocessing_context": "fork",
@@ -161,17 +167,19 @@ class _Sources(Dataset[Any]):
         try:
             return self.pieces[worker.id].pack(self.sources[number](keys))
         except Exception as error:  # noqa: BLE001
-            # torch makes another error of one whose constructor takes more than a message.
-            error.add_note(f"in a process that loads videos:\n{traceback.format_exc()}")
-            return _sendable(error)
+            return _sendable(error, traceback.format_exc())
 
 
-def _sendable(error: Exception) -> Exception:
-    """`error`, or a RuntimeError of the same text if it does not survive pickling."""
+def _sendable(error: Exception, trace: str) -> Exception:
+    """`error` with its traceback, or one of the same text that survives pickling."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        return NoMemory(text)
+    error.add_note(f"in a process that loads videos:\n{trace}")
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # noqa: BLE001
-        return RuntimeError(f"{type(error).__name__}: {error}")
+        return RuntimeError(text)
     return error
 
 
@@ -179,7 +187,7 @@ class _Pieces:
     """One process's memory for batches, shared with the process that uses them."""
 
     def __init__(self) -> None:
-        self.files = [unnamed_file() for _ in range(PIECES)]
+        self.files = [unnamed_file() for _ in range(LOADER_PIECES)]
         self._mapped = [SharedFrames(file) for file in self.files]
         self._packed = 0
         for file in self.files:
@@ -194,7 +202,7 @@ class _Pieces:
 
         file = BytesIO()
         _TensorPickler(file, protocol=5, buffer_callback=keep).dump(batch)
-        number = self._packed % PIECES
+        number = self._packed % LOADER_PIECES
         self._packed += 1
         self._mapped[number].write(*arrays)
         return _Packed(file.getvalue(), self.files[number], [len(one) for one in arrays])

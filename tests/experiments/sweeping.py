@@ -20,7 +20,7 @@ from tcclip.config import Execution
 
 #: One epoch trains 12 steps; two make a best and a last one.
 SETTINGS: dict[str, Any] = {"train.epochs": 2, "model.num_frames": 2, "model.context_tokens": 4}
-EXECUTION = Execution(device="cpu", micro_batch=32, eval_batch=64)
+EXECUTION = Execution(device="cpu", micro_batch=32, eval_batch=64, loader_workers=0)
 #: For runs that are killed: a training state after every step.
 EVERY_STEP = EXECUTION.model_copy(update={"checkpoint_minutes": 0})
 

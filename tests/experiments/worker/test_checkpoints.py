@@ -298,6 +298,7 @@ class OneStep:
     """Stands for a `TrainLoader`: every epoch is one batch of four videos."""
 
     chunk_size = 4
+    waited = 0.0
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         video = torch.full((4, 2, 3, 32, 32), epoch, dtype=torch.uint8)
