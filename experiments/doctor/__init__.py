@@ -38,6 +38,7 @@ def diagnose(find: Callable[[], DataPaths], out: str, address: str | None) -> li
         "packages": checks.required_packages,
         "GPU": checks.gpu,
         "shared memory": checks.shared_memory,
+        "loaders": checks.loaders,
         "cache folder": lambda: checks.folder("cache folder", paths.cache, "$TCCLIP_CACHE"),
         "decord": checks.decord,
         "PyAV": lambda: checks.decoder("PyAV", checks.PYAV, "pip install --force-reinstall av"),

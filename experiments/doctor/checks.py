@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import multiprocessing
 import os
 import platform
 import shutil
@@ -21,18 +22,24 @@ from experiments.datasets.fetch import verify
 from experiments.datasets.paths import DataPaths
 from experiments.doctor.report import Finding
 from experiments.errors import MissingData
+from experiments.machine import cpu_count
 from experiments.processes import ProcessFailed, run_python
 from experiments.store.files import check_exclusive
 from experiments.tracking.connection import redact_url, sqlite_file, sync_command
+from experiments.worker.memory import loader_processes
 from experiments.worker.provenance import packages
 from protocols.datasets import Dataset
 from results.reading.location import Location, check_reachable
+from tcclip.config import AugmentConfig, Execution, ModelConfig
 
 # ---- Packages ----
 
 GIB = 2**30
-#: Below this much shared memory loaders, NCCL and Ray's object store fail (Docker gives 64 MiB).
+#: Below this much shared memory NCCL may fail, and Ray's object store is on disk (Docker gives
+#: 64 MiB).
 SHARED_MEMORY = GIB
+#: Of the largest batch on a GPU: 64 clips of the full-size model.
+BATCH_BYTES = 64 * ModelConfig().num_frames * 3 * AugmentConfig().crop ** 2
 #: What a full-size run keeps while it trains, rounded up.
 FREE_DISK = 5 * GIB
 #: Has the version of NVIDIA's driver while it is loaded.
@@ -111,7 +118,7 @@ def gpu() -> Finding:
 
 
 def shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
-    """Whether loaders, NCCL and Ray have enough shared memory."""
+    """Whether NCCL and Ray have enough shared memory; loaders share their batches elsewhere."""
     name = "shared memory"
     if not folder.is_dir():
         return Finding(name, None, f"no {folder} on this system")
@@ -120,10 +127,27 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
     if free >= SHARED_MEMORY:
         return Finding(name, True, detail)
     remedy = (
-        f"remove what ended processes left in {folder}, or make it larger: docker run "
-        f"--shm-size=8g, elsewhere mount -o remount,size=8G {folder}"
+        "runs of one worker do without; for runs on several GPUs (NCCL) remove what ended "
+        f"processes left in {folder}, or make it larger: docker run --shm-size=8g, elsewhere "
+        f"mount -o remount,size=8G {folder}"
     )
-    return Finding(name, False, detail, remedy)
+    return Finding(name, None, detail, remedy)
+
+
+def loaders() -> Finding:
+    """How many processes would load the videos of a run that has this machine to itself."""
+    name, cpus = "loaders", cpu_count()
+    try:
+        multiprocessing.get_context("fork").Lock()
+    except OSError as error:
+        remedy = "free some space in /dev/shm; until then runs load their videos themselves, slowly"
+        return Finding(name, False, f"no process that loads videos can start: {error}", remedy)
+    wanted, _ = loader_processes(Execution(), cpus, 0)
+    fit, why = loader_processes(Execution(), cpus, BATCH_BYTES)
+    detail = f"{fit} for a run that is alone here ({cpus} CPUs), through memory without a name"
+    if fit == wanted:
+        return Finding(name, True, f"{detail}; a batch takes up to {BATCH_BYTES / 2**20:.0f} MiB")
+    return Finding(name, None, f"{detail}: {why.partition('; ')[0]}", why.partition("; ")[2])
 
 
 def folder(name: str, path: Path, option: str, for_runs: bool = False) -> Finding:

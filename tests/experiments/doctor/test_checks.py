@@ -2,6 +2,7 @@
 
 import errno
 import http.server
+import multiprocessing
 import os
 import shutil
 import sqlite3
@@ -16,6 +17,7 @@ import pytest
 from fsspec.registry import _registry
 from huggingface_hub import constants
 
+from experiments import machine
 from experiments.datasets.own.yaml_file import read_own
 from experiments.datasets.paths import DataPaths
 from experiments.doctor import Finding, checks, report
@@ -69,10 +71,35 @@ def test_little_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     usage = shutil._ntuple_diskusage(2**26, 0, 2**26)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     finding = checks.shared_memory(tmp_path)
-    assert finding.ok is False
+    assert finding.ok is None
     assert "0.1 of 0.1 GiB" in finding.detail
     assert "--shm-size" in finding.remedy
     assert checks.shared_memory(tmp_path / "none").ok is None
+
+
+def test_loaders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures of a sweep."""
+    monkeypatch.setattr(checks, "cpu_count", lambda: 8)
+    monkeypatch.setattr(machine, "cpu_count", lambda: 8)
+    for free, ok, detail in (
+        (2**36, True, "7 for a run that is alone here (8 CPUs)"),
+        (
+            2**31,
+            None,
+            "1 for a run that is alone here (8 CPUs), through memory without a name: not 7",
+        ),
+    ):
+        monkeypatch.setattr(machine, "free_memory", lambda free=free: free)
+        finding = checks.loaders()
+        assert finding.ok is ok
+        assert detail in finding.detail
+        assert ok or "more memory" in finding.remedy
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(multiprocessing.get_context("fork"), "Lock", full)
+    assert checks.loaders().ok is False
 
 
 def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,10 @@ def test_settings_of_the_execution_win_over_options() -> None:
     options = {"micro_batch": "2", "eval_batch": 3, "settings": ["execution.micro_batch=8", "x=1"]}
     made = make_execution(ExecutionOptions.of(DEFAULTS | options))
     assert (made.micro_batch, made.eval_batch) == (8, 3)
-    given = ExecutionOptions.of(DEFAULTS | {"micro_batch": "16"})
-    assert make_execution(given).micro_batch == 16
+    given = make_execution(
+        ExecutionOptions.of(DEFAULTS | {"micro_batch": "16", "loader_workers": "3"})
+    )
+    assert (given.micro_batch, given.loader_workers) == (16, 3)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,10 @@ def test_settings_of_the_execution_win_over_options() -> None:
     [
         ({"device": "tpu"}, "--device 'tpu': "),
         ({"micro_batch": "many"}, "--micro-batch 'many': give auto or a whole number"),
+        (
+            {"loader_workers": "-1"},
+            "'-1': give auto or a whole number of at least 0",
+        ),
         ({"settings": ["execution.micro_batch=0"]}, "execution.micro_batch: give auto or a"),
         (
             {"settings": ["execution.gpus_per_worker=2"]},

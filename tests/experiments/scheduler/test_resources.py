@@ -22,7 +22,7 @@ from experiments.datasets.paths import DataPaths
 from experiments.errors import BrokenGpu, UserError
 from experiments.scheduler import ray_train
 from experiments.scheduler.executor import AttemptError
-from experiments.scheduler.ray_train import Node, RayExecutor, room, worker_resources
+from experiments.scheduler.ray_train import Node, RayExecutor, cpu_share, room, worker_resources
 from experiments.worker.job import Job
 from tcclip.config import Execution
 from tests.experiments.scheduler.scripted import grid
@@ -42,10 +42,13 @@ ONE_GPU, EIGHT_GPUS = Node("a", 32, 1), Node("b", 16, 8)
         ([EIGHT_GPUS], 1, 6, {"GPU": 1, "CPU": 2}, 8),
         ([ONE_GPU, EIGHT_GPUS], 1, 1, {"GPU": 1, "CPU": 2}, 9),
         ([Node("a", 0, 4)], 1, 2, {"GPU": 1}, 4),
+        # auto: all that is a worker's share.
+        ([ONE_GPU], 0.5, "auto", {"GPU": 0.5, "CPU": ONE_GPU.cpus // 2}, 2),
+        ([ONE_GPU, EIGHT_GPUS], 1, "auto", {"GPU": 1, "CPU": 2}, 9),
     ],
 )
 def test_a_worker_reserves_its_share_of_a_gpu_and_its_loaders_cpus(
-    nodes: list[Node], share: float, loaders: int, expected: dict[str, float], fit: int
+    nodes: list[Node], share: float, loaders: Any, expected: dict[str, float], fit: int
 ) -> None:
     execution = Execution(gpus_per_worker=share, loader_workers=loaders)
     resources = worker_resources(nodes, execution, gpu=True)
@@ -60,13 +63,32 @@ def test_a_worker_reserves_its_share_of_a_gpu_and_its_loaders_cpus(
         ([Node("a", 2, 0)], 2, 3, 1),
         ([Node("a", 4, 0), Node("b", 4, 0)], 2, 3, 4),
         ([Node("a", 1, 0)], 2, 3, 1),  # no room at all: refused
+        ([Node("a", 8, 0)], 1, "auto", 1),
     ],
 )
 def test_a_run_on_cpus_can_start_whatever_its_loaders(
-    nodes: list[Node], workers: int, loaders: int, cpus: int
+    nodes: list[Node], workers: int, loaders: Any, cpus: int
 ) -> None:
     execution = Execution(workers=workers, loader_workers=loaders)
     assert worker_resources(nodes, execution, gpu=False) == {"CPU": cpus}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "resources", "workers", "share"),
+    [
+        ([Node("a", 2, 0)], {"CPU": 1}, None, 1),
+        ([Node("a", 2, 0)], {"CPU": 1}, 1, 2),
+        ([Node("a", 64, 4)], {"GPU": 1, "CPU": 16}, None, 16),
+        ([Node("a", 64, 4)], {"GPU": 1, "CPU": 16}, 2, 32),
+        ([Node("a", 64, 4), Node("b", 8, 1), Node("c", 1, 0)], {"GPU": 1, "CPU": 8}, 99, 8),
+        ([Node("a", 0, 1)], {"GPU": 1}, None, 1),
+        ([], {"CPU": 1}, None, 1),
+    ],
+)
+def test_the_cpus_that_are_a_workers_share(
+    nodes: list[Node], resources: dict[str, float], workers: int | None, share: int
+) -> None:
+    assert cpu_share(nodes, resources, workers) == share
 
 
 @pytest.mark.parametrize(
