@@ -110,7 +110,9 @@ def sweep(
             specs,
             execution,
             make_job=partial(Job, out=out, data_paths=data_paths, files=dict(plan.grid.files)),
-            make_executor=lambda: _make_executor(options, execution, place, left, asha=plan.searched),
+            make_executor=lambda: _make_executor(
+                options, execution, place, left, asha=plan.searched
+            ),
             display=Display(lambda: statuses(ledger, run_ids), console),
             retries=options.retries,
             fail_fast=options.fail_fast,
@@ -121,7 +123,12 @@ def sweep(
 
 
 def _make_executor(
-    options: ExecutionOptions, execution: Execution, place: RayPlace | None, runs: int, *, asha: bool
+    options: ExecutionOptions,
+    execution: Execution,
+    place: RayPlace | None,
+    runs: int,
+    *,
+    asha: bool,
 ) -> Executor:
     """The executor asked for, for so many runs. `asha`: stop those that fall behind the others
     (Ray Tune)."""

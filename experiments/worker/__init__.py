@@ -5,6 +5,6 @@ predictions and result, or an exception. Only the scheduler runs jobs; the docto
 the `provenance` of this machine.
 
 Read `job` and `run` first. `data` reads the lists, `checkpoints` saves and resumes the training,
-`result` writes what was measured, with its `provenance`. `memory` finds batches that fit.
-`checkpoint_commands` is `tcclip checkpoint`.
+`result` writes what was measured, with its `provenance`. `memory` finds batches and numbers of
+loader processes that fit. `checkpoint_commands` is `tcclip checkpoint`.
 """

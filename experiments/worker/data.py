@@ -163,7 +163,7 @@ class RunData:
             execution, self.cpus, frames * 3 * spec.augment.crop**2
         )
         if self.ranks.first:
-            log.info("%d processes load videos (%s)", self.pool.workers, why)
+            log.info("loader processes: %d (%s)", self.pool.workers, why)
 
     def eval_loader(self, name: str, items: Sequence[Item], views: Views) -> EvalLoader:
         """This rank's loader over `items` of data set `name`; the same one each time."""
@@ -207,10 +207,10 @@ class RunData:
         if self.waited <= MUCH_WAITING:
             return None
         if loaders + 1 < self.cpus:
-            return f"more processes would load videos with --loader-workers {self.cpus - 1}"
+            return f"give it more loader processes, --loader-workers {self.cpus - 1}"
         return (
-            f"{loaders} processes load videos, and {self.cpus} CPUs are this worker's share: more "
-            "CPUs, fewer runs at once (--max-concurrent), or videos that are smaller"
+            f"its share of {self.cpus} CPUs is in use (loader processes: {loaders}); more CPUs, "
+            "fewer runs at once (--max-concurrent) or smaller videos would help"
         )
 
     def warn_of_waiting(self, after: float = WARN_AFTER) -> None:

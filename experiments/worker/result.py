@@ -169,17 +169,11 @@ def _provenance(
         finished=finished.isoformat(timespec="seconds"),
         wall_seconds=seconds,
         **_attempts(job.folder, seconds / 3600 * gpus),
-        loader_workers=data.pool.workers,
-        waited_for_data=round(data.waited, 3),
-        waiting_advice=data.waiting_advice(),
+        **_of_data(data),
         digests=data.digests | _weights_digests(job, start),
         readers=dict(sorted(Counter(readers.values()).items())),
         clips_replaced=training.replaced,
         **{name: counts.get(name, 0) for name in COUNTED},
-        data_check=_data_checks(data),
-        data_warnings=data.warnings,
-        videos_expected=data.listed,
-        videos_missing=data.missing,
         videos_unreadable=len(causes),
         video_folders=_own_folders(data),
         titles=_own_titles(data),
@@ -199,6 +193,19 @@ def _attempts(folder: RunFolder, gpu_hours: float) -> dict[str, Any]:
         "gpu_hours": gpu_hours + ((found.earlier_gpu_hours or 0.0) if found else 0.0),
         "attempts": found.count if found else None,
         "clips_per_second": found.clips_per_second if found else None,
+    }
+
+
+def _of_data(data: RunData) -> dict[str, Any]:
+    """How its videos were loaded, and what is wrong with them."""
+    return {
+        "data_check": _data_checks(data),
+        "data_warnings": data.warnings,
+        "videos_expected": data.listed,
+        "videos_missing": data.missing,
+        "loader_workers": data.pool.workers,
+        "waited_for_data": round(data.waited, 3),
+        "waiting_advice": data.waiting_advice(),
     }
 
 

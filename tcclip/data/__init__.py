@@ -5,6 +5,6 @@ In: annotation lists, a function from a list's path to its file, and the `Augmen
 evaluation, data checks, and the tests' demo data set.
 
 Read `annotations`, `clips` (one video to one clip: `sampling`, `decode`, `transforms` with
-`pixels`, random numbers from `seeding`), `loader` (clips to batches), `mixing`. `moving_shapes`
-and `shape_video` build the embedded demo data set.
+`pixels`, random numbers from `seeding`), `loader` (clips to batches, in the processes of
+`loader_pool`), `mixing`. `moving_shapes` and `shape_video` build the embedded demo data set.
 """

@@ -103,7 +103,7 @@ def test_why_a_loader_died(
     codes: list[int], counted: list[int | None], error: type[Exception], message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    counts = iter(counted)
+    counts = iter([*counted, 0])
     monkeypatch.setattr(machine, "killed_for_memory", lambda: next(counts))
     monkeypatch.setattr(LoaderPool, "exit_codes", lambda self: codes)
     with pytest.raises(error, match=message) as raised, detect_dead_loader(LoaderPool(3)):
@@ -127,7 +127,7 @@ def test_a_run_that_waits_for_data_says_so(
     found = result.provenance
     assert found.loader_workers == 0
     assert found.waited_for_data is not None and 0 < found.waited_for_data < 1
-    assert found.waiting_advice is not None and "load videos" in found.waiting_advice
+    assert found.waiting_advice is not None and "loader process" in found.waiting_advice
     log = folder.log.read_text()
     assert log.count("waits for data") == 1 and found.waiting_advice in log
 
