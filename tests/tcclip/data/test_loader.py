@@ -138,7 +138,9 @@ def test_a_few_shot_list_is_decoded_once(
     """All frames are kept in the first epoch; clips are those of the videos, bit for bit."""
     counts = Counter[str]()
     clips = replace(_train_clips(shapes), store=Store(tmp_path, 10**9))
-    loader = TrainLoader(clips, global_batch=16, chunk_size=4, workers=workers, counts=counts)
+    loader = TrainLoader(
+        clips, global_batch=16, chunk_size=4, pool=LoaderPool(workers), counts=counts
+    )
     list(loader.epoch(0))
     assert counts == {TRAIN_DECODED: 32}
     assert all(map(_equal, loader.epoch(1), straight))
@@ -153,12 +155,12 @@ def test_views_from_the_cache_are_those_that_are_decoded(
 ) -> None:
     items = [*read_list(shapes / "splits" / "val.txt")[:3], Item("gone.mp4", 1)]
     clips = _eval_clips(shapes, items, views)
-    alone, _ = _together([EvalLoader(clips, batch=2, workers=0)])
+    alone, _ = _together([EvalLoader(clips, batch=2, pool=LoaderPool(0))])
     number = 3 * views.clips * views.crops
     for name in (TEST_DECODED, TEST_CACHED):
         counts = Counter[str]()
         kept = replace(clips, store=Store(tmp_path, 10**9))
-        found, missing = _together([EvalLoader(kept, batch=2, workers=0, counts=counts)])
+        found, missing = _together([EvalLoader(kept, batch=2, pool=LoaderPool(0), counts=counts)])
         assert all(torch.equal(video, alone[index]) for index, video in found.items())
         assert (counts, missing) == ({name: number}, {3: "no such file"})
 
