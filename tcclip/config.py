@@ -30,7 +30,7 @@ Activation = Literal["quick_gelu", "gelu"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Reader = Literal["auto", "pyav", "published", "decord"]
 
-#: What the micro-batch "auto" is where nothing was measured: on a CPU.
+#: What the micro-batch "auto" is where nothing was measured, on a CPU: clips of the full size.
 UNMEASURED_MICRO_BATCH = 4
 
 

@@ -160,7 +160,7 @@ class RunData:
         clips = max(chunk_size, execution.eval_batch, views)
         frames = clips * spec.model.num_frames
         self.pool.workers, why = loader_processes(
-            execution, self.cpus, frames * 3 * spec.augment.crop**2
+            execution, self.cpus, frames * 3 * max(spec.augment.crop, spec.augment.resize) ** 2
         )
         if self.ranks.first:
             log.info("loader processes: %d (%s)", self.pool.workers, why)

@@ -41,6 +41,7 @@ from experiments.worker.memory import (
 )
 from experiments.worker.result import Weights, make_result, write_predictions
 from results.reading.location import Location, local_copy
+from tcclip.config import UNMEASURED_MICRO_BATCH, Execution, ModelConfig, TrainConfig
 from tcclip.data.cache.frames import DAMAGED, NOT_KEPT
 from tcclip.data.clips import TEST_CACHED, TEST_DECODED, TRAIN_CACHED, TRAIN_DECODED
 from tcclip.distributed import Ranks, current_ranks, use_deterministic_algorithms
@@ -166,16 +167,20 @@ def _train_and_test(data: RunData, lease: Lease | None, started: datetime) -> No
 
 @contextmanager
 def micro_batch_that_fits(data: RunData, model: Model) -> Iterator[RunData]:
-    """`data` for the training in the block: with a number for the micro-batch "auto" on GPUs.
+    """`data` for the training in the block: with a number for the micro-batch "auto".
 
     If that or a given number is too large after all, it is not chosen again. Called on every rank.
     """
     job, ranks = data.job, data.ranks
     execution, train = job.execution, job.spec.train
-    if ranks.device.type != "cuda" or not train.epochs:
+    if not train.epochs:
         yield data
         return
     execution.chunk_size(train)  # ValueError if nothing makes the global batch
+    if ranks.device.type != "cuda":
+        auto = execution.micro_batch == "auto"
+        yield _with_micro_batch(data, _unmeasured(model, execution, train)) if auto else data
+        return
     sizes = execution.micro_batches(train, LARGEST_MICRO_BATCH)
     available = available_memory(ranks.device, execution.gpus_per_worker)
     kind = {
@@ -194,8 +199,8 @@ def micro_batch_that_fits(data: RunData, model: Model) -> Iterator[RunData]:
         found = remembered.find(sizes, lambda: _measure(data, model, sizes, limit))
         size = min(ranks.gather(found))
         log.info("micro-batch: %d videos at once on each GPU", size)
-        execution = execution.model_copy(update={"micro_batch": size})
-        data = replace(data, job=job.model_copy(update={"execution": execution}))
+        data = _with_micro_batch(data, size)
+        execution = data.job.execution
     try:
         yield data
     except (EvaluationOutOfMemory, LoaderOutOfMemory):
@@ -203,6 +208,23 @@ def micro_batch_that_fits(data: RunData, model: Model) -> Iterator[RunData]:
     except OutOfMemory as error:
         remembered.lower(smaller_micro_batch(execution, train, error.batch))
         raise
+
+
+def _with_micro_batch(data: RunData, size: int) -> RunData:
+    execution = data.job.execution.model_copy(update={"micro_batch": size})
+    return replace(data, job=data.job.model_copy(update={"execution": execution}))
+
+
+def _unmeasured(model: Model, execution: Execution, train: TrainConfig) -> int:
+    """A micro-batch as large as `UNMEASURED_MICRO_BATCH` clips of the full size: a tiny model
+    spends its time on the calls, whatever the batch."""
+
+    def pixels(config: ModelConfig) -> int:
+        return config.num_frames * config.sizes.image_size**2
+
+    alike = UNMEASURED_MICRO_BATCH * pixels(ModelConfig()) // pixels(model.config)
+    limit = min(LARGEST_MICRO_BATCH, max(UNMEASURED_MICRO_BATCH, alike))
+    return max(execution.micro_batches(train, limit))
 
 
 def _measure(data: RunData, model: Model, sizes: Sequence[int], limit: int) -> int:
