@@ -156,8 +156,8 @@ class RunData:
 
     def _set_workers(self, chunk_size: int) -> None:
         spec, execution = self.job.spec, self.job.execution
-        views = max(one.views.clips * one.views.crops for one in (*self.validation, *self.suites))
-        clips = max(chunk_size, execution.eval_batch, views)
+        views = [one.views.clips * one.views.crops for one in (*self.validation, *self.suites)]
+        clips = max(chunk_size, execution.eval_batch, *views)
         frames = clips * spec.model.num_frames
         self.pool.workers, why = loader_processes(
             execution, self.cpus, frames * 3 * max(spec.augment.crop, spec.augment.resize) ** 2

@@ -262,9 +262,11 @@ def test_nothing_is_measured_where_nothing_is_trained_or_on_a_cpu(
     three = tested.job.execution.model_copy(update={"workers": 3})
     tested = replace(tested, job=tested.job.model_copy(update={"execution": three}))
     assert tested.train_loader().chunk_size == 1, "no global batch is made"
-    for one in (on_cpu, tested):
-        with run.micro_batch_that_fits(one, model) as fitting:
-            assert fitting is one
+    with run.micro_batch_that_fits(tested, model) as fitting:
+        assert fitting is tested
+    # Small clips: as many as make up four of the full size, of those that the global batch takes.
+    with run.micro_batch_that_fits(on_cpu, model) as fitting:
+        assert fitting.job.execution.micro_batch == 16
     assert not made
 
 
