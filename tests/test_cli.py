@@ -76,7 +76,7 @@ print("loaded", loaded, "exit", code, file=sys.stderr)
         (("sweep", "zero_shot", "--out", "ftp://x/y"), "nothing is known of ftp://"),
         (("sweep", "zero_shot", "--dry-run", "--out", "/dev/null/x"), "/dev/null is a file"),
         (("sweep", "zero_shot", "--out", "latin1.yaml"), "latin1.yaml is a file"),
-        (("sweep", "latin1.yaml"), "latin1.yaml is not YAML"),
+        (("sweep", "latin1.yaml"), "latin1.yaml:1 is not UTF-8 text: byte 0xe9"),
         (("sweep", "empty.yaml"), "rows: Tuple should have at least 1 item"),
         (("sweep", "zero_shot", "--dry-run", "--format", "xml"), "'xml' is not one of"),
         (("sweep", "zero_shot", "--demo", "--rerun", "nothing*"), "matches none of"),

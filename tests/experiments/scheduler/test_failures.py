@@ -271,7 +271,7 @@ def test_a_folder_that_cannot_be_read_is_one_runs_failure(tmp_path: Path, file: 
     executor = Scripted()
     summary = run(specs, tmp_path, executor, retries=1)
     assert by_name(specs, summary.failed).keys() == {"tc_clip1"}
-    assert f"cannot use {path}: Is a directory" in summary.failed[specs[1].run_id]
+    assert f"cannot read {path}: Is a directory; move it away" in summary.failed[specs[1].run_id]
     assert summary.attempts[specs[1].run_id] == 2
     assert len(summary.finished) == 2
     assert executor.closed

@@ -244,10 +244,10 @@ def test_a_lease_that_vanishes_while_it_is_read_is_looked_for_again(
     elsewhere(tmp_path, 0, 0.0)
     real = holders.read_bytes
 
-    def replaced(path: Path) -> bytes | None:
+    def replaced(path: Path, most: int) -> bytes | None:
         monkeypatch.setattr(holders, "read_bytes", real)
         path.rename(path.with_name("lease-000002.json"))  # between the listing and the reading
-        return real(path)
+        return real(path, most)
 
     monkeypatch.setattr(holders, "read_bytes", replaced)
     holder = read_holder(tmp_path)
