@@ -278,7 +278,7 @@ MOST_LOADERS = 32
 #: Batches that a loader process makes ahead. One more piece of memory is being read meanwhile.
 LOADER_PREFETCH = 2
 LOADER_PIECES = LOADER_PREFETCH + 1
-#: What a loader process takes beside these, with the one that decodes for it. Measured: 120 MB.
+#: What a loader process takes beside these, with the one that decodes for it: an estimate.
 LOADER_BYTES = 200 * 2**20
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from experiments.errors import OutOfMemory, gpu_errors
+from experiments.scheduler import loop
 from experiments.scheduler.circuit_breaker import signature
 from experiments.scheduler.executor import AttemptError
 from experiments.scheduler.summary import summary_lines
@@ -38,7 +39,10 @@ def _cuda_error(text: str) -> AttemptError:
         "GPU is lost",
     ],
 )
-def test_a_gpu_that_fails_is_named_and_the_run_tried_again(tmp_path: Path, text: str) -> None:
+def test_a_gpu_that_fails_is_named_and_the_run_tried_again(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "RETRY_SECONDS", 0.0)
     specs, end = grid(2), _cuda_error(text)
     summary = run(specs, tmp_path, Scripted(tc_clip1=[end, end]))
     assert summary.exit_code == 0
