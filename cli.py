@@ -51,7 +51,7 @@ def sweep(
     seeds: option.Seeds = None,
     settings: option.Settings = None,
     search: option.Search = None,
-    num_samples: option.NumSamples = 8,
+    num_samples: option.NumSamples = None,
     init_checkpoint: option.InitCheckpoint = None,
     out: option.Out = None,
     data_root: option.DataRoot = None,
@@ -212,8 +212,12 @@ def compare(
 def ui(
     out: option.Out = None,
     demo: option.Demo = False,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port on this machine; by default 5000.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; by default 127.0.0.1.")
+    ] = None,
     sync: Annotated[
         bool, typer.Option("--sync", help="Copy to MLflow what it lacks of the runs, and stop.")
     ] = False,
@@ -225,10 +229,13 @@ def ui(
     from experiments.tracking import ui as ui_commands
 
     if sync or rebuild:
+        if port is not None or host is not None:
+            raise UserError("--port and --host are the server's, which --sync does not start")
         copied, others = ui_commands.sync(_out(out, demo), rebuild)
         print(f"{copied} runs are in MLflow" + (f"; {others} have not begun" if others else ""))
         return
-    raise typer.Exit(ui_commands.serve_ui(_out(out, demo), host=host, port=port))
+    serve = partial(ui_commands.serve_ui, host=host or "127.0.0.1", port=port or 5000)
+    raise typer.Exit(serve(_out(out, demo)))
 
 
 app.add_typer(data, name="data")

@@ -86,6 +86,8 @@ print("loaded", loaded, "exit", code, file=sys.stderr)
         (("status", "--protocol", "nosuch"), "--protocol 'nosuch'; known: zero_shot"),
         (("ui", "--sync", "--out", "nowhere"), "nowhere holds no runs"),
         (("ui", "--port", "0"), "--port"),
+        (("ui", "--sync", "--port", "5001"), "which --sync does not start"),
+        (("sweep", "zero_shot", "--demo", "--num-samples", "4"), "which is not given"),
         (("data", "check", "--workers", "0"), "--workers"),
         (("report", "zeroshot"), "unknown protocol 'zeroshot'"),
         (("report", "zero_shot", "--out", "nowhere"), "nowhere"),

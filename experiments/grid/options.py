@@ -102,7 +102,7 @@ Search = Annotated[
     list[str] | None,
     _grid_option(help="e.g. train.lr=loguniform(1e-7,1e-5); with Ray Tune's ASHA."),
 ]
-NumSamples = Annotated[int, _grid_option(min=1, help="Trials of a search.")]
+NumSamples = Annotated[int | None, _grid_option(min=1, help="Trials of a search; 8 by default.")]
 InitCheckpoint = Annotated[
     Path | None, _grid_option(help="What pretrained runs start from, instead of a parent run.")
 ]
@@ -215,7 +215,7 @@ class GridOptions(_Options):
     seeds: str | None = None
     settings: Sequence[str] | None = None
     search: Sequence[str] | None = None
-    num_samples: int = 8
+    num_samples: int | None = None
     init_checkpoint: Path | None = None
 
 

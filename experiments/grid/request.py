@@ -31,6 +31,8 @@ from protocols.datasets import Dataset
 from protocols.protocol import Protocol
 from tcclip.config import Execution, ModelConfig
 
+#: Of a search, where --num-samples does not say.
+TRIALS = 8
 #: Options that are comma lists: of words, of integers.
 WORDS, NUMBERS = ("datasets", "models", "variants"), ("shots", "splits", "seeds")
 #: A range of more integers is a slip of the hand.
@@ -83,7 +85,8 @@ def plan_evaluation(
     """
     from tcclip.model.checkpoints import describe_checkpoint, fetch
 
-    grid, notes = _on_given(make_grid(options), given), []
+    grid = _on_given(make_grid(options), given)
+    notes = [*grid.notes, *_unused(grid)]
     with user_errors():
         path = Path(fetch(checkpoint)).absolute()
         content = describe_checkpoint(path)
@@ -100,7 +103,7 @@ def plan_evaluation(
         if isinstance(start, StartWeights):
             settings = settings | {CLIP_WEIGHTS: start.clip_weights}
         else:
-            ensembled, mixed, notes = False, False, [f"not ensembled: {start}"]
+            ensembled, mixed, notes = False, False, [*notes, f"not ensembled: {start}"]
     # CLIP's own weights are needed to ensemble with, and for what a checkpoint leaves out.
     if not mixed and content["token_embedding"]:
         settings = Settings({CLIP_WEIGHTS: "random"}) | settings
@@ -117,10 +120,18 @@ def plan_evaluation(
     return RunPlan(grid, specs, notes)
 
 
+def _unused(grid: Grid) -> list[str]:
+    """What an evaluation does not use of a grid file."""
+    axes = [axis for axis in ("models", "seeds") if axis in grid.sources]
+    return [f"{grid.sources[axis]}{axis}: not used, the checkpoint says which" for axis in axes]
+
+
 def _on_given(grid: Grid, given: Sequence[str]) -> Grid:
-    if grid.datasets is None and given and not grid.demo:
-        return replace(grid, datasets=tuple(given))
-    return grid
+    if not given:
+        return grid
+    if grid.demo:
+        raise UserError("the demo has its own videos: drop --demo or --dataset-file")
+    return grid if grid.datasets is not None else replace(grid, datasets=tuple(given))
 
 
 def _test_view(
@@ -189,13 +200,15 @@ def make_grid(options: GridOptions) -> Grid:
 def _trials(options: GridOptions) -> Sequence[Mapping[str, Any]]:
     """The rows of a search; none without one. UserError for a setting that is searched twice."""
     if not options.search:
+        if options.num_samples is not None:
+            raise UserError("--num-samples is for --search, which is not given")
         return ()
     searches = [search_space.parse(one) for one in options.search]
     names = [name for name, _ in searches]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"--search {name} is given twice; drop one of them")
-    return search_space.trials(searches, options.num_samples)
+    return search_space.trials(searches, options.num_samples or TRIALS)
 
 
 def _without(settings: Settings, others: Mapping[str, Any], notes: list[str]) -> Settings:

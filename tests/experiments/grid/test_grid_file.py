@@ -134,5 +134,6 @@ def test_values_of_options_are_taken_as_strictly(
     options: list[str], message: str, grid: Path, tcclip: Command
 ) -> None:
     grid.write_text(HEAD)
-    code, _, error = tcclip("sweep", grid, "--dry-run", "--num-samples", "2", *options)
+    samples = ("--num-samples", "2") if "--search" in options else ()
+    code, _, error = tcclip("sweep", grid, "--dry-run", *samples, *options)
     assert code == 2 and re.search(message, error), error[:500]

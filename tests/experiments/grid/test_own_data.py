@@ -181,5 +181,5 @@ def test_the_data_sets_whose_files_are_given_are_meant() -> None:
     named = plan_sweep(GridOptions("few_shot", datasets="hmdb51"), known, ["mine"])
     assert {spec.key.dataset for spec in named.specs} == {"hmdb51"}
     assert len(plan_sweep(GridOptions("few_shot"), known).specs) == 12
-    demo = plan_sweep(GridOptions("few_shot", demo=True), known, ["mine"])
-    assert {spec.key.dataset for spec in demo.specs} == {"moving_shapes"}
+    with pytest.raises(UserError, match="the demo has its own videos"):
+        plan_sweep(GridOptions("few_shot", demo=True), known, ["mine"])

@@ -97,6 +97,18 @@ def few_shot(path: str, *settings: str, **options: Any) -> RunPlan:
     return plan_evaluation(given, path, ensembled=True, datasets=DATASETS)
 
 
+def test_what_an_evaluation_does_not_use_of_a_grid_file_is_said(tmp_path: Path) -> None:
+    path, file = checkpoint(tmp_path, OPENAI), tmp_path / "grid.yaml"
+    file.write_text(
+        "protocol: few_shot\ndatasets: [hmdb51]\nshots: [2]\nmodels: [clip]\nseeds: [3]"
+    )
+    made = plan_evaluation(GridOptions(str(file)), path, ensembled=True, datasets=DATASETS)
+    assert made.notes == [
+        f"{file}:{line}: {axis}: not used, the checkpoint says which"
+        for line, axis in ((4, "models"), (5, "seeds"))
+    ]
+
+
 @pytest.mark.parametrize("start", [OPENAI, RANDOM, FILE, None])
 def test_nothing_is_asked_for_where_nothing_is_ensembled(
     tmp_path: Path, start: dict[str, str | int] | None
