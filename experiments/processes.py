@@ -7,9 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
-from multiprocessing import util
 from typing import Any
 
 #: Limit on a process, if no other is given.
@@ -53,18 +51,3 @@ def run_python(
         last = (done.stderr.strip().splitlines() or ["no error message"])[-1]
         raise ProcessFailed(last[:300], done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def make_room_for_sockets() -> None:
-    """Let processes of this one share data, whatever the length of TMPDIR.
-
-    Python makes their sockets in a folder of the temporary one, where a path has 107 bytes; the
-    first call of `get_temp_dir` makes that folder, and Python removes it when the process ends.
-    """
-    usual = tempfile.gettempdir()
-    if len(os.fsencode(usual)) + len("/pymp-xxxxxxxx/listener-xxxxxxxx") > 107:
-        tempfile.tempdir = "/tmp"
-        try:
-            util.get_temp_dir()
-        finally:
-            tempfile.tempdir = usual

@@ -26,7 +26,6 @@ from experiments.errors import (
     gpu_errors,
 )
 from experiments.grid.weights_file import StartWeights
-from experiments.processes import make_room_for_sockets
 from experiments.store.append_file import AppendFile
 from experiments.store.attempt_records import record_pause, record_start
 from experiments.store.files import clear_attempts, remove, write_text
@@ -69,7 +68,6 @@ def execute(job: Job, cpus: int) -> None:
 
     Called on every rank. Raises what ended the attempt; the sweep records it.
     """
-    make_room_for_sockets()
     torch.set_num_threads(job.execution.cpu_threads)
     torch.manual_seed(job.spec.key.seed)
     if torch.cuda.is_available():

@@ -155,3 +155,16 @@ def test_batches_need_no_place_in_shared_memory(
     pool = LoaderPool(1)
     number = pool.add(make)
     assert len(list(pool.batches(number, [[1], [2], [3]]))) == 3
+
+
+def test_processes_load_where_the_temporary_folder_has_a_long_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sockets of Python's would be in that folder, where a path has at most 107 bytes."""
+    folder = tmp_path / ("x" * 110)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    pool = LoaderPool(1)
+    number = pool.add(torch.tensor)
+    assert [batch.tolist() for batch in pool.batches(number, [[1, 2], [3]])] == [[1, 2], [3]]
+    pool.close()
