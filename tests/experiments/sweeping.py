@@ -64,7 +64,11 @@ def break_list(cache: Path) -> None:
     path.write_text(f"{first[:-1]}x\n{rest}")
 
 
-def copy_cache(cache: Path, target: Path) -> Path:
-    """A cache of one's own, to be damaged."""
+def copy_cache(cache: Path, target: Path, decoded: bool = True) -> Path:
+    """A cache whose lists and videos may be damaged; with the frames `decoded` so far."""
     shutil.copytree(cache / "moving_shapes", target / "moving_shapes")
+    if decoded:
+        frames = DataPaths(cache=cache).frames
+        frames.mkdir(exist_ok=True)
+        (target / frames.name).symlink_to(frames)
     return target

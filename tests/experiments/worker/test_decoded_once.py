@@ -26,7 +26,7 @@ def predictions(out: Path) -> dict[str, bytes]:
 
 
 def test_a_second_run_decodes_no_test_video(tmp_path: Path, cache: Path) -> None:
-    own = copy_cache(cache, tmp_path / "cache")
+    own = copy_cache(cache, tmp_path / "cache", decoded=False)
     (spec,) = small_specs(models=("clip",))
     for name, size in {"off": 0, "cold": 1, "warm": 1}.items():
         execution = EXECUTION.model_copy(update={"cache_size": size})
