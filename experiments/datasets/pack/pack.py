@@ -67,14 +67,16 @@ def pack(
             journal = folder / UNFINISHED / JOURNAL
             write_text(journal, HEAD + lines(files.values()))
             progress(len(files), total)
+            packed, size = len(files), sum(one.bytes for one in files.values())
             with journal.open("a") as file:
                 for one in _results(todo, workers):
                     files[one.video] = one
                     if not one.cause:  # what failed is tried again by the next command
                         file.write(lines([one]))
                         file.flush()
+                        packed, size = packed + 1, size + one.bytes
                     progress(len(files), total)
-                    _check_room(folder, files, total)
+                    _check_room(folder, packed, size, total - len(files))
             record = HEAD + lines(files[name] for name in sorted(files))
             write_text(folder / RECORD, record)
             shutil.rmtree(folder / UNFINISHED)
@@ -131,16 +133,15 @@ def _is_there(folder: Path, one: PackedFile) -> bool:
     return not one.cause and path.is_file() and path.stat().st_size == one.bytes
 
 
-def _check_room(folder: Path, files: Mapping[str, PackedFile], total: int) -> None:
-    sizes = [one.bytes for one in files.values() if not one.cause]
-    if len(files) < min(SAMPLE, total) or not sizes:
+def _check_room(folder: Path, packed: int, size: int, left: int) -> None:
+    """UserError if the disk has no room for the videos that are left, by what was `packed`."""
+    if packed < min(SAMPLE, packed + left) or not packed:
         return
-    needed = sum(sizes) / len(sizes) * (total - len(files))
-    free = shutil.disk_usage(folder).free
+    needed, free = size / packed * left, shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"{folder}: about {needed / 1e9:.1f} GB more are needed for {total - len(files)} "
-            f"videos, and {free / 1e9:.1f} GB are free. {_MORE_ROOM}"
+            f"{folder}: about {needed / 1e9:.1f} GB more are needed for {left} videos, and "
+            f"{free / 1e9:.1f} GB are free. {_MORE_ROOM}"
         )
 
 

@@ -63,8 +63,8 @@ def content(folder: str) -> dict[str, bytes]:
 def stop_after(videos: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command ends when so many are packed, as a kill would end it: nothing is tidied up."""
 
-    def room(folder: Path, files: dict[str, object], total: int) -> None:
-        if len(files) == videos:
+    def room(folder: Path, packed: int, size: int, left: int) -> None:
+        if packed == videos:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(packing, "_check_room", room)
