@@ -15,6 +15,7 @@ from experiments.datasets.commands import app as data
 from experiments.errors import UserError, user_errors
 from experiments.grid import options as option
 from experiments.grid.options import ExecutionOptions, GridOptions
+from experiments.inference.commands import app as inference
 from experiments.worker.checkpoint_commands import app as checkpoint
 from results import printing
 
@@ -238,6 +239,7 @@ def ui(
     raise typer.Exit(serve(_out(out, demo)))
 
 
+app.add_typer(inference)
 app.add_typer(data, name="data")
 app.add_typer(checkpoint, name="checkpoint")
 

@@ -2,28 +2,41 @@
 
 In: settings (`config`), annotation lists and videos (`data`), CLIP weights (`weights`). Out: a
 model (`model`), its training (`train`) and its scores (`evaluate`). It knows nothing of
-protocols, runs or clusters; `experiments.worker` puts the parts together, and `create_model` and
-`load_checkpoint` are for everybody. They are imported on first use: importing this package or
-`tcclip.config` does not import torch.
+protocols, runs or clusters; `experiments.worker` puts the parts together, and what is
+imported here is for everybody: on first use, so that importing this package or `tcclip.config` does
+not import torch. `load` makes a predictor of a checkpoint: `tcclip.load(FILE).predict("clip.mp4")`.
 
 Read `config`, `model/`, `data/`, `train` (with `schedule` and `distributed`), `evaluate` (with
-`accuracy`); `model_size` is what a model costs, `memory` finds the micro-batch that fits a GPU,
-`text_files` reads text, JSON and YAML.
+`accuracy`), `predict/`; `model_size` is what a model costs, `memory` finds the micro-batch that
+fits a GPU, `text_files` reads text, JSON and YAML.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tcclip.model import create_model, load_checkpoint
+    from tcclip.model import Model, create_model, load_checkpoint
+    from tcclip.predict import Prediction, Predictor, load
 
-__all__ = ["create_model", "load_checkpoint"]
+#: Name -> the package it is in.
+_WHERE = {
+    "Model": "model",
+    "Prediction": "predict",
+    "Predictor": "predict",
+    "create_model": "model",
+    "load": "predict",
+    "load_checkpoint": "model",
+}
+__all__ = ["Model", "Prediction", "Predictor", "create_model", "load", "load_checkpoint"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        import tcclip.model
-
-        return getattr(tcclip.model, name)
+    if name in _WHERE:
+        return getattr(import_module(f"tcclip.{_WHERE[name]}"), name)
     raise AttributeError(f"module 'tcclip' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -53,6 +53,13 @@ class EvalList:
         parts = logits.split([len(names) for names in self.all_names], dim=-1)
         return torch.stack([part.mean(-1) for part in parts], dim=-1)
 
+    def summed(self, logits: torch.Tensor, views: int) -> torch.Tensor:
+        """Logits (videos * views, prompts) -> scores (videos, classes), see `Scores`."""
+        summed: torch.Tensor = (
+            self.of_classes(logits.float()).softmax(-1).unflatten(0, (-1, views)).sum(1)
+        )
+        return summed
+
 
 @dataclass
 class Scores:
@@ -141,12 +148,10 @@ class Evaluator:
                     listed = [b for b, rows in enumerate(targets) if number in rows]
                     if not listed:
                         continue
-                    names, views = lists[number].prompts, batch.video.shape[1]
                     picked = self._views_of(listed, *batch.video.shape[:2])
                     with self.autocast():
-                        logits = model.score(features[picked], classes[key, names])
-                    logits = lists[number].of_classes(logits.float())
-                    summed = logits.softmax(-1).unflatten(0, (-1, views)).sum(1)
+                        logits = model.score(features[picked], classes[key, lists[number].prompts])
+                    summed = lists[number].summed(logits, batch.video.shape[1])
                     part.add(key, number, [targets[b][number] for b in listed], summed)
         part.fetch()
         return part

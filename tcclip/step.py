@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tcclip.config import AugmentConfig, Execution, TrainConfig
+from tcclip.config import AugmentConfig, Execution, Precision, TrainConfig
 from tcclip.data.loader import Batch
 from tcclip.data.mixing import mix
 from tcclip.data.transforms import normalise
@@ -74,7 +74,7 @@ class StepGradient:
         self._gradients.zero_()
         micro_batch = self.execution.micro_batch_size(self.config)
         share = self.config.global_batch // self.ranks.world
-        precision = autocast(self.config, self.ranks.device)
+        precision = autocast(self.config.precision, self.ranks.device)
         with precision:
             classes = self.model.encode_classes()
         shared = classes.detached()
@@ -116,16 +116,16 @@ def soft_target_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.cross_entropy(logits, targets.to(logits.dtype), reduction="sum")
 
 
-def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
-    """Autocast to the run's precision on `device`; disabled in float32.
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """Autocast to `precision` on `device`; disabled in float32.
 
     Raises ValueError for fp16 off CUDA and for bf16 on a GPU without it.
     """
-    if config.precision == "fp32":
+    if precision == "fp32":
         return torch.autocast(device.type, enabled=False)
-    if config.precision == "fp16" and device.type != "cuda":
+    if precision == "fp16" and device.type != "cuda":
         raise ValueError("train.precision=fp16 needs a CUDA device; use bf16 or fp32 on a CPU")
-    if config.precision == "fp16":
+    if precision == "fp16":
         return torch.autocast(device.type, dtype=torch.float16)
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ValueError("this GPU has no bf16; use --set train.precision=fp16")

@@ -28,7 +28,6 @@ from experiments.grid.weights_file import (
     weights_to_ensemble,
 )
 from protocols.datasets import Dataset
-from protocols.protocol import Protocol
 from tcclip.config import Execution, ModelConfig
 
 #: Of a search, where --num-samples does not say.
@@ -78,12 +77,11 @@ def plan_evaluation(
 ) -> RunPlan:
     """The runs that evaluate a checkpoint; one with an hf:// name is fetched first.
 
-    `datasets` and `given`: as for a sweep.
-    The model, and how its videos are cropped, are what the checkpoint names. It is ensembled with
-    no weights but those it started from; without that, CLIP's weights are asked for only where it
-    holds no token embedding.
+    `datasets` and `given`: as for a sweep. The model, and how its videos are cropped, are what the
+    checkpoint names. It is ensembled with no weights but those it started from; without that,
+    CLIP's weights are asked for only where it holds no token embedding.
     """
-    from tcclip.model.checkpoints import describe_checkpoint, fetch
+    from tcclip.model.checkpoints import describe_checkpoint, fetch, test_view
 
     grid = _on_given(make_grid(options), given)
     notes = [*grid.notes, *_unused(grid)]
@@ -93,7 +91,8 @@ def plan_evaluation(
         model = ModelConfig.model_validate(content["model"])
         recorded = content["start"] and StartWeights.model_validate(content["start"])
         protocol = protocols.get(grid.protocol, demo=grid.demo)
-        view = _test_view(content.get("test_view"), model, protocol)
+        said = test_view(content.get("test_view"), model, protocol.augment)
+        view = {f"augment.{name}": value for name, value in said.items()}
         settings = Settings(view, dict.fromkeys(view, "of the checkpoint,")) | grid.settings
     mixed = ensembled and protocol.ensemble_weight is not None and model.name != "clip"
     if mixed:
@@ -132,22 +131,6 @@ def _on_given(grid: Grid, given: Sequence[str]) -> Grid:
     if grid.demo:
         raise UserError("the demo has its own videos: drop --demo or --dataset-file")
     return grid if grid.datasets is not None else replace(grid, datasets=tuple(given))
-
-
-def _test_view(
-    recorded: Mapping[str, Any] | None, model: ModelConfig, protocol: Protocol
-) -> dict[str, Any]:
-    """The settings of a checkpoint's test videos.
-
-    One that records none (published, older) is shown crops of its own image size, cut from as much
-    of a video as in the protocol; they are named among the run's settings.
-    """
-    augment, size = protocol.augment, model.sizes.image_size
-    if recorded is None and size != augment.crop:
-        recorded = {"crop": size, "resize": round(augment.resize * size / augment.crop)}
-    if not isinstance(recorded or {}, Mapping):
-        raise ValueError(f"the checkpoint's test_view is {recorded!r}, not a table of settings")
-    return {f"augment.{name}": value for name, value in (recorded or {}).items()}
 
 
 def make_grid(options: GridOptions) -> Grid:

@@ -31,7 +31,7 @@ from results.reading.location import (
 )
 from results.reading.metrics_log import read_records
 from results.reading.run_folder import BEST, RunFolder
-from tcclip.config import AugmentConfig
+from tcclip.config import AugmentConfig, Precision
 from tcclip.model import Model
 from tcclip.model.checkpoints import save_checkpoint
 from tcclip.weights.weight_files import read_file
@@ -46,9 +46,9 @@ class RunCheckpoints(AbstractContextManager["RunCheckpoints"]):
     """Keeps a run's metrics and checkpoints: the trainer's `TrainingRecorder`.
 
     Training goes on while a thread writes a checkpoint; an error of that thread is raised by the
-    next call. `lease`: None on ranks that only read. `start_weights` and `augment`: what the
-    checkpoints record of the weights the run started from and of how its videos are read. A
-    context manager: its end waits for the write and uploads the metrics to a store.
+    next call. `lease`: None on ranks that only read. The others: what the checkpoints record of
+    the weights the run started from, of how its videos are read and of its precision. A context
+    manager: its end waits for the write and uploads the metrics to a store.
     """
 
     def __init__(
@@ -57,10 +57,13 @@ class RunCheckpoints(AbstractContextManager["RunCheckpoints"]):
         lease: Lease | None,
         start_weights: Mapping[str, str | int] | None = None,
         augment: AugmentConfig | None = None,
+        precision: Precision | None = None,
     ) -> None:
         self.folder = folder
         self.lease = lease
-        self._save_weights = partial(save_checkpoint, start=start_weights, augment=augment)
+        self._save_weights = partial(
+            save_checkpoint, start=start_weights, augment=augment, precision=precision
+        )
         self._metrics = None if lease is None else AppendFile(folder.metrics, lease.check)
         #: The best weights that no saved state names yet.
         self._best: _Best | None = None

@@ -136,7 +136,7 @@ def _train_and_test(data: RunData, lease: Lease | None, started: datetime) -> No
         loader=data.eval_loader,
         augment=spec.augment,
         ranks=ranks,
-        autocast=lambda: autocast(spec.train, ranks.device),
+        autocast=lambda: autocast(spec.train.precision, ranks.device),
         compile=job.execution.compiles(ranks.device.type, _eval_batches(data)),
     )
     validations = Validations(evaluator, data.validation)
@@ -266,7 +266,8 @@ def _train(data: RunData, model: Model, validations: Validations, lease: Lease |
         log.info("%s; going on with %d", job.reduction.cause, job.reduction.after)
         start_records.append({"kind": "memory", **job.reduction.model_dump()})
     start_weights = StartWeights(clip_weights=spec.train.clip_weights, seed=spec.key.seed)
-    with RunCheckpoints(job.folder, lease, start_weights.model_dump(), spec.augment) as recorder:
+    recorded = (start_weights.model_dump(), spec.augment, spec.train.precision)
+    with RunCheckpoints(job.folder, lease, *recorded) as recorder:
         trainer = Trainer(
             model=model,
             loader=data.train_loader(),

@@ -17,6 +17,7 @@ from tcclip.data.cache.entry import Frames
 from tcclip.data.cache.frames import Cached, Prepared
 from tcclip.data.cache.store import TRAINING_SHARE, Store
 from tcclip.data.decode.decoder import Decoder
+from tcclip.data.decode.pyav_reader import ChooseFrames
 from tcclip.data.decode.reader import UnreadableVideo
 from tcclip.data.sampling import Indices, train_indices, view_indices
 from tcclip.data.seeding import seeded_rng
@@ -218,13 +219,18 @@ class EvalClips(Dataset[EvalClip]):
             return view_indices(total, self.num_frames, self.views, self.seed, name).flatten()
 
         try:
-            clip = self._frames.read(self.locate(item.path), choose)
+            video, clip = self.read(self.locate(item.path), choose)
         except UnreadableVideo as error:
             return EvalClip(index, item.label, None, error.cause)
-        # (clips * T, crops, 3, S, S) -> (clips * crops, T, 3, S, S)
-        frames = torch.from_numpy(clip.frames).unflatten(0, (self.views.clips, self.num_frames))
-        video = frames.transpose(1, 2).flatten(0, 1)
         return EvalClip(index, item.label, video, None, clip.reader, self._counts(clip))
+
+    def read(self, path: Path, choose: ChooseFrames) -> tuple[torch.Tensor, Prepared]:
+        """The clips of a file, whose frames `choose` picks from its number of frames, clip after
+        clip: (clips * crops, T, 3, S, S) uint8. Raises UnreadableVideo."""
+        found = self._frames.read(path, choose)
+        # (clips * T, crops, 3, S, S)
+        frames = torch.from_numpy(found.frames).unflatten(0, (-1, self.num_frames))
+        return frames.transpose(1, 2).flatten(0, 1), found
 
     def _counts(self, clip: Prepared) -> Counter[str]:
         """A temporal view of which one frame was decoded was decoded, with all its crops."""

@@ -1,8 +1,8 @@
 """Checkpoints: our own format, the published one, and weight ensembling (SPEC 5, 8).
 
 Our own: `NAME.safetensors` with the parameters under our names, and `NAME.json` beside it with
-the format's version, the model's settings, the class names, what the training started from and
-how its videos were cropped.
+the format's version, the model's settings, the class names, what the training started from, how
+its videos were cropped and its precision.
 `ValueError` for a file that is damaged or would run code, and for tensors that are missing,
 unexpected or of another shape than the model's; `FileNotFoundError` for a missing file.
 """
@@ -13,6 +13,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tcclip.config import AugmentConfig, ModelConfig
+from tcclip.config import AugmentConfig, ModelConfig, Precision
 from tcclip.model.tc_clip import Model
 from tcclip.model.tokens import tokenizer
 from tcclip.weights.clip_weights import geometry_of
@@ -92,16 +93,20 @@ def save_checkpoint(
     state: Mapping[str, Tensor] | None = None,
     start: Mapping[str, str | int] | None = None,
     augment: AugmentConfig | None = None,
+    precision: Precision | None = None,
 ) -> None:
     """Write `path` (.safetensors) and the .json beside it, never half a file.
 
     `state`: weights that the model had, to write instead of its present ones. `start`: the CLIP
     weights the training started from, as `clip_weights` and `seed`, which the model may be
-    ensembled with; `augment`: what its videos were read with. None if not known.
+    ensembled with; `augment`, `precision`: what its videos were read with, and it computed in.
+    None if not known.
     """
-    about = {"class_names": list(model.class_names), "start": start}
+    about: dict[str, Any] = {"class_names": list(model.class_names), "start": start}
     if augment is not None:
         about["test_view"] = augment.model_dump(mode="json", include=TEST_VIEW)
+    if precision is not None:
+        about["precision"] = precision
     _write(model.state_dict() if state is None else state, path, model.config, about)
 
 
@@ -122,6 +127,20 @@ def ensembled_state(
         else tuned
         for name, tuned in tuned_state.items()
     }
+
+
+def test_view(recorded: Any, model: ModelConfig, augment: AugmentConfig) -> dict[str, Any]:
+    """The settings of `augment` that a checkpoint's test videos need: those it recorded.
+
+    One that records none (published, older) is shown crops of its own image size, cut from as much
+    of a video as `augment` does. ValueError for a record that is no table.
+    """
+    size = model.sizes.image_size
+    if recorded is None and size != augment.crop:
+        recorded = {"crop": size, "resize": round(augment.resize * size / augment.crop)}
+    if not isinstance(recorded or {}, Mapping):
+        raise ValueError(f"the checkpoint's test_view is {recorded!r}, not a table of settings")
+    return dict(recorded or {})
 
 
 def convert(source: str | Path, destination: str | Path) -> None:
@@ -190,7 +209,7 @@ def _kept(found: WeightsFile) -> dict[str, Any]:
 
     ValueError if its sizes are not those of the tensors: a model is made by them.
     """
-    names = ("model", "class_names", "start", "test_view")
+    names = ("model", "class_names", "start", "test_view", "precision")
     try:
         header = read_header(found.path)
     except FileNotFoundError as error:
@@ -209,18 +228,28 @@ def _kept(found: WeightsFile) -> dict[str, Any]:
 
 
 def fetch(source: str | Path) -> Path:
-    """The local path of `source`, downloaded first if it is hf://owner/repository/file."""
+    """The local path of `source`, downloaded first if it is hf://owner/repository/file, with the
+    json beside it if there is one."""
     text = str(source)
     if text.startswith(HUB):
         parts = text.removeprefix(HUB).split("/", 2)
         if len(parts) < 3 or not all(parts):
             raise ValueError(f"{text!r} is not hf://owner/repository/file")
-        from huggingface_hub import hf_hub_download
-
-        return Path(hf_hub_download("/".join(parts[:2]), parts[2]))
+        return _download("/".join(parts[:2]), parts[2])
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
+    return path
+
+
+def _download(repository: str, name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    path = Path(hf_hub_download(repository, name))
+    if path.suffix == ".safetensors":
+        with suppress(EntryNotFoundError):  # no checkpoint of ours
+            hf_hub_download(repository, str(Path(name).with_suffix(".json")))
     return path
 
 
@@ -230,7 +259,8 @@ def read_state(source: str | Path) -> dict[str, Tensor]:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The json beside an own checkpoint: format, version, model, class_names, start, test_view."""
+    """The json beside an own checkpoint: format, version, model, class_names, start and, of
+    newer ones, test_view and precision."""
     beside = path.with_suffix(".json")
     if not beside.is_file():
         raise FileNotFoundError(

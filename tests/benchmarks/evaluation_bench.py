@@ -45,7 +45,10 @@ def _setting() -> tuple[Evaluator, dict[str, Model], list[EvalList]]:
         for seed, name in enumerate(("raw", "ensembled"))
     }
     evaluator = Evaluator(
-        data.eval_loader, zero_shot.augment, ranks, lambda: autocast(zero_shot.train, ranks.device)
+        data.eval_loader,
+        zero_shot.augment,
+        ranks,
+        lambda: autocast(zero_shot.train.precision, ranks.device),
     )
     return evaluator, models, [*data.suites, novel.suites[1]]
 

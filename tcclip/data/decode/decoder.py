@@ -17,7 +17,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import tcclip
 from tcclip.config import Reader
 from tcclip.data.decode.images.packed_video import is_packed, read_packed
 from tcclip.data.decode.pyav_reader import ChooseFrames
@@ -116,7 +115,7 @@ class _DecodingProcess:
     def __init__(self, timeout: float) -> None:
         self.owner = os.getpid()
         ours, theirs = socket.socketpair()
-        root = str(Path(tcclip.__file__).parents[1])
+        root = str(Path(__file__).parents[3])
         self._memory = unnamed_file()
         self._pixels = SharedFrames(self._memory)
         with theirs:

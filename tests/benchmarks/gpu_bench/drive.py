@@ -252,7 +252,7 @@ class Bench:
         config = self.train_config(4, precision=precision)
         evaluator = Evaluator(
             loader=loader, augment=self.augment, ranks=self.ranks,
-            autocast=lambda: autocast(config, self.device),
+            autocast=lambda: autocast(config.precision, self.device),
             compile=execution.compiles(self.device.type, 0),
         )  # fmt: skip
         return evaluator.evaluate({"model": model}, [one])["model", 0]
