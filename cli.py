@@ -51,6 +51,7 @@ def sweep(
     splits: option.Splits = None,
     seeds: option.Seeds = None,
     settings: option.Settings = None,
+    name: option.Name = None,
     search: option.Search = None,
     num_samples: option.NumSamples = None,
     init_checkpoint: option.InitCheckpoint = None,
@@ -77,10 +78,7 @@ def sweep(
     format: option.Format = "terminal",
 ) -> None:
     """Run what is missing of a grid, then print its table. The same command again continues."""
-    given = locals()
-    from experiments.grid.request import plan_sweep
-
-    _run(given, plan_sweep)
+    _run(locals())
 
 
 @app.command()
@@ -93,6 +91,7 @@ def evaluate(
     shots: option.Shots = None,
     splits: option.Splits = None,
     settings: option.Settings = None,
+    name: option.Name = None,
     ensemble: option.Ensemble = True,
     out: option.Out = None,
     data_root: option.DataRoot = None,
@@ -244,14 +243,15 @@ app.add_typer(data, name="data")
 app.add_typer(checkpoint, name="checkpoint")
 
 
-def _run(given: Mapping[str, Any], make_plan: Callable[..., RunPlan]) -> None:
-    """Compute the runs that a command's arguments ask for, and exit with the outcome.
+def _run(given: Mapping[str, Any], make_plan: Callable[..., RunPlan] | None = None) -> None:
+    """Compute the runs that a command's arguments ask for, a sweep's unless `make_plan` is another,
+    and exit with the outcome.
 
     With `dry_run` among them, only show what would be done.
     """
     from rich.console import Console
 
-    from experiments.grid.request import make_execution
+    from experiments.grid.request import make_execution, plan_sweep
     from experiments.monitor.dry_run import dry_run as list_runs
     from experiments.monitor.dry_run import print_plan
     from experiments.planning.lists import planned_decodes
@@ -261,7 +261,9 @@ def _run(given: Mapping[str, Any], make_plan: Callable[..., RunPlan]) -> None:
 
     options = ExecutionOptions.of(given)
     data_paths = _data_paths(*(given[one] for one in ("data_root", "annotations", "dataset_file")))
-    plan = make_plan(GridOptions.of(given), datasets=data_paths.datasets(), given=data_paths.given)
+    plan = (make_plan or plan_sweep)(
+        GridOptions.of(given), datasets=data_paths.datasets(), given=data_paths.given
+    )
     out = _out(options.out, plan.grid.demo)
     execution = make_execution(options, plan)
     place = check(plan, options, execution)

@@ -12,6 +12,7 @@ from experiments.errors import UserError, user_errors
 from experiments.grid.overrides import Settings
 from experiments.grid.plan import MODELS, Grid
 from experiments.grid.weights_file import replace_path
+from results.reading.run_folder import NAME_LENGTH
 from tcclip.config import FrozenModel
 from tcclip.text_files import Lines, place, read_yaml
 
@@ -26,7 +27,8 @@ EXECUTION = "execution."
 class GridFile(FrozenModel):
     """What a grid file holds; names are those of the command's options, which win.
 
-    `rows`: one entry of settings a row of the table, each of which wins over `set`.
+    `rows`: one entry of settings a row of the table, each of which wins over `set`; its `name`, if
+    there is one, is the row's title and no setting.
     """
 
     protocol: str
@@ -64,8 +66,11 @@ def read(name: str, *, demo: bool) -> Grid:
                 )
     files: dict[str, Path] = {}
     given = _settings(file.set, path, lines, "set")
-    rows = []
+    rows, names = [], {}
     for number, row in enumerate(file.rows):
+        if "name" in row:
+            where = f"{place(path, lines, ('rows', number, 'name'))}: name"
+            names[number] = row_name(row.pop("name"), where)
         settings = _settings(row, path, lines, "rows", number)
         for setting in settings:
             if setting.startswith(EXECUTION):
@@ -80,10 +85,22 @@ def read(name: str, *, demo: bool) -> Grid:
         for of in (True, False)
     )
     return Grid(
-        **axes, demo=demo, files=files, rows=tuple(rows),
+        **axes, demo=demo, files=files, rows=tuple(rows), names=names,
         settings=replace_path(settings, files, path.parent), execution=execution,
         sources={axis: f"{place(path, lines, (axis,))}: " for axis in axes if (axis,) in lines},
     )  # fmt: skip
+
+
+def row_name(name: Any, where: str) -> str:
+    """The title of a row, as it was given. `where`: the option or place in a file.
+
+    UserError unless it is a short line of text.
+    """
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise UserError(f"{where} {name!r}: a title is wanted, in one line of text")
+    if len(name) > NAME_LENGTH:
+        raise UserError(f"{where} {name!r} has {len(name)} characters; at most {NAME_LENGTH}")
+    return name.strip()
 
 
 def _settings(values: dict[str, Any], path: Path, lines: Lines, *at: str | int) -> Settings:

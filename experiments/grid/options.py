@@ -98,6 +98,9 @@ Seeds = Annotated[str | None, _grid_option(help="Comma list of integers and rang
 Settings = Annotated[
     list[str] | None, _grid_option("--set", help="Any setting, e.g. train.lr=1e-5.")
 ]
+Name = Annotated[
+    str | None, _grid_option(help="Title of the runs' row in tables, plots and status.")
+]
 Search = Annotated[
     list[str] | None,
     _grid_option(help="e.g. train.lr=loguniform(1e-7,1e-5); with Ray Tune's ASHA."),
@@ -214,6 +217,7 @@ class GridOptions(_Options):
     splits: str | None = None
     seeds: str | None = None
     settings: Sequence[str] | None = None
+    name: str | None = None
     search: Sequence[str] | None = None
     num_samples: int | None = None
     init_checkpoint: Path | None = None

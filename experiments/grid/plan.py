@@ -33,10 +33,11 @@ class Grid:
     """What was asked for; None on an axis means the protocol's own values.
 
     `rows` are alternative settings (an ablation's rows, a search's trials), each added to
-    `settings`. `checkpoint`: sha256 of weights that take the place of a pretrained run's parent.
-    `files`: sha256 -> file of the weights that are named by their content. `execution`: settings of
-    how its runs execute. `sources`: axis -> where a grid file gives it; `notes`: what of the file
-    the options of the command took the place of.
+    `settings`; `names`: number of a row -> its title, where it has one. `checkpoint`: sha256 of
+    weights that take the place of a pretrained run's parent. `files`: sha256 -> file of the weights
+    that are named by their content. `execution`: settings of how its runs execute. `sources`: axis
+    -> where a grid file gives it; `notes`: what of the file the options of the command took the
+    place of.
     """
 
     protocol: str
@@ -49,6 +50,7 @@ class Grid:
     seeds: tuple[int, ...] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     rows: tuple[Mapping[str, Any], ...] = ({},)
+    names: Mapping[int, str] = field(default_factory=dict)
     checkpoint: str | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     execution: Mapping[str, Any] = field(default_factory=dict)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,13 +44,14 @@ T = TypeVar("T")
 class RunPlan:
     """A grid and its runs. `notes`: what the user may miss among them, and why it is not there.
 
-    `searched`: the runs are the trials of a search.
+    `searched`: the runs are the trials of a search. `names`: run id -> the title of its row.
     """
 
     grid: Grid
     specs: list[RunSpec]
     notes: list[str]
     searched: bool = False
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan_sweep(
@@ -64,7 +66,8 @@ def plan_sweep(
     notes = [*grid.notes, *(f"not in the grid: {text}" for text in plan.undefined_points(grid))]
     used = [(spec.train.clip_weights, spec.model.activation) for spec in specs]
     notes += activation_notes(used, grid.files)
-    return RunPlan(grid, specs, notes, searched=bool(options.search))
+    names = _names(grid, lambda row: plan.expand(row, datasets))
+    return RunPlan(grid, specs, notes, searched=bool(options.search), names=names)
 
 
 def plan_evaluation(
@@ -115,8 +118,19 @@ def plan_evaluation(
         checkpoint=checkpoint_digest,
         files={**grid.files, checkpoint_digest: path},
     )
-    specs = plan.expand_evaluation(grid, model, ensembled=ensembled, datasets=datasets)
-    return RunPlan(grid, specs, notes)
+    expand = partial(plan.expand_evaluation, model=model, ensembled=ensembled, datasets=datasets)
+    return RunPlan(grid, expand(grid), notes, names=_names(grid, expand))
+
+
+def _names(grid: Grid, expand: Callable[[Grid], list[RunSpec]]) -> dict[str, str]:
+    """Run id -> the name of its row; of two rows with the same run, of the first. A parent in
+    another protocol has none."""
+    names: dict[str, str] = {}
+    for number, name in grid.names.items():
+        for spec in expand(replace(grid, rows=(grid.rows[number],))):
+            if spec.key.protocol == grid.protocol:
+                names.setdefault(spec.run_id, name)
+    return names
 
 
 def _unused(grid: Grid) -> list[str]:
@@ -139,6 +153,35 @@ def make_grid(options: GridOptions) -> Grid:
     What is given twice: --search wins over --set, the options over a grid file, its rows over its
     `set`, and this over the protocol's settings. `notes` of the grid: what was not used therefore.
     """
+    grid, notes = _with_axes(options)
+    files = dict(grid.files)
+    changes = [one for one in options.settings or () if not one.startswith(EXECUTION)]
+    given = replace_path(overrides.parse(changes), files)
+    checkpoint = None
+    if options.init_checkpoint is not None:
+        checkpoint = digest(options.init_checkpoint)
+        check_use(options.init_checkpoint, "checkpoint")
+        files[checkpoint] = options.init_checkpoint.absolute()
+    trials = [replace_path(trial, files) for trial in _trials(options)]
+    searched = Settings({name: "--search" for trial in trials[:1] for name in trial})
+    rows: list[Settings] = []
+    names: dict[int, str] = {}
+    for number, row in enumerate(grid.rows):
+        kept = _without(Settings(row), given | searched, notes)
+        own = [kept | Settings(trial, searched) for trial in trials] or [kept]
+        name = grid.names.get(number) if options.name is None else options.name.strip()
+        names |= {len(rows) + n: name for n in range(len(own)) if name is not None}
+        rows += own
+    settings = _without(Settings(grid.settings), given | searched, notes)
+    settings = settings | _without(given, searched, notes)
+    return replace(
+        grid, settings=settings, rows=tuple(rows), names=names, checkpoint=checkpoint,
+        files=files, notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _with_axes(options: GridOptions) -> tuple[Grid, list[str]]:
+    """The grid with the axes that were asked for, and what of a grid file they win over."""
     grid = Grid(options.protocol, demo=options.demo)
     if options.protocol.endswith((".yaml", ".yml")):
         grid = grid_file.read(options.protocol, demo=options.demo)
@@ -158,26 +201,10 @@ def make_grid(options: GridOptions) -> Grid:
     for seed in grid.seeds or ():
         if not 0 <= seed < MAX_SEED:
             raise UserError(f"--seeds {seed}; allowed: 0 to {MAX_SEED - 1}")
-    files = dict(grid.files)
-    changes = [one for one in options.settings or () if not one.startswith(EXECUTION)]
-    given = replace_path(overrides.parse(changes), files)
-    checkpoint = None
-    if options.init_checkpoint is not None:
-        checkpoint = digest(options.init_checkpoint)
-        check_use(options.init_checkpoint, "checkpoint")
-        files[checkpoint] = options.init_checkpoint.absolute()
-    trials = [replace_path(trial, files) for trial in _trials(options)]
-    searched = Settings({name: "--search" for trial in trials[:1] for name in trial})
-    rows: list[Settings] = []
-    for row in grid.rows:
-        kept = _without(Settings(row), given | searched, notes)
-        rows += [kept | Settings(trial, searched) for trial in trials] or [kept]
-    settings = _without(Settings(grid.settings), given | searched, notes)
-    settings = settings | _without(given, searched, notes)
-    return replace(
-        grid, settings=settings, rows=tuple(rows), checkpoint=checkpoint, files=files,
-        notes=tuple(notes),
-    )  # fmt: skip
+    if options.name is not None:
+        grid_file.row_name(options.name, "--name")  # refused at once
+        notes += [f"--name wins over the row's name {one!r}" for one in grid.names.values()]
+    return grid, notes
 
 
 def _trials(options: GridOptions) -> Sequence[Mapping[str, Any]]:

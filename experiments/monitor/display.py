@@ -116,7 +116,8 @@ class Display:
 
 def status_line(row: RunStatus) -> str:
     """A run as one line of text."""
-    parts = [f"{row.run_id}: {row.state}"]
+    name = "" if row.name is None else f" ({row.name})"
+    parts = [f"{row.run_id}{name}: {row.state}"]
     if row.epochs is not None:
         parts.append(f"epoch {row.epoch or 0}/{row.epochs}")
     if row.loss is not None:

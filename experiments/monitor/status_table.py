@@ -123,7 +123,7 @@ def _table(cells: Mapping[Column, Sequence[str]], rows: Sequence[RunStatus]) -> 
     head, rule, *lines = aligned(
         [column.head for column in cells],
         list(zip(*cells.values(), strict=True)),
-        left=sum(column in COLUMNS[:4] for column in cells),
+        left=sum(column in COLUMNS[:5] for column in cells),
     )
     yield Text(head, "bold")
     yield Text(rule, "dim")
@@ -183,6 +183,7 @@ RUN = Column("run", lambda row: row.run_id, 10)
 COLUMNS = (
     RUN,
     Column("state", lambda row: str(row.state), 9),
+    Column("name", lambda row: row.name or NONE, 6),
     Column("node", lambda row: row.node or NONE, 2),
     Column("on", _workers_and_device, 3),
     Column("epoch", _epoch, 8),

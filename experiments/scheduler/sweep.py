@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -95,8 +95,7 @@ def sweep(
     def say(text: str) -> None:
         console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
-    if options.rerun is not None:
-        _begin_rerun(ledger, specs, options.rerun, say)
+    names = {} if options.rerun is None else _begin_rerun(ledger, specs, options.rerun, say)
     left = _count_left(ledger, specs, plan.searched)
     limit = time_limit(options.time_limit, say, remote=not is_local(out)) if left else None
     lines = [f"{len(specs)} runs, {left} to do, in {out}" + (f"; {limit}" if limit else "")]
@@ -118,6 +117,7 @@ def sweep(
             fail_fast=options.fail_fast,
             say=say,
             limit=limit,
+            names={**names, **plan.names},
         )
     return replace(summary, mlflow_failed=thread.gave_up)
 
@@ -145,12 +145,16 @@ def _make_executor(
 
 def _begin_rerun(
     ledger: Ledger, specs: Sequence[RunSpec], rerun: str, say: Callable[[str], None]
-) -> None:
-    """Back up the runs that `rerun` names; until they have begun again nothing is deleted."""
+) -> dict[str, str]:
+    """Back up the runs that `rerun` names; until they have begun again nothing is deleted.
+
+    The names of their rows, by run id.
+    """
     states = ledger.states(specs)
     chosen = matching(states, rerun)
     # Another sweep may finish a failed run in the meantime.
     unfinished = [run_id for run_id in chosen if states[run_id] is not State.FINISHED]
+    names = {run_id: ledger.folder(run_id).read_name() for run_id in chosen}
     kept = back_up(ledger, chosen, unfinished)
     for run_id in kept:
         say(f"{run_id}: finished meanwhile, and kept")
@@ -159,6 +163,7 @@ def _begin_rerun(
             f"{len(chosen) - len(kept)} runs start from the beginning; what they held stays in "
             f"{backup_folder(ledger)} until they have begun"
         )
+    return {run_id: name for run_id, name in names.items() if name is not None}
 
 
 def _count_left(ledger: Ledger, specs: Sequence[RunSpec], asha: bool) -> int:
@@ -183,11 +188,13 @@ def compute_missing(
     fail_fast: bool = False,
     say: Callable[[str], None] = log.info,
     limit: TimeLimit | None = None,
+    names: Mapping[str, str] = {},
 ) -> Summary:
     """Compute what is outstanding of `specs`, parents before children.
 
     `make_job`: a `Job` from what a run has of its own. `display` shows the sweep while it runs;
-    `say` tells the user what matters. Runs that another process works on are waited for.
+    `say` tells the user what matters. `names`: run id -> the title of its row. Runs that another
+    process works on are waited for.
     """
     states = ledger.states(specs)
     ledger.repair(spec for spec in specs if states[spec.run_id] is State.FINISHED)
@@ -195,6 +202,8 @@ def compute_missing(
     try:
         if loop.runs:
             ledger.add([spec for spec in specs if spec.run_id in loop.runs])
+        ledger.name(names)
+        if loop.runs:
             loop.run(make_executor, display)
     finally:
         restored = _end_rerun(loop, say)

@@ -91,6 +91,17 @@ class Ledger:
         check_exclusive(self.out)
         self.for_each(self._add, specs)
 
+    def name(self, names: Mapping[str, str]) -> None:
+        """Write the names of rows, run id -> name, to the runs that have another or none."""
+
+        def name(run_id: str) -> None:
+            folder = self.folder(run_id)
+            if folder.read_name() != names[run_id]:
+                with suppress(StorageError):  # the run's own attempt says why
+                    write_text(folder.title, names[run_id] + "\n")
+
+        self.for_each(name, names)
+
     def _add(self, spec: RunSpec) -> None:
         folder = self.folder(spec.run_id)
         try:

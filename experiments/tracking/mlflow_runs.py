@@ -21,6 +21,8 @@ from results.reading.run_folder import RunFolder
 #: that was copied, the message of the last failure.
 RUN_ID, OUTPUT_ID, OUTPUT = "tcclip.run_id", "tcclip.output_id", "tcclip.output"
 SYNCED, ERROR = "tcclip.synced", "tcclip.error"
+#: Tag with the name of the row a run belongs to, where it has one.
+NAME = "tcclip.name"
 #: The file in an output folder that holds its id.
 OUTPUT_FILE = "mlflow.json"
 #: Tag of the parent run of a sweep's runs.
@@ -68,6 +70,10 @@ class MlflowRuns:
         run = self._find_or_create(spec, RUN_ID, spec.run_id, tags, current, start)
         if run.data.tags[OUTPUT] != self.path:  # the folder was moved
             self.client.set_tag(run.info.run_id, OUTPUT, self.path)
+        name = folder.read_name()
+        if name is not None and run.data.tags.get(NAME) != name:
+            self.client.set_tag(run.info.run_id, NAME, name)
+            self.client.set_tag(run.info.run_id, "mlflow.runName", f"{name}: {spec.run_id}")
         return run
 
     def parent(self, spec: RunSpec) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from results.errors import StorageError
@@ -11,7 +11,7 @@ from results.reading.metrics_log import read_epochs
 from results.reading.predictions import Confusion, confusion
 from results.report.report import Report
 from results.statistics.columns import HARMONIC, Column
-from results.statistics.runs import FinishedRun, Method, Point
+from results.statistics.runs import Method, Point
 
 #: The split's title, and method title -> confusion over all its seeds (and base splits).
 SplitScores = tuple[str, dict[str, Confusion]]
@@ -19,9 +19,13 @@ SplitScores = tuple[str, dict[str, Confusion]]
 
 @dataclass(frozen=True)
 class Curve:
-    """One run's epochs: mean training loss, and validation top-1 in percent where validated."""
+    """One run's epochs: mean training loss, and validation top-1 in percent where validated.
+
+    `title`: of its method.
+    """
 
     method: Method
+    title: str
     point: Point
     loss: Mapping[int, float]
     top1: Mapping[int, float]
@@ -35,14 +39,14 @@ class Curve:
 
 
 def learning_curves(
-    runs: Iterable[FinishedRun], methods: Container[Method], complaints: list[str]
+    report: Report, methods: Container[Method], complaints: list[str]
 ) -> list[Curve]:
-    """The curves of the runs of `methods` that kept their metrics.
+    """The curves of the report's runs of `methods` that kept their metrics.
 
     A file with a line that is no record adds to `complaints`; the other lines are used.
     """
     curves = []
-    for run in runs:
+    for run in report.finished:
         if run.method not in methods:
             continue
         try:
@@ -57,7 +61,7 @@ def learning_curves(
             file = run.folder.name_of(run.folder.metrics)
             complaints.append(f"{file}: {bad} lines not readable")
         if loss:
-            curves.append(Curve(run.method, run.point, loss, top1))
+            curves.append(Curve(run.method, report.titles.of(run.method), run.point, loss, top1))
     return curves
 
 
@@ -77,7 +81,9 @@ def split_scores(
             key = (column.suite, split, column.trained_on)
             if key in found:  # by another metric's column
                 continue
-            pooled = {m.title: _pooled(report, m, column, split, complaints) for m in methods}
+            pooled = {
+                report.titles.of(m): _pooled(report, m, column, split, complaints) for m in methods
+            }
             shots = f", K={most_shots}" if most_shots else ""
             confusions = {title: one for title, one in pooled.items() if one is not None}
             found[key] = f"{column.title}, {split}{shots}", confusions
@@ -103,6 +109,6 @@ def _pooled(
     several = [one for one in kept if one is not None and one.scores.shape[1] == classes]
     if len(several) < sum(one is not None for one in kept):
         complaints.append(
-            f"{method.title}, {column.title}, {split}: runs of {classes} classes alone"
+            f"{report.titles.of(method)}, {column.title}, {split}: runs of {classes} classes alone"
         )
     return confusion(several) if several else None

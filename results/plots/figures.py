@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: Okabe and Ito's colours: told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", ":", "-.")
+#: Characters in a line of a legend.
+_LEGEND_LENGTH = 120
 #: Classes up to which each has its name beside it.
 _NAMED_CLASSES = 60
 
@@ -75,7 +77,7 @@ def learning(curves: Sequence[Curve]) -> Figure:
             "color": COLOURS[methods.index(method) % len(COLOURS)],
             "linestyle": _DASHES[points.index(point) % len(_DASHES)],
         }
-        label = f"{method.title} {point}".strip()
+        label = f"{several[0].title} {point}".strip()
         _band(left, [curve.loss for curve in several], label, style)
         _band(right, [curve.top1 for curve in several], label, style)
     left.set(xlabel="epoch", ylabel="training loss")
@@ -105,7 +107,8 @@ def _legend(figure: Figure, axes: Any) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(
-            handles, labels, loc="outside lower center", ncols=min(4, len(labels)),
+            handles, labels, loc="outside lower center",
+            ncols=max(1, min(4, len(labels), _LEGEND_LENGTH // max(map(len, labels)))),
             fontsize=8, frameon=False,
         )  # fmt: skip
 

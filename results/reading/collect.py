@@ -7,8 +7,8 @@ report shows both.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
@@ -75,20 +75,24 @@ class Unfinished:
 class Collected:
     """Everything under some output folders that a report is made of.
 
-    `finished`: (output folder, result). `table`: their numbers, see `_long_table`.
+    `finished`: (output folder, result). `table`: their numbers, see `_long_table`. `names`: run id
+    -> the name that its row was given, where one was.
     """
 
     finished: tuple[tuple[str, Result], ...]
     table: pd.DataFrame
     problems: tuple[Problem, ...]
     unfinished: tuple[Unfinished, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def with_seeds(self, seeds: Collection[int]) -> Collected:
         """Without the runs of other seeds; what nothing is known of stays."""
         finished = tuple(one for one in self.finished if one[1].key.seed in seeds)
         unfinished = [one for one in self.unfinished if one.key is None or one.key.seed in seeds]
         kept = self.table["run_id"].isin([result.run_id for _, result in finished])
-        return Collected(finished, self.table[kept], self.problems, tuple(unfinished))
+        return replace(
+            self, finished=finished, table=self.table[kept], unfinished=tuple(unfinished)
+        )
 
 
 def collect(
@@ -118,6 +122,7 @@ class _Collector:
         self.results: dict[str, list[tuple[str, Result]]] = defaultdict(list)
         self.problems: list[Problem] = []
         self.unfinished: dict[str, Unfinished] = {}
+        self.names: dict[str, str] = {}
 
     def add(self, folder: RunFolder, out: str) -> None:
         """Read one run folder of the output folder `out`."""
@@ -127,6 +132,7 @@ class _Collector:
         elif self._is_wanted(result.key):
             if result.run_id == folder.run_id:
                 self.results[result.run_id].append((out, result))
+                self._add_name(folder)
                 return
             message = f"is the result of {result.run_id}, in a folder of another name; not used"
             self._add_problem("folder", out, folder.run_id, message)
@@ -149,6 +155,12 @@ class _Collector:
             state = State.STALE if state is State.PLANNED else state
             cause = problem.message if state is State.STALE else f"{problem.message}; {cause}"
         self.unfinished[folder.run_id] = Unfinished(folder.run_id, out, state, cause, key)
+        self._add_name(folder)
+
+    def _add_name(self, folder: RunFolder) -> None:
+        """The first name of the output folders counts."""
+        if (name := folder.read_name()) is not None:
+            self.names.setdefault(folder.run_id, name)
 
     def collected(self) -> Collected:
         """Everything that was added."""
@@ -163,7 +175,9 @@ class _Collector:
         unfinished = [one for name, one in self.unfinished.items() if name not in run_ids]
         unfinished.sort(key=lambda one: one.run_id)
         table = _long_table([result for _, result in finished])
-        return Collected(tuple(finished), table, tuple(self.problems), tuple(unfinished))
+        return Collected(
+            tuple(finished), table, tuple(self.problems), tuple(unfinished), self.names
+        )
 
     def _agree(self, several: Sequence[tuple[str, Result]]) -> bool:
         """Whether a run's numbers are the same in all output folders; if not, none is used."""

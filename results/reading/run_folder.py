@@ -9,9 +9,17 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from results.errors import UserError
+from results.errors import StorageError, UserError
 from results.reading.holder import read_holder
-from results.reading.location import RECORD_BYTES, Location, folder_names, names, read_bytes
+from results.reading.location import (
+    RECORD_BYTES,
+    Location,
+    folder_names,
+    is_local,
+    names,
+    printable,
+    read_bytes,
+)  # fmt: skip
 from results.records import SCHEMA_VERSION, Failure, Result
 
 
@@ -31,6 +39,8 @@ class State(StrEnum):
 ENDED = (State.STOPPED, State.FINISHED)
 #: A control character in JSON, but for tabs and line ends.
 _CONTROL = re.compile(rb"\\(?:u00(?:[01][\da-fA-F]|7[fF])|[bfr])")
+#: Characters a name of a row has at most.
+NAME_LENGTH = 60
 #: How the names of files with best weights begin; the epoch follows.
 BEST = "best-"
 
@@ -70,6 +80,8 @@ class RunFolder:
     #: An empty file that asks the run to save a checkpoint and end.
     pause_request = _File("pause")
     last = _File("checkpoints/last.pt")
+    #: The name the user gave its row; no part of what the run is.
+    title = _File("name.txt")
 
     def best_of(self, epoch: int) -> Location:
         """The weights after `epoch`, kept while they are the best."""
@@ -88,6 +100,17 @@ class RunFolder:
 
     def predictions(self, suite: str, split: str) -> Location:
         return self.path / "predictions" / suite / f"{split}.parquet"
+
+    def read_name(self) -> str | None:
+        """The name that the user gave the run's row, if any. StorageError if a store is out of
+        reach; a local file that cannot be read names nothing."""
+        try:
+            data = read_bytes(self.title, RECORD_BYTES) or b""
+        except StorageError:
+            if not is_local(self.path):
+                raise
+            return None
+        return printable(data.decode(errors="replace").strip())[:NAME_LENGTH] or None
 
     def read_result(self) -> Result | None:
         """The result if it exists and is valid, else None: the run is not finished.

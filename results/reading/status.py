@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +29,7 @@ class RunStatus:
 
     run_id: Text
     state: State
+    name: Text | None = None
     node: Text | None = None
     device: Text | None = None
     workers: int | None = None
@@ -71,7 +72,9 @@ def run_status(folder: RunFolder) -> RunStatus:
     out of reach.
     """
     try:
-        return _read_status(folder)
+        status = _read_status(folder)
+        name = folder.read_name()
+        return status if name is None else replace(status, name=name)
     except (LookupError, TypeError, ArithmeticError, ValueError, AttributeError) as error:
         if isinstance(error, StorageError) and not is_local(folder.path):
             raise

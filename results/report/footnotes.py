@@ -58,17 +58,25 @@ class Footnotes:
         self, method: Method, column: Column, ours: Aggregated, more: Iterable[str] = ()
     ) -> tuple[int, ...]:
         """The footnotes of a cell, as indices into `texts`, beginning with `more`."""
-        texts = list(more)
+        texts, name = list(more), self._expected.titles.of(method)
         if ours.missing:
             effect = "averaged without" if ours.partial else "incomplete, no average"
-            texts.append(f"{method.title}: {effect}: {_first_few(ours.missing)}")
+            texts.append(f"{name}: {effect}: {_first_few(ours.missing)}")
         others = self._expected.seeds_only_others_have(method, column.trained_on)
         if others:
-            texts.append(f"{method.title}: no run with {_seeds(others)}, which other rows have")
+            texts.append(f"{name}: no run with {_seeds(others)}, which other rows have")
         own = self._caveats.get((method, column.trained_on, column.shots), {})
         for caveat, points in own.items():
             if caveat.dataset in (None, column.dataset, column.trained_on):
-                texts.append(f"{method.title}: {caveat.text} ({_places(points)})")
+                texts.append(f"{name}: {caveat.text} ({_places(points)})")
+        return self._numbered(texts)
+
+    def of_row(self, method: Method) -> tuple[int, ...]:
+        """The footnote of a row's title: what it leaves out."""
+        note = self._expected.titles.note(method)
+        return self._numbered([] if note is None else [note])
+
+    def _numbered(self, texts: Iterable[str]) -> tuple[int, ...]:
         return tuple(self._numbers.setdefault(text, len(self._numbers)) for text in texts)
 
     def texts(self) -> tuple[str, ...]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from results.statistics.aggregate import Aggregated, CellKey, aggregate
 from results.statistics.columns import Column, has_llm_names
 from results.statistics.expected import ExpectedRuns
 from results.statistics.runs import MODEL_TITLES, VARIANT_TITLES, FinishedRun, Method
+from results.statistics.titles import Titles
 
 WeightChoice = Literal["both", "raw", "ensembled"]
 CheckpointChoice = Literal["best", "last", "both"]
@@ -61,13 +61,24 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A method under one weight set and checkpoint. `method` is None for published-only rows."""
+    """A method under one weight set and checkpoint. `method` is None for published-only rows.
+
+    `notes`: footnotes of the title, as those of a cell.
+    """
 
     title: str
     weights: str
     checkpoint: str
     cells: tuple[Cell, ...]
     method: Method | None = None
+    notes: tuple[int, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The model's title as the papers have it, without variant."""
+        if self.method is None:
+            return self.title.split(" (")[0]
+        return MODEL_TITLES.get(self.method.model, self.method.model)
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,7 @@ class Report:
     unfinished: tuple[Unfinished, ...]
     problems: tuple[Problem, ...]
     partial: bool
+    titles: Titles
     #: run_id -> address of its page, where there is one.
     links: Mapping[str, str] = field(default_factory=dict)
 
@@ -137,7 +149,8 @@ def report(
         rows = _with_published_rows(rows, definition, expected.columns, weights)
     return Report(
         definition, expected.columns, tuple(rows), notes.texts(), (*left_out, *notes.general),
-        tuple(expected.finished), collected.unfinished, collected.problems, partial, links or {},
+        tuple(expected.finished), collected.unfinished, collected.problems, partial,
+        expected.titles, links or {},
     )  # fmt: skip
 
 
@@ -183,7 +196,8 @@ def _row(
             published = matching_number(protocol.name, method, column, weights, checkpoint)
         marks = notes.of_cell(source, column, ours, note) if ours is not None else ()
         cells.append(Cell(ours, published, marks))
-    return Row(method.title, weights, checkpoint, tuple(cells), method)
+    title = expected.titles.of(method)
+    return Row(title, weights, checkpoint, tuple(cells), method, notes.of_row(method))
 
 
 def _with_published_rows(
@@ -207,5 +221,4 @@ def _with_published_rows(
         title = f"{method} ({VARIANT_TITLES[variant]})" if variant != "base" else method
         more.append(Row(title, weight, "best", cells))
     order = list(dict.fromkeys(("CLIP", "ViFi-CLIP", *(method for method, _, _ in published))))
-    # By the title without variant and settings.
-    return sorted(rows + more, key=lambda row: _position(re.split(r" [(\[]", row.title)[0], order))
+    return sorted(rows + more, key=lambda row: _position(row.kind, order))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 from protocols.protocol import Protocol
 from results.reading.collect import Collected, Unfinished
 from results.statistics.columns import HARMONIC, Column, columns
 from results.statistics.runs import FinishedRun, Method, Point
+from results.statistics.titles import Titles
 
 
 class ExpectedRuns:
@@ -32,6 +33,7 @@ class ExpectedRuns:
         for one in collected.unfinished:
             if one.key is not None:
                 self._runs[Method.of(one.key), Point.of(one.key)] = one
+        self.titles = Titles(self.methods, self._names(collected))
         self._seeds: dict[tuple[Method, str], set[int]] = defaultdict(set)
         self._shots: dict[tuple[Method, str], set[int | None]] = defaultdict(set)
         self._seeds_of_all: dict[tuple[str, str], set[int]] = defaultdict(set)
@@ -44,6 +46,16 @@ class ExpectedRuns:
     def methods(self) -> set[Method]:
         """The methods with any run, finished or not."""
         return {method for method, _ in self._runs}
+
+    def _names(self, collected: Collected) -> dict[Method, str]:
+        """What methods were called, each by the most of its runs."""
+        counts: dict[Method, Counter[str]] = defaultdict(Counter)
+        keys = {result.run_id: result.key for _, result in collected.finished}
+        keys |= {one.run_id: one.key for one in collected.unfinished if one.key is not None}
+        for run_id, name in sorted(collected.names.items()):
+            if run_id in keys:
+                counts[Method.of(keys[run_id])][name] += 1
+        return {method: n.most_common(1)[0][0] for method, n in counts.items()}
 
     def includes(self, method: Method, column: Column) -> bool:
         """Whether there is any run for this cell, finished or not; an HM cell has none."""

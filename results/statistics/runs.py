@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -33,17 +34,30 @@ class Method:
         return cls(key.model, key.variant, overrides, key.origin, key.protocol_version)
 
     @property
-    def title(self) -> str:
-        """The row's name, e.g. `TC-CLIP (LLM) [train.lr=1e-5]`."""
+    def settings(self) -> list[str]:
+        """Those that differ from the protocol's, as `name=value`."""
+        return settings_in(self.overrides)
+
+    @property
+    def kind(self) -> str:
+        """What it is but for settings, e.g. `TC-CLIP (LLM) [from checkpoint 0123456789]`."""
         title = MODEL_TITLES.get(self.model, self.model)
         variant = VARIANT_TITLES.get(self.variant, self.variant)
         if variant:
             title += f" ({variant})"
-        if self.overrides:
-            title += f" [{self.overrides}]"
         if self.origin != "trained":
             title += f" [from {self.origin}]"
         return title
+
+    @property
+    def title(self) -> str:
+        """The method in full, e.g. `TC-CLIP (LLM) [train.lr=1e-5]`."""
+        return f"{self.kind} [{self.overrides}]" if self.overrides else self.kind
+
+
+def settings_in(text: str) -> list[str]:
+    """`"a=1, b=[2, 3]"` -> `["a=1", "b=[2, 3]"]`: a comma within a value separates no settings."""
+    return re.split(r",\s*(?=[\w.]+=)", text) if text else []
 
 
 class Point(NamedTuple):

@@ -45,7 +45,11 @@ def _same_in_all_rows(report: Report) -> list[str]:
         texts.append(f"{epochs.pop()} epoch{rule}")
     if len(weights) == 1:
         texts.append(f"{weights.pop()} weights")
-    return [f"All rows: {', '.join(texts)}."] if texts and report.methods else []
+    lines = [f"All rows: {', '.join(texts)}."] if texts and report.methods else []
+    if report.titles.shared:
+        whose = "all our rows" if len(report.methods) > 1 else "our row"
+        lines.append(f"Settings of {whose}: {', '.join(report.titles.shared)}.")
+    return lines
 
 
 def _sources(report: Report) -> list[str]:

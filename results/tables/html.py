@@ -81,7 +81,9 @@ def _table(table: TextTable) -> str:
 
 
 def _row(line: Line) -> str:
-    cells = "".join(f'<td class="label">{escape(label)}</td>' for label in line.shown_labels)
+    title, *labels = line.shown_labels
+    cells = _cell(Text(title, line.notes, "label"))
+    cells += "".join(f'<td class="label">{escape(label)}</td>' for label in labels)
     cells += "".join(map(_cell, line.texts))
     return f'<tr class="first">{cells}</tr>' if line.first else f"<tr>{cells}</tr>"
 
@@ -117,7 +119,7 @@ def _few_shot(report: Report) -> list[str]:
 
 
 def _curves(report: Report, methods: Sequence[Method], unread: list[str]) -> list[str]:
-    curves = learning_curves(report.finished, methods, unread)
+    curves = learning_curves(report, methods, unread)
     parts = ["<h2>Learning curves</h2>"] if curves else []
     for trained_on in dict.fromkeys(curve.point.trained_on for curve in curves):
         own = [curve for curve in curves if curve.point.trained_on == trained_on]

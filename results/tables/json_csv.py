@@ -70,6 +70,7 @@ def _row(report: Report, row: Row) -> dict[str, Any]:
     ]
     return {
         "title": row.title,
+        "title_notes": [index + 1 for index in row.notes],
         "method": asdict(row.method) if row.method else None,
         "weights": row.weights,
         "checkpoint": row.checkpoint,

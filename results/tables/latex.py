@@ -20,6 +20,9 @@ _DOCUMENT = r"""\documentclass{article}
 #: A tabular wider than the text is scaled down to it, others are left alone.
 _FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 
+#: Characters of a row's name that stand in one line.
+_LONGEST_NAME = 32
+
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -59,7 +62,9 @@ def _tabular(table: TextTable) -> list[str]:
     for number, line in enumerate(table.lines):
         if line.first:
             lines.append(r"\addlinespace" if number else r"\midrule")
-        lines.append(_row([*map(escape, line.shown_labels), *map(_text, line.texts)]))
+        title, *labels = line.shown_labels
+        labels = [_text(Text(title, line.notes)), *map(escape, labels)]
+        lines.append(_row([*labels, *map(_text, line.texts)]))
     return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
@@ -68,7 +73,10 @@ def _row(cells: list[str]) -> str:
 
 
 def _text(text: Text) -> str:
-    return escape(text.text) + (_superscript(*text.notes) if text.notes else "")
+    shown = escape(text.text) + (_superscript(*text.notes) if text.notes else "")
+    if len(text.text) <= _LONGEST_NAME:
+        return shown
+    return rf"\parbox[t]{{4.5cm}}{{\raggedright {shown}\strut}}"
 
 
 def _superscript(*numbers: int) -> str:

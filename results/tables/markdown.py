@@ -11,7 +11,7 @@ def render(report: Report) -> str:
     """Title, tables, caption, footnotes, what could not be used and what is not done."""
     parts = [f"## {report.protocol.title}"]
     parts += [_table(table) for table in text_tables(report)] or ["No finished run."]
-    parts.append("  \n".join(caption(report)))
+    parts.append("  \n".join(map(_escape, caption(report))))
     if report.notes:
         parts.append("\n".join(f"{i}. {_escape(n)}" for i, n in enumerate(report.notes, start=1)))
     if report.problems:
@@ -29,7 +29,7 @@ def _table(table: TextTable) -> str:
     rule = "|" + ":---|" * len(table.labels) + "---:|" * (2 * len(table.headings))
     lines = ["| " + " | ".join(titles) + " |", rule]
     for line in table.lines:
-        cells = [*map(_escape, line.shown_labels), *(text.marked for text in line.texts)]
+        cells = [*map(_escape, line.marked_labels), *(text.marked for text in line.texts)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

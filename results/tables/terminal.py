@@ -30,8 +30,9 @@ STYLES = {
 }  # fmt: skip
 #: Spaces between two columns.
 _GAP = 2
-#: Characters a model's name keeps in a narrow terminal, whatever else does not fit.
-_SHORTEST_NAME = 16
+#: Characters a row's name keeps in a narrow terminal, whatever else does not fit, and has at most
+#: before data sets stand in one table.
+_SHORTEST_NAME, _LONGEST_NAME = 16, 32
 
 
 def render(report: Report, *, width: int, colour: bool, encoding: str = "utf-8") -> str:
@@ -109,7 +110,7 @@ def _printable(table: TextTable, encoding: str) -> TextTable:
         tuple(Heading(*shown((one.dataset, one.title, one.paper))) for one in table.headings),
         tuple(
             Line(
-                shown(line.labels),
+                shown((line.labels[0] + superscript(line.notes), *line.labels[1:])),
                 tuple(Text(printable(one.marked, encoding), (), one.kind) for one in line.texts),
                 line.first,
             )
@@ -135,14 +136,17 @@ def _headings(table: TextTable) -> tuple[list[str], list[str]]:
 
 
 def _width(table: TextTable) -> int:
+    """Characters a line; longer names of rows than `_LONGEST_NAME` can be wrapped."""
     widths = _column_widths(table)
+    widths[0] = min(widths[0], _LONGEST_NAME)
     return sum(widths) + _GAP * (len(widths) - 1)
 
 
 def _table(table: TextTable, width: int) -> list[Styled]:
     """The table's lines. Model names too long for `width` are wrapped."""
     widths, labels = _column_widths(table), len(table.labels)
-    widths[0] = min(widths[0], max(_SHORTEST_NAME, width - (_width(table) - widths[0])))
+    rest = sum(widths[1:]) + _GAP * (len(widths) - 1)
+    widths[0] = min(widths[0], max(_SHORTEST_NAME, width - rest))
     lines = [
         _line(texts[:labels], [Text(text) for text in texts[labels:]], widths, style="bold")
         for texts in _headings(table)

@@ -58,11 +58,19 @@ class Line:
     labels: tuple[str, ...]
     texts: tuple[Text, ...]
     first: bool
+    #: Footnote numbers of the row's title.
+    notes: tuple[int, ...] = ()
 
     @property
     def shown_labels(self) -> tuple[str, ...]:
         """The labels without those that the line above has already."""
         return self.labels if self.first else ("",) * (len(self.labels) - 1) + self.labels[-1:]
+
+    @property
+    def marked_labels(self) -> tuple[str, ...]:
+        """The shown labels, the title with its footnotes as superscript digits."""
+        title, *others = self.shown_labels
+        return title + superscript(self.notes), *others
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,8 @@ def text_table(report: Report, columns: Sequence[Column]) -> TextTable:
     for row in report.rows:
         of_row = zip(report.columns, row.cells, strict=True)
         labels = [getattr(row, name) for name in fields]
-        lines += _lines(labels, [cell for column, cell in of_row if column in columns])
+        cells = [cell for column, cell in of_row if column in columns]
+        lines += _lines(labels, cells, tuple(note + 1 for note in row.notes))
     if lines:
         chance = [Text(f"{column.chance:.2f}", (), "chance") for column in columns]
         texts = tuple(text for one in chance for text in (one, Text("")))
@@ -117,7 +126,7 @@ def text_table(report: Report, columns: Sequence[Column]) -> TextTable:
     return TextTable(titles, tuple(headings), tuple(lines))
 
 
-def _lines(labels: Sequence[str], cells: Sequence[Cell]) -> list[Line]:
+def _lines(labels: Sequence[str], cells: Sequence[Cell], notes: tuple[int, ...]) -> list[Line]:
     """A row's lines: ours, published and their difference, those that have a number."""
     seeds = _usual_seeds(cells)
     ours = f"ours, {count(seeds, 'seed')}" if seeds else "ours"
@@ -130,7 +139,7 @@ def _lines(labels: Sequence[str], cells: Sequence[Cell]) -> list[Line]:
     for label, pairs in texts.items():
         if any(first is not _EMPTY for first, _ in pairs):
             both = tuple(text for pair in pairs for text in pair)
-            lines.append(Line((*labels, label), both, first=not lines))
+            lines.append(Line((*labels, label), both, not lines, () if lines else notes))
     return lines
 
 
