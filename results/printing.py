@@ -34,13 +34,19 @@ _DUMB = ("dumb", "unknown")
 def run(command: Callable[[], object]) -> int:
     """Run a command line; its exit status, unless it exits itself.
 
-    A mistake of the user is one message and 2, never a traceback; so is output that was lost.
+    A mistake of the user is one message and 2, never a traceback; so is a file that the system
+    refuses (its name may be too long for any option), and output that was lost.
     """
     open_streams()
     try:
         command()
     except UserError as error:
         print(f"tcclip: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"tcclip: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     except SystemExit as stop:
         if not _written() and not stop.code:

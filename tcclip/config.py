@@ -32,6 +32,8 @@ Reader = Literal["auto", "pyav", "published", "decord"]
 
 #: What the micro-batch "auto" is where nothing was measured, on a CPU: clips of the full size.
 UNMEASURED_MICRO_BATCH = 4
+#: The towers of the largest CLIP have 2560 columns and 48 layers.
+LARGEST_WIDTH, MOST_LAYERS = 2**14, 256
 
 
 class FrozenModel(BaseModel):
@@ -41,19 +43,29 @@ class FrozenModel(BaseModel):
 
 
 class Geometry(FrozenModel):
-    """Sizes of the two CLIP towers (SPEC 1). Pixels for sizes, counts for the rest."""
+    """Sizes of the two CLIP towers (SPEC 1). Pixels for sizes, counts for the rest.
 
-    image_size: int = Field(gt=0)
+    Bounded, as a model's other sizes are: a file from anywhere may ask for them.
+    """
+
+    image_size: int = Field(gt=0, le=4096)
     patch_size: int = Field(gt=0)
-    vision_width: int = Field(gt=0)
-    vision_layers: int = Field(gt=0)
+    vision_width: int = Field(gt=0, le=LARGEST_WIDTH)
+    vision_layers: int = Field(gt=0, le=MOST_LAYERS)
     vision_heads: int = Field(gt=0)
-    text_width: int = Field(gt=0)
-    text_layers: int = Field(gt=0)
+    text_width: int = Field(gt=0, le=LARGEST_WIDTH)
+    text_layers: int = Field(gt=0, le=MOST_LAYERS)
     text_heads: int = Field(gt=0)
-    embed_dim: int = Field(gt=0)
-    context_length: int = Field(default=77, gt=2)
-    vocab_size: int = Field(default=49408, gt=0)
+    embed_dim: int = Field(gt=0, le=LARGEST_WIDTH)
+    context_length: int = Field(default=77, gt=2, le=4096)
+    vocab_size: int = Field(default=49408, gt=0, le=2**20)
+
+    @field_validator("patch_size")
+    @classmethod
+    def _in_the_image(cls, size: int, info: ValidationInfo) -> int:
+        if size > info.data.get("image_size", size):
+            raise ValueError(f"no patch of {size} pixels fits into an image")
+        return size
 
     @property
     def patches(self) -> int:
@@ -91,7 +103,7 @@ class ModelConfig(FrozenModel):
     name: ModelName = "tc_clip"
     backbone: str = "ViT-B-16"
     geometry: Geometry | None = None
-    num_frames: int = Field(default=16, gt=0)
+    num_frames: int = Field(default=16, gt=0, le=4096)
     text_length: int = Field(default=30, gt=2)
     frame_attention: FrameAttention = "context"
     aggregation: Aggregation = "bipartite"
@@ -102,7 +114,7 @@ class ModelConfig(FrozenModel):
     local_global_bias: bool = True
     video_prompting: bool = True
     prompt_layers: tuple[int, ...] = (12,)
-    prompt_length: int = Field(default=4, gt=0)
+    prompt_length: int = Field(default=4, gt=0, le=4096)
     prompt_init: Literal["text_layer", "random"] = "text_layer"
     prompt_stop_grad: bool = True
     #: OpenAI's CLIP has QuickGELU, most of open_clip's and LAION's GELU: a file does not say which.
@@ -200,8 +212,8 @@ class ModelConfig(FrozenModel):
 class AugmentConfig(FrozenModel):
     """Pixels of a training clip and of a test view (SPEC 3). Sizes in pixels, probabilities 0-1."""
 
-    resize: int = Field(default=256, gt=0)
-    crop: int = Field(default=224, gt=0)
+    resize: int = Field(default=256, gt=0, le=4096)
+    crop: int = Field(default=224, gt=0, le=4096)
     crop_scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
     flip: float = Field(default=0.5, ge=0, le=1)
     jitter: float = Field(default=0.8, ge=0, le=1)
@@ -235,11 +247,11 @@ class MixConfig(FrozenModel):
 class TrainConfig(FrozenModel):
     """The optimisation of SPEC 4. What differs between protocols has no default here."""
 
-    epochs: int = Field(ge=0)
+    epochs: int = Field(ge=0, le=10**6)
     warmup_epochs: float = Field(ge=0)
     lr: float = Field(gt=0)
     lr_min: float = Field(ge=0)
-    global_batch: int = Field(gt=0)
+    global_batch: int = Field(gt=0, le=2**20)
     #: Videos in a loader iteration of the published set-up (4 GPUs x 4): the schedule's time unit.
     schedule_batch: int = Field(default=16, gt=0)
     betas: tuple[float, float] = (0.9, 0.98)
@@ -258,7 +270,7 @@ class TrainConfig(FrozenModel):
 class Views(FrozenModel):
     """Views of a test video: temporal clips x spatial crops (SPEC 3); see `view_sampling`."""
 
-    clips: int = Field(default=1, gt=0)
+    clips: int = Field(default=1, gt=0, le=1000)
     crops: Literal[1, 3] = 1
     sampling: Literal["published", "uniform"] = "published"
 
@@ -297,7 +309,7 @@ class Execution(FrozenModel):
     #: Share of a GPU that a worker takes: with 0.25, four small runs compute on one side by side.
     gpus_per_worker: float = Field(default=1.0, ge=0.01, le=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    cpu_threads: int = Field(default=1, gt=0)
+    cpu_threads: int = Field(default=1, gt=0, le=4096)
     activation_checkpointing: bool = False
     #: "auto": training and evaluation on CUDA, each from `COMPILE_FROM` forward passes on, unless
     #: `deterministic`: compiled code chooses its kernels by timing them.

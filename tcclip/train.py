@@ -52,8 +52,11 @@ class TrainingRecorder(Protocol):
         returns. A later call raises what went wrong.
         """
 
-    def load_last(self) -> dict[str, Any] | None:
-        """The training state to resume from, tensors on the CPU; None at the start."""
+    def load_last(self, check: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
+        """The training state to resume from, tensors on the CPU; None at the start.
+
+        `check` raises if it does not fit, before anything is changed.
+        """
 
     def interrupted(self) -> bool:
         """Whether training should pause; the first rank calls this after every step."""
@@ -243,7 +246,7 @@ class Trainer:
         return self.progress.step == self.config.epochs * self.schedule.steps_per_epoch
 
     def _restore(self) -> None:
-        state = self.recorder.load_last()
+        state = self.recorder.load_last(self._check_fits)
         steps = self.ranks.gather(0 if state is None else int(state["progress"]["step"]))
         if len(set(steps)) > 1:
             raise RanksDiffer(
@@ -252,8 +255,30 @@ class Trainer:
             )
         if state is None:
             return
-        self.model.load_state_dict(state["model"])
         self.progress = Progress(**state["progress"])
+        self.model.load_state_dict(state["model"])
         if not self._finished():
             load_optimizer(self.optimizer, state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
+
+    def _check_fits(self, state: dict[str, Any]) -> None:
+        """ValueError for a saved state of another training; LookupError, TypeError or
+        AttributeError for what is no state."""
+        step = Progress(**state["progress"]).step
+        last = self.config.epochs * self.schedule.steps_per_epoch
+        own, saved = self.model.state_dict(), state["model"]
+        wrong = [] if 0 <= step <= last else [f"step {step} of {last}"]
+        for name in sorted(own.keys() | saved.keys(), key=str):
+            if name not in own or name not in saved or saved[name].shape != own[name].shape:
+                wrong.append(str(name))
+        optimizer = {"param_groups": [], "state": {}} if step >= last else state["optimizer"]
+        parameters = [one for group in self.optimizer.param_groups for one in group["params"]]
+        numbers = [one for group in optimizer["param_groups"] for one in group["params"]]
+        if step < last and numbers != list(range(len(parameters))):
+            wrong.append("the optimiser's parameters")
+        for number, kept in optimizer["state"].items():
+            if {one.shape for one in kept.values()} - {torch.Size(), parameters[number].shape}:
+                wrong.append(f"the optimiser's state of parameter {number}")
+        if wrong:
+            more = ", ..." if len(wrong) > 3 else ""
+            raise ValueError(f"it does not fit this run: {', '.join(wrong[:3])}{more}")

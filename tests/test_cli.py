@@ -18,6 +18,28 @@ HEAVY = ("torch", "ray", "mlflow", "open_clip", "matplotlib", "fsspec")
 #: What even the help does without.
 UNNEEDED = ("pandas", "numpy", "yaml", "rich.progress")
 
+SMALL_IMAGE = """{image_size: 8, patch_size: 16, vision_width: 64, vision_layers: 3,
+vision_heads: 4, text_width: 64, text_layers: 2, text_heads: 4, embed_dim: 64}"""
+LONG = "x" * 300
+#: A name that no file can have, for each option that takes one.
+TOO_LONG = (
+    *(
+        ("sweep", "zero_shot", "--dry-run", *option, LONG)
+        for option in (["--out"], ["--annotations"], ["--dataset-file"], ["--data-root"],
+                       ["--demo", "--init-checkpoint"])
+    ),
+    ("sweep", "zero_shot", "--dry-run", "--set", f"train.clip_weights={LONG}"),
+    ("evaluate", "zero_shot", "--demo", "--checkpoint", LONG),
+    *((command, "--out", LONG) for command in ("status", "ui")),
+    ("report", "zero_shot", "--out", LONG), ("report", "zero_shot", "--out", ".", "--write", LONG),
+    ("compare", LONG, "clip", "--protocol", "zero_shot", "--out", "."),
+    ("checkpoint", "show", LONG), ("checkpoint", "convert", LONG, "own.safetensors"),
+    *(("data", "check", option, LONG) for option in ("--data-root", "--dataset-file")),
+    ("data", "list", "--data-root", LONG), ("data", "fetch", "--to", LONG),
+    ("data", "init", ".", "--to", LONG, "--name", "x"),
+    ("data", "init", ".", "--lists", LONG, "--name", "x"),
+)  # fmt: skip
+
 
 @pytest.mark.parametrize(
     "arguments",
@@ -92,6 +114,12 @@ print("loaded", loaded, "exit", code, file=sys.stderr)
         (("report", "zeroshot"), "unknown protocol 'zeroshot'"),
         (("report", "zero_shot", "--out", "nowhere"), "nowhere"),
         (("ui", "--out", "nowhere"), "nowhere/mlflow.db); run a sweep"),
+        (("sweep", "zero_shot", "--set", "model.num_frames=1000000000"), "equal to 4096"),
+        (
+            ("sweep", "zero_shot", "--demo", "--dry-run", "--set", f"model.geometry={SMALL_IMAGE}"),
+            "no patch of 16 pixels fits into an image",
+        ),
+        *((command, "File name too long") for command in TOO_LONG),
     ],
 )
 def test_mistakes_are_one_message_and_exit_2(
@@ -105,6 +133,8 @@ def test_mistakes_are_one_message_and_exit_2(
     monkeypatch.setattr(sys, "argv", ["tcclip", *arguments])
     (tmp_path / "latin1.yaml").write_bytes(b"protocol: zero_shot # caf\xe9")
     (tmp_path / "empty.yaml").write_text("protocol: zero_shot\nrows: []\n")
+    (tmp_path / "wave").mkdir()
+    (tmp_path / "wave" / "1.mp4").touch()
     with pytest.raises(SystemExit) as stop:
         sys.exit(cli.main())
     assert stop.value.code == 2

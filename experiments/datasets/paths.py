@@ -84,9 +84,10 @@ class DataPaths(FrozenModel):
         def absolute(path: Path) -> Path:
             return Path(os.path.normpath(file.absolute().parent / path.expanduser()))
 
-        given = dict.fromkeys(own_file(path) for path in own)
-        files = given | dict.fromkeys(own_file(absolute(path)) for path in config.datasets)
-        own_data = tuple(read_own(path) for path in files)
+        with user_errors():
+            given = dict.fromkeys(own_file(path) for path in own)
+            files = given | dict.fromkeys(own_file(absolute(path)) for path in config.datasets)
+            own_data = tuple(read_own(path) for path in files)
         for name, number in Counter(one.dataset.name for one in own_data).items():
             if number > 1:
                 raise UserError(f"{number} data sets of your own are called {name!r}; rename one")

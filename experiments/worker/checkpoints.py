@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
@@ -38,6 +38,8 @@ from tcclip.weights.weight_files import read_file
 
 log = logging.getLogger(__name__)
 
+#: Raises if a training state does not fit the run.
+Check = Callable[[dict[str, Any]], None]
 #: Best weights: the model they are of, the epoch, and its parameters then, on the host.
 _Best = tuple[Model, int, dict[str, torch.Tensor]]
 
@@ -175,12 +177,13 @@ class RunCheckpoints(AbstractContextManager["RunCheckpoints"]):
     def _write_last(self, state: dict[str, Any]) -> None:
         write_whole(self.folder.last, lambda path: _save(state, path), self._check_lease)
 
-    def load_last(self) -> dict[str, Any] | None:
+    def load_last(self, check: Check = lambda state: None) -> dict[str, Any] | None:
         """The saved training state; metrics and weights written after it are removed.
 
-        CheckpointDamaged if the state, or the best weights it names, cannot be read.
+        CheckpointDamaged if the state, or the best weights it names, cannot be read, or if `check`
+        finds that the state does not fit.
         """
-        state = _load(self.folder)
+        state = _load(self.folder, check)
         step = 0 if state is None else int(state["progress"]["step"])
         if self._metrics is not None:
             self._remove_best_but(0 if state is None else int(state["progress"]["best_epoch"]))
@@ -233,7 +236,7 @@ def _copied(value: Any) -> Any:
     return value
 
 
-def _load(folder: RunFolder) -> dict[str, Any] | None:
+def _load(folder: RunFolder, check: Check) -> dict[str, Any] | None:
     try:
         with local_copy(folder.last) as path:
             if not path.exists():
@@ -242,13 +245,14 @@ def _load(folder: RunFolder) -> dict[str, Any] | None:
             best = int(state["progress"]["best_epoch"])
             if not all(isinstance(x, int | float | None) for x in state["progress"].values()):
                 raise ValueError("its progress is not written in numbers")
+            check(state)
     except FileNotFoundError:
         return None
     except StorageError:  # a store that cannot be reached: the checkpoint is not damaged
         raise
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointDamaged(
-            f"{folder.last} cannot be read ({type(error).__name__}: {str(error)[:200]}), so the "
+            f"{folder.last} cannot be used ({type(error).__name__}: {str(error)[:200]}), so the "
             f"run cannot resume from it; restore the file, or start this run again with "
             f"--rerun {folder.run_id}"
         ) from error

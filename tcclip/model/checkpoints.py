@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from tcclip.config import AugmentConfig, ModelConfig, Precision
 from tcclip.model.tc_clip import Model
 from tcclip.model.tokens import tokenizer
+from tcclip.text_files import mistake
 from tcclip.weights.clip_weights import geometry_of
 from tcclip.weights.layouts import OWN, WeightsFile, layout_of, look_at, unwrapped
 from tcclip.weights.parameter_names import (
@@ -218,7 +220,10 @@ def _kept(found: WeightsFile) -> dict[str, Any]:
         said = ModelConfig.model_validate(header["model"]).sizes
         wrong = [name for name, x in geometry_of(found.state, said) if x != getattr(said, name)]
     except ValueError as error:
-        raise ValueError(f"{found.path} and the json beside it make no model: {error}") from error
+        text = str(error)
+        if isinstance(error, ValidationError):
+            text = "; ".join(map(mistake, error.errors()))
+        raise ValueError(f"{found.path} and the json beside it make no model: {text}") from error
     if set(wrong) - {"image_size"}:  # rounded down to whole patches
         raise ValueError(
             f"{found.path} holds a model of other sizes than the json beside it says "

@@ -1,6 +1,7 @@
 """Interrupted training goes on to the numbers of an uninterrupted one, bit for bit."""
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,11 @@ class Disk:
         self.last, self.best = _bytes(state), self.kept
         self.saved.append((state["progress"]["step"], wait))
 
-    def load_last(self) -> dict[str, Any] | None:
+    def load_last(self, check: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
         if not self.last:
             return None
         state: dict[str, Any] = torch.load(io.BytesIO(self.last), weights_only=True)
+        check(state)
         return state
 
     def interrupted(self) -> bool:

@@ -64,6 +64,7 @@ def scan(folder: Path) -> Videos:
     frame_folders: set[str] = set()
     others: Counter[str] = Counter()
     bad: list[str] = []
+    no_files: list[str] = []
     unread: list[str] = []
     for here, folders, names in _walk(folder, unread):
         shown = [name for name in names if not name.startswith(".")]
@@ -75,7 +76,10 @@ def scan(folder: Path) -> Videos:
             frame_folders.add(_relative(here, folder))
         for name in known:
             path = _relative(here / name, folder)
-            (paths if _can_be_listed(path) else bad).append(path)
+            if name and not (here / name).is_file():
+                no_files.append(path)
+            else:
+                (paths if _can_be_listed(path) else bad).append(path)
         others.update(PurePosixPath(name).suffix.lower() or "no ending" for name in shown
                       if name not in known)  # fmt: skip
     if not paths:
@@ -85,6 +89,9 @@ def scan(folder: Path) -> Videos:
         kinds = ", ".join(f"{number} {ending}" for ending, number in others.most_common(5))
         notes.append(f"left out, no videos: {sum(others.values())} files ({kinds})")
     notes += unread
+    if no_files:
+        names = [ascii(path) for path in sorted(no_files)]
+        notes.append(f"left out, links to nothing, pipes or devices: {some(names)}")
     if bad:
         names = [ascii(path) for path in sorted(bad)]
         notes.append(f"left out, a list cannot hold the name: {some(names)}; rename")

@@ -92,7 +92,7 @@ class Steps:
 
     def save_last(self, *_: Any, **__: Any) -> None: ...
 
-    def load_last(self) -> None:
+    def load_last(self, check: object) -> None:
         return None
 
 

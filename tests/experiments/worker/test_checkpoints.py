@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from experiments.errors import CheckpointDamaged, LeaseLost, StorageError
+from experiments.grid.spec import RunSpec
 from experiments.store import lease as leases
 from experiments.store.lease import claim
 from experiments.store.ledger import Ledger
@@ -27,8 +29,9 @@ from tcclip.distributed import current_ranks
 from tcclip.model import Model, build_model, create_model
 from tcclip.model.checkpoints import load_checkpoint
 from tcclip.train import Trainer
+from tcclip.weights.weight_files import read_file
 from tests.builders import make_result
-from tests.experiments.sweeping import small_specs
+from tests.experiments.sweeping import run_sweep, small_specs
 from tests.tcclip.weights.made import Calls
 
 
@@ -146,6 +149,33 @@ def test_a_checkpoint_that_cannot_be_read_is_named_and_nothing_begins_anew(
             recorder.load_last()
         found = path.is_file() and path.read_bytes(), Path(str(folder.metrics)).read_bytes()
         assert found == before and not (path.parent / "ran").exists()
+
+
+def test_a_state_of_another_model_ends_the_run_with_its_name(
+    again: tuple[Path, RunSpec], cache: Path
+) -> None:
+    out, spec = again
+    folder = Ledger(out).folder(spec.run_id)
+    folder.result.unlink()
+    good = read_file(folder.last, in_memory=True)
+    name, tensor = max(good["model"].items(), key=lambda one: one[1].numel())
+    parameters = len(good["model"])
+    optimizer = {"param_groups": [{"params": list(range(parameters))}], "state": {}}
+    for change, message in (
+        ({"model": good["model"] | {name: tensor[:-1]}}, name),
+        ({"model": good["model"] | {"odd": tensor}}, "odd"),
+        ({"model": list(good["model"])}, "AttributeError"),
+        ({"progress": good["progress"] | {"step": 10**12}}, "step 1000000000000"),
+        ({"progress": good["progress"] | {"odd": 1}}, "TypeError: .*odd"),
+        ({"progress": good["progress"] | {"step": 5}}, "KeyError: 'optimizer'"),
+        ({"progress": good["progress"] | {"step": 5}, "optimizer": optimizer}, "the optimiser's"),
+    ):
+        torch.save(good | change, folder.last)
+        failed = run_sweep([spec], out, cache).failed[spec.run_id]
+        assert re.search(rf"Damaged: .*last.pt cannot be used .*{message}", failed), failed
+        assert f"--rerun {spec.run_id}" in failed
+    torch.save(good, folder.last)
+    assert run_sweep([spec], out, cache).exit_code == 0
 
 
 def lines(folder: RunFolder) -> list[int]:

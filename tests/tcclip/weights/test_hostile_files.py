@@ -326,15 +326,24 @@ def test_two_readers_see_two_archives(
     assert not Path("ran").exists() and not Path("own.safetensors").exists()
 
 
-def test_a_json_that_describes_another_model(tmp_path: Path) -> None:
+def test_a_json_that_describes_another_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "best.safetensors"
     save_checkpoint(small_model(), path)
     beside = path.with_suffix(".json")
     header = json.loads(beside.read_text())
     header["model"]["geometry"]["vision_layers"] = 10**9
     beside.write_text(json.dumps(header))
+    with pytest.raises(ValueError, match=r"no model: geometry.vision_layers: .*1000000000\)$"):
+        describe(path)
+    header["model"]["geometry"]["vision_layers"] = 7
+    beside.write_text(json.dumps(header))
     with pytest.raises(ValueError, match=r"other sizes than the json .*\(vision_layers"):
         describe(path)
+    header["model"]["num_frames"] = 10**9
+    beside.write_text(json.dumps(header))
+    assert "num_frames" in run(capsys, "evaluate", "zero_shot", "--demo", "--checkpoint", str(path))
     beside.write_text("[" * 10**5)
     with pytest.raises(ValueError, match=r"best\.json is damaged"):
         describe(path)

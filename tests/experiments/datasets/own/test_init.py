@@ -1,6 +1,7 @@
 """`tcclip data init` on class folders: which lists are written, and what is said of the rest."""
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -160,6 +161,8 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
     empty_videos(tmp_path, paths)
     empty_videos(tmp_path, ["a/line\nbreak.mp4"])
     (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "a" / "pipe.mp4")
+    (tmp_path / "a" / "gone.mp4").symlink_to("nowhere")
     (tmp_path / "b" / "round").symlink_to(tmp_path)
     written = init(Request(tmp_path, name="mine"))
     notes = "\n".join(written.notes)
@@ -167,6 +170,7 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
     assert "folders of images beside video files: 1 (a/thumbs)" in notes
     assert "in no class folder: 1 (4.mp4)" in notes
     assert "folders without a video: 1 (empty)" in notes
+    assert "links to nothing, pipes or devices: 2 ('a/gone.mp4', 'a/pipe.mp4')" in notes
     assert "a link back to a folder it is in: b/round" in notes
     assert r"a list cannot hold the name: 1 ('a/line\nbreak.mp4')" in notes
     assert sum(n for name, n in written.lists.items() if "shot" not in name) == 3
