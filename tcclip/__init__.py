@@ -4,11 +4,12 @@ In: settings (`config`), annotation lists and videos (`data`), CLIP weights (`we
 model (`model`), its training (`train`) and its scores (`evaluate`). It knows nothing of
 protocols, runs or clusters; `experiments.worker` puts the parts together, and what is
 imported here is for everybody: on first use, so that importing this package or `tcclip.config` does
-not import torch. `load` makes a predictor of a checkpoint: `tcclip.load(FILE).predict("clip.mp4")`.
+not import torch. `load` makes a predictor of a checkpoint: `tcclip.load(FILE).predict("clip.mp4")`,
+and `explain` shows what it saw.
 
 Read `config`, `model/`, `data/`, `train` (with `schedule` and `distributed`), `evaluate` (with
-`accuracy`), `predict/`; `model_size` is what a model costs, `memory` finds the micro-batch that
-fits a GPU, `text_files` reads text, JSON and YAML.
+`accuracy`), `predict/`, `explanation/`; `model_size` is what a model costs, `memory` finds the
+micro-batch that fits a GPU, `text_files` reads text, JSON and YAML.
 """
 
 from __future__ import annotations
@@ -17,19 +18,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tcclip.explanation import Explanation, explain
     from tcclip.model import Model, create_model, load_checkpoint
     from tcclip.predict import Prediction, Predictor, load
 
 #: Name -> the package it is in.
 _WHERE = {
+    "Explanation": "explanation",
     "Model": "model",
     "Prediction": "predict",
     "Predictor": "predict",
     "create_model": "model",
+    "explain": "explanation",
     "load": "predict",
     "load_checkpoint": "model",
 }
-__all__ = ["Model", "Prediction", "Predictor", "create_model", "load", "load_checkpoint"]
+__all__ = [
+    "Explanation", "Model", "Prediction", "Predictor", "create_model", "explain", "load",
+    "load_checkpoint",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

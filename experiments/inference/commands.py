@@ -4,4 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from experiments.inference.explain_command import explain
+
 app = typer.Typer()
+app.command()(explain)

@@ -124,7 +124,9 @@ def _view(
     )
 
 
-def cls_weights(block: VisionBlock, tokens: Tensor, context: Tensor | None) -> tuple[Floats, Floats]:
+def cls_weights(
+    block: VisionBlock, tokens: Tensor, context: Tensor | None
+) -> tuple[Floats, Floats]:
     """The CLS queries' softmax weights, mean over heads, for normalised frame tokens
     (1, T, N, D) and context (1, k, D): on all frames' tokens (T, T, N) and on context (T, k).
 

@@ -53,9 +53,7 @@ def write(
     return [folder / name for name in files]
 
 
-def draw(
-    explanation: Explanation, beside: Sequence[Explanation], groups: int
-) -> dict[str, bytes]:
+def draw(explanation: Explanation, beside: Sequence[Explanation], groups: int) -> dict[str, bytes]:
     """File name -> content."""
     tiles = pictures.tiles_of(explanation, pictures.TILE)
     large = pictures.tiles_of(explanation, pictures.MOVING_TILE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
@@ -68,7 +68,9 @@ def _classes(explanation: Explanation) -> list[str]:
     if scores.unprompted is None or gains is None:
         head = '<th class="label">class</th><th>probability</th>'
         rows = [_label(scores.names[one]) + _bar(probabilities[one], most, "") for one in shown]
-        about = "This model has no video-conditional prompting: its texts are the same for all videos."
+        about = (
+            "This model has no video-conditional prompting: its texts are the same for any video."
+        )
     else:
         plain = softmax(scores.unprompted)
         most = max(most, plain[shown].max())
@@ -81,8 +83,8 @@ def _classes(explanation: Explanation) -> list[str]:
         ]  # fmt: skip
         up, down = int(gains.argmax()), int(gains.argmin())
         about = (
-            "Video-conditional prompting lets the learned words of the prompt attend to this video. "
-            "Without it they stay as they were learned. "
+            "Video-conditional prompting lets the prompt's learned words attend to this video; "
+            "without it they stay as they were learned. "
             f"Most is gained by <b>{escape(scores.names[up])}</b> ({100 * gains[up]:+.1f} points), "
             f"most lost by <b>{escape(scores.names[down])}</b> ({100 * gains[down]:+.1f})."
         )
@@ -120,7 +122,8 @@ def _shares(explanation: Explanation) -> str:
     )
     return (
         "<p>Where the attention of a frame's CLS token goes, mean over frames and heads:</p>"
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>'
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 

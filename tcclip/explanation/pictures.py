@@ -158,7 +158,8 @@ def layer_picture(view: LayerView, tiles: Pixels, groups: int) -> LayerPicture:
 def heat_row(view: LayerView, tiles: Pixels, name: str = "CLS attention") -> Row:
     """The attention to each patch, on the layer's own scale."""
     heat, scale = view.heat, heat_scale(view.heat)
-    about = f"to a patch, dark 0 %, yellow {100 * scale:.1f} % or more, mean {100 * heat.mean():.2f} %"
+    most, mean = 100 * scale, 100 * heat.mean()
+    about = f"to a patch, dark 0 %, yellow {most:.1f} % or more, mean {mean:.2f} %"
     return Row(name, about, heat_tiles(tiles, heat, scale))
 
 
