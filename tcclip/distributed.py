@@ -66,7 +66,10 @@ def current_ranks(device: str = "auto") -> Ranks:
     """The ranks of the process group if one was set up, else one process alone.
 
     `device`: "cpu", "cuda" (this process's current CUDA device) or "auto" (CUDA if there is any).
+    ValueError for another one.
     """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device {device!r}; allowed: auto, cpu, cuda")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():

@@ -26,11 +26,15 @@ def class_names(text: str | None) -> list[str] | None:
 
     if text is None:
         return None
-    path = Path(text).expanduser()
+    path = Path(text)
+    try:
+        in_file = path.is_file()
+    except OSError:  # a list longer than a file's name may be
+        in_file = False
     with user_errors():
-        if path.is_file() and path.suffix in (".csv", ".json"):
+        if in_file and path.suffix in (".csv", ".json"):
             return list(read_class_names(path))
-        listed = read_text(path).splitlines() if path.is_file() else text.split(",")
+        listed = read_text(path).splitlines() if in_file else text.split(",")
     names = [name.strip() for name in listed if name.strip()]
     if not names:
         raise UserError(f"--classes {text!r} names no class")

@@ -84,7 +84,11 @@ def _side_by_side(several: Sequence[Explanation]) -> pictures.LayerPicture:
     for one, own in zip(several, tiles, strict=True):
         best = one.scores.best(1)[0]
         said = f"says {one.scores.names[best]}, {100 * one.scores.probabilities[best]:.0f} %"
-        rows.append(pictures.heat_row(one.layers[-1], own, f"{one.title}; {said}"))
+        shares = one.layers[-1].shares().items()
+        split = ", ".join(f"{100 * share:.0f} % {name}" for name, share in shares if share > 1e-3)
+        rows.append(
+            pictures.heat_row(one.layers[-1], own, one.title, f"{said}; {split}; to a patch")
+        )
     return pictures.LayerPicture(rows, [])
 
 

@@ -155,11 +155,12 @@ def layer_picture(view: LayerView, tiles: Pixels, groups: int) -> LayerPicture:
     return LayerPicture(rows, list(zip(COLOURS, said, strict=False)))
 
 
-def heat_row(view: LayerView, tiles: Pixels, name: str = "CLS attention") -> Row:
+def heat_row(
+    view: LayerView, tiles: Pixels, name: str = "CLS attention", said: str = "to a patch"
+) -> Row:
     """The attention to each patch, on the layer's own scale."""
     heat, scale = view.heat, heat_scale(view.heat)
-    most, mean = 100 * scale, 100 * heat.mean()
-    about = f"to a patch, dark 0 %, yellow {most:.1f} % or more, mean {mean:.2f} %"
+    about = f"{said}, dark 0 %, yellow {100 * scale:.1f} % or more, mean {100 * heat.mean():.2f} %"
     return Row(name, about, heat_tiles(tiles, heat, scale))
 
 

@@ -30,6 +30,7 @@ def allowed(kind: str, query: int, frame: int, token: int) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
 def test_cls_attention_of_every_kind_one_weight_at_a_time(kind: str) -> None:
     model = small_model(frame_attention=kind, video_prompting=False, dtype=torch.float64)
     video = small_video(1, dtype=torch.float64)
@@ -40,15 +41,16 @@ def test_cls_attention_of_every_kind_one_weight_at_a_time(kind: str) -> None:
         tokens = block.ln_1(x)[0]
         extra = [] if context is None else list(block.ln_1(context)[0])
         q = block.attn.queries(tokens[:, 0])
+        k = {(u, n): block.attn.keys_values(tokens[u, n])[0] for u in range(T) for n in range(N)}
+        extra_keys = [block.attn.keys_values(one)[0] for one in extra]
         for t in range(T):
             where = [(u, n) for u in range(T) for n in range(N) if allowed(kind, t, u, n)]
-            given = [tokens[u, n] for u, n in where] + extra
-            keys = torch.stack([block.attn.keys_values(one)[0] for one in given])
+            keys = torch.stack([*(k[one] for one in where), *extra_keys])
             scores = torch.einsum("he,mhe->hm", q[t], keys) / q.shape[-1] ** 0.5
             if block.bias_table is not None:
                 bias = block.bias_table[:, 0]
                 scores += torch.stack([bias[:, 0]] * N + [bias[:, 1]] * len(extra), dim=1)
-            weights = scores.softmax(-1).mean(0).detach().numpy()
+            weights = scores.softmax(-1).mean(0).numpy()
             expected = np.zeros((T, N))
             for (u, n), weight in zip(where, weights, strict=False):
                 expected[u, n] = weight
