@@ -49,6 +49,7 @@ def explain(
 ) -> None:
     """What a model saw in a video: attention, seed patches, context tokens, classes."""
     from tcclip.explanation.files import check_folder
+    from tcclip.explanation.files import write as write_files
 
     with user_errors():
         check_folder(write)
@@ -61,7 +62,7 @@ def explain(
     names = class_names(classes)
     explained = [_explained(one, video, names, given) for one in (first, *others)]
     with user_errors():
-        files = explained[0].write(write, beside=explained[1:], groups=groups)
+        files = write_files(explained[0], write, beside=explained[1:], groups=groups)
     for line in _said(explained[0], files):
         print(line)
 

@@ -55,20 +55,6 @@ class Explanation:
         prompting = " and prompting" if self.config.prompted_layers else ""
         return f"{self.config.name}, {self.kind}{prompting}"
 
-    def write(
-        self, folder: str | Path, *, beside: Sequence[Explanation] = (), groups: int = 8
-    ) -> list[Path]:
-        """Pictures (PNG), an animation (GIF) and a page (index.html) that shows all of them.
-
-        `beside`: explanations of the same video by other models, whose attention is shown side by
-        side. `groups`: merged groups of patches that get a colour, the biggest ones. Returns the
-        files. ValueError if the folder holds anything but an earlier explanation, which is
-        replaced; nothing is written unless everything could be drawn.
-        """
-        from tcclip.explanation.files import write
-
-        return write(self, Path(folder), beside, groups)
-
 
 def explain(
     video: str | Path, model: Predictor | str | Path, *, classes: Sequence[str] | None = None

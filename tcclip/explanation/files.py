@@ -30,12 +30,22 @@ def check_folder(folder: Path) -> None:
 
 
 def write(
-    explanation: Explanation, folder: Path, beside: Sequence[Explanation], groups: int
+    explanation: Explanation,
+    folder: str | Path,
+    *,
+    beside: Sequence[Explanation] = (),
+    groups: int = 8,
 ) -> list[Path]:
-    """See `Explanation.write`."""
+    """Pictures (PNG), an animation (GIF) and a page (index.html) that shows all of them.
+
+    `beside`: explanations of the same video by other models, whose attention is shown side by
+    side. `groups`: context tokens that get a colour, the biggest ones, 0 to 12. Returns the files.
+    ValueError if the folder holds anything but an earlier explanation, which is replaced; nothing
+    is written unless everything could be drawn.
+    """
     if not 0 <= groups <= len(pictures.COLOURS):
         raise ValueError(f"groups {groups}: there are colours for 0 to {len(pictures.COLOURS)}")
-    folder = folder.absolute()
+    folder = Path(folder).absolute()
     check_folder(folder)
     files = draw(explanation, beside, groups)
     new = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")

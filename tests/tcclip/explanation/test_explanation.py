@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import tcclip
-from tcclip.explanation import files, pictures
+from tcclip.explanation import files, pictures, write
 from tcclip.predict import Predictor
 from tests.tcclip.predict.made import make_checkpoint, make_clips
 
@@ -44,7 +44,7 @@ def test_it_explains_what_predict_says(case: Explained) -> None:
 def test_the_files(case: Explained, tmp_path: Path) -> None:
     found, _, _ = case
     folder = tmp_path / "new" / "explained"
-    written = found.write(folder, beside=[found], groups=3)
+    written = write(found, folder, beside=[found], groups=3)
     assert sorted(written) == sorted(folder.iterdir())
     assert [one.name for one in tmp_path.rglob("*.tmp")] == []
     for one in folder.glob("*.png"):
@@ -58,7 +58,7 @@ def test_the_files(case: Explained, tmp_path: Path) -> None:
     assert all(name in page for name in found.scores.names)
     assert "side by side" in page
     # Again into the same folder: an earlier explanation is replaced as a whole.
-    found.write(folder)
+    write(found, folder)
     assert not (folder / "side_by_side.png").exists()
 
 
@@ -69,14 +69,14 @@ def test_nothing_is_written_unless_all_is_drawn(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("mine")
     with pytest.raises(ValueError, match=r"holds other files \(thesis.tex\)"):
-        found.write(tmp_path / "full")
+        write(found, tmp_path / "full")
     with pytest.raises(ValueError, match="is a file"):
-        found.write(tmp_path / "full" / "thesis.tex")
+        write(found, tmp_path / "full" / "thesis.tex")
     with pytest.raises(ValueError, match="groups 13"):
-        found.write(tmp_path / "new", groups=13)
+        write(found, tmp_path / "new", groups=13)
     monkeypatch.setattr(files, "page", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        found.write(tmp_path / "new")
+        write(found, tmp_path / "new")
     assert [one.name for one in tmp_path.iterdir()] == ["full"]
 
 
