@@ -296,7 +296,10 @@ def _conclude(
     style = "red" if summary.exit_code <= 1 else None
     try:
         if summary.exit_code <= 1:
-            keeping = ui_commands.keeping_report(out, plan.specs, console, summary.mlflow_failed)
+            # What was there before has been kept; only this format shows the runs' pages.
+            ask = summary.computed or format == "html"
+            failed = summary.mlflow_failed
+            keeping = ui_commands.keeping_report(out, plan.specs, console, failed, ask)
             with keeping as (keep, links):
                 with user_errors():
                     made = make_report(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 import traceback
 from dataclasses import dataclass
@@ -71,8 +72,6 @@ class LocalExecutor:
         if self._job is None:
             time.sleep(timeout)
             return {}
-        import torch
-
         from experiments.machine import cpu_count
         from experiments.worker.run import execute
 
@@ -83,9 +82,19 @@ class LocalExecutor:
         except Exception as error:  # noqa: BLE001
             # A run may fail in any way; the others go on.
             failed = AttemptError.of(error)
-        gc.collect()  # the next run needs the GPU memory that this one left occupied
-        torch.cuda.empty_cache()
+        forget_run()
         return {job.spec.run_id: failed}
 
     def close(self) -> None:
         return
+
+
+def forget_run() -> None:
+    """Give back what a run left in this process, which computes another: GPU memory, and compiled
+    code, of which torch keeps a limited number."""
+    import torch
+
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
+    gc.collect()
+    torch.cuda.empty_cache()

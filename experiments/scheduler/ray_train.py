@@ -1,5 +1,7 @@
-"""The Ray executor: every run is a Ray Train job, driven by a thread of the sweep's process.
+"""The Ray executor: runs on Ray actors, each run driven by a thread of the sweep's process.
 
+A run of one worker is computed by an actor that stays for the next run, since starting a process
+and importing torch takes longer than some runs do. A run of several workers is a Ray Train job.
 Ray places the workers and watches them; the sweep decides what is finished, what is tried again and
 from where a run goes on. Only this file and `ray_tune` import ray.
 """
@@ -15,7 +17,7 @@ import shutil
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -34,14 +36,12 @@ os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 import ray
 import ray.exceptions
-import ray.train
-import ray.train.torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from experiments.cluster import RayPlace
 from experiments.errors import BrokenGpu, RunError, UserError, WorkerDied, is_permanent
 from experiments.machine import cpu_count
-from experiments.scheduler.executor import AttemptError
+from experiments.scheduler.executor import AttemptError, forget_run
 from experiments.worker.job import Job
 from results.reading.location import scratch_folder
 from tcclip.config import Execution
@@ -65,7 +65,7 @@ class Node(NamedTuple):
 
 
 class RayExecutor:
-    """Runs as Ray Train jobs side by side, on a Ray cluster that is joined or started here."""
+    """Runs side by side, on a Ray cluster that is joined or started here."""
 
     #: CPUs of a node that runs leave to others.
     spare_cpus = 0
@@ -80,6 +80,8 @@ class RayExecutor:
         #: (node, GPU) that failed -> the actor that keeps runs away from it.
         self._aside: dict[tuple[str, str], Any] = {}
         self._aside_lock = threading.Lock()
+        #: Workers that have finished a run and may get another.
+        self._idle: list[Any] = []
         self.scratch = scratch_folder()
         self._folder = place.make_folder() if place.address is None else None
         self._begin()
@@ -87,9 +89,11 @@ class RayExecutor:
         gpus = any(node.gpus for node in nodes)
         gpu = execution.device == "cuda" or (execution.device == "auto" and gpus)
         self.resources = worker_resources(nodes, execution, gpu=gpu)
+        workers = None if limit is None else limit * self.workers
+        self._cpus = cpu_share(nodes, self.resources, workers)
         self.trainer = partial(
             _trainer, workers=self.workers, resources=self.resources, scratch=str(self.scratch),
-            cpus=cpu_share(nodes, self.resources, None if limit is None else limit * self.workers),
+            cpus=self._cpus,
         )  # fmt: skip
         total = room(nodes, self.resources)
         if total < self.workers or (share < 1 and not gpu):
@@ -158,19 +162,38 @@ class RayExecutor:
     def _drive(self, job: Job) -> None:
         failed: AttemptError | None = None
         try:
-            self.trainer(job.model_dump_json()).fit()
+            if self.workers > 1:
+                self.trainer(job.model_dump_json()).fit()
+            else:
+                self._compute_alone(job)
         except Exception as error:  # noqa: BLE001
             # Anything in the worker or in Ray may have failed: the sweep decides what follows.
             failed = attempt_error(error)
             self.set_aside(error)
         self._ended.put({job.spec.run_id: failed})
 
+    def _compute_alone(self, job: Job) -> None:
+        """Have `job` computed by a worker that is there, or by a new one. What fails ends it."""
+        try:
+            worker = self._idle.pop()
+        except IndexError:
+            actor: Any = _Worker  # ray is not typed
+            share = {f"num_{name.lower()}s": count for name, count in self.resources.items()}
+            worker = actor.options(**share).remote()
+        try:
+            config = {"job": job.model_dump_json(), "cpus": self._cpus}
+            ray.get(worker.compute.remote(_work, config))
+        except BaseException:
+            ray.kill(worker)
+            raise
+        self._idle.append(worker)
+
     def set_aside(self, error: Exception) -> None:
         """Keep runs away from a GPU that failed, if there is room for a run without it.
 
         Ray cannot be told to avoid one GPU of a node, so an actor of this sweep occupies it.
         """
-        failures = getattr(error, "worker_failures", {}).values()
+        failures = _failures(error).values()
         places = {one.place for one in failures if isinstance(one, BrokenGpu) and one.place}
         for node, gpu in places:
             with self._aside_lock:
@@ -201,10 +224,18 @@ class RayExecutor:
                 ray.kill(actor)
 
     def ended(self, timeout: float) -> dict[str, AttemptError | None]:
+        if self._ended.empty():  # all ends are known, and no run was started on these
+            self._dismiss_idle()
         try:
             return self._ended.get(timeout=timeout)
         except queue.Empty:
             return {}
+
+    def _dismiss_idle(self) -> None:
+        """End the workers that have nothing to do: others may want their GPUs."""
+        with contextlib.suppress(IndexError):
+            while True:
+                ray.kill(self._idle.pop())
 
     def close(self) -> None:
         """Leave the cluster (stopping it if it was started here) and remove scratch files."""
@@ -212,6 +243,15 @@ class RayExecutor:
         for folder in (self.scratch, self._folder):
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+@ray.remote
+class _Worker:
+    """A process that computes runs of one worker, one after the other."""
+
+    def compute(self, work: Callable[[dict[str, Any]], None], config: dict[str, Any]) -> None:
+        work(config)
+        forget_run()
 
 
 @ray.remote(num_gpus=1, num_cpus=0)
@@ -269,10 +309,10 @@ def cpu_share(nodes: Sequence[Node], resources: dict[str, float], workers: int |
     return max(1, min(shares, default=1))
 
 
-def _trainer(
-    job: str, workers: int, resources: dict[str, float], scratch: str, cpus: int
-) -> ray.train.torch.TorchTrainer:
+def _trainer(job: str, workers: int, resources: dict[str, float], scratch: str, cpus: int) -> Any:
     """A Ray Train job on one run's workers."""
+    import ray.train.torch
+
     gpu = "GPU" in resources
     return ray.train.torch.TorchTrainer(
         _work,
@@ -306,16 +346,26 @@ def _work(config: dict[str, Any]) -> None:
 
 
 def attempt_error(error: Exception) -> AttemptError:
-    """Why a Train job ended: of its ranks' errors the one that is not a consequence of another."""
-    if not isinstance(error, ray.train.WorkerGroupError):
+    """Why a run ended: of its ranks' errors the one that is not a consequence of another."""
+    failures = _failures(error)
+    if not failures:
         return AttemptError.of(error)
-    failures: dict[int, Exception] = error.worker_failures
     rank = min(sorted(failures), key=lambda one: _order(failures[one]))
     if not _from_ray(failures[rank]):
         return AttemptError.of(failures[rank], str(error))
     said = _CAUSE.search(str(failures[rank]))
     why = said[0] if said else str(failures[rank]).strip().splitlines()[0]
     return AttemptError.of(WorkerDied(f"rank {rank} is gone: {why}"), str(error))
+
+
+def _failures(error: Exception) -> dict[int, Exception]:
+    """Rank -> its error, where workers failed: in a Train job, or the one of a run."""
+    if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, Exception):
+        return {0: error.cause}
+    if isinstance(error, ray.exceptions.RayActorError):
+        return {0: error}
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    return failures
 
 
 def _from_ray(error: Exception) -> bool:

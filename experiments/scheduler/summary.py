@@ -34,6 +34,8 @@ class Summary:
     broken_gpus: dict[str, int] = field(default_factory=dict)
     #: Nobody should wait for MLflow again.
     mlflow_failed: bool = False
+    #: There were runs to do.
+    computed: bool = True
 
     @property
     def exit_code(self) -> int:

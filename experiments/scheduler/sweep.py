@@ -119,7 +119,7 @@ def sweep(
             limit=limit,
             names={**names, **plan.names},
         )
-    return replace(summary, mlflow_failed=thread.gave_up)
+    return replace(summary, mlflow_failed=thread.gave_up, computed=left > 0)
 
 
 def _make_executor(

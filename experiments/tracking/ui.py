@@ -50,16 +50,21 @@ def _errors_shown(console: Console) -> Iterator[None]:
 
 @contextmanager
 def keeping_report(
-    out: Location, specs: Sequence[RunSpec], console: Console, failed: bool
+    out: Location,
+    specs: Sequence[RunSpec],
+    console: Console,
+    failed: bool,
+    ask: bool = True,
 ) -> Iterator[tuple[Keep, dict[str, str]]]:
     """What keeps a report's files with the sweep's parent run in MLflow, and the runs' pages.
 
     The first is called with what writes the files into a folder; the pages are run_id -> URL. At
     the end it is said where MLflow shows them. A tracker that is down costs both, and so does a
-    full disk the files; one that `failed` the sweep is not asked again.
+    full disk the files; one that `failed` the sweep is not asked again. Without `ask` there are
+    neither: importing MLflow takes seconds.
     """
     uri, links = default_uri(out), dict[str, str]()
-    if not failed:
+    if ask and not failed:
         with _errors_shown(console):
             mirror = Mirror(Ledger(out), uri)
             links = mirror.links(specs)

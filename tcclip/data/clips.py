@@ -60,24 +60,25 @@ class TrainKey:
 
 @dataclass(frozen=True)
 class TrainClip:
-    """video (T, 3, S, S) uint8; if there are `draws`, a crop (T, 3, h, w) that is still to become
-    that. `replaced`: path and cause of the unreadable one it stands for. `counts`: see
-    `TRAIN_DECODED`, and what the cache counts.
+    """video (T, 3, S, S) uint8, its colours still to be changed as `draws` say; with
+    `augment_later` a crop (T, 3, h, w) that is still to become that. `replaced`: path and cause of
+    the unreadable one it stands for. `counts`: see `TRAIN_DECODED`, and what the cache counts.
     """
 
     video: torch.Tensor
+    draws: Draws
     label: int
     position: int
     replaced: tuple[str, str] | None
     counts: Counter[str]
-    draws: Draws | None = None
 
 
 @dataclass
 class TrainClips(Dataset[TrainClip]):
-    """Augmented clips of a training list. `timeout`: seconds a reader may take.
+    """Clips of a training list, augmented but for their colours, which batches change.
 
-    `augment_later`: they are only cropped, and augmented in batches where the model is.
+    `timeout`: seconds a reader may take.
+    `augment_later`: they are only cropped, and augmented where the model is.
     `store`: keeps all frames of each video, if so many videos of its size have room in it.
     `shared_decoder`: one that others use too.
     """
@@ -112,23 +113,24 @@ class TrainClips(Dataset[TrainClip]):
         """The clip of `key`. An unreadable video is replaced by others of the list, drawn from
         (seed, epoch, video); raises UnreadableVideo if these cannot be read either.
         """
-        index, replaced = key.index, None
-        others = seeded_rng("replacement", self.seed, key.epoch, self.names[key.index])
+        index, replaced, others = key.index, None, None
         for _ in range(MAX_REPLACEMENTS):
             try:
                 video, draws, counts = self._clip(index, key.epoch)
             except UnreadableVideo as error:
                 replaced = replaced or (self.items[key.index].path, error.cause)
+                name = self.names[key.index]
+                others = others or seeded_rng("replacement", self.seed, key.epoch, name)
                 index = int(others.integers(len(self.items)))
                 last = error
             else:
                 label = self.items[index].label
-                return TrainClip(video, label, key.position, replaced, counts, draws)
+                return TrainClip(video, draws, label, key.position, replaced, counts)
         raise UnreadableVideo(
             last.path, f"{last.cause}; {MAX_REPLACEMENTS} videos in a row could not be read"
         )
 
-    def _clip(self, index: int, epoch: int) -> tuple[torch.Tensor, Draws | None, Counter[str]]:
+    def _clip(self, index: int, epoch: int) -> tuple[torch.Tensor, Draws, Counter[str]]:
         name = self.names[index]
         clip = self._frames.read(
             self.locate(self.items[index].path),
@@ -138,9 +140,8 @@ class TrainClips(Dataset[TrainClip]):
         )
         counts = clip.notes + Counter({TRAIN_DECODED if clip.decoded.any() else TRAIN_CACHED: 1})
         rng = seeded_rng("pixels", self.seed, epoch, name)
-        if self.augment_later:
-            return *self.transform.cut(clip.frames, rng), counts
-        return self.transform(clip.frames, rng), None, counts
+        made = self.transform.cut if self.augment_later else self.transform.shape
+        return *made(clip.frames, rng), counts
 
 
 def _as_decoded(frames: Frames) -> Frames:

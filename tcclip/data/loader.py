@@ -108,7 +108,7 @@ class TrainLoader:
         self._counts = Counter[str]() if counts is None else counts
         self._warned: set[str] = set()
         self._steps = _Steps(len(clips), clips.seed, global_batch, chunk_size, rank, world)
-        self._source = pool.add(partial(_load_train, clips))
+        self._source = pool.add(partial(load_train, clips))
 
     @property
     def waited(self) -> float:
@@ -127,14 +127,15 @@ class TrainLoader:
             yield batch
 
 
-def _load_train(clips: TrainClips, keys: Sequence[TrainKey]) -> Batch:
+def load_train(clips: TrainClips, keys: Sequence[TrainKey]) -> Batch:
+    """The batch of `keys`."""
     read = [clips[key] for key in keys]
-    videos, augmentation = [clip.video for clip in read], None
-    draws = [clip.draws for clip in read if clip.draws is not None]
-    if draws:
+    videos, draws, augmentation = [clip.video for clip in read], [clip.draws for clip in read], None
+    if clips.augment_later:
         video, augmentation = clips.transform.collate(videos, draws)
     else:
         video = torch.stack(videos)
+        clips.transform.recolour(video, draws)
     return Batch(
         video,
         torch.tensor([clip.label for clip in read]),

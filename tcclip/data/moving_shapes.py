@@ -13,6 +13,7 @@ import fcntl
 import json
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -109,12 +110,17 @@ def _build(folder: Path) -> None:
 def _write_videos(videos: Path) -> None:
     counts = [(one, TRAIN_CLIPS + VAL_CLIPS) for one in seen_classes()]
     counts += [(one, UNSEEN_CLIPS) for one in unseen_classes()]
-    for one, count in counts:
+
+    def write(one: ShapeClass, number: int) -> None:
+        name = one.clip(number)
+        rng = seeded_rng("moving shapes", SEED, name)
         colour, shape, motion = COLOURS[one.colour], SHAPES[one.shape], MOTIONS[one.motion]
-        for number in range(count):
-            name = one.clip(number)
-            rng = seeded_rng("moving shapes", SEED, name)
-            write_video(videos / name, render_clip(colour, shape, motion, rng))
+        write_video(videos / name, render_clip(colour, shape, motion, rng))
+
+    with ThreadPoolExecutor() as pool:  # encoding takes most of the time, and runs side by side
+        made = [pool.submit(write, one, at) for one, count in counts for at in range(count)]
+    for video in made:
+        video.result()  # raises what went wrong
 
 
 def _write_lists(folder: Path) -> None:

@@ -108,13 +108,30 @@ class TrainTransform:
 
     def __call__(self, frames: NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
         """(T, H, W, 3) uint8 -> (T, 3, S, S) uint8, S the crop size; all draws from `rng`."""
-        crop, draws = self.cut(frames, rng)
-        video = resample(crop[None], *_taps([draws], self.augment.crop))[0]
-        if (draws.orders >= 0).any():
-            jitter_in_parts(video, draws.orders, draws.amounts)
-        if draws.grey:
-            make_grey(video)
+        video, draws = self.shape(frames, rng)
+        self.recolour(video[None], [draws])
         return video
+
+    def shape(
+        self, frames: NDArray[np.uint8], rng: np.random.Generator
+    ) -> tuple[torch.Tensor, Draws]:
+        """(T, H, W, 3) uint8 -> the crop, resized and flipped, (T, 3, S, S) uint8, its colours as
+        they were, and all that is drawn from `rng`.
+        """
+        crop, draws = self.cut(frames, rng)
+        return resample(crop[None], *_taps([draws], self.augment.crop))[0], draws
+
+    def recolour(self, videos: torch.Tensor, draws: Sequence[Draws]) -> None:
+        """Change the colours of (b, T, 3, S, S) uint8 where they are: jitter and grey.
+
+        Of a whole batch, since small frames cost little beside the calls.
+        """
+        orders = np.concatenate([one.orders for one in draws])
+        amounts = np.concatenate([one.amounts for one in draws])
+        jitter_in_parts(videos.flatten(0, 1), orders, amounts)
+        for video, one in zip(videos, draws, strict=True):
+            if one.grey:
+                make_grey(video)
 
     def cut(
         self, frames: NDArray[np.uint8], rng: np.random.Generator

@@ -9,10 +9,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from itertools import count
+from pathlib import Path
+from typing import Any
 
 import torch
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 from tcclip.config import ModelConfig, ModelName
@@ -26,9 +28,20 @@ NAMES_PER_BUCKET = 16
 
 
 @cache
-def tokenizer() -> SimpleTokenizer:
-    """CLIP's byte-pair encoder, read once."""
-    return SimpleTokenizer()
+def tokenizer() -> Any:
+    """CLIP's byte-pair encoder, open_clip's `SimpleTokenizer`, read once.
+
+    Its file alone is run: the package imports torchvision, timm and its models, which takes longer
+    than all else that a worker imports.
+    """
+    package = find_spec("open_clip")
+    assert package is not None and package.submodule_search_locations is not None
+    file = Path(package.submodule_search_locations[0]) / "tokenizer.py"
+    spec = spec_from_file_location("open_clip_tokenizer", file)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.SimpleTokenizer()
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ class Jitter(NamedTuple):
 
 def jitter(frames: Tensor, changes: Jitter) -> None:
     """Change frames (n, 3, H, W) uint8 where they are."""
+    if not changes.groups:
+        return
     levels = frames.float()
     parts = changes.frames.split([size for _, size in changes.groups])
     for (change, size), at in zip(changes.groups, parts, strict=True):

@@ -9,17 +9,18 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
-import ray.train.torch
 from ray.cluster_utils import Cluster
 
 import cli
 from experiments.cluster import find_ray
 from experiments.datasets.paths import DataPaths
 from experiments.errors import BrokenGpu, UserError
+from experiments.grid.spec import RunSpec
 from experiments.scheduler import ray_train
 from experiments.scheduler.executor import AttemptError
 from experiments.scheduler.ray_train import Node, RayExecutor, cpu_share, room, worker_resources
@@ -123,6 +124,62 @@ def test_shares_of_a_gpu_are_refused_where_there_is_none(monkeypatch: pytest.Mon
     assert RayExecutor(Execution(), None, find_ray("local")).slots == 2
 
 
+def jobs_of(specs: list[RunSpec], out: Path) -> list[Job]:
+    return [
+        Job(spec=spec, out=out, data_paths=DataPaths(cache=out), execution=Execution(),
+            owner=spec.run_id)
+        for spec in specs
+    ]  # fmt: skip
+
+
+class Actor:
+    """In the place of an actor of Ray: its `compute` ends as `ends` says, one run after another."""
+
+    def __init__(self, ends: list[Exception | None]) -> None:
+        self.got: list[str] = []
+        self.ends = ends
+        self.compute = SimpleNamespace(remote=self._compute)
+
+    def _compute(self, work: object, config: dict[str, Any]) -> Exception | None:
+        self.got.append(json.loads(config["job"])["owner"])
+        return self.ends.pop(0)
+
+
+def test_a_worker_stays_for_the_next_run_until_one_fails_or_none_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = ray.exceptions.RayTaskError("compute", "in the worker", UserError("no such list"))
+    ends, actors, killed = [None, None, lost, None], list[Actor](), list[Actor]()
+
+    def make() -> Actor:
+        actors.append(Actor(ends))
+        return actors[-1]
+
+    def get(end: Exception | None) -> None:
+        if end is not None:
+            raise end
+
+    for name in ("init", "shutdown"):
+        monkeypatch.setattr(ray, name, lambda **_: None)
+    monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(ray, "kill", killed.append)
+    options = lambda **share: SimpleNamespace(remote=make)  # noqa: E731
+    monkeypatch.setattr(ray_train, "_Worker", SimpleNamespace(options=options))
+    monkeypatch.setattr(RayExecutor, "_nodes", lambda self: [Node("a", 2, 0)])
+    executor = RayExecutor(Execution(), None, find_ray("local"))
+    kinds = []
+    for job in jobs_of(grid(4), tmp_path):
+        executor.start(job)
+        (end,) = end_all(executor, 1).values()
+        kinds.append(None if end is None else (end.kind, end.permanent))
+    assert kinds == [None, None, (UserError, True), None]
+    assert [len(one.got) for one in actors] == [3, 1]
+    assert killed == actors[:1]
+    assert executor.ended(0.0) == {}
+    assert killed == actors
+    executor.close()
+
+
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     """Two GPUs that are not there: to place runs, Ray needs none."""
@@ -172,13 +229,7 @@ def test_runs_share_gpus_and_one_that_failed_gets_no_more(
 ) -> None:
     folder, specs = tmp_path / "got", grid(4)
     folder.mkdir()
-    jobs = [
-        Job(spec=spec, out=tmp_path, data_paths=DataPaths(cache=tmp_path), execution=Execution(),
-            owner=spec.run_id)
-        for spec in specs
-    ]  # fmt: skip
-    gloo = ray.train.torch.TorchConfig(backend="gloo")
-    monkeypatch.setattr(ray.train.torch, "TorchConfig", lambda backend: gloo)
+    jobs = jobs_of(specs, tmp_path)
     monkeypatch.setattr(ray_train, "_work", work(folder, breaks=specs[0].run_id))
     execution = Execution(gpus_per_worker=0.5, loader_workers=1)
     executor = RayExecutor(execution, None, find_ray(cluster.address))

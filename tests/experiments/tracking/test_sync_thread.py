@@ -4,7 +4,7 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from experiments.store.ledger import Ledger
 from experiments.tracking import Incomplete, Mirror, default_uri, ui
 from experiments.tracking.connection import redact_url
 from experiments.tracking.sync_thread import SyncThread
+from tests.experiments.sweeping import SETTINGS
 from tests.experiments.tracking.mirrored import OTHER, begin, copies, has_all, mirror_of, unfinish
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its dependencies' own
@@ -148,6 +149,24 @@ def test_a_server_that_never_answers_does_not_hold_up_the_end_of_a_sweep(
     text = console.export_text()
     assert text.count("tcclip ui --sync") == 1, "said once"
     assert "secret" not in text and "127.0.0.1" in text
+
+
+@pytest.mark.parametrize(("format", "asked"), [("terminal", False), ("html", True)])
+def test_a_sweep_with_nothing_to_do_asks_mlflow_for_the_pages_of_html_alone(
+    again: tuple[Path, RunSpec],
+    format: str,
+    asked: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tcclip: Callable[..., tuple[int, str, str]],
+) -> None:
+    out, _ = again
+    asks = list[object]()
+    monkeypatch.setattr(ui, "Mirror", lambda *given: asks.append(given) or 1 / 0)
+    settings = [text for one in SETTINGS.items() for text in ("--set", "{}={}".format(*one))]
+    of_it = ("--models", "tc_clip", "--seeds", "0", *settings, "--out", out, "--format", format)
+    code, table, said = tcclip("sweep", "zero_shot", "--demo", *of_it)
+    assert (code, bool(asks)) == (0, asked)
+    assert "TC-CLIP" in table and "MLflow: tcclip ui --out" in said
 
 
 def test_syncing_with_a_tracker_that_is_down_says_so(
