@@ -40,6 +40,7 @@ def diagnose(find: Callable[[], DataPaths], out: str, address: str | None) -> li
         "shared memory": checks.shared_memory,
         "loaders": checks.loaders,
         "cache folder": lambda: checks.folder("cache folder", paths.cache, "$TCCLIP_CACHE"),
+        "decoded frames": lambda: checks.frame_cache(paths),
         "decord": checks.decord,
         "PyAV": lambda: checks.decoder("PyAV", checks.PYAV, "pip install --force-reinstall av"),
         "CLIP weights": checks.clip_weights,

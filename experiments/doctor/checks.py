@@ -11,6 +11,7 @@ import sqlite3
 import sys
 import tempfile
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import constants, try_to_load_from_cache
@@ -174,6 +175,18 @@ def folder(name: str, path: Path, option: str, for_runs: bool = False) -> Findin
     return Finding(name, True, detail)
 
 
+def frame_cache(data_paths: DataPaths) -> Finding:
+    """Where decoded frames are kept, and how many."""
+    store = data_paths.frame_store("auto")
+    if store is None:
+        remedy = "free some space, or choose another folder with $TCCLIP_CACHE"
+        return Finding("decoded frames", None, "none can be kept: the disk is full", remedy)
+    place = next(one for one in (store.folder, *store.folder.parents) if one.exists())
+    free = shutil.disk_usage(place).free / 1e9
+    detail = f"kept in {store.folder}, up to {store.limit / 1e9:.3g} GB (--cache-size)"
+    return Finding("decoded frames", True, f"{detail}; {free:.3g} GB are free")
+
+
 # ---- Decoders ----
 
 #: 8 frames of 64 x 48 in H.264, each brighter than the one before.
@@ -193,10 +206,12 @@ print(json.dumps(frames))
 
 
 def decord() -> Finding:
-    """Whether decord decodes a video correctly."""
+    """Whether decord decodes a video correctly; few runs need it."""
+    use = "needed by --set augment.reader=published alone"
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        return Finding("decord", None, "none for this platform: PyAV decodes every video")
-    return decoder("decord", DECORD, "pip install decord==0.6.0")
+        return Finding("decord", None, f"none for this platform; {use}")
+    found = decoder("decord", DECORD, f"{use}: pip install decord==0.6.0")
+    return found if found.ok else replace(found, ok=None)
 
 
 def decoder(name: str, code: str, remedy: str) -> Finding:

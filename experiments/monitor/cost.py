@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experiments.grid.spec import ListSpec, RunSpec
 from experiments.machine import cpu_count
-from experiments.monitor.rates import CARD, CLIPS, MODEL, OTHER_CLIPS
+from experiments.monitor.rates import CARD, MODEL, clip_seconds
 from results.records import Result, RunKey
 from tcclip.config import Execution
 from tcclip.model_size import class_list_operations, estimated_parameters, forward_operations
@@ -72,13 +72,19 @@ def cost(
         return Cost(videos, steps, eval_videos, None, "unknown", gigabytes)
     compute = _compute_hours(spec, execution, videos, steps)
     decode = _decode_hours(spec, videos, kept=execution.cache_size != 0)
+    made = Cost(videos, steps, eval_videos, compute, "estimated", gigabytes, compute)
+    return with_decoding(made, decode, execution)
+
+
+def with_decoding(made: Cost, decode_hours: float, execution: Execution) -> Cost:
+    """An estimate with other hours of decoding; a cost that is no estimate as it is."""
+    if made.compute_hours is None:
+        return made
     # One process decodes without loader workers too.
-    waiting = decode / decoding_processes(execution) * execution.gpus_per_worker
-    bound = "decoding" if waiting > compute else "GPU"
-    hours = max(compute, waiting)
-    return Cost(
-        videos, steps, eval_videos, hours, "estimated", gigabytes, compute, decode, bound
-    )  # fmt: skip
+    waiting = decode_hours / decoding_processes(execution) * execution.gpus_per_worker
+    bound = "decoding" if waiting > made.compute_hours else "GPU"
+    hours = max(made.compute_hours, waiting)
+    return replace(made, gpu_hours=hours, decode_hours=decode_hours, bound=bound)
 
 
 def decoding_processes(execution: Execution) -> int:
@@ -122,11 +128,13 @@ def _decode_hours(spec: RunSpec, videos: int, kept: bool) -> float:
     `kept`: what validations decode is kept; a training list may be too large for that.
     """
 
-    def seconds(lists: Sequence[ListSpec]) -> float:
-        clips = [(one.dataset, (one.split.videos or 0) * one.views.clips) for one in lists]
-        return sum(number / CLIPS.get(dataset, OTHER_CLIPS) for dataset, number in clips)
+    def each(one: ListSpec) -> float:
+        return clip_seconds(one.dataset, packed=one.pack is not None)
 
-    train = spec.train.epochs * videos / CLIPS.get(spec.train_list.dataset, OTHER_CLIPS)
+    def seconds(lists: Sequence[ListSpec]) -> float:
+        return sum((one.split.videos or 0) * one.views.clips * each(one) for one in lists)
+
+    train = spec.train.epochs * videos * each(spec.train_list)
     # A test video is decoded once for all weights.
     again = repeated_tests(spec)
     final = seconds([one for one in spec.suites if one not in again])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from experiments.grid.spec import ListSpec, RunSpec
 from experiments.monitor.cost import repeated_tests, validations
+from experiments.monitor.rates import clip_seconds
 
 #: Bytes of all frames of a video at short side 256, about: what decides whether a list is kept.
 VIDEO_BYTES = {"hmdb51": 25e6, "ucf101": 49e6, "ssv2": 16e6, "k400": 105e6, "moving_shapes": 1e5}
@@ -20,7 +22,7 @@ class Decodes:
     """Views of test videos and training clips that a run reads, and those it has to decode.
 
     `*_decoded`: the others were decoded before, by itself or a run before it, and are kept.
-    `view_bytes`: what the views it decodes take in the cache.
+    `view_bytes`: what the views it decodes take in the cache. `core_hours`: of one core, decoding.
     """
 
     test_views: int
@@ -28,6 +30,14 @@ class Decodes:
     train_clips: int
     train_clips_decoded: int
     view_bytes: int
+    core_hours: float
+
+
+class _Views(NamedTuple):
+    """Views of a video, and the seconds that decoding them takes."""
+
+    number: int
+    seconds: float
 
 
 def count_decodes(
@@ -61,8 +71,8 @@ def _of_run(
     number = validations(spec)
     tested = _videos(spec, spec.validation, paths) if number else {}
     last = _videos(spec, final, paths)
-    views = number * sum(tested.values()) + sum(last.values())
-    new = {key: count for key, count in (tested | last).items() if key not in seen}
+    read = [*tested.values()] * number + [*last.values()]
+    new = [one for key, one in (tested | last).items() if key not in seen]
     clips = videos = 0
     if spec.train.epochs:
         listed = paths[id(spec.train_list)]
@@ -74,24 +84,28 @@ def _of_run(
             videos = min(len(own - seen), clips)
             seen |= own
     if limit:
-        seen.update(new)
+        seen |= tested.keys() | last.keys()
     size = 3 * spec.augment.crop**2 * spec.model.num_frames
-    decoded = sum(new.values())
-    return Decodes(views, decoded if limit else views, clips, videos, decoded * size)
+    views, decoded = (sum(one.number for one in some) for some in (read, new if limit else read))
+    seconds = sum(one.seconds for one in (new if limit else read))
+    seconds += videos * clip_seconds(spec.train_list.dataset, spec.train_list.pack is not None)
+    kept = sum(one.number for one in new) * size
+    return Decodes(views, decoded, clips, videos, kept, seconds / 3600)
 
 
 def _videos(
     spec: RunSpec, lists: Sequence[ListSpec], paths: Mapping[int, Sequence[str]]
-) -> dict[object, int]:
-    """What names the views of a video -> their number; a video in several lists counts once."""
-    augment, found = spec.augment, dict[object, int]()
+) -> dict[object, _Views]:
+    """What names the views of a video -> these; a video in several lists counts once."""
+    augment, found = spec.augment, dict[object, _Views]()
     for one in lists:
         views = one.views
         drawn = views.clips > 1 and views.sampling == "published"
+        each = clip_seconds(one.dataset, one.pack is not None)
         settings = (augment.resize, augment.crop, augment.reader, spec.model.num_frames)
         for path in paths[id(one)]:
             key = (one.dataset, path, views, spec.key.seed if drawn else None, settings)
-            found[key] = views.clips * views.crops
+            found[key] = _Views(views.clips * views.crops, views.clips * each)
     return found
 
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from experiments.grid.spec import ListSpec, RunSpec
-from experiments.monitor.cost import Cost, cost, decoding_processes, kind, measured_hours
+from experiments.monitor.cost import (
+    Cost,
+    cost,
+    decoding_processes,
+    kind,
+    measured_hours,
+    with_decoding,
+)
 from experiments.monitor.decodes import Decodes, decode_lines
-from experiments.monitor.rates import CARD, CLIPS_SOURCE
+from experiments.monitor.rates import CARD, CLIPS_SOURCE, PACKED_SOURCE
 from experiments.monitor.status_table import count_states
 from experiments.monitor.table import print_json, print_rows
 from experiments.store.ledger import Ledger, matching
@@ -83,8 +90,15 @@ def print_plan(
 ) -> None:
     """Print a dry run as a table, markdown or JSON, with its totals.
 
-    `decodes`: by run id, of runs that are left; `cache_limit`: in bytes.
+    `decodes`: by run id, of runs that are left: what the cache gives them costs nothing.
+    `cache_limit`: in bytes.
     """
+    rows = [
+        replace(row, cost=with_decoding(row.cost, decodes[row.run_id].core_hours, execution))
+        if row.run_id in decodes
+        else row
+        for row in rows
+    ]
     if format == "json":
         of_runs = {run_id: {"decodes": asdict(one)} for run_id, one in decodes.items()}
         print_json([asdict(row) | of_runs.get(row.run_id, {}) for row in rows])
@@ -122,7 +136,8 @@ def _totals(left: Sequence[Cost], execution: Execution) -> list[str]:
             f"core-hours of decoding, here by {loaders} loader process"
             f"{'es' * (loaders > 1)} a worker",
             f"  computing: {CARD.label}",
-            f"  decoding: clips a second and core measured in {CLIPS_SOURCE}",
+            f"  decoding: clips a second and core measured in {CLIPS_SOURCE}, of packs in "
+            f"{PACKED_SOURCE}",
         ]
     waiting = [one for one in estimated if one.bound == "decoding"]
     if waiting:

@@ -206,6 +206,8 @@ class RunData:
         loaders = self.pool.workers
         if self.waited <= MUCH_WAITING:
             return None
+        if self.pool.refused:
+            return "no process that loads videos could be started; see the log, and tcclip doctor"
         if loaders + 1 < self.cpus:
             return f"give it more loader processes, --loader-workers {self.cpus - 1}"
         return (

@@ -56,6 +56,8 @@ class LoaderPool:
         self._sources: list[Source] = []
         self._keys = _Keys()
         self._loader: DataLoader[Any] | None = None
+        #: Processes were wanted, and the system started none.
+        self.refused = False
 
     @property
     def waited_of(self) -> float:
@@ -103,7 +105,7 @@ class LoaderPool:
                 error,
             )
             self.close()
-            self.workers = 0
+            self.workers, self.refused = 0, True
             self._loader = self._start()
             return iter(self._loader)
 

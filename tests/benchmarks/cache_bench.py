@@ -23,6 +23,7 @@ from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item
 from tcclip.data.cache.store import Store
 from tcclip.data.clips import EvalClips, TrainClips, TrainKey
+from tcclip.data.loader import load_train
 
 FRAMES = 16
 
@@ -64,13 +65,15 @@ def _measure(file: Path, times: int) -> dict[str, float]:
 
         def clips(number: int) -> float:
             keys = [TrainKey(epoch, 0, 0) for epoch in range(times)]
-            return _milliseconds(train[number], lambda: [train[number][key] for key in keys])
+            return _milliseconds(
+                train[number], lambda: [load_train(train[number], [key]) for key in keys]
+            )
 
         decoded = (views(0) - start) / times
         cold = _milliseconds(test[1], lambda: test[1][0]) - start
         warm = views(1) / times
         trained = (clips(0) - start) / times
-        first = _milliseconds(train[1], lambda: train[1][TrainKey(0, 0, 0)]) - start
+        first = _milliseconds(train[1], lambda: load_train(train[1], [TrainKey(0, 0, 0)])) - start
         return {
             "test": decoded, "test_cold": cold, "test_warm": warm, "test_ratio": decoded / warm,
             "train": trained, "train_first": first, "train_warm": clips(1) / times,

@@ -16,6 +16,7 @@ from types import MappingProxyType
 import numpy as np
 from pydantic import ValidationError
 
+from experiments.errors import UserError
 from tcclip.config import FrozenModel
 from tcclip.data.annotations import sha256_of
 from tcclip.data.decode.decoder import Decoder
@@ -98,6 +99,8 @@ def _decode(file: Path, idle: SimpleQueue[Decoder], digest: str | None) -> Decod
             raise UnreadableVideo(str(file), "not the file that was packed: another sha256")
         # Whichever frames are picked, the whole file is decoded; of a packed one, these alone.
         clip = decoder.read(file, lambda total: np.array([0, total - 1]))
+    except MemoryError as error:
+        raise UserError(f"{error}; what was decoded is kept: the same command goes on") from error
     except UnreadableVideo as error:
         size, change = _size_and_change(file, frames=True)
         failed = {"bytes": size, "modified_ns": change, "cause": error.cause}

@@ -206,6 +206,8 @@ class _Videos(Dataset[PackedFile | OSError]):
             aside.replace(path)
         except UnreadableVideo as error:
             return PackedFile(name, cause=error.cause)
+        except MemoryError as error:
+            return OSError(errno.ENOMEM, str(error))
         except OSError as error:
             return error
         finally:

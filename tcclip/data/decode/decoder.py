@@ -51,7 +51,8 @@ class Decoder:
         """The frames of `path` that `choose` picks from its number of frames.
 
         A packed video is read in this process: its frames cannot hang a decoder. Raises
-        UnreadableVideo with the cause.
+        UnreadableVideo with the cause, and MemoryError if the process was killed each time: that
+        is how the system ends what takes too much memory, and says nothing of the video.
         """
         if is_packed(path):
             return _read_packed(path, choose)
@@ -75,6 +76,11 @@ class Decoder:
                 self.close()
                 raise
         cause = "; ".join(dict.fromkeys(causes)) or last
+        if causes and all(signal.SIGKILL.name in one for one in causes):
+            raise MemoryError(
+                f"{path}: {cause}, as the system ends what takes too much memory; give it more, or "
+                "load fewer videos at once"
+            )
         self._failed[str(path)] = cause
         raise UnreadableVideo(str(path), cause)
 

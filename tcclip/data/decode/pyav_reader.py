@@ -23,8 +23,8 @@ from tcclip.data.decode.video_file import DecodingError, open_video
 #: Decoded frames of a file that does not say how many there are, are kept up to this size.
 HOLD_BYTES = 192 * 2**20
 
-#: From the number of frames in the file to the wanted indices. May be called several times, with
-#: what the file says of itself, which may be wrong; the last time with the right number.
+#: From the number of frames in the file to the wanted indices. May be called up to three times:
+#: with the number the file gives, with one less, which is often right, and last with the right one.
 ChooseFrames = Callable[[int], Sequence[int] | NDArray[np.int64]]
 
 

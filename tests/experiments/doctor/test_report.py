@@ -29,10 +29,11 @@ def test_a_broken_machine_is_described_with_remedies(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     findings = doctor.diagnose(lambda: paths, str(tmp_path / "out"), cluster)
     found = {one.name: one for one in findings}
-    bad = {"decord", "PyAV", "GPU", "annotations", "videos", "MLflow", "Ray"}
+    bad = {"PyAV", "GPU", "annotations", "videos", "MLflow", "Ray"}
     assert bad <= {name for name, one in found.items() if one.ok is False}
     assert found["packages"].ok and found["output folder"].ok
-    assert "No module named decord" in found["decord"].detail
+    assert found["decord"].ok is None and "No module named decord" in found["decord"].detail
+    assert found["decoded frames"].ok and "cache/frames, up to" in found["decoded frames"].detail
     assert "SIGABRT" in found["PyAV"].detail
     assert "libcudart.so" in found["GPU"].detail
     assert str(tmp_path / "gone") in found["videos"].detail

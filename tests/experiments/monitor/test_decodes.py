@@ -12,7 +12,8 @@ from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import ListSpec
 from experiments.monitor.cost import validations
 from experiments.monitor.decodes import count_decodes
-from protocols.datasets import DATASETS
+from experiments.monitor.rates import CLIPS
+from protocols.datasets import DATASETS, Pack
 
 TEST = [f"test_{number}.avi" for number in range(1530)]
 FEW_SHOT: dict[str, Any] = {
@@ -52,6 +53,21 @@ def test_what_is_not_kept_is_decoded_each_time() -> None:
         (one,) = count_decodes([spec], paths, limit, share=0.5).values()
         assert (one.test_views, one.train_clips) == (6 * 3060, 3200)
         assert (one.test_views_decoded, one.train_clips_decoded) == (views, clips)
+        assert one.core_hours == pytest.approx((views + clips) / CLIPS["hmdb51"] / 3600)
+
+
+def test_decoding_a_pack_costs_what_was_measured_of_packs() -> None:
+    (spec,) = expand(Grid("few_shot", datasets=("hmdb51",), shots=(2,), seeds=(0,)))
+    pack = Pack(short_side=256, quality=92, digest="0" * 64)
+    packed = spec.model_copy(
+        update={
+            name: tuple(one.model_copy(update={"pack": pack}) for one in getattr(spec, name))
+            for name in ("validation", "suites")
+        }
+        | {"train_list": spec.train_list.model_copy(update={"pack": pack})}
+    )
+    one, other = (count_decodes([s], paths, 10**12, 0.5)[s.run_id] for s in (spec, packed))
+    assert one.core_hours / other.core_hours == pytest.approx(75 / CLIPS["hmdb51"])
 
 
 @pytest.mark.parametrize("size", ["100", "1", "0"])

@@ -84,6 +84,14 @@ def test_a_video_that_always_hangs_is_named_and_not_tried_again(
     assert decoder._process is process, "no process was asked again"
 
 
+def test_a_decoder_that_is_always_killed_says_nothing_of_the_video(
+    decoder: Decoder, video: Path
+) -> None:
+    with pytest.raises(MemoryError, match="died of SIGKILL, as the system ends what takes too"):
+        decoder.read(video, _signalling(decoder, signal.SIGKILL, 9))
+    assert decoder.read(video, lambda _: [0]).total_frames > 0
+
+
 def test_a_process_that_died_between_videos_is_replaced(decoder: Decoder, video: Path) -> None:
     decoder.read(video, lambda _: [0])
     os.kill(_pid(decoder), signal.SIGKILL)
