@@ -125,6 +125,7 @@ def test_where_no_process_can_be_started_this_one_loads(
         assert [one.process for one in batches] == [os.getpid()] * 2
     (said,) = caplog.messages
     assert "cannot be started" in said and "this one loads them itself" in said
+    assert (pool.workers, pool.refused) == (0, True)
     assert pool.workers == 0
 
 
