@@ -3,9 +3,10 @@
     python -m tests.benchmarks.reader_check FOLDER [--make]
 
 Every file below FOLDER is read by "auto" and "pyav" ("published" keeps decord's wrong frames by
-definition) for several draws: 8, 16 and 32 frames by the evaluation's rule and twice by training's. A line for each disagreement, a count at
-the end; exit 1 if there is one. `--make` first writes a file of every codec, container and oddity
-there (tests/made_videos.py). Without the ffmpeg program, PyAV's forward decode is the reference.
+definition) for several draws: 8, 16 and 32 frames by the evaluation's rule and twice by training's.
+A line for each disagreement, a count at the end; exit 1 if there is one. `--make` first writes a
+file of every codec, container and oddity there (tests/made_videos.py). Without the ffmpeg program,
+PyAV's forward decode is the reference.
 
 Pixels must be equal, with two exceptions. FFmpeg's versions round XviD's inverse transform
 differently, by up to 2 of 255. Each version conceals damaged frames differently: there the number
