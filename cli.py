@@ -296,11 +296,8 @@ def _conclude(
     style = "red" if summary.exit_code <= 1 else None
     try:
         if summary.exit_code <= 1:
-            # What was there before has been kept; only this format shows the runs' pages.
-            ask = summary.computed or format == "html"
-            failed = summary.mlflow_failed
-            keeping = ui_commands.keeping_report(out, plan.specs, console, failed, ask)
-            with keeping as (keep, links):
+            ask = summary.asks_mlflow(format)
+            with ui_commands.keeping_report(out, plan.specs, console, ask) as (keep, links):
                 with user_errors():
                     made = make_report(
                         str(out), grid.protocol, demo=grid.demo, links=links,

@@ -44,6 +44,13 @@ class Summary:
             return 128 + self.signal
         return 1 if self.failed or self.left else 0
 
+    def asks_mlflow(self, format: str) -> bool | None:
+        """Whether to ask MLflow for runs' pages, which HTML alone shows, and to keep a new table.
+
+        Importing it takes seconds. None: it does not answer.
+        """
+        return None if self.mlflow_failed else self.computed or format == "html"
+
 
 def summary_lines(summary: Summary, out: Location, arguments: Sequence[str]) -> list[str]:
     """Lines on what is not finished, each cause with its log, and the command to go on with.

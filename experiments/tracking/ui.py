@@ -50,21 +50,16 @@ def _errors_shown(console: Console) -> Iterator[None]:
 
 @contextmanager
 def keeping_report(
-    out: Location,
-    specs: Sequence[RunSpec],
-    console: Console,
-    failed: bool,
-    ask: bool = True,
+    out: Location, specs: Sequence[RunSpec], console: Console, ask: bool | None
 ) -> Iterator[tuple[Keep, dict[str, str]]]:
     """What keeps a report's files with the sweep's parent run in MLflow, and the runs' pages.
 
     The first is called with what writes the files into a folder; the pages are run_id -> URL. At
     the end it is said where MLflow shows them. A tracker that is down costs both, and so does a
-    full disk the files; one that `failed` the sweep is not asked again. Without `ask` there are
-    neither: importing MLflow takes seconds.
+    full disk the files. Without `ask` there are neither; None: nor is it said, since it failed.
     """
     uri, links = default_uri(out), dict[str, str]()
-    if ask and not failed:
+    if ask:
         with _errors_shown(console):
             mirror = Mirror(Ledger(out), uri)
             links = mirror.links(specs)
@@ -76,7 +71,7 @@ def keeping_report(
                 mirror.report(specs[-1], Path(name))
 
     yield keep, links
-    if not failed:
+    if ask is not None:
         command = shlex.join(["tcclip", "ui", "--out", str(out)])
         web = uri.startswith(_WEB)
         _print(console, redact_url(uri) if web else f"{command}  ->  {LOCAL_UI}")

@@ -140,7 +140,8 @@ def test_a_server_that_never_answers_does_not_hold_up_the_end_of_a_sweep(
         start = time.monotonic()
         with SyncThread(Ledger(out), uri, [spec.run_id], console.print) as sync_thread:
             pass
-        with ui.keeping_report(out, [spec], console, sync_thread.gave_up) as (keep, links):
+        assert sync_thread.gave_up
+        with ui.keeping_report(out, [spec], console, ask=None) as (keep, links):
             keep(lambda folder: pytest.fail("there is nowhere to keep it"))
             assert links == {}
         took = time.monotonic() - start
