@@ -174,6 +174,15 @@ def test_version_and_completion(
         monkeypatch.setenv("COMP_WORDS", f"tcclip {words}")
         monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
         assert tcclip() == (0, expected, "")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "tcclip sweep few_shot --datasets hm")
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    for shell, script in (("zsh", "#compdef tcclip"), ("fish", "complete --command tcclip")):
+        monkeypatch.setenv("_TCCLIP_COMPLETE", f"source_{shell}")
+        code, made, _ = tcclip()
+        assert code == 0 and script in made and f"complete_{shell}" in made
+        monkeypatch.setenv("_TCCLIP_COMPLETE", f"complete_{shell}")
+        code, answer, _ = tcclip()
+        assert code == 0 and "hmdb51" in answer and "ucf101" not in answer
 
 
 def test_a_port_that_is_taken_is_named(

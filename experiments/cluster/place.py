@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -173,6 +174,8 @@ def _own(note: str = "") -> RayPlace:
         # Ray's address becomes 127.0.0.1, and then it listens there alone.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     }
+    if sys.platform == "linux":  # a run's workers, too, talk to each other there alone
+        environment |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
     return RayPlace(
         None, "", base, "; ".join(one for one in (why, note) if one), environment=environment
     )

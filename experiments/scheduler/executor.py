@@ -1,4 +1,4 @@
-"""Executors: where runs are computed. Every executor leaves the same files."""
+"""Executors: where runs are computed, and for how many there is room. Each leaves the same files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import gc
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from experiments.errors import BrokenGpu, OutOfMemory, is_permanent
 from experiments.worker.job import Job
+from tcclip.config import Execution
 
 
 @dataclass(frozen=True)
@@ -98,3 +100,56 @@ def forget_run() -> None:
         torch.compiler.reset()
     gc.collect()
     torch.cuda.empty_cache()
+
+
+# ---- Room on several machines ----
+
+
+class Node(NamedTuple):
+    """What a machine of the cluster has for runs."""
+
+    id: str
+    cpus: float
+    gpus: float
+
+
+def room(nodes: Sequence[Node], resources: dict[str, float]) -> int:
+    """Workers with these resources that fit; each is on one node, and on one GPU of it."""
+    cpus, share = resources.get("CPU", 0), resources.get("GPU", 0)
+    fit = 0
+    for node in nodes:
+        own = [int(node.cpus // cpus)] if cpus else []
+        own += [int(node.gpus) * int(1 / share + 1e-9)] if share else []
+        fit += min(own)
+    return fit
+
+
+def worker_resources(nodes: Sequence[Node], execution: Execution, *, gpu: bool) -> dict[str, float]:
+    """What Ray reserves for a worker: its share of a GPU, a CPU for itself and for each loader.
+
+    With "auto" loaders, all CPUs that are its share where it has a GPU. Fewer where `nodes` have
+    too few for that: no GPU waits for CPUs, and a run of several workers on CPUs can start.
+    """
+    least: dict[str, float] = {"GPU": execution.gpus_per_worker} if gpu else {"CPU": 1}
+    needed = room(nodes, least) if gpu else execution.workers
+    if execution.loader_workers != "auto":
+        most = 1 + execution.loader_workers
+    else:  # on CPUs more runs side by side are worth more than loaders
+        most = int(max(node.cpus for node in nodes)) if gpu and nodes else 1
+    for cpus in range(most, 0, -1):
+        resources = least | {"CPU": cpus}
+        if room(nodes, resources) >= needed:
+            return resources
+    return least
+
+
+def cpu_share(nodes: Sequence[Node], resources: dict[str, float], workers: int | None) -> int:
+    """CPUs that a worker has to itself where each node is full of them, at least 1.
+
+    `workers`: there will be no more than so many; None: no limit.
+    """
+    shares = []
+    for node in nodes:
+        if fit := room([node], resources):
+            shares.append(int(node.cpus) // (fit if workers is None else min(fit, workers)))
+    return max(1, min(shares, default=1))

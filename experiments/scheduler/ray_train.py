@@ -17,9 +17,9 @@ import shutil
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 # Read by Ray when it is imported or started, so they come first.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -36,12 +36,20 @@ os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 import ray
 import ray.exceptions
+from ray._private import services
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from experiments.cluster import RayPlace
 from experiments.errors import BrokenGpu, RunError, UserError, WorkerDied, is_permanent
 from experiments.machine import cpu_count
-from experiments.scheduler.executor import AttemptError, forget_run
+from experiments.scheduler.executor import (
+    AttemptError,
+    Node,
+    cpu_share,
+    forget_run,
+    room,
+    worker_resources,
+)
 from experiments.worker.job import Job
 from results.reading.location import scratch_folder
 from tcclip.config import Execution
@@ -54,14 +62,6 @@ _CAUSE = re.compile(r"The actor is dead because [^.]+")
 _UNREACHABLE = (ray.exceptions.RayError, ConnectionError, RuntimeError)
 #: How long a GPU that failed may take to be free, so that it can be set aside.
 SET_ASIDE_SECONDS = 60.0
-
-
-class Node(NamedTuple):
-    """What a machine of the cluster has for runs."""
-
-    id: str
-    cpus: float
-    gpus: float
 
 
 class RayExecutor:
@@ -93,7 +93,7 @@ class RayExecutor:
         self._cpus = cpu_share(nodes, self.resources, workers)
         self.trainer = partial(
             _trainer, workers=self.workers, resources=self.resources, scratch=str(self.scratch),
-            cpus=self._cpus,
+            cpus=self._cpus, one_machine=place.address is None,
         )  # fmt: skip
         total = room(nodes, self.resources)
         if total < self.workers or (share < 1 and not gpu):
@@ -118,7 +118,7 @@ class RayExecutor:
         try:
             # Ray puts the driver's working directory on its workers' import path, where a user's
             # own results/ or cli.py would shadow ours; so Ray is started from an empty folder.
-            with contextlib.chdir(self.scratch):
+            with contextlib.chdir(self.scratch), _processes_in_groups_of_their_own():
                 ray.init(**which, log_to_driver=False, logging_level=logging.ERROR)
         except BaseException as error:  # Ray raises all kinds, `Exception` itself among them
             self.close()
@@ -245,6 +245,19 @@ class RayExecutor:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def _processes_in_groups_of_their_own() -> Iterator[None]:
+    """What `timeout`, a shell or Ctrl-C sends to the sweep's process group is for the sweep: Ray's
+    processes, started meanwhile, would end of it, and with them the runs before they are saved.
+    """
+    real = services.ConsolePopen  # Ray has no option for it
+    services.ConsolePopen = partial(real, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = real
+
+
 @ray.remote
 class _Worker:
     """A process that computes runs of one worker, one after the other."""
@@ -267,64 +280,43 @@ def _own_gpu() -> str:
     return str(ray.get_runtime_context().get_accelerator_ids()["GPU"][0])
 
 
-def room(nodes: Sequence[Node], resources: dict[str, float]) -> int:
-    """Workers with these resources that fit; each is on one node, and on one GPU of it."""
-    cpus, share = resources.get("CPU", 0), resources.get("GPU", 0)
-    fit = 0
-    for node in nodes:
-        own = [int(node.cpus // cpus)] if cpus else []
-        own += [int(node.gpus) * int(1 / share + 1e-9)] if share else []
-        fit += min(own)
-    return fit
+def _unconnected(backend: str) -> Any:
+    """Ray Train's settings for workers that connect themselves."""
+    from ray.train.backend import Backend
+    from ray.train.torch import TorchConfig
+
+    class Workers(Backend):  # type: ignore[misc]  # ray is not typed
+        share_cuda_visible_devices = True  # as Ray's own for PyTorch
+
+    class Unconnected(TorchConfig):  # type: ignore[misc]
+        backend_cls = Workers
+
+    return Unconnected(backend=backend)
 
 
-def worker_resources(nodes: Sequence[Node], execution: Execution, *, gpu: bool) -> dict[str, float]:
-    """What Ray reserves for a worker: its share of a GPU, a CPU for itself and for each loader.
-
-    With "auto" loaders, all CPUs that are its share where it has a GPU. Fewer where `nodes` have
-    too few for that: no GPU waits for CPUs, and a run of several workers on CPUs can start.
-    """
-    least: dict[str, float] = {"GPU": execution.gpus_per_worker} if gpu else {"CPU": 1}
-    needed = room(nodes, least) if gpu else execution.workers
-    if execution.loader_workers != "auto":
-        most = 1 + execution.loader_workers
-    else:  # on CPUs more runs side by side are worth more than loaders
-        most = int(max(node.cpus for node in nodes)) if gpu and nodes else 1
-    for cpus in range(most, 0, -1):
-        resources = least | {"CPU": cpus}
-        if room(nodes, resources) >= needed:
-            return resources
-    return least
-
-
-def cpu_share(nodes: Sequence[Node], resources: dict[str, float], workers: int | None) -> int:
-    """CPUs that a worker has to itself where each node is full of them, at least 1.
-
-    `workers`: there will be no more than so many; None: no limit.
-    """
-    shares = []
-    for node in nodes:
-        if fit := room([node], resources):
-            shares.append(int(node.cpus) // (fit if workers is None else min(fit, workers)))
-    return max(1, min(shares, default=1))
-
-
-def _trainer(job: str, workers: int, resources: dict[str, float], scratch: str, cpus: int) -> Any:
-    """A Ray Train job on one run's workers."""
+def _trainer(
+    job: str, workers: int, resources: dict[str, float], scratch: str, cpus: int, one_machine: bool
+) -> Any:
+    """A Ray Train job on one run's workers. `one_machine`: no other computes here."""
     import ray.train.torch
 
-    gpu = "GPU" in resources
+    gpu, name = "GPU" in resources, uuid.uuid4().hex
+    backend, meeting = "nccl" if gpu else "gloo", None
+    torch_config = ray.train.torch.TorchConfig(backend=backend)
+    if one_machine:  # workers meet in a file: PyTorch's TCPStore listens on all interfaces
+        torch_config = _unconnected(backend)
+        meeting = {"backend": backend, "init_method": f"file://{scratch}/{name}.meeting"}
     return ray.train.torch.TorchTrainer(
         _work,
-        train_loop_config={"job": job, "cpus": cpus},
+        train_loop_config={"job": job, "cpus": cpus, "meeting": meeting},
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=gpu,
             resources_per_worker=resources,
         ),
-        torch_config=ray.train.torch.TorchConfig(backend="nccl" if gpu else "gloo"),
+        torch_config=torch_config,
         run_config=ray.train.RunConfig(
-            name=uuid.uuid4().hex,
+            name=name,
             storage_path=scratch,
             # Only the sweep retries: if Ray did, the first worker might still live and hold the
             # same lease as the second.
@@ -337,12 +329,24 @@ def _work(config: dict[str, Any]) -> None:
     """What every worker of a run does."""
     from experiments.worker.run import execute
 
+    if config.get("meeting"):
+        _meet(**config["meeting"])
     try:
         # A node of the cluster may have fewer.
         execute(Job.model_validate_json(config["job"]), min(config["cpus"], cpu_count()))
     except BrokenGpu as error:
         error.place = (ray.get_runtime_context().get_node_id(), _own_gpu())
         raise
+
+
+def _meet(backend: str, init_method: str) -> None:
+    """Connect this worker with the run's others."""
+    import ray.train
+    import torch.distributed as dist
+
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    dist.init_process_group(backend, init_method, rank=rank, world_size=workers)
 
 
 def attempt_error(error: Exception) -> AttemptError:

@@ -138,16 +138,20 @@ class Mirror:
     def _reconcile(self) -> list[str]:
         """The runs that MLflow shows as running, once the copies of deleted folders are deleted."""
         present = set(folder_names(self.ledger.runs))
-        running = []
+        running, emptied, kept = [], set(), set()
         for run in self.runs.all():
-            run_id = run.data.tags[RUN_ID]
+            run_id, parent = run.data.tags[RUN_ID], run.data.tags.get("mlflow.parentRunId")
             # On a server, a copy of this folder elsewhere may have the same id.
             ours = self._own_database or run.data.tags[OUTPUT] == self.runs.path
             if run_id not in present and ours:
                 self.client.delete_run(run.info.run_id)
-            elif run_id in present and run.info.status == "RUNNING":
+                emptied.add(parent)
+                continue
+            kept.add(parent)
+            if run_id in present and run.info.status == "RUNNING":
                 self.copies.pop(run_id, None)
                 running.append(run_id)
+        self.runs.delete_parents(emptied - kept)
         return running
 
     def _sync_all(self, run_ids: Collection[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +84,12 @@ class MlflowRuns:
             self.client.set_terminated(run.info.run_id, "FINISHED")
             self._parents[name] = run.info.run_id
         return self._parents[name]
+
+    def delete_parents(self, mlflow_ids: Collection[str | None]) -> None:
+        """Delete parent runs that have no run any more."""
+        for one in filter(None, mlflow_ids):
+            self.client.delete_run(one)
+        self._parents = {name: one for name, one in self._parents.items() if one not in mlflow_ids}
 
     def _find_or_create(
         self,

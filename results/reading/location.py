@@ -113,8 +113,21 @@ def read_bytes(path: Location, most: int = MOST_BYTES) -> bytes | None:
     with storage_errors(path), suppress(FileNotFoundError, NotADirectoryError):
         if isinstance(path, Path):
             return read_regular(path, most)
-        return bytes(path.fs.cat_file(path.path))
+        return _object(path, most)
     return None
+
+
+def _object(path: UPath, most: int) -> bytes:
+    """The bytes of an object of a store, of which no more are fetched than `most` and one."""
+    try:
+        data = bytes(path.fs.cat_file(path.path, start=0, end=most + 1))
+    except OSError as error:  # an empty object has no such part
+        if error.errno != errno.EINVAL or path.fs.info(path.path)["size"]:
+            raise
+        return b""
+    if len(data) > most:
+        raise StorageError(f"cannot read {path}: larger than {most / 2**20:g} MiB; move it away")
+    return data
 
 
 def stamp(path: Location) -> str | None:

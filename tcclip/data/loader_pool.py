@@ -117,6 +117,7 @@ class LoaderPool:
                 "persistent_workers": True,
                 # They have this one's modules and descriptors; others import torch for seconds.
                 "multiprocessing_context": "fork",
+                "worker_init_fn": _leave_group,
             }
         return DataLoader(
             _Sources(self._sources, [_Pieces() for _ in range(self.workers)]),
@@ -138,6 +139,11 @@ class LoaderPool:
     def close(self) -> None:
         """End the processes; the next batch starts others."""
         self._loader = None
+
+
+def _leave_group(_: int) -> None:
+    """A signal to the run's process group is for the run, which still needs its loaders then."""
+    os.setpgrp()
 
 
 def _unchanged(batch: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import TextIO
 import pytest
 
 import cli
+from experiments.doctor import Finding
 from experiments.grid.plan import Grid, expand
 from experiments.tracking import ui
 from results import printing
@@ -132,6 +133,29 @@ def test_a_sweep_that_finished_does_not_fail_for_its_output(
     assert "report zero_shot --demo --out" in terminal.text("stderr") or kind != "full"
     assert terminal.run(*command, err=kind) == 0
     assert "50.0 ± 0.0" in terminal.text()
+
+
+@pytest.mark.parametrize("command", ["doctor", "data check", "data list", "sweep"])
+def test_other_tables_with_an_odd_output(
+    command: str, terminal: Terminal, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine whose folders have other letters; where output is lost, one message."""
+    found = [Finding("videos", True, "café ± 手")]
+    monkeypatch.setattr("experiments.doctor.run_checks", lambda checks: found)
+    monkeypatch.setenv("TCCLIP_CACHE", str(cache))
+    more = {"data check": ["--datasets", "moving_shapes"],
+            "sweep": ["zero_shot", "--demo", "--dry-run"]}.get(command, [])  # fmt: skip
+    arguments = [*command.split(), *more]
+    for terminal.encoding in ("ascii", "latin-1", "utf-8"):
+        assert terminal.run(*arguments) == 0, terminal.text("stderr")
+        assert terminal.text()
+        assert command != "doctor" or ("caf\\u00e9 +-" in terminal.text()) == (
+            terminal.encoding == "ascii"
+        )
+    for out in ("gone", "closed", "full"):
+        assert terminal.run(*arguments, out=out) == (2 if out == "full" else 0)
+        assert "Traceback" not in terminal.text("stderr")
+        assert terminal.run(*arguments, err=out) == 0
 
 
 def test_watching_ends_with_its_reader(tmp_path: Path, terminal: Terminal) -> None:

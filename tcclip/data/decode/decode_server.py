@@ -31,7 +31,7 @@ def serve(descriptor: int, memory: int, timeout: float) -> None:
     ("unreadable", cause) or ("error", message).
     """
     # What pauses a sweep is sent to the processes of its group too.
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     av.logging.set_level(av.logging.PANIC)
     pixels = SharedFrames(memory)

@@ -46,13 +46,13 @@ def test_watching_redraws_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     master, slave = pty.openpty()
     ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     command = [str(COMMAND), "status", "--watch", "--out", str(tmp_path), "--state", "failed"]
-    environment = {**os.environ, "TERM": "xterm"}
+    environment = {**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "ascii"}
     process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
     os.close(slave)
     try:
         _expect(master, "0 runs")
-        record_failure(Ledger(tmp_path).folder("zero_shot-x-0"), "E", "E: it went wrong", "t")
-        _expect(master, "it went wrong")
+        record_failure(Ledger(tmp_path).folder("zero_shot-x-0"), "E", "E: it ± went wrong", "t")
+        _expect(master, "it +- went wrong")
         process.send_signal(signal.SIGINT)
         rest = _expect(master, None)
         assert process.wait(20) == 0

@@ -22,8 +22,8 @@ from experiments.datasets.paths import DataPaths
 from experiments.errors import BrokenGpu, UserError
 from experiments.grid.spec import RunSpec
 from experiments.scheduler import ray_train
-from experiments.scheduler.executor import AttemptError
-from experiments.scheduler.ray_train import Node, RayExecutor, cpu_share, room, worker_resources
+from experiments.scheduler.executor import AttemptError, Node, cpu_share, room, worker_resources
+from experiments.scheduler.ray_train import RayExecutor
 from experiments.worker.job import Job
 from tcclip.config import Execution
 from tests.experiments.scheduler.scripted import grid

@@ -74,8 +74,8 @@ def test_signals_end_a_sweep_cleanly_and_the_next_one_goes_on(
     expected, spec = finished
     out = tmp_path / "out"
     folder = Ledger(out).folder(spec.run_id)
-    # To a process and its group, as `timeout` does it; to its group, as a terminal does.
-    ends = ((signal.SIGUSR1, 3, 138), (signal.SIGINT, 15, 130))
+    # To a process and its group, as `timeout` does it; to its group alone. Loaders are in it.
+    ends = ((signal.SIGUSR1, 3, 138), (signal.SIGTERM, 15, 143))
     for number, step, status in ends:
         process = start(spec, tmp_path, cache, "--rerun", "failed", "--loader-workers", "1")
         wait_for(process, out, spec, step)

@@ -294,6 +294,17 @@ def test_a_store_that_overwrites_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     assert not names(out), "the trial leaves nothing"
 
 
+def test_no_more_of_an_object_is_fetched_than_a_record_has(bucket: Bucket) -> None:
+    out = bucket()
+    (out / "empty").write_bytes(b"")
+    (out / "large").write_bytes(b"x" * 1000)
+    assert read_bytes(out / "empty") == b""
+    assert read_bytes(out / "large", 1000) == b"x" * 1000
+    assert read_bytes(out / "nothing") is None
+    with pytest.raises(StorageError, match=r"cannot read .*large: larger than .* move it away"):
+        read_bytes(out / "large", 999)
+
+
 def test_a_missing_bucket_is_said(bucket: Bucket) -> None:
     assert check_reachable(bucket()), "a folder need not exist"
     with pytest.raises(StorageError, match="there is no bucket 'no-such-bucket'"):

@@ -54,4 +54,5 @@ def test_copies_of_deleted_runs_go_also_after_the_folder_was_moved(
     shutil.rmtree(next(moved.glob("runs/*")))
     assert tcclip("ui", "--sync", "--out", moved)[0] == 0 and copies(moved) == 1
     shutil.rmtree(moved / "runs")
-    assert tcclip("ui", "--sync", "--out", moved)[0] == 0 and copies(moved) == 0
+    assert tcclip("ui", "--sync", "--out", moved)[0] == 0
+    assert not Mirror(Ledger(moved), default_uri(moved)).runs.search(), "nor their sweep's"

@@ -38,6 +38,8 @@ def test_each_batch_is_kept_while_others_are_made(workers: int) -> None:
             assert one.numbers.tolist() == [number]
     processes = {one.process for one in batches}
     assert len(processes) == max(1, workers)
+    groups = {os.getpgid(one) for one in processes}
+    assert groups == (processes if workers else {os.getpgid(0)}), "no signal to the run's group"
     again: list[Made] = list(pool.batches(second, [[1], [2]]))
     assert {one.process for one in again} <= processes, "the same processes for all sources"
 
