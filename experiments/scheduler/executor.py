@@ -1,4 +1,4 @@
-"""Executors: where runs are computed, and for how many there is room. Each leaves the same files."""
+"""Executors: where runs are computed, and for how many there is room."""
 
 from __future__ import annotations
 

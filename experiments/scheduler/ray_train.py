@@ -93,7 +93,7 @@ class RayExecutor:
         self._cpus = cpu_share(nodes, self.resources, workers)
         self.trainer = partial(
             _trainer, workers=self.workers, resources=self.resources, scratch=str(self.scratch),
-            cpus=self._cpus, one_machine=place.address is None,
+            cpus=self._cpus,
         )  # fmt: skip
         total = room(nodes, self.resources)
         if total < self.workers or (share < 1 and not gpu):
@@ -280,43 +280,22 @@ def _own_gpu() -> str:
     return str(ray.get_runtime_context().get_accelerator_ids()["GPU"][0])
 
 
-def _unconnected(backend: str) -> Any:
-    """Ray Train's settings for workers that connect themselves."""
-    from ray.train.backend import Backend
-    from ray.train.torch import TorchConfig
-
-    class Workers(Backend):  # type: ignore[misc]  # ray is not typed
-        share_cuda_visible_devices = True  # as Ray's own for PyTorch
-
-    class Unconnected(TorchConfig):  # type: ignore[misc]
-        backend_cls = Workers
-
-    return Unconnected(backend=backend)
-
-
-def _trainer(
-    job: str, workers: int, resources: dict[str, float], scratch: str, cpus: int, one_machine: bool
-) -> Any:
-    """A Ray Train job on one run's workers. `one_machine`: no other computes here."""
+def _trainer(job: str, workers: int, resources: dict[str, float], scratch: str, cpus: int) -> Any:
+    """A Ray Train job on one run's workers."""
     import ray.train.torch
 
-    gpu, name = "GPU" in resources, uuid.uuid4().hex
-    backend, meeting = "nccl" if gpu else "gloo", None
-    torch_config = ray.train.torch.TorchConfig(backend=backend)
-    if one_machine:  # workers meet in a file: PyTorch's TCPStore listens on all interfaces
-        torch_config = _unconnected(backend)
-        meeting = {"backend": backend, "init_method": f"file://{scratch}/{name}.meeting"}
+    gpu = "GPU" in resources
     return ray.train.torch.TorchTrainer(
         _work,
-        train_loop_config={"job": job, "cpus": cpus, "meeting": meeting},
+        train_loop_config={"job": job, "cpus": cpus},
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=gpu,
             resources_per_worker=resources,
         ),
-        torch_config=torch_config,
+        torch_config=ray.train.torch.TorchConfig(backend="nccl" if gpu else "gloo"),
         run_config=ray.train.RunConfig(
-            name=name,
+            name=uuid.uuid4().hex,
             storage_path=scratch,
             # Only the sweep retries: if Ray did, the first worker might still live and hold the
             # same lease as the second.
@@ -329,24 +308,12 @@ def _work(config: dict[str, Any]) -> None:
     """What every worker of a run does."""
     from experiments.worker.run import execute
 
-    if config.get("meeting"):
-        _meet(**config["meeting"])
     try:
         # A node of the cluster may have fewer.
         execute(Job.model_validate_json(config["job"]), min(config["cpus"], cpu_count()))
     except BrokenGpu as error:
         error.place = (ray.get_runtime_context().get_node_id(), _own_gpu())
         raise
-
-
-def _meet(backend: str, init_method: str) -> None:
-    """Connect this worker with the run's others."""
-    import ray.train
-    import torch.distributed as dist
-
-    context = ray.train.get_context()
-    rank, workers = context.get_world_rank(), context.get_world_size()
-    dist.init_process_group(backend, init_method, rank=rank, world_size=workers)
 
 
 def attempt_error(error: Exception) -> AttemptError:
