@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from experiments.inference.explain_command import explain
+from experiments.inference.export_command import export
 
 app = typer.Typer()
 app.command()(explain)
+app.command()(export)

@@ -83,7 +83,7 @@ def merge_steps(n: int, k: int, step: int) -> list[int]:
     steps = []
     while n > k:
         steps.append(min(step, n - k, n // 2))
-        n -= steps[-1]
+        n = n - steps[-1]  # in place it would change the caller's, a tensor while tracing
     return steps
 
 

@@ -86,27 +86,27 @@ def resample(video: Tensor, rows: Taps, columns: Taps) -> Tensor:
     for old, into in zip(video.split(step, 1), new.split(step, 1), strict=True):
         part = old.contiguous()
         weight = columns.weight[:, None, None, None, :]
-        across = _columns(part, columns.first).int().mul_(ONE - weight)
-        across += _columns(part, columns.second).int().mul_(weight)
+        across = _at_columns(part, columns.first).int().mul_(ONE - weight)
+        across += _at_columns(part, columns.second).int().mul_(weight)
         across >>= 4
         weight = rows.weight[:, None, None, :, None]
         # Both products are cut off after 16 bits; the last two bits of their sum are rounded. The
         # second product's bits may stay until then: they are fewer than one.
-        down = _rows(across, rows.first).mul_(ONE - weight).bitwise_and_(-(2**16))
-        down += _rows(across, rows.second).mul_(weight)
+        down = _at_rows(across, rows.first).mul_(ONE - weight).bitwise_and_(-(2**16))
+        down += _at_rows(across, rows.second).mul_(weight)
         down += 2 << 16
         down >>= 18
         into.copy_(down)
     return new
 
 
-def _columns(video: Tensor, places: Tensor) -> Tensor:
+def _at_columns(video: Tensor, places: Tensor) -> Tensor:
     """The columns of (b, t, 3, h, w) at `places` (1 or b, W)."""
     index = places[:, None, None, None, :].expand(*video.shape[:-1], -1)
     return video.gather(-1, index)
 
 
-def _rows(video: Tensor, places: Tensor) -> Tensor:
+def _at_rows(video: Tensor, places: Tensor) -> Tensor:
     """The rows of (b, t, 3, h, w) at `places` (1 or b, H)."""
     if len(places) == 1:
         return video.index_select(-2, places[0])  # copies whole rows
