@@ -46,6 +46,7 @@ TOO_LONG = (
     [
         ("--help",),
         ("sweep", "--help"),
+        ("predict", "--help"),
         ("sweep", "zero_shot", "--dry-run"),
         ("sweep", "zero_shot", "--demo", "--dry-run", "--format", "json"),
         ("status", "--out", "."),
@@ -151,8 +152,8 @@ def test_ranges_of_seeds_are_the_seeds() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "sweep", "evaluate", "status", "doctor", "report", "compare", "ui", "data", "data check",
-     "data fetch", "data init", "data list", "checkpoint", "checkpoint show"],
+    ["", "sweep", "evaluate", "predict", "calibrate", "status", "doctor", "report", "compare", "ui",
+     "data", "data check", "data fetch", "data init", "data list", "checkpoint", "checkpoint show"],
 )  # fmt: skip
 def test_every_command_helps(command: str, tcclip: Callable[..., tuple[int, str, str]]) -> None:
     code, out, _ = tcclip(*command.split(), "-h")

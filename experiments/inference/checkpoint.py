@@ -12,12 +12,11 @@ import typer
 
 from experiments.errors import UserError, user_errors
 from experiments.grid.options import DEFAULT_DEMO_OUT, DEFAULT_OUT
-from experiments.grid.spec import RunSpec
-from experiments.store.ledger import Ledger
-from results.reading.location import Location, location, read_bytes, scratch
-from results.reading.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from experiments.grid.spec import RunSpec
+    from results.reading.location import Location
+    from results.reading.run_folder import RunFolder
     from tcclip.predict import Predictor
 
 CheckpointOption = Annotated[
@@ -58,6 +57,8 @@ class Checkpoint:
     @contextmanager
     def local(self) -> Iterator[Path | str]:
         """A path that `tcclip.load` takes; copies from a store are deleted afterwards."""
+        from results.reading.location import read_bytes, scratch
+
         if isinstance(self.where, Path | str):
             yield self.where
             return
@@ -80,6 +81,15 @@ class Checkpoint:
         with user_errors(), self.local() as path:
             return tcclip.load(path, **options)
 
+    def calibration_file(self) -> Location:
+        """Where what `tcclip calibrate` measures is kept: beside the weights."""
+        from tcclip.predict.calibration import SUFFIX
+        from tcclip.predict.loading import checkpoint_file
+
+        if isinstance(self.where, Path | str):
+            return checkpoint_file(self.where).with_suffix(SUFFIX)
+        return self.where.with_suffix(SUFFIX)
+
 
 def find(text: str, out: str | None = None, *, demo: bool = False) -> Checkpoint:
     """The checkpoint that `text` names. `out`: where runs are, by default as for other commands.
@@ -88,6 +98,8 @@ def find(text: str, out: str | None = None, *, demo: bool = False) -> Checkpoint
     """
     if text.startswith("hf://"):
         return Checkpoint(text)
+    from results.reading.location import location
+
     path = Path(text).expanduser()
     with user_errors():
         if path.exists() or "/" in text:
@@ -97,6 +109,9 @@ def find(text: str, out: str | None = None, *, demo: bool = False) -> Checkpoint
 
 def _of_path(path: Path) -> Checkpoint:
     """A file, or a folder that holds one; of a run, if it is in its folder."""
+    from experiments.store.ledger import Ledger
+    from results.reading.run_folder import RunFolder
+
     for folder in (path.absolute(), *path.absolute().parents[:2]):
         if (folder / "spec.json").is_file() and folder.parent.name == "runs":
             run = RunFolder(folder)
@@ -106,6 +121,8 @@ def _of_path(path: Path) -> Checkpoint:
 
 
 def _of_run(text: str, out: Location) -> Checkpoint:
+    from experiments.store.ledger import Ledger
+
     ledger = Ledger(out)
     known = [folder.run_id for folder in ledger.folders()]
     found = [run_id for run_id in known if run_id == text]

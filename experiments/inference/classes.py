@@ -13,16 +13,20 @@ Classes = Annotated[
     str | None,
     typer.Option(
         "--classes",
-        help='"a,b,c", or a file: id,name (CSV), {"id": "name"} (JSON), or a name a line; '
+        help='"a,b,c" in any words, or a file: id,name (CSV), {"id": "name"} or a list (JSON), or '
+        "a name a line; "
         "by default the checkpoint's own.",
     ),
 ]
+
+#: Endings of files; a text without them is taken for names.
+FILES = (".txt", ".csv", ".json")
 
 
 def class_names(text: str | None) -> list[str] | None:
     """The names, in their order; None for None. UserError for an empty list or a bad file."""
     from tcclip.data.annotations import read_class_names
-    from tcclip.text_files import read_text
+    from tcclip.text_files import parse_json, read_text
 
     if text is None:
         return None
@@ -31,10 +35,19 @@ def class_names(text: str | None) -> list[str] | None:
         in_file = path.is_file()
     except OSError:  # a list longer than a file's name may be
         in_file = False
+    if not in_file and path.suffix.lower() in FILES:
+        raise UserError(f"--classes {text}: no such file; names are given as 'a,b,c'")
+    listed = text.split(",")
     with user_errors():
-        if in_file and path.suffix in (".csv", ".json"):
-            return list(read_class_names(path))
-        listed = read_text(path).splitlines() if in_file else text.split(",")
+        if in_file:
+            listed = read_text(path).splitlines()
+            content = (
+                parse_json("\n".join(listed), text) if path.suffix.lower() == ".json" else None
+            )
+            if isinstance(content, list):
+                listed = [str(name) for name in content]
+            elif path.suffix.lower() in (".csv", ".json"):
+                listed = read_class_names(path)
     names = [name.strip() for name in listed if name.strip()]
     if not names:
         raise UserError(f"--classes {text!r} names no class")

@@ -127,8 +127,8 @@ def _suffix(name: str, model: ModelName, room: int) -> list[int]:
         raise ValueError(f"class name {name!r} is empty; every class needs a name")
     if len(ids) + 1 > room:
         raise ValueError(
-            f"class name {name!r} needs {len(ids) + 1} tokens, but only {room} are left of the "
-            "text length beside the prompt; shorten the name or raise text_length "
+            f"class name {name[:80]!r} needs {len(ids) + 1} tokens, but only {room} are left "
+            "of the text length beside the prompt; shorten the name or raise text_length "
             "(77 is CLIP's limit)"
         )
     return ids

@@ -6,8 +6,7 @@ Shape legend: N videos, n classes. Probabilities are means over views, rows sum 
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ _TINY = 1e-38
 #: Temperatures that are tried: 0.05 to 20, in steps of a percent.
 _TEMPERATURES = np.geomspace(0.05, 20.0, 602)
 BINS = 15
+#: Ending of the file beside a file of weights.
+SUFFIX = ".calibration.json"
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,16 @@ class Calibration:
 
     `temperature` T: probabilities become softmax(log(p) / T), which for one view is
     softmax(logits / T). `threshold`: below this best probability, a video is said to show none of
-    the classes; `kept` of the videos that were classified right are above it. `ece_before`,
-    `ece_after`: expected calibration error, 0 to 1, see `expected_calibration_error`; `nll_...`:
-    mean negative log likelihood. `top1`: percent. `data`: what it was measured on, in words.
+    the classes; a share `kept` of the right answers reach it, and `kept_wrong` of the wrong ones.
+    `ece_before`, `ece_after`: expected calibration error, 0 to 1, see `expected_calibration_error`;
+    `nll_...`: mean negative log likelihood. `top1`: percent. `data`: what it was measured on, in
+    words; `views`, `ensemble`: with which views and weights, see `tcclip.load`.
     """
 
     temperature: float
     threshold: float
     kept: float
+    kept_wrong: float
     ece_before: float
     ece_after: float
     nll_before: float
@@ -44,23 +47,20 @@ class Calibration:
     videos: int
     data: str
     views: str
+    ensemble: float | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"temperature {self.temperature:.3g}, measured on {self.videos} videos of {self.data}"
+        )
 
     def apply(self, probabilities: Floats) -> NDArray[np.float64]:
         """Probabilities (..., n) -> calibrated ones."""
         return tempered(probabilities, self.temperature)
 
-    def save(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
     @classmethod
     def read(cls, path: Path) -> Calibration | None:
-        """What `save` wrote; None without the file. ValueError for a damaged one."""
+        """What was kept as JSON; None without the file. ValueError for a damaged one."""
         if not path.is_file():
             return None
         try:
@@ -75,13 +75,14 @@ class Calibration:
         return found
 
 
-def beside(weights: Path) -> Path:
-    """Where the calibration of a file of weights is."""
-    return weights.with_suffix(".calibration.json")
-
-
 def calibrate(
-    probabilities: Floats, labels: NDArray[np.int64], *, keep: float, data: str, views: str
+    probabilities: Floats,
+    labels: NDArray[np.int64],
+    *,
+    keep: float,
+    data: str,
+    views: str,
+    ensemble: float | None = None,
 ) -> Calibration:
     """The temperature that makes `labels` (N,) likeliest under `probabilities` (N, n), and the
     threshold that `keep` of the right answers reach.
@@ -105,6 +106,7 @@ def calibrate(
         temperature=temperature,
         threshold=threshold,
         kept=float((sure >= threshold).mean()),
+        kept_wrong=float((after.max(1)[~right] >= threshold).mean()) if not right.all() else 0.0,
         ece_before=expected_calibration_error(probabilities, labels),
         ece_after=expected_calibration_error(after, labels),
         nll_before=_nll(probabilities.astype(np.float64), labels),
@@ -113,6 +115,7 @@ def calibrate(
         videos=len(labels),
         data=data,
         views=views,
+        ensemble=ensemble,
     )
 
 

@@ -11,7 +11,7 @@ from tcclip.data.annotations import sha256_of
 from tcclip.distributed import current_ranks
 from tcclip.model import build_model, load_checkpoint
 from tcclip.model.checkpoints import HUB, describe_checkpoint, fetch, test_view
-from tcclip.predict.calibration import Calibration, beside
+from tcclip.predict.calibration import SUFFIX, Calibration
 from tcclip.predict.predictor import Predictor
 
 #: Of what a checkpoint does not record: as the published checkpoints were trained and tested.
@@ -58,16 +58,16 @@ def load(
     weights = _start_weights(start, clip_weights, str(source)) if needed else "random"
     view = test_view(about.get("test_view"), config, AugmentConfig())
     augment = AugmentConfig.model_validate({**AugmentConfig().model_dump(), **view})
-    ranks = current_ranks(device)
     model = build_model(config, names, clip_weights=weights, seed=seed)
     load_checkpoint(model, path, ensemble_weight=ensemble)
     return Predictor(
-        model=model.to(ranks.device).eval().requires_grad_(False),
+        model=model.to(current_ranks(device).device).eval().requires_grad_(False),
         augment=augment,
         precision=_precision(precision or about.get("precision") or PRECISION),
         seed=seed,
         source=str(source),
-        calibration=Calibration.read(beside(path)),
+        ensemble=ensemble,
+        calibration=_calibration(path, ensemble),
     )
 
 
@@ -85,6 +85,12 @@ def checkpoint_file(source: str | Path) -> Path:
             f"checkpoints/, and there are {len(found)} ({names}); give the file"
         )
     return found[0]
+
+
+def _calibration(path: Path, ensemble: float | None) -> Calibration | None:
+    """What was measured of these weights; of others, it says nothing of them."""
+    found = Calibration.read(path.with_suffix(SUFFIX))
+    return found if found is not None and found.ensemble == ensemble else None
 
 
 def _precision(name: Any) -> Precision:

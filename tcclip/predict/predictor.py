@@ -53,8 +53,8 @@ class Predictor:
 
     `model`: on its device, in evaluation mode, without gradients. `augment`: how videos are
     cropped and normalised. `precision`: what it computes in. `seed`: draws the temporal views
-    where there are several. `source`: where its weights are from. `calibration`: of its
-    probabilities, if `tcclip calibrate` has measured it.
+    where there are several. `source`, `ensemble`: where its weights are from, and their share.
+    `calibration`: of its probabilities, if `tcclip calibrate` has measured it.
     """
 
     model: Model
@@ -62,6 +62,7 @@ class Predictor:
     precision: Precision
     seed: int
     source: str
+    ensemble: float | None = None
     calibration: Calibration | None = None
     #: The class list that was encoded last.
     _encoded: dict[tuple[str, ...], ClassFeatures] = field(default_factory=dict, repr=False)

@@ -53,7 +53,8 @@ class Question:
                 raise ValueError(f"prompt {template!r}: write {NAME} once, where the class goes")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"reject {self.threshold}: a threshold is a probability, 0 to 1")
-        known = sorted((normalise_name(name), name) for name in (*self.classes, *self.background))
+        names = (*self.classes, *self.background)
+        known = sorted((normalise_name(name).lower(), name) for name in names)
         for (one, first), (other, second) in pairwise(known):
             if one == other:
                 raise ValueError(f"{first!r} and {second!r} are one class to the model; drop one")
@@ -114,7 +115,7 @@ def rejection(
     for value in values:
         if value == CALIBRATED and calibration is None:
             raise ValueError(
-                f"reject {CALIBRATED!r}: this checkpoint has not been calibrated; tcclip calibrate "
+                f"reject {CALIBRATED!r}: these weights have not been calibrated; tcclip calibrate "
                 "does that, or give a probability such as 0.5"
             )
         if value == CALIBRATED and calibration is not None:

@@ -126,7 +126,7 @@ def test_a_broken_video_is_an_error_and_the_others_go_on(
         ({"stride": "2s"}, "give their length too"),
         ({"reject": 1.5}, "a probability, 0 to 1"),
         ({"reject": [0.1, 0.2]}, "one threshold"),
-        ({"reject": "calibrated"}, "has not been calibrated"),
+        ({"reject": "calibrated"}, "have not been calibrated"),
     ],
 )
 def test_what_cannot_be_asked_is_said(
