@@ -296,7 +296,7 @@ def _conclude(
     style = "red" if summary.exit_code <= 1 else None
     try:
         if summary.exit_code <= 1:
-            ask = summary.asks_mlflow(format)
+            ask = summary.asks_mlflow
             with ui_commands.keeping_report(out, plan.specs, console, ask) as (keep, links):
                 with user_errors():
                     made = make_report(

@@ -44,12 +44,13 @@ class Summary:
             return 128 + self.signal
         return 1 if self.failed or self.left else 0
 
-    def asks_mlflow(self, format: str) -> bool | None:
-        """Whether to ask MLflow for runs' pages, which HTML alone shows, and to keep a new table.
+    @property
+    def asks_mlflow(self) -> bool | None:
+        """Whether there is a new table for MLflow to keep: importing it takes seconds.
 
-        Importing it takes seconds. None: it does not answer.
+        None: it does not answer.
         """
-        return None if self.mlflow_failed else self.computed or format == "html"
+        return None if self.mlflow_failed else self.computed
 
 
 def summary_lines(summary: Summary, out: Location, arguments: Sequence[str]) -> list[str]:
