@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -167,20 +168,17 @@ def report(
     format: option.ReportFormat = "terminal",
 ) -> None:
     """Mean ± std of the finished runs, beside the published numbers."""
+    from experiments.datasets.thumbnails import thumbnails
     from experiments.grid.request import integers
     from results.report.report import report as make_report
     from results.tables import formats
 
     with user_errors():
         made = make_report(
-            _outs(out, demo),
-            protocol,
-            demo=demo,
-            partial=partial,
-            checkpoint=checkpoint,
-            weights=weights,
-            seeds=integers("--seeds", seeds),
-        )
+            _outs(out, demo), protocol, demo=demo, partial=partial, checkpoint=checkpoint,
+            weights=weights, seeds=integers("--seeds", seeds),
+        )  # fmt: skip
+        made = replace(made, thumbnails=thumbnails)
     formats.show(made, format)
     if write is not None:
         with user_errors():

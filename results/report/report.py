@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -98,6 +98,8 @@ class Report:
     titles: Titles
     #: run_id -> address of its page, where there is one.
     links: Mapping[str, str] = field(default_factory=dict)
+    #: Of a data set's listed videos: file and JPEG of those at hand. None: none are shown.
+    thumbnails: Callable[[str, Sequence[str]], Mapping[str, tuple[Path, bytes]]] | None = None
 
     @property
     def methods(self) -> list[Method]:

@@ -12,6 +12,7 @@ from results.plots.data import learning_curves, split_scores
 from results.reading.predictions import Confusion
 from results.report.report import Report
 from results.statistics.runs import FinishedRun, Method
+from results.tables import worst_videos
 from results.tables.caption import caption
 from results.tables.text_table import OVER_SEEDS, Line, Text, TextTable, count, text_tables
 
@@ -33,6 +34,7 @@ def render(report: Report) -> str:
     unread: list[str] = []
     curves = _curves(report, methods, unread)
     classes = _classes(report, methods, unread)
+    worst = worst_videos.render(report, unread)
     note = ""
     if (curves or classes) and len(report.methods) > MOST_METHODS:
         of_all = f"{MOST_METHODS} of {len(report.methods)} methods, plain ones first"
@@ -42,7 +44,7 @@ def render(report: Report) -> str:
     body = [
         f"<h1>{title}</h1>", _status(report), "<h2>Results</h2>", *tables, below, _notes(report),
         _problems(report, unread), *_few_shot(report), note, *curves,
-        *classes, *_runs(report),
+        *classes, *worst, *_runs(report),
     ]  # fmt: skip
     return "\n".join(
         [
