@@ -15,11 +15,8 @@ WITH, WITHOUT = "#0072B2", "#E69F00"
 
 def shown_classes(scores: ClassScores) -> list[int]:
     """The classes worth showing, most probable first."""
-    return [
-        one
-        for one in scores.best(len(scores.names))
-        if one in {*scores.best(BEST), *scores.most_changed(CHANGED)}
-    ]
+    shown = {*scores.best(BEST), *scores.most_changed(CHANGED)}
+    return sorted(shown, key=lambda one: (-scores.logits[one], one))
 
 
 def class_chart(scores: ClassScores) -> bytes:

@@ -151,8 +151,16 @@ def layer_picture(view: LayerView, tiles: Pixels, groups: int) -> LayerPicture:
     merged = f"the {len(biggest)} biggest of {tokens}, each in one colour through all frames"
     rows.append(Row("Context tokens", merged, group_tiles(tiles, view.groups, biggest)))
     members = [view.groups == group for group in biggest]
-    said = [f"{one.sum()} patches, {one.any(1).sum()} frames" for one in members]
+    said = [f"{_patches(one.sum())} in {_frames(one.any(1).sum())}" for one in members]
     return LayerPicture(rows, list(zip(COLOURS, said, strict=False)))
+
+
+def _patches(count: int) -> str:
+    return "1 patch" if count == 1 else f"{count} patches"
+
+
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"
 
 
 def heat_row(
