@@ -24,6 +24,12 @@ from experiments.tracking.connection import (
     redact_url,
     sqlite_file,
 )
+from experiments.tracking.logged_models import (
+    DIGEST_LENGTH,
+    final_metrics,
+    log_model,
+    table_metrics,
+)
 from experiments.tracking.mlflow_runs import (
     ERROR,
     OUTPUT,
@@ -83,6 +89,7 @@ class _Copy:
     """What this process knows of a run's copy. `sent`: kind of record -> the last step sent."""
 
     mlflow_id: str
+    experiment: str
     sent: dict[str, int]
     complete: bool
     #: The start records that were read: a new one begins another attempt.
@@ -144,7 +151,7 @@ class Mirror:
             # On a server, a copy of this folder elsewhere may have the same id.
             ours = self._own_database or run.data.tags[OUTPUT] == self.runs.path
             if run_id not in present and ours:
-                self.client.delete_run(run.info.run_id)
+                self.runs.delete(run)
                 emptied.add(parent)
                 continue
             kept.add(parent)
@@ -168,8 +175,11 @@ class Mirror:
         return errors
 
     def report(self, spec: RunSpec, folder: Path) -> None:
-        """Keep the report files of `folder` with the parent run of `spec`'s sweep."""
-        self.client.log_artifacts(self.runs.parent(spec), str(folder), "report")
+        """Keep the report files of `folder`, and the numbers in them, with the parent run of
+        `spec`'s sweep."""
+        parent = self.runs.parent(spec)
+        self.client.log_artifacts(parent, str(folder), "report")
+        self.client.log_batch(parent, metrics=table_metrics(folder))
 
     def links(self, specs: Sequence[RunSpec]) -> dict[str, str]:
         """run_id -> URL of its page, in a server's UI or in the one of `tcclip ui`."""
@@ -192,7 +202,7 @@ class Mirror:
             return
         result = folder.read_result() if state is State.FINISHED else None
         if copy is None or copy.metrics != stamp(folder.metrics):
-            copy = self._send_metrics(copy, folder)
+            copy = self._send_metrics(copy, folder, result)
         if copy.complete:
             return
         if result is None:
@@ -200,13 +210,15 @@ class Mirror:
         else:
             self._finish(copy, folder, result)
 
-    def _send_metrics(self, copy: _Copy | None, folder: RunFolder) -> _Copy:
+    def _send_metrics(self, copy: _Copy | None, folder: RunFolder, result: Result | None) -> _Copy:
         """Send the records that MLflow lacks; what is known of the run's copy then."""
         now = stamp(folder.metrics)
         records, _ = read_records(read_bytes(folder.metrics) or b"")
         starts = [record for record in records if record["kind"] == "start"]
         if copy is None or copy.starts != starts:
             start = int(records[0]["time"] * 1000) if records else None
+            if start is None and result is not None:  # one that was only tested
+                start = _milliseconds(result.provenance.started)
             copy = self.copies[folder.run_id] = self._open(folder, starts, start)
         if not copy.complete:
             new = [one for one in records if one["step"] > copy.sent.get(one["kind"], 0)]
@@ -237,7 +249,7 @@ class Mirror:
         for kind, fields in {} if complete else METRICS.items():
             history = self.client.get_metric_history(mlflow_id, list(fields.values())[-1])
             sent[kind] = max((point.step for point in history), default=0)
-        return _Copy(mlflow_id, sent, complete, starts)
+        return _Copy(mlflow_id, run.info.experiment_id, sent, complete, starts)
 
     def _show_state(self, copy: _Copy, folder: RunFolder, state: State) -> None:
         """The state of a run that is not finished; a run that goes on is RUNNING again."""
@@ -258,19 +270,21 @@ class Mirror:
         copy.shown = state, failure
 
     def _finish(self, copy: _Copy, folder: RunFolder, result: Result) -> None:
-        from mlflow.entities import Dataset, DatasetInput, Metric
+        from mlflow.entities import Dataset, DatasetInput
 
         provenance = result.provenance
-        finished, metrics = _milliseconds(provenance.finished), []
-        for one in result.measurements:
-            weights = f"{one.checkpoint}-{one.weights}-{one.views}"
-            name = f"final/{one.suite}/{one.split}/{one.metric}/{weights}"
-            metrics.append(Metric(name, one.value, finished, 0))
+        finished = _milliseconds(provenance.finished)
         self.client.set_tag(copy.mlflow_id, ERROR, "")
+        model = None
+        if result.selection.best_epoch:
+            weights = str(folder.best_of(result.selection.best_epoch))
+            model = log_model(self.client, copy.mlflow_id, copy.experiment, weights, result)
+        spec = self.ledger.spec(folder.run_id)
+        metrics = final_metrics(spec, result, finished, model)
         self.client.log_batch(copy.mlflow_id, metrics=metrics)
         self.client.set_tag(copy.mlflow_id, "git_commit", provenance.git_commit or "unknown")
         lists = [
-            DatasetInput(Dataset(name, digest[:36], "annotation list", name))
+            DatasetInput(Dataset(name, digest[:DIGEST_LENGTH], "annotation list", name))
             for name, digest in provenance.digests.items()
             if name.endswith(".txt")
         ]

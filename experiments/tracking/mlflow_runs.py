@@ -21,8 +21,8 @@ from results.reading.run_folder import RunFolder
 #: that was copied, the message of the last failure.
 RUN_ID, OUTPUT_ID, OUTPUT = "tcclip.run_id", "tcclip.output_id", "tcclip.output"
 SYNCED, ERROR = "tcclip.synced", "tcclip.error"
-#: Tag with the name of the row a run belongs to, where it has one.
-NAME = "tcclip.name"
+#: Tag of a run's copy: its method, data set and point; what differs in its seed alone is one.
+METHOD = "tcclip.method"
 #: The file in an output folder that holds its id.
 OUTPUT_FILE = "mlflow.json"
 #: Tag of the parent run of a sweep's runs.
@@ -66,14 +66,16 @@ class MlflowRuns:
             same_start = start in (None, run.info.start_time)
             return same_start and run.data.tags.get(SYNCED) in (None, result_digest(folder))
 
-        tags = {RUN_ID: spec.run_id, "mlflow.parentRunId": self.parent(spec)}
-        run = self._find_or_create(spec, RUN_ID, spec.run_id, tags, current, start)
-        if run.data.tags[OUTPUT] != self.path:  # the folder was moved
-            self.client.set_tag(run.info.run_id, OUTPUT, self.path)
-        name = folder.read_name()
-        if name is not None and run.data.tags.get(NAME) != name:
-            self.client.set_tag(run.info.run_id, NAME, name)
-            self.client.set_tag(run.info.run_id, "mlflow.runName", f"{name}: {spec.run_id}")
+        method = _method(spec, folder.read_name())
+        # What differs comes first: the UI cuts names, and shows a method's seeds together.
+        name = f"seed {spec.key.seed}, {method}"
+        tags = {RUN_ID: spec.run_id, METHOD: method, "mlflow.parentRunId": self.parent(spec)}
+        run = self._find_or_create(spec, RUN_ID, name, tags, current, start)
+        # The folder may have been moved, its row named, the copy made by an earlier version.
+        now = {OUTPUT: self.path, METHOD: method, "mlflow.runName": name}
+        for tag, value in now.items():
+            if run.data.tags.get(tag) != value:
+                self.client.set_tag(run.info.run_id, tag, value)
         return run
 
     def parent(self, spec: RunSpec) -> str:
@@ -117,8 +119,14 @@ class MlflowRuns:
             ours, key=lambda run: (not current(run), SYNCED not in run.data.tags, run.info.run_id)
         )
         for other in others:
-            self.client.delete_run(other.info.run_id)
+            self.delete(other)
         return first
+
+    def delete(self, run: Any) -> None:
+        """Delete an MLflow run and the models that it made."""
+        for one in models_of(self.client, run.info.run_id, run.info.experiment_id):
+            self.client.delete_logged_model(one.model_id)
+        self.client.delete_run(run.info.run_id)
 
     def all(self) -> list[Any]:
         """The MLflow runs of run folders, whatever their state."""
@@ -145,6 +153,24 @@ class MlflowRuns:
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
+
+
+def models_of(client: Any, mlflow_id: str, experiment: str) -> list[Any]:
+    """The models that an MLflow run made."""
+    query = f"source_run_id = '{mlflow_id}'"
+    return list(client.search_logged_models([experiment], filter_string=query))
+
+
+def _method(spec: RunSpec, name: str | None) -> str:
+    """`tc_clip, hmdb51, 4 shots, train.lr=1e-5`; a row's name takes the place of model and
+    settings."""
+    key = spec.key
+    model = key.model if key.variant == "base" else f"{key.model} ({key.variant})"
+    parts = [name or model, key.dataset]
+    parts += [f"{key.shots} shots"] if key.shots is not None else []
+    parts += [f"base split {key.base_split}"] if key.base_split is not None else []
+    parts += [key.origin] if key.origin != "trained" else []
+    return ", ".join([*parts, *(() if name else key.overrides)])[:TAG_LENGTH]
 
 
 def _experiment_name(spec: RunSpec) -> str:

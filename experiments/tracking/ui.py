@@ -27,10 +27,14 @@ from experiments.tracking.connection import (
     sqlite_file,
     sync_command,
 )
+from experiments.tracking.first_view import keep_views
 from experiments.tracking.mirror import Incomplete, Mirror
 from experiments.tracking.mlflow_runs import OUTPUT_FILE
 from results.reading.location import Location, exists
 
+#: A server for one user's runs: none of the processes for MLflow's jobs, which judge the output of
+#: language models.
+NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 _WEB = ("http://", "https://")
 Keep = Callable[[Callable[[Path], object]], None]
 
@@ -113,7 +117,7 @@ def _delete_copies(ledger: Ledger, uri: str) -> None:
     if database is None or database.parent != folder:
         runs = Mirror(ledger, uri).runs
         for run in runs.search():
-            runs.client.delete_run(run.info.run_id)
+            runs.delete(run)
         return
     for name in (f"{database.name}-journal", database.name):
         (folder / name).unlink(missing_ok=True)
@@ -144,7 +148,12 @@ def serve_ui(out: Location, *, host: str, port: int) -> int:
             f"nothing can listen on port {port} of {host} ({why}); choose another with --port, or "
             "another address with --host"
         ) from error
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    mirror = Mirror(Ledger(out), uri)
+    for name, number, place in keep_views(mirror.client, mirror.runs.all()):
+        print(f"{name}, {number} runs compared: http://{host}:{port}/{place}", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--workers", "1"]
     home(out).mkdir(parents=True, exist_ok=True)
     # Not the user's folder: `-m` would put it on the import path.
-    return subprocess.call([*command, "--host", host, "--port", str(port)], cwd=home(out))
+    return subprocess.call(
+        [*command, "--host", host, "--port", str(port)], cwd=home(out), env=os.environ | NO_JOBS
+    )
