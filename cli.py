@@ -17,6 +17,7 @@ from experiments.errors import UserError, user_errors
 from experiments.grid import options as option
 from experiments.grid.options import ExecutionOptions, GridOptions
 from experiments.inference.commands import app as inference
+from experiments.runs.commands import app as runs
 from experiments.worker.checkpoint_commands import app as checkpoint
 from results import printing
 
@@ -43,7 +44,7 @@ def _options(version: option.Version = False) -> None:
 
 @app.command()
 def sweep(
-    protocol: option.ProtocolOrFile,
+    protocol: option.ProtocolOrFile = "",
     demo: option.Demo = False,
     datasets: option.Datasets = None,
     models: option.Models = None,
@@ -55,6 +56,7 @@ def sweep(
     name: option.Name = None,
     search: option.Search = None,
     num_samples: option.NumSamples = None,
+    only: option.Only = None,
     init_checkpoint: option.InitCheckpoint = None,
     out: option.Out = None,
     data_root: option.DataRoot = None,
@@ -133,7 +135,7 @@ def status(
     """What every run is doing, from the files alone."""
     from experiments.monitor import display
 
-    display.status(_out(out, demo), protocol, state, watch, format)
+    display.status(option.output_folder(out, demo), protocol, state, watch, format)
 
 
 @app.command()
@@ -150,7 +152,7 @@ def doctor(
     from experiments import doctor as checks
 
     find_data = partial(_data_paths, data_root, annotations, dataset_file)
-    findings = checks.diagnose(find_data, _out_name(out, demo), address)
+    findings = checks.diagnose(find_data, option.output_name(out, demo), address)
     checks.show(findings, format)
     raise typer.Exit(checks.exit_code(findings))
 
@@ -169,14 +171,13 @@ def report(
 ) -> None:
     """Mean ± std of the finished runs, beside the published numbers."""
     from experiments.datasets.thumbnails import thumbnails
-    from experiments.grid.request import integers
     from results.report.report import report as make_report
     from results.tables import formats
 
     with user_errors():
         made = make_report(
             _outs(out, demo), protocol, demo=demo, partial=partial, checkpoint=checkpoint,
-            weights=weights, seeds=integers("--seeds", seeds),
+            weights=weights, seeds=option.integers("--seeds", seeds),
         )  # fmt: skip
         made = replace(made, thumbnails=thumbnails)
     formats.show(made, format)
@@ -229,14 +230,15 @@ def ui(
     if sync or rebuild:
         if port is not None or host is not None:
             raise UserError("--port and --host are the server's, which --sync does not start")
-        copied, others = ui_commands.sync(_out(out, demo), rebuild)
+        copied, others = ui_commands.sync(option.output_folder(out, demo), rebuild)
         print(f"{copied} runs are in MLflow" + (f"; {others} have not begun" if others else ""))
         return
     serve = partial(ui_commands.serve_ui, host=host or "127.0.0.1", port=port or 5000)
-    raise typer.Exit(serve(_out(out, demo)))
+    raise typer.Exit(serve(option.output_folder(out, demo)))
 
 
 app.add_typer(inference)
+app.add_typer(runs)
 app.add_typer(data, name="data")
 app.add_typer(checkpoint, name="checkpoint")
 
@@ -249,9 +251,10 @@ def _run(given: Mapping[str, Any], make_plan: Callable[..., RunPlan] | None = No
     """
     from rich.console import Console
 
-    from experiments.grid.request import make_execution, plan_sweep
+    from experiments.grid.request import make_execution
     from experiments.monitor.dry_run import dry_run as list_runs
     from experiments.monitor.dry_run import print_plan
+    from experiments.planning.chosen import plan_chosen
     from experiments.planning.lists import planned_decodes
     from experiments.planning.problems import check_plan
     from experiments.scheduler.sweep import check
@@ -259,10 +262,10 @@ def _run(given: Mapping[str, Any], make_plan: Callable[..., RunPlan] | None = No
 
     options = ExecutionOptions.of(given)
     data_paths = _data_paths(*(given[one] for one in ("data_root", "annotations", "dataset_file")))
-    plan = (make_plan or plan_sweep)(
+    plan = (make_plan or plan_chosen)(
         GridOptions.of(given), datasets=data_paths.datasets(), given=data_paths.given
     )
-    out = _out(options.out, plan.grid.demo)
+    out = option.output_folder(options.out, plan.grid.demo)
     execution = make_execution(options, plan)
     place = check(plan, options, execution)
     with user_errors():
@@ -321,22 +324,9 @@ def _data_paths(
     return DataPaths.find(data_root, annotations, dataset_file or ())
 
 
-def _out(out: str | None, demo: bool) -> Location:
-    """The output folder, absolute; in a store, once that has answered."""
-    from results.reading.location import check_reachable, location
-
-    return check_reachable(location(_out_name(out, demo)))
-
-
-def _out_name(out: str | None, demo: bool) -> str:
-    if out == "":
-        raise UserError("--out '' is empty; give a folder, or leave it out")
-    return out or (option.DEFAULT_DEMO_OUT if demo else option.DEFAULT_OUT)
-
-
 def _outs(outs: list[str] | None, demo: bool) -> list[str]:
     """The output folders that were given, or else the default one."""
-    return [str(_out(out, demo)) for out in outs or (os.environ.get("TCCLIP_OUT"),)]
+    return [str(option.output_folder(out, demo)) for out in outs or (os.environ.get("TCCLIP_OUT"),)]
 
 
 def main() -> int:

@@ -80,6 +80,10 @@ class Provenance(Record):
     micro_batch: int
     global_batch: int
     precision: str
+    #: The run whose training this one went on with, and for how many epochs that was trained, on a
+    #: schedule of these. Left out of results of runs that began with their own first epoch.
+    extends: str | None = Field(default=None, exclude_if=lambda run_id: run_id is None)
+    extended_epochs: int | None = Field(default=None, exclude_if=lambda epochs: epochs is None)
     #: Whether a GPU was asked for deterministic algorithms. Left out on a CPU, which has no others,
     #: and in older results.
     deterministic: bool | None = Field(default=None, exclude_if=lambda asked: asked is None)

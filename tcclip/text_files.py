@@ -172,7 +172,8 @@ def mistake(error: Mapping[str, Any]) -> str:
     """One of a ValidationError's errors in words: where, what is wanted and what was given."""
     where = ".".join(map(str, error["loc"])) or "the file"
     given = "" if error["type"] == "missing" else f" (given: {error['input']!r:.80})"
-    return f"{where}: {error['msg']}{given}{_HINTS.get(error['type'], '')}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}{given}{_HINTS.get(error['type'], '')}"
 
 
 def place(path: Path, lines: Lines, loc: tuple[str | int, ...]) -> str:

@@ -234,9 +234,9 @@ class Trainer:
         late = time.monotonic() - self._saved_at >= 60 * self.execution.checkpoint_minutes
         if pause or finished or late:
             state = {"model": self.model.state_dict(), "progress": vars(self.progress).copy()}
-            if not finished:  # the optimiser is twice the weights' size
-                state["optimizer"] = self.optimizer.state_dict()
-                state["scaler"] = self.scaler.state_dict()
+            # Of a finished training too: it may be extended.
+            state["optimizer"] = self.optimizer.state_dict()
+            state["scaler"] = self.scaler.state_dict()
             self.recorder.save_last(state, wait=pause or finished)
             self._saved_at = time.monotonic()
         if pause:
@@ -258,6 +258,11 @@ class Trainer:
         self.progress = Progress(**state["progress"])
         self.model.load_state_dict(state["model"])
         if not self._finished():
+            if "optimizer" not in state:
+                raise ValueError(
+                    "the saved state is that of a finished training, without its optimiser "
+                    "(earlier versions left it out): train anew, with --set train.epochs=N"
+                )
             load_optimizer(self.optimizer, state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
 

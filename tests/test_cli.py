@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import cli
-from experiments.grid.request import integers
+from experiments.grid.options import integers
 
 HEAVY = ("torch", "ray", "mlflow", "open_clip", "matplotlib", "fsspec")
 #: What even the help does without.
@@ -109,6 +109,10 @@ print("loaded", loaded, "exit", code, file=sys.stderr)
         (("status", "--protocol", "nosuch"), "--protocol 'nosuch'; known: zero_shot"),
         (("ui", "--sync", "--out", "nowhere"), "nowhere holds no runs"),
         (("ui", "--port", "0"), "--port"),
+        (("runs", "list", "--out", "nowhere"), "nowhere holds no runs"),
+        (("runs", "forget", "x", "--out", "nowhere"), "nowhere holds no runs"),
+        (("runs", "forget"), "say which runs to forget"),
+        (("explain-protocol", "zeroshot"), "unknown protocol 'zeroshot'; known: zero_shot"),
         (("ui", "--sync", "--port", "5001"), "which --sync does not start"),
         (("sweep", "zero_shot", "--demo", "--num-samples", "4"), "which is not given"),
         (("data", "check", "--workers", "0"), "--workers"),
@@ -153,7 +157,9 @@ def test_ranges_of_seeds_are_the_seeds() -> None:
 @pytest.mark.parametrize(
     "command",
     ["", "sweep", "evaluate", "predict", "calibrate", "status", "doctor", "report", "compare", "ui",
-     "data", "data check", "data fetch", "data init", "data list", "checkpoint", "checkpoint show"],
+     "data", "data check", "data fetch", "data init", "data list", "checkpoint", "checkpoint show",
+     "runs", "runs list", "runs show", "runs extend", "runs forget", "runs clean",
+     "explain-protocol"],
 )  # fmt: skip
 def test_every_command_helps(command: str, tcclip: Callable[..., tuple[int, str, str]]) -> None:
     code, out, _ = tcclip(*command.split(), "-h")

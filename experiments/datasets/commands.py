@@ -69,7 +69,7 @@ def init(
     from experiments.datasets.own.init import init as write_files
     from experiments.datasets.tables import show_written
     from experiments.errors import user_errors
-    from experiments.grid.request import comma_list, integers
+    from experiments.grid.options import comma_list, integers
 
     with user_errors():
         written = write_files(
@@ -117,7 +117,7 @@ def check(
     from experiments.datasets.check.record import check_file
     from experiments.datasets.paths import DataPaths
     from experiments.datasets.tables import progress_bar, show_checks
-    from experiments.grid.request import comma_list
+    from experiments.grid.options import comma_list
     from experiments.store.files import write_text
 
     if decode != "all" and not decode.isdecimal():
@@ -163,7 +163,7 @@ def pack(
     from experiments.datasets.packing import pack_dataset
     from experiments.datasets.paths import DataPaths
     from experiments.datasets.tables import progress_bar, show_pack
-    from experiments.grid.request import comma_list
+    from experiments.grid.options import comma_list
     from protocols.datasets import Pack
 
     paths = DataPaths.find(data_root, annotations, dataset_file or ())

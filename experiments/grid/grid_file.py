@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 import protocols
 from experiments.errors import UserError, user_errors
+from experiments.grid.options import integers
 from experiments.grid.overrides import Settings
 from experiments.grid.plan import MODELS, Grid
 from experiments.grid.weights_file import replace_path
@@ -20,6 +22,7 @@ from tcclip.text_files import Lines, place, read_yaml
 FOLDER = Path(__file__).parent / "ablations"
 #: Seeds are below this: what NumPy, PyTorch and random all take.
 MAX_SEED = 2**32
+Seed = Annotated[int, Field(ge=0, lt=MAX_SEED)]
 #: Settings with this name say how a run executes; all others change its numbers.
 EXECUTION = "execution."
 
@@ -37,11 +40,19 @@ class GridFile(FrozenModel):
     variants: tuple[str, ...] = Field(default=("base",), min_length=1)
     shots: tuple[int, ...] | None = Field(default=None, min_length=1)
     splits: tuple[int, ...] | None = Field(default=None, min_length=1)
-    seeds: tuple[Annotated[int, Field(ge=0, lt=MAX_SEED)], ...] | None = Field(
-        default=None, min_length=1
-    )
+    seeds: tuple[Seed, ...] | None = Field(default=None, min_length=1)
     set: dict[str, Any] = Field(default_factory=dict)
     rows: tuple[dict[str, Any], ...] = Field(default=({},), min_length=1)
+
+    @field_validator("shots", "splits", "seeds", mode="before")
+    @classmethod
+    def _ranges(cls, value: Any) -> Any:
+        """`0-4,9` and `[0-4, 9]` are the integers, as in the command's options."""
+        found: list[Any] = []
+        for one in value if isinstance(value, list) else [value]:
+            text = isinstance(one, str) and (one is value or re.fullmatch("[0-9]+-[0-9]+", one))
+            found += (integers("the range", one) or ()) if text else [one]
+        return tuple(found) if isinstance(value, list | str) else value
 
 
 def read(name: str, *, demo: bool) -> Grid:

@@ -5,18 +5,27 @@ Only Typer is imported here: `tcclip --help` reads this file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 import typer
 
+from experiments.errors import UserError
+
+if TYPE_CHECKING:
+    from results.reading.location import Location
+
 DEFAULT_OUT = "tcclip-out"
 DEFAULT_DEMO_OUT = "tcclip-demo"
+#: A range of more integers is a slip of the hand.
+LONGEST_RANGE = 10_000
+T = TypeVar("T")
 
 # Options with a panel of their own in the help; all others come before them.
 _grid_option = partial(typer.Option, rich_help_panel="Grid")
@@ -74,8 +83,16 @@ Format = Annotated[Literal["terminal", "md", "json"], typer.Option(help="How to 
 # ---- Which runs ----
 
 ProtocolOrFile = Annotated[
-    str, typer.Argument(help="A protocol, or a grid file (YAML).", autocompletion=_protocols)
+    str,
+    typer.Argument(
+        help="A protocol, or a grid file (YAML).", autocompletion=_protocols, show_default=False
+    ),
 ]
+Only = Annotated[
+    str | None,
+    _grid_option(help="These runs alone: an id or pattern; without a protocol, planned ones."),
+]
+Runs = Annotated[list[str], typer.Argument(metavar="RUN...", help="Run ids or patterns.")]
 Datasets = Annotated[
     str | None,
     _grid_option(
@@ -193,6 +210,52 @@ ReportFormat = Annotated[
 ]
 
 
+def output_name(out: str | None, demo: bool) -> str:
+    """The output folder that was given, or else the default one."""
+    if out == "":
+        raise UserError("--out '' is empty; give a folder, or leave it out")
+    return out or (DEFAULT_DEMO_OUT if demo else DEFAULT_OUT)
+
+
+def output_folder(out: str | None, demo: bool) -> Location:
+    """The output folder, absolute; in a store, once that has answered."""
+    from results.reading.location import check_reachable, location
+
+    return check_reachable(location(output_name(out, demo)))
+
+
+def integers(option: str, text: str | None) -> tuple[int, ...] | None:
+    """`"0-4,9"` -> `(0, 1, 2, 3, 4, 9)`, each once; None stays None. UserError if it is none."""
+    found: list[int] = []
+    for part in comma_list(option, text, str) or ():
+        match = re.fullmatch("([0-9]{1,18})-([0-9]{1,18})|(-?[0-9]{1,18})", part)
+        if match is None:
+            raise UserError(f"{option} {text!r}: not a comma list of integers and ranges (0-4,9)")
+        first, last = (int(match[1]), int(match[2])) if match[1] else (int(part), int(part))
+        if not first <= last < first + LONGEST_RANGE:
+            raise UserError(
+                f"{option} {text!r}: {part} ends before it begins"
+                if last < first
+                else f"{option} {text!r}: {part} is more than {LONGEST_RANGE} integers"
+            )
+        found += range(first, last + 1)
+    return None if text is None else tuple(dict.fromkeys(found))
+
+
+def comma_list(option: str, text: str | None, kind: Callable[[str], T]) -> tuple[T, ...] | None:
+    """`"a,b"` -> `("a", "b")`; None stays None. UserError naming the option."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        values = tuple(kind(part) for part in parts)
+    except ValueError as error:
+        raise UserError(f"{option} {text!r}: not a comma list of numbers") from error
+    if not values:
+        raise UserError(f"{option} {text!r} is empty; leave the option out for all")
+    return values
+
+
 @dataclass(frozen=True)
 class _Options:
     """Some of a command's options."""
@@ -221,6 +284,8 @@ class GridOptions(_Options):
     search: Sequence[str] | None = None
     num_samples: int | None = None
     init_checkpoint: Path | None = None
+    only: str | None = None
+    out: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,7 +14,7 @@ import protocols
 from experiments.errors import UserError, user_errors
 from experiments.grid import grid_file, overrides, plan, search_space
 from experiments.grid.grid_file import EXECUTION, MAX_SEED
-from experiments.grid.options import ExecutionOptions, GridOptions
+from experiments.grid.options import ExecutionOptions, GridOptions, comma_list, integers
 from experiments.grid.overrides import Settings
 from experiments.grid.plan import Grid
 from experiments.grid.spec import RunSpec
@@ -35,9 +34,6 @@ from tcclip.config import Execution, ModelConfig
 TRIALS = 8
 #: Options that are comma lists: of words, of integers.
 WORDS, NUMBERS = ("datasets", "models", "variants"), ("shots", "splits", "seeds")
-#: A range of more integers is a slip of the hand.
-LONGEST_RANGE = 10_000
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -230,38 +226,6 @@ def _without(settings: Settings, others: Mapping[str, Any], notes: list[str]) ->
             notes.append(f"{stronger} wins over {settings.named(name)}={settings[name]}")
     kept = {name: value for name, value in settings.items() if name not in others}
     return Settings(kept, settings.sources)
-
-
-def integers(option: str, text: str | None) -> tuple[int, ...] | None:
-    """`"0-4,9"` -> `(0, 1, 2, 3, 4, 9)`, each once; None stays None. UserError if it is none."""
-    found: list[int] = []
-    for part in comma_list(option, text, str) or ():
-        match = re.fullmatch("([0-9]{1,18})-([0-9]{1,18})|(-?[0-9]{1,18})", part)
-        if match is None:
-            raise UserError(f"{option} {text!r}: not a comma list of integers and ranges (0-4,9)")
-        first, last = (int(match[1]), int(match[2])) if match[1] else (int(part), int(part))
-        if not first <= last < first + LONGEST_RANGE:
-            raise UserError(
-                f"{option} {text!r}: {part} ends before it begins"
-                if last < first
-                else f"{option} {text!r}: {part} is more than {LONGEST_RANGE} integers"
-            )
-        found += range(first, last + 1)
-    return None if text is None else tuple(dict.fromkeys(found))
-
-
-def comma_list(option: str, text: str | None, kind: Callable[[str], T]) -> tuple[T, ...] | None:
-    """`"a,b"` -> `("a", "b")`; None stays None. UserError naming the option."""
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    try:
-        values = tuple(kind(part) for part in parts)
-    except ValueError as error:
-        raise UserError(f"{option} {text!r}: not a comma list of numbers") from error
-    if not values:
-        raise UserError(f"{option} {text!r} is empty; leave the option out for all")
-    return values
 
 
 def check_search(specs: Sequence[RunSpec]) -> None:

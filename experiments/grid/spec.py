@@ -65,8 +65,11 @@ class RunSpec(FrozenModel):
     suites: tuple[ListSpec, ...]
     ensemble_weight: float | None = None
     selection: str
-    #: run_id of the run whose best checkpoint this one starts from (the pretrained variant).
+    #: run_id of the run whose best checkpoint this one starts from (the pretrained variant), or
+    #: whose training it goes on with.
     parent: str | None = None
+    #: The epochs of the parent whose training this run goes on with; None: it starts with its own.
+    extends: int | None = Field(default=None, exclude_if=lambda epochs: epochs is None)
     #: sha256 of a checkpoint this run starts from: a parent's, or weights to evaluate.
     checkpoint: str | None = None
 
@@ -104,6 +107,33 @@ class RunSpec(FrozenModel):
                 "train_list": identified(self.train_list, trained),
                 "validation": tuple(identified(one, trained) for one in self.validation),
                 "suites": tuple(identified(one, True) for one in self.suites),
+            }
+        )
+
+    @property
+    def epochs_to_train(self) -> int:
+        """Its epochs without those of the run whose training it goes on with."""
+        return self.train.epochs - (self.extends or 0)
+
+    def extended(self, epochs: int) -> RunSpec:
+        """The run that goes on where this one ended, on the schedule of `epochs` epochs."""
+        name, before = "train.epochs=", self.train.epochs
+        others = [one for one in self.key.overrides if not one.startswith(name)]
+        earlier = "" if self.extends is None else f"{self.key.origin}, then "
+        key = self.key.model_copy(
+            update={
+                "overrides": tuple(sorted([*others, f"{name}{epochs}"])),
+                "origin": f"{earlier}epoch {before} of {before}",
+            }
+        )
+        train = self.train.model_copy(update={"epochs": epochs})
+        return self.model_copy(
+            update={
+                "key": key,
+                "train": train,
+                "parent": self.run_id,
+                "extends": before,
+                "checkpoint": None,
             }
         )
 

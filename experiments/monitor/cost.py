@@ -20,7 +20,7 @@ from tcclip.model_size import class_list_operations, estimated_parameters, forwa
 
 #: A training step that computes its activations again has four forwards' multiply-adds, not three.
 CHECKPOINTING = 4 / 3
-#: Bytes a parameter: best (float32), last (float32), and AdamW's two moments while training.
+#: Bytes a parameter: best (float32), last (float32), and AdamW's two moments, kept with it.
 KEPT_BYTES, TRAINING_BYTES = 8, 16
 
 #: What runs that cost the same have in common; see `kind`.
@@ -60,7 +60,7 @@ def cost(
     """
     trained = spec.train.epochs > 0
     videos = spec.train_list.split.videos or train_videos if trained else 0
-    steps = None if videos is None else spec.train.epochs * (videos // spec.train.global_batch)
+    steps = None if videos is None else spec.epochs_to_train * (videos // spec.train.global_batch)
     counts = [one.split.videos for one in spec.suites]
     eval_videos = sum(c for c in counts if c is not None) if None not in counts else None
     parameters = estimated_parameters(spec.model)
@@ -112,7 +112,7 @@ def _compute_hours(spec: RunSpec, execution: Execution, videos: int, steps: int)
     reference = forward_operations(MODEL)
     view = forward_operations(spec.model) / reference
     classes = class_list_operations(spec.model, spec.train_list.labels.classes) / reference
-    clips = view * spec.train.epochs * videos + classes * steps * execution.workers
+    clips = view * spec.epochs_to_train * videos + classes * steps * execution.workers
     if execution.activation_checkpointing:
         clips *= CHECKPOINTING
     weight_sets = 2 if spec.ensemble_weight is None else 4  # best and last, raw and ensembled
@@ -134,7 +134,7 @@ def _decode_hours(spec: RunSpec, videos: int, kept: bool) -> float:
     def seconds(lists: Sequence[ListSpec]) -> float:
         return sum((one.split.videos or 0) * one.views.clips * each(one) for one in lists)
 
-    train = spec.train.epochs * videos * each(spec.train_list)
+    train = spec.epochs_to_train * videos * each(spec.train_list)
     # A test video is decoded once for all weights.
     again = repeated_tests(spec)
     final = seconds([one for one in spec.suites if one not in again])
@@ -144,8 +144,9 @@ def _decode_hours(spec: RunSpec, videos: int, kept: bool) -> float:
 
 def validations(spec: RunSpec) -> int:
     """How often a run validates."""
-    epochs = range(spec.train.epochs)
-    return len({*epochs[:: spec.train.validate_every], *epochs[-1:]})
+    last = spec.train.epochs - 1
+    epochs = range(last + 1 - spec.epochs_to_train, last + 1)
+    return sum(epoch % spec.train.validate_every == 0 or epoch == last for epoch in epochs)
 
 
 def repeated_tests(spec: RunSpec) -> list[ListSpec]:

@@ -175,7 +175,18 @@ def _sync_names(folder: Path) -> None:
         sync(folder)
 
 
-# ---- Removing ----
+# ---- Sizes, removing ----
+
+
+def sizes(folder: Location) -> dict[str, int]:
+    """The files in a folder and the folders in it: name relative to it -> bytes."""
+    with storage_errors(folder), suppress(FileNotFoundError):
+        if isinstance(folder, Path):
+            found = [one for one in folder.rglob("*") if one.is_file()]
+            return {one.relative_to(folder).as_posix(): one.stat().st_size for one in found}
+        infos = folder.fs.find(folder.path, detail=True).items()
+        return {name.partition(folder.name + "/")[2]: one["size"] for name, one in infos}
+    return {}
 
 
 def remove(path: Location) -> None:

@@ -46,14 +46,14 @@ def back_up(ledger: Ledger, run_ids: Sequence[str], unfinished: Collection[str])
         folder = ledger.folder(run_id)
         if not names(folder.path):
             continue
-        with _claimed(folder.path):
+        with claimed(folder.path):
             if run_id in unfinished and folder.read_result() is not None:
                 kept.append(run_id)
                 continue
             backup = _backup(ledger, run_id)
             if names(backup.path) and not delete_if_begun(ledger, run_id):
                 _restore(folder, backup)
-            _move(folder, backup)
+            move(folder, backup)
     return kept
 
 
@@ -77,7 +77,7 @@ def restore_unless_begun(ledger: Ledger, run_id: str) -> bool:
     StorageError if somebody works on the run.
     """
     folder = ledger.folder(run_id)
-    with _claimed(folder.path):
+    with claimed(folder.path):
         if delete_if_begun(ledger, run_id):
             return False
         _restore(folder, _backup(ledger, run_id))
@@ -89,7 +89,7 @@ def _backup(ledger: Ledger, run_id: str) -> RunFolder:
 
 
 @contextmanager
-def _claimed(path: Location) -> Iterator[None]:
+def claimed(path: Location) -> Iterator[None]:
     """Hold a run's lease while its folder is moved. StorageError if somebody else holds it."""
     try:
         with claim(path) as lease:
@@ -100,7 +100,8 @@ def _claimed(path: Location) -> Iterator[None]:
         raise _in_use(str(error)) from error
 
 
-def _move(folder: RunFolder, backup: RunFolder) -> None:
+def move(folder: RunFolder, backup: RunFolder) -> None:
+    """Move what a run holds elsewhere in its output folder. For its lease's holder."""
     source, target = folder.path, backup.path
     if isinstance(source, Path) and isinstance(target, Path):
         with storage_errors(target):
@@ -110,8 +111,7 @@ def _move(folder: RunFolder, backup: RunFolder) -> None:
             remove(path)
         return
     files = _copy(source, target)
-    remove(folder.last)
-    for path in files:
+    for path in (folder.last, folder.result, *files):
         remove(path)
 
 
@@ -148,4 +148,4 @@ def _copy(source: Location, target: Location) -> list[Location]:
 
 
 def _in_use(who: str) -> StorageError:
-    return StorageError(f"{who}; stop it before a rerun (nothing of it was deleted)")
+    return StorageError(f"{who}; stop it first (nothing of it was deleted)")

@@ -23,6 +23,8 @@ RUN_ID, OUTPUT_ID, OUTPUT = "tcclip.run_id", "tcclip.output_id", "tcclip.output"
 SYNCED, ERROR = "tcclip.synced", "tcclip.error"
 #: Tag of a run's copy: its method, data set and point; what differs in its seed alone is one.
 METHOD = "tcclip.method"
+#: Tag with the name of the row a run belongs to, where it has one.
+NAME = "tcclip.name"
 #: The file in an output folder that holds its id.
 OUTPUT_FILE = "mlflow.json"
 #: Tag of the parent run of a sweep's runs.
@@ -66,13 +68,15 @@ class MlflowRuns:
             same_start = start in (None, run.info.start_time)
             return same_start and run.data.tags.get(SYNCED) in (None, result_digest(folder))
 
-        method = _method(spec, folder.read_name())
+        row = folder.read_name()
+        method = _method(spec, row)
         # What differs comes first: the UI cuts names, and shows a method's seeds together.
         name = f"seed {spec.key.seed}, {method}"
         tags = {RUN_ID: spec.run_id, METHOD: method, "mlflow.parentRunId": self.parent(spec)}
         run = self._find_or_create(spec, RUN_ID, name, tags, current, start)
         # The folder may have been moved, its row named, the copy made by an earlier version.
         now = {OUTPUT: self.path, METHOD: method, "mlflow.runName": name}
+        now |= {NAME: row} if row is not None else {}
         for tag, value in now.items():
             if run.data.tags.get(tag) != value:
                 self.client.set_tag(run.info.run_id, tag, value)

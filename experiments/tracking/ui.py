@@ -148,9 +148,11 @@ def serve_ui(out: Location, *, host: str, port: int) -> int:
             f"nothing can listen on port {port} of {host} ({why}); choose another with --port, or "
             "another address with --host"
         ) from error
-    mirror = Mirror(Ledger(out), uri)
-    for name, number, place in keep_views(mirror.client, mirror.runs.all()):
-        print(f"{name}, {number} runs compared: http://{host}:{port}/{place}", flush=True)
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    with _errors_shown(Console(stderr=True)):  # the server says more of a database it cannot use
+        mirror = Mirror(Ledger(out), uri)
+        for name, number, place in keep_views(mirror.client, mirror.runs.all()):
+            print(f"{name}, {number} runs compared: {address}/{place}", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--workers", "1"]
     home(out).mkdir(parents=True, exist_ok=True)
     # Not the user's folder: `-m` would put it on the import path.

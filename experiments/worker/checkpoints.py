@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -211,6 +212,29 @@ class RunCheckpoints(AbstractContextManager["RunCheckpoints"]):
     def _check_lease(self) -> None:
         if self.lease is not None:
             self.lease.check()
+
+
+def take_over(parent: RunFolder, folder: RunFolder, check: Callable[[], None]) -> None:
+    """Give the run of `folder`, which extends that of `parent`, what this one ended with: its lists
+    (to be compared with), best weights and state. Nothing if it has a state of its own.
+
+    The state comes last, so that a copy that was cut short is made again. CheckpointDamaged if the
+    parent is not finished, or has no state any more; `check` as in `write_whole`.
+    """
+    if exists(folder.last):
+        return
+    result = parent.read_result()
+    if result is None or not exists(parent.last):
+        raise CheckpointDamaged(
+            f"{parent.last} is not there, with which this run goes on: restore it, or forget this "
+            f"run and train anew, --set train.epochs=N"
+        )
+    lists = {"kind": "lists", "step": 0, "digests": result.provenance.digests}
+    write_text(folder.metrics, json.dumps({**lists, "time": round(time.time(), 3)}) + "\n", check)
+    best = parent.best_of(result.selection.best_epoch)
+    for name in (best.name, best.with_suffix(".json").name, parent.last.name):
+        with local_copy(best.with_name(name)) as source:
+            write_whole(folder.last.with_name(name), partial(shutil.copyfile, source), check)
 
 
 def on_host(state: dict[str, Any]) -> dict[str, Any]:

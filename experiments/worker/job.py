@@ -49,7 +49,12 @@ class Job(FrozenModel):
 
     @property
     def initial_weights(self) -> Location | None:
-        """The checkpoint this run starts from: a given file, or its parent's best weights."""
+        """The checkpoint this run starts from: a given file, or its parent's best weights.
+
+        None for one that goes on with its parent's training (`checkpoints.take_over`).
+        """
+        if self.spec.extends is not None:
+            return None
         if self.spec.checkpoint is not None:
             return self.files[self.spec.checkpoint]
         if self.spec.parent is not None:

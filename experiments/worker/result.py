@@ -164,6 +164,8 @@ def _provenance(
         micro_batch=job.execution.micro_batch_size(job.spec.train),
         global_batch=job.spec.train.global_batch,
         precision=job.spec.train.precision,
+        extends=job.spec.parent if job.spec.extends is not None else None,
+        extended_epochs=job.spec.extends,
         deterministic=job.execution.deterministic is True if cuda else None,
         started=started.isoformat(timespec="seconds"),
         finished=finished.isoformat(timespec="seconds"),

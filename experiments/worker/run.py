@@ -30,7 +30,8 @@ from experiments.store.append_file import AppendFile
 from experiments.store.attempt_records import record_pause, record_start
 from experiments.store.files import clear_attempts, remove, write_text
 from experiments.store.lease import Lease, adopt
-from experiments.worker.checkpoints import RunCheckpoints
+from experiments.store.ledger import Ledger
+from experiments.worker.checkpoints import RunCheckpoints, take_over
 from experiments.worker.data import RunData, detect_dead_loader
 from experiments.worker.job import Job
 from experiments.worker.memory import (
@@ -259,6 +260,10 @@ def _train(data: RunData, model: Model, validations: Validations, lease: Lease |
         return {"top1": top1, "top5": top5, "videos": total}
 
     start_records = []
+    if spec.extends is not None and spec.parent is not None:
+        if lease is not None:
+            take_over(Ledger(job.out).folder(spec.parent), job.folder, lease.check)
+        data.ranks.barrier()
     if spec.train.epochs:
         data.check_resumable()
         start_records.append({"kind": "lists", "digests": data.digests})

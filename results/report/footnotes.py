@@ -98,7 +98,10 @@ def _caveats(one: Provenance, protocol: Protocol, usual: Mapping[str, str]) -> l
     """How a run differs from a clean one of its protocol, and its files from the `usual` ones."""
     batch, usual_batch = one.global_batch, protocol.train.global_batch
     of_videos = f"of {one.videos_expected} videos"
+    extended = one.extended_epochs
     texts = {
+        f"extended: epochs 1 to {extended} followed the learning rates of {extended} epochs, the "
+        "others those of all": extended,
         f"global batch {batch}, the protocol's is {usual_batch}": batch != usual_batch,
         f"{one.videos_missing} {of_videos} missing": one.videos_missing,
         f"{one.videos_unreadable} {of_videos} unreadable, counted as wrong": one.videos_unreadable,

@@ -31,6 +31,8 @@ def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("splits: ['1']", r"grid.yaml:6: splits.0: .*integer \(given: '1'\)$"),
         ("splits: [1.0]", r"grid.yaml:6: splits.0: .*integer \(given: 1.0\)$"),
         ("splits: [1]", "grid.yaml:6: few_shot has no --splits"),
+        ("splits: 4-0", "grid.yaml:6: splits: .* 4-0 ends before it begins"),
+        ("splits: [0-99999]", "grid.yaml:6: .*is more than 10000 integers"),
         ("set:\n  train.eps: true", r"grid.yaml:7: train.eps: .*number \(given: True\)"),
         ("set: {train.lrr: 1}", "grid.yaml:6: train.lrr: .* nearest is 'train.lr'"),
         ("set: {train.clip_weights: no.pt}", "grid.yaml:6: train.clip_weights=no.pt: no file at"),
@@ -137,3 +139,11 @@ def test_values_of_options_are_taken_as_strictly(
     samples = ("--num-samples", "2") if "--search" in options else ()
     code, _, error = tcclip("sweep", grid, "--dry-run", *samples, *options)
     assert code == 2 and re.search(message, error), error[:500]
+
+
+@pytest.mark.parametrize("seeds", ["0-2,9", "[0-2, 9]", "[0, 1, 2, 9]"])
+def test_integers_may_be_ranges_as_in_options(seeds: str, grid: Path, tcclip: Command) -> None:
+    grid.write_text(HEAD.replace("seeds: [0]", f"seeds: {seeds}"))
+    code, out, error = tcclip("sweep", grid, "--dry-run", "--format", "json")
+    assert code == 0, error
+    assert [row["run_id"].split("-")[-2] for row in json.loads(out)] == ["s0", "s1", "s2", "s9"]

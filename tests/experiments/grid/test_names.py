@@ -41,7 +41,7 @@ def test_a_name_is_shown_wherever_the_run_is_and_changes_nothing_of_it(
     mirror.sync([spec.run_id])
     (copy,) = copies(mirror, spec)
     assert copy.data.tags[NAME] == "short | clips"
-    assert copy.info.run_name == f"short | clips: {spec.run_id}"
+    assert copy.info.run_name == "seed 0, short | clips, moving_shapes"
     # A row's name in a grid file takes its place; the command's wins over that.
     rows = ", ".join(f"{name}: {value}" for name, value in SETTINGS.items())
     (tmp_path / "grid.yaml").write_text(

@@ -198,7 +198,7 @@ def test_a_rerun_moves_a_run_aside_and_puts_it_back(bucket: Bucket) -> None:
     folder = ledger.folder(spec.run_id)
     with claim(folder.path):
         assert folder.state() is State.RUNNING
-        with pytest.raises(StorageError, match="stop it before a rerun"):
+        with pytest.raises(StorageError, match="stop it first"):
             back_up(ledger, matching(ledger.states([spec]), spec.run_id), [])
     record_failure(folder, "Boom", "boom", "trace")
     write_text(folder.last, "state")

@@ -108,7 +108,7 @@ def test_a_run_in_use_is_refused_and_no_other_one_moved(out: Location) -> None:
     ledger.add(specs)
     with (
         claim(ledger.folder(specs[2].run_id).path),
-        pytest.raises(StorageError, match=f"{specs[2].run_id} is held by .*stop it before a rerun"),
+        pytest.raises(StorageError, match=f"{specs[2].run_id} is held by .*stop it first"),
     ):
         back_up(ledger, [spec.run_id for spec in specs], [])
     assert all(exists(ledger.folder(spec.run_id).spec) for spec in specs)

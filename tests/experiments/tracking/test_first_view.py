@@ -20,6 +20,7 @@ from results.tables import formats
 from tests.builders import make_result
 from tests.experiments.tracking.mirrored import copies, mirror_of
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its dependencies' own
 Command = Callable[..., tuple[int, str, str]]
 
 
