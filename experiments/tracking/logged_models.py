@@ -41,7 +41,9 @@ def log_model(client: Any, mlflow_id: str, experiment: str, weights: str, result
         )
         model_id = made.model_id
     client.finalize_logged_model(model_id, "READY")
-    client.log_outputs(mlflow_id, [LoggedModelOutput(model_id, 0)])
+    outputs = client.get_run(mlflow_id).outputs  # twice would be refused
+    if outputs is None or model_id not in [one.model_id for one in outputs.model_outputs]:
+        client.log_outputs(mlflow_id, [LoggedModelOutput(model_id, 0)])
     return str(model_id)
 
 
