@@ -258,11 +258,6 @@ class Trainer:
         self.progress = Progress(**state["progress"])
         self.model.load_state_dict(state["model"])
         if not self._finished():
-            if "optimizer" not in state:
-                raise ValueError(
-                    "the saved state is that of a finished training, without its optimiser "
-                    "(earlier versions left it out): train anew, with --set train.epochs=N"
-                )
             load_optimizer(self.optimizer, state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
 
