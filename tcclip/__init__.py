@@ -8,8 +8,8 @@ not import torch. `load` makes a predictor of a checkpoint: `tcclip.load(FILE).p
 and `explain` shows what it saw.
 
 Read `config`, `model/`, `data/`, `train` (with `schedule` and `distributed`), `evaluate` (with
-`accuracy`), `predict/`, `explanation/`; `model_size` is what a model costs, `memory` finds the
-micro-batch that fits a GPU, `text_files` reads text, JSON and YAML.
+`accuracy`), `predict/`, `explanation/`, `export/` (leaving with a model); `model_size` is what a
+model costs, `memory` finds the micro-batch that fits a GPU, `text_files` reads text, JSON and YAML.
 """
 
 from __future__ import annotations

@@ -5,5 +5,5 @@ printed as a table, JSON, CSV or a page; files where `--write` says. Callers: cl
 stands in `tcclip.predict` and its neighbours; here are the options and where things are.
 
 Read `commands` (which there are), `checkpoint` (from what was given to a predictor), then the
-modules named after the commands.
+modules named after the commands; `recorded` is what an export says of a run.
 """
