@@ -158,6 +158,7 @@ def test_a_state_of_another_model_ends_the_run_with_its_name(
     folder = Ledger(out).folder(spec.run_id)
     folder.result.unlink()
     good = read_file(folder.last, in_memory=True)
+    del good["optimizer"]  # as earlier versions wrote a finished state
     name, tensor = max(good["model"].items(), key=lambda one: one[1].numel())
     parameters = len(good["model"])
     optimizer = {"param_groups": [{"params": list(range(parameters))}], "state": {}}
