@@ -15,8 +15,9 @@ import typer
 from experiments.datasets.commands import app as data
 from experiments.errors import UserError, user_errors
 from experiments.grid import options as option
-from experiments.grid.options import ExecutionOptions, GridOptions
+from experiments.grid.options import ExecutionOptions, FilterOptions, GridOptions
 from experiments.inference.commands import app as inference
+from experiments.monitor.commands import app as status
 from experiments.runs.commands import app as runs
 from experiments.worker.checkpoint_commands import app as checkpoint
 from results import printing
@@ -54,6 +55,7 @@ def sweep(
     seeds: option.Seeds = None,
     settings: option.Settings = None,
     name: option.Name = None,
+    budget: option.Budget = None,
     search: option.Search = None,
     num_samples: option.NumSamples = None,
     only: option.Only = None,
@@ -124,21 +126,6 @@ def evaluate(
 
 
 @app.command()
-def status(
-    out: option.Out = None,
-    demo: option.Demo = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Redraw until interrupted.")] = False,
-    protocol: Annotated[str | None, typer.Option(help="Runs of this protocol only.")] = None,
-    state: Annotated[str | None, typer.Option(help="Comma list, e.g. running,failed.")] = None,
-    format: option.Format = "terminal",
-) -> None:
-    """What every run is doing, from the files alone."""
-    from experiments.monitor import display
-
-    display.status(option.output_folder(out, demo), protocol, state, watch, format)
-
-
-@app.command()
 def doctor(
     out: option.Out = None,
     demo: option.Demo = False,
@@ -159,32 +146,45 @@ def doctor(
 
 @app.command()
 def report(
-    protocol: option.Protocol,
+    protocol: option.ProtocolOrPaper,
     demo: option.Demo = False,
     out: option.Outs = None,
     partial: option.Partial = False,
     checkpoint: option.Epoch = "best",
     weights: option.Weights = "both",
-    seeds: option.ReportSeeds = None,
+    published: option.PublishedRows = "beside",
+    datasets: option.OfDatasets = None,
+    models: option.OfModels = None,
+    variants: option.OfVariants = None,
+    shots: option.OfShots = None,
+    splits: option.OfSplits = None,
+    seeds: option.OfSeeds = None,
+    name: option.OfName = None,
+    run: option.OfRun = None,
+    check: option.Check = False,
     write: option.Write = None,
     format: option.ReportFormat = "terminal",
 ) -> None:
     """Mean ± std of the finished runs, beside the published numbers."""
+    runs = FilterOptions.of(locals()).runs()
     from experiments.datasets.thumbnails import thumbnails
-    from results.report.report import report as make_report
+    from experiments.planning.paper import progress
+    from results.report.check import check as check_rows
     from results.tables import formats
 
     with user_errors():
-        made = make_report(
-            _outs(out, demo), protocol, demo=demo, partial=partial, checkpoint=checkpoint,
-            weights=weights, seeds=option.integers("--seeds", seeds),
+        made = formats.make(
+            (outs := _outs(out, demo)), protocol, runs, published, demo=demo, weights=weights,
+            partial=partial, checkpoint=checkpoint,
         )  # fmt: skip
-        made = replace(made, thumbnails=thumbnails)
-    formats.show(made, format)
-    if write is not None:
-        with user_errors():
+        page = isinstance(made, formats.Page)
+        more: Any = {"lines": progress(outs[0], demo)} if page else {"thumbnails": thumbnails}
+        formats.show(made := replace(made, **more), format)
+        if write is not None:
             formats.write(made, write)
-        print(f"written in every format to {write}", file=sys.stderr)
+            print(f"written in every format to {write}", file=sys.stderr)
+    if check:
+        raise typer.Exit(check_rows(getattr(made, "reports", [made])).show())
 
 
 @app.command()
@@ -194,14 +194,23 @@ def compare(
     protocol: Annotated[str, typer.Option(help="The protocol both were run in.")],
     demo: option.Demo = False,
     out: option.Outs = None,
+    datasets: option.OfDatasets = None,
+    models: option.OfModels = None,
+    variants: option.OfVariants = None,
+    shots: option.OfShots = None,
+    splits: option.OfSplits = None,
+    seeds: option.OfSeeds = None,
+    name: option.OfName = None,
+    run: option.OfRun = None,
     plot: Annotated[Path | None, typer.Option(help="Write a plot here (png, svg, pdf).")] = None,
     format: option.Format = "terminal",
 ) -> None:
     """Differences of two methods with paired bootstrap intervals over videos, and over seeds."""
+    runs = FilterOptions.of(locals()).runs()
     from results.compare import compare as comparison
 
     with user_errors():
-        made = comparison.compare(a, b, protocol, outs=_outs(out, demo), demo=demo)
+        made = comparison.compare(a, b, protocol, outs=_outs(out, demo), demo=demo, runs=runs)
         printing.show(comparison.render(made, format), format)
         if plot is not None:
             comparison.save_plot(made, plot)
@@ -239,15 +248,14 @@ def ui(
 
 app.add_typer(inference)
 app.add_typer(runs)
+app.add_typer(status)
 app.add_typer(data, name="data")
 app.add_typer(checkpoint, name="checkpoint")
 
 
 def _run(given: Mapping[str, Any], make_plan: Callable[..., RunPlan] | None = None) -> None:
     """Compute the runs that a command's arguments ask for, a sweep's unless `make_plan` is another,
-    and exit with the outcome.
-
-    With `dry_run` among them, only show what would be done.
+    and exit with the outcome. With `dry_run` among them, only show what would be done.
     """
     from rich.console import Console
 
@@ -256,6 +264,7 @@ def _run(given: Mapping[str, Any], make_plan: Callable[..., RunPlan] | None = No
     from experiments.monitor.dry_run import print_plan
     from experiments.planning.chosen import plan_chosen
     from experiments.planning.lists import planned_decodes
+    from experiments.planning.paper import cheapest_first
     from experiments.planning.problems import check_plan
     from experiments.scheduler.sweep import check
     from experiments.scheduler.sweep import sweep as compute
@@ -267,6 +276,7 @@ def _run(given: Mapping[str, Any], make_plan: Callable[..., RunPlan] | None = No
     )
     out = option.output_folder(options.out, plan.grid.demo)
     execution = make_execution(options, plan)
+    plan = cheapest_first(plan, given.get("budget"), out, execution, data_paths.list_length)
     place = check(plan, options, execution)
     with user_errors():
         elsewhere = place is not None and place.address is not None
@@ -290,7 +300,6 @@ def _conclude(
     """Print the protocol's table and what is left to do, then exit; no table if interrupted."""
     from experiments.scheduler.summary import shell_command, summary_lines
     from experiments.tracking import ui as ui_commands
-    from results.report.report import report as make_report
     from results.tables import formats
 
     grid, lines = plan.grid, summary_lines(summary, out, sys.argv[1:])
@@ -300,8 +309,8 @@ def _conclude(
             ask = summary.asks_mlflow
             with ui_commands.keeping_report(out, plan.specs, console, ask) as (keep, links):
                 with user_errors():
-                    made = make_report(
-                        str(out), grid.protocol, demo=grid.demo, links=links,
+                    made = formats.make(
+                        [str(out)], grid.protocol, demo=grid.demo, links=links,
                         asked_for=[spec.run_id for spec in plan.specs],
                     )  # fmt: skip
                 formats.show(made, format)

@@ -20,9 +20,12 @@ from experiments.errors import UserError
 
 if TYPE_CHECKING:
     from results.reading.location import Location
+    from results.reading.run_filter import RunFilter
 
 DEFAULT_OUT = "tcclip-out"
 DEFAULT_DEMO_OUT = "tcclip-demo"
+#: Options that are comma lists: of words, of integers.
+WORDS, NUMBERS = ("datasets", "models", "variants"), ("shots", "splits", "seeds")
 #: A range of more integers is a slip of the hand.
 LONGEST_RANGE = 10_000
 T = TypeVar("T")
@@ -32,6 +35,7 @@ _grid_option = partial(typer.Option, rich_help_panel="Grid")
 _data_option = partial(typer.Option, rich_help_panel="Data")
 _execution_option = partial(typer.Option, rich_help_panel="Execution")
 _failure_option = partial(typer.Option, rich_help_panel="Failures")
+_filter_option = partial(typer.Option, rich_help_panel="Which runs")
 
 
 def _print_version(wanted: bool) -> None:
@@ -65,6 +69,9 @@ Protocol = Annotated[
         help="zero_shot, few_shot, base_to_novel or fully_supervised.", autocompletion=_protocols
     ),
 ]
+ProtocolOrPaper = Annotated[
+    str, typer.Argument(help="A protocol, or paper: all of them.", autocompletion=_protocols)
+]
 Demo = Annotated[bool, typer.Option("--demo", help="On moving shapes with the tiny model.")]
 Out = Annotated[
     str | None,
@@ -85,7 +92,9 @@ Format = Annotated[Literal["terminal", "md", "json"], typer.Option(help="How to 
 ProtocolOrFile = Annotated[
     str,
     typer.Argument(
-        help="A protocol, or a grid file (YAML).", autocompletion=_protocols, show_default=False
+        help="A protocol, a grid file (YAML), or paper: all of it.",
+        autocompletion=_protocols,
+        show_default=False,
     ),
 ]
 Only = Annotated[
@@ -117,6 +126,9 @@ Settings = Annotated[
 ]
 Name = Annotated[
     str | None, _grid_option(help="Title of the runs' row in tables, plots and status.")
+]
+Budget = Annotated[
+    str | None, _grid_option(help="Plan no more than so many GPU-hours, cheapest first: 40h.")
 ]
 Search = Annotated[
     list[str] | None,
@@ -193,16 +205,37 @@ MaxUnreadable = Annotated[
 ]
 Rerun = Annotated[str | None, _failure_option(help="failed, all, or a run id pattern.")]
 
+# ---- Which of the runs there are ----
+
+OfDatasets = Annotated[
+    str | None, _filter_option("--datasets", help="Comma list, as of the others; all by default.")
+]
+OfModels = Annotated[str | None, _filter_option("--models", help="e.g. tc_clip,vifi_clip.")]
+OfVariants = Annotated[str | None, _filter_option("--variants", help="From base,llm,pretrained.")]
+OfShots = Annotated[str | None, _filter_option("--shots", help="e.g. 2,4.")]
+OfSplits = Annotated[str | None, _filter_option("--splits", help="Base splits, e.g. 1-3.")]
+OfSeeds = Annotated[
+    str | None, _filter_option("--seeds", help="e.g. 0-4; a report's row needs all of them.")
+]
+OfName = Annotated[str | None, _filter_option("--name", help="Name of the row, or a pattern.")]
+OfRun = Annotated[str | None, _filter_option("--run", help="Run id, or a pattern.")]
+
 # ---- What a report shows ----
+
+PublishedRows = Annotated[
+    Literal["beside", "all", "none"],
+    typer.Option(
+        "--published", help="Published rows: beside columns trained or asked for, all or none."
+    ),
+]
 
 Partial = Annotated[bool, typer.Option("--partial", help="Average incomplete groups too, marked.")]
 Epoch = Annotated[Literal["best", "last", "both"], typer.Option(help="Epoch: best, last or both.")]
 Weights = Annotated[
     Literal["raw", "ensembled", "both"], typer.Option(help="Weights: raw, ensembled or both.")
 ]
-ReportSeeds = Annotated[
-    str | None,
-    typer.Option(help="These alone, all of which a row needs; by default those of its runs."),
+Check = Annotated[
+    bool, typer.Option("--check", help="Exit 1 if a complete row is not as it was published.")
 ]
 Write = Annotated[Path | None, typer.Option(help="Also write every format into this folder.")]
 ReportFormat = Annotated[
@@ -311,3 +344,26 @@ class ExecutionOptions(_Options):
     micro_batch: str | None = None
     cache_size: str | None = None
     time_limit: str | None = None
+
+
+@dataclass(frozen=True)
+class FilterOptions(_Options):
+    """Which of the runs there are, as written on the command line; None: any."""
+
+    datasets: str | None
+    models: str | None
+    variants: str | None
+    shots: str | None
+    splits: str | None
+    seeds: str | None
+    name: str | None
+    run: str | None
+
+    def runs(self) -> RunFilter:
+        """The filter; UserError for what is no list."""
+        from results.reading.run_filter import RunFilter
+
+        asked: dict[str, Any] = dict(vars(self))
+        asked |= {one: comma_list(f"--{one}", asked[one], str) for one in WORDS}
+        asked |= {one: integers(f"--{one}", asked[one]) for one in NUMBERS}
+        return RunFilter(**asked)

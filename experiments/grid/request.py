@@ -14,7 +14,14 @@ import protocols
 from experiments.errors import UserError, user_errors
 from experiments.grid import grid_file, overrides, plan, search_space
 from experiments.grid.grid_file import EXECUTION, MAX_SEED
-from experiments.grid.options import ExecutionOptions, GridOptions, comma_list, integers
+from experiments.grid.options import (
+    NUMBERS,
+    WORDS,
+    ExecutionOptions,
+    GridOptions,
+    comma_list,
+    integers,
+)  # fmt: skip
 from experiments.grid.overrides import Settings
 from experiments.grid.plan import Grid
 from experiments.grid.spec import RunSpec
@@ -32,8 +39,6 @@ from tcclip.config import Execution, ModelConfig
 
 #: Of a search, where --num-samples does not say.
 TRIALS = 8
-#: Options that are comma lists: of words, of integers.
-WORDS, NUMBERS = ("datasets", "models", "variants"), ("shots", "splits", "seeds")
 
 
 @dataclass(frozen=True)

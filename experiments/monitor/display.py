@@ -3,6 +3,7 @@ change."""
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -23,7 +24,8 @@ from experiments.monitor.status_table import (
 from experiments.store.ledger import Ledger, check_runs
 from protocols import PROTOCOLS
 from results.printing import reader_gone
-from results.reading.location import Location
+from results.reading.location import Location, folder_names
+from results.reading.run_filter import EVERY_RUN, RunFilter
 from results.reading.run_folder import State
 from results.reading.status import RunStatus, run_status
 
@@ -39,12 +41,15 @@ def statuses(
     run_ids: Sequence[str] | None = None,
     protocol: str | None = None,
     states: Collection[str] | None = None,
+    meant: RunFilter = EVERY_RUN,
 ) -> list[RunStatus]:
-    """Status of the runs named, else of every run there is: of `protocol` and in one of `states`,
-    where these are given."""
+    """Status of the runs named, else of every run there is: of `protocol`, `meant` and in one of
+    `states`, where these are given."""
     folders = ledger.folders() if run_ids is None else [ledger.folder(one) for one in run_ids]
     if protocol is not None:
         folders = [one for one in folders if one.run_id.partition("-")[0] == protocol]
+    chosen = ledger.for_each(meant, folders)
+    folders = [folder for folder, one in zip(folders, chosen, strict=True) if one]
     rows = ledger.for_each(run_status, folders)
     return [row for row in rows if not states or row.state in states]
 
@@ -134,12 +139,17 @@ def status_line(row: RunStatus) -> str:
 
 
 def status(
-    out: Location, protocol: str | None, state: str | None, watch: bool, format: str
+    out: Location,
+    protocol: str | None,
+    state: str | None,
+    watch: bool,
+    format: str,
+    meant: RunFilter = EVERY_RUN,
 ) -> None:
     """What `tcclip status` does: print the runs under `out`; with `watch`, show them as they change
     until Ctrl-C.
 
-    `protocol` and `state` ("running,failed") choose among them.
+    `protocol`, `state` ("running,failed") and `meant` choose among them.
     """
     if protocol is not None and protocol not in PROTOCOLS:
         raise UserError(f"--protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
@@ -149,11 +159,13 @@ def status(
     console = Console()
 
     def read() -> list[RunStatus]:
-        return statuses(Ledger(out), protocol=protocol, states=states)
+        return statuses(Ledger(out), protocol=protocol, states=states, meant=meant)
 
     if not watch:
         check_runs(out)
         print_statuses(read(), console, format)
+        for text in meant.unmatched(folder_names(out / "runs")):
+            print(text, file=sys.stderr)
         return
     if format != "terminal":
         raise UserError("--watch redraws a terminal; leave --format out")

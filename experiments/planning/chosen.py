@@ -11,9 +11,10 @@ from experiments.grid import options as option
 from experiments.grid.grid_file import EXECUTION
 from experiments.grid.options import GridOptions
 from experiments.grid.plan import Grid
-from experiments.grid.request import RunPlan, make_grid, plan_sweep
+from experiments.grid.request import RunPlan, make_grid
 from experiments.grid.spec import RunSpec
 from experiments.grid.weights_file import CLIP_WEIGHTS
+from experiments.planning.paper import plan_paper
 from experiments.store.ledger import Ledger
 from protocols.datasets import Dataset
 from results.reading.location import folder_names
@@ -31,7 +32,7 @@ def plan_chosen(
     `datasets`, `given`: as for `plan_sweep`.
     """
     if options.protocol:
-        plan = plan_sweep(options, datasets, given)
+        plan = plan_paper(options, datasets, given)
         if options.only is None:
             return plan
         of_grid = {spec.run_id: spec for spec in plan.specs}

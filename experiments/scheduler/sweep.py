@@ -202,7 +202,7 @@ def compute_missing(
     try:
         if loop.runs:
             ledger.add([spec for spec in specs if spec.run_id in loop.runs])
-        ledger.name(names)
+        ledger.name({run_id: name for run_id, name in names.items() if run_id in states})
         if loop.runs:
             loop.run(make_executor, display)
     finally:

@@ -19,6 +19,8 @@ import protocols
 from results.compare.selection import SelectedRuns, paired, parse_selection
 from results.plots import figures
 from results.printing import printable
+from results.reading.run_filter import EVERY_RUN, RunFilter
+from results.report.shown import Shown
 from results.statistics.bootstrap import Resampled, interval, resample
 from results.statistics.columns import HARMONIC, Column, columns
 from results.statistics.mean_std import SEEDS_DDOF, Estimate, estimate, harmonic_mean
@@ -97,21 +99,27 @@ def compare(
     outs: Sequence[Path | str],
     demo: bool = False,
     resamples: int = RESAMPLES,
+    runs: RunFilter = EVERY_RUN,
 ) -> Comparison:
     """Compare selection `a` with `b` (see `parse_selection`), column by column of `protocol`,
     users' own data sets in the runs of either included.
 
-    `outs` are the folders of a selection that names none. The same runs give the same intervals.
+    `outs` are the folders of a selection that names none; of its runs those of the filter `runs`
+    are compared. The same runs give the same intervals.
     ValueError for an unknown protocol or part of a selection and for nothing to compare;
     FileNotFoundError for a missing folder.
     """
-    definition = protocols.get(protocol, demo=demo)
-    both = [SelectedRuns(parse_selection(text, definition, outs), definition) for text in (a, b)]
+    whole = protocols.get(protocol, demo=demo)
+    shown = Shown(runs)
+    definition, meant = shown.narrowed(whole), shown.runs_of(whole)
+    both = [
+        SelectedRuns(parse_selection(text, definition, outs), definition, meant) for text in (a, b)
+    ]
     complaints: list[str] = []
     compared: dict[tuple[str, str], _Compared] = {}
     differences: list[Difference] = []
     generator = np.random.Generator(np.random.PCG64(0))
-    for column in columns(definition, *(runs.collected for runs in both)):
+    for column in shown.asked(columns(definition, *(runs.collected for runs in both))):
         if column.part == HARMONIC:
             base, novel = (compared.get((column.dataset, half)) for half in ("base", "novel"))
             one = _harmonic(base, novel)

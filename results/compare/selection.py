@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -13,6 +13,9 @@ import pandas as pd
 
 from protocols.protocol import Protocol, Variant
 from results.reading.collect import collect
+from results.reading.location import folder_names, location
+from results.reading.run_filter import RunFilter
+from results.reading.run_folder import RunFolder
 from results.records import Checkpoint, WeightSet
 from results.statistics.bootstrap import Scored
 from results.statistics.columns import Column
@@ -26,7 +29,8 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class Selection:
-    """One method's runs: where they are and which of them are meant. `name`: as it was given."""
+    """One method's runs: where they are and which of them are meant. `name`: as it was given;
+    `row`: the name of their row."""
 
     name: str
     outs: tuple[str, ...]
@@ -35,21 +39,26 @@ class Selection:
     overrides: str = ""
     weights: str = "raw"
     checkpoint: str = "best"
+    row: str | None = None
 
     @property
     def title(self) -> str:
         method = Method(self.model, self.variant, self.overrides)
-        return f"{method.title}, {self.weights}, {self.checkpoint} epoch"
+        return f"{self.row or method.title}, {self.weights}, {self.checkpoint} epoch"
 
 
 def parse_selection(text: str, protocol: Protocol, outs: Sequence[Path | str]) -> Selection:
     """A selection from `PART:PART:...`, parts in any order, each at most once.
 
-    A part is a model (tc_clip), a variant (llm), weights (raw, ensembled), an epoch (best, last),
-    settings (`train.lr=1e-5,...`) or an output folder; what is not said is tc_clip, base, the
-    protocol's published weights, best, no settings, `outs`. ValueError for a part that is none
-    of these or is said twice.
+    All of `text` may be the name of a row. Else a part is a model (tc_clip), a variant (llm),
+    weights (raw, ensembled), an epoch (best, last), settings (`train.lr=1e-5,...`) or an output
+    folder; what is not said is tc_clip, base, the protocol's published weights, best, no settings,
+    `outs`. ValueError for a part that is none of these or is said twice.
     """
+    runs = [location(out) / "runs" for out in outs]
+    folders = [RunFolder(one / run_id) for one in runs for run_id in folder_names(one)]
+    if any(folder.read_name() == text for folder in folders):
+        return Selection(text, tuple(map(str, outs)), row=text)
     found: dict[str, str] = {}
     # The colon of an address (s3://...) separates nothing.
     for part in re.split(r":(?!//)", text):
@@ -83,6 +92,23 @@ def _kind(part: str, text: str) -> str:
     raise ValueError(f"{text!r}: {part!r} is no folder and none of {allowed}, name=value")
 
 
+def _of_row(selection: Selection, protocol: Protocol, methods: Collection[Method]) -> Selection:
+    """A selection by name, of what the row with this name is. ValueError if several have it."""
+    if len(methods) > 1:
+        titles = ", ".join(sorted(method.title for method in methods))
+        raise ValueError(
+            f"{selection.name!r} is the name of several rows: {titles}; choose among them with "
+            "--models, --variants or --run, or give them names of their own"
+        )
+    for method in methods:
+        ensembled = protocol.ensemble_weight is not None and method.model != "clip"
+        selection = replace(
+            selection, model=method.model, variant=method.variant, overrides=method.overrides,
+            weights="ensembled" if ensembled else "raw",
+        )  # fmt: skip
+    return selection
+
+
 class SelectedRuns:
     """The runs of a selection; their kept scores are read when asked for.
 
@@ -90,13 +116,17 @@ class SelectedRuns:
     only settings there are.
     """
 
-    def __init__(self, selection: Selection, protocol: Protocol) -> None:
-        collected = collect(selection.outs, protocol.name, protocol.demo)
+    def __init__(self, selection: Selection, protocol: Protocol, meant: RunFilter) -> None:
+        collected = collect(selection.outs, protocol.name, protocol.demo, meant=meant)
         #: Every run under the folders.
         self.collected = collected
+        finished = [FinishedRun(*one) for one in collected.finished]
+        if selection.row is not None:
+            finished = [r for r in finished if collected.names.get(r.run_id) == selection.row]
+            selection = _of_row(selection, protocol, {run.method for run in finished})
         runs = [
             run
-            for run in (FinishedRun(*one) for one in collected.finished)
+            for run in finished
             if (run.method.model, run.method.variant) == (selection.model, selection.variant)
         ]
         settings = {run.method.overrides for run in runs}

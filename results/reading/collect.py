@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from results.errors import StorageError
 from results.reading.location import RECORD_BYTES, Text, is_local, location, read_bytes
+from results.reading.run_filter import RunFilter, point_of
 from results.reading.run_folder import (
     RunFolder,
     State,
@@ -29,7 +30,7 @@ from results.reading.run_folder import (
 from results.records import SCHEMA_VERSION, Measurement, Result, RunKey
 from tcclip.text_files import parse_json
 
-ProblemKind = Literal["broken", "schema", "folder", "duplicate", "conflict"]
+ProblemKind = Literal["broken", "schema", "folder", "duplicate", "superseded", "conflict"]
 
 #: Why a run has no result, for states that do not say it themselves.
 _CAUSES = {
@@ -76,7 +77,8 @@ class Collected:
     """Everything under some output folders that a report is made of.
 
     `finished`: (output folder, result). `table`: their numbers, see `_long_table`. `names`: run id
-    -> the name that its row was given, where one was.
+    -> the name that its row was given, where one was. `run_ids`: of all folders there are of the
+    protocol; `left_out`: how many of them a filter left out.
     """
 
     finished: tuple[tuple[str, Result], ...]
@@ -84,15 +86,8 @@ class Collected:
     problems: tuple[Problem, ...]
     unfinished: tuple[Unfinished, ...]
     names: Mapping[str, str] = field(default_factory=dict)
-
-    def with_seeds(self, seeds: Collection[int]) -> Collected:
-        """Without the runs of other seeds; what nothing is known of stays."""
-        finished = tuple(one for one in self.finished if one[1].key.seed in seeds)
-        unfinished = [one for one in self.unfinished if one.key is None or one.key.seed in seeds]
-        kept = self.table["run_id"].isin([result.run_id for _, result in finished])
-        return replace(
-            self, finished=finished, table=self.table[kept], unfinished=tuple(unfinished)
-        )
+    run_ids: tuple[str, ...] = ()
+    left_out: int = 0
 
 
 def collect(
@@ -100,18 +95,29 @@ def collect(
     protocol: str | None = None,
     demo: bool | None = None,
     asked_for: Collection[str] = (),
+    meant: RunFilter | None = None,
 ) -> Collected:
     """Read every run folder of `outs`; None means any protocol, demo or not.
 
-    `asked_for`: ids of runs that count before newer ones of their points with other lists.
+    `meant`: the runs that are read, by default all. `asked_for`: ids of runs that count before
+    newer ones of their points with other lists.
     FileNotFoundError if an output folder does not exist, StorageError if a store is out of reach.
     Anything else that is wrong with a run is named in `problems`, and the run is unfinished.
     """
     collector = _Collector(protocol, demo, asked_for)
+    run_ids: dict[str, None] = {}
+    left_out = 0
     for out in [outs] if isinstance(outs, Path | str) else outs:
         for folder in run_folders(location(out)):
-            collector.add(folder, str(out))
-    return collector.collected()
+            named = point_of(folder.run_id).get("protocol", protocol)
+            if protocol not in (None, named):
+                continue
+            run_ids[folder.run_id] = None
+            if meant is None or meant(folder):
+                collector.add(folder, str(out))
+            else:
+                left_out += 1
+    return replace(collector.collected(), run_ids=tuple(run_ids), left_out=left_out)
 
 
 class _Collector:
@@ -222,7 +228,7 @@ class _Collector:
                 f"had other lists or class names than {used.run_id}, which {why} and alone is "
                 f"used: {', '.join(changed)}; give data sets that both count names of their own"
             )
-            self._add_problem("duplicate", out, result.run_id, message)
+            self._add_problem("superseded", out, result.run_id, message)
         return kept
 
     def _is_alone(self, same: Sequence[tuple[str, Result]]) -> bool:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Literal
 
 import protocols
 from protocols.protocol import Protocol
-from results.published.numbers import PublishedNumber, matching_number, published_rows
+from results.published.numbers import PublishedNumber, matching_number
 from results.reading.collect import Problem, Unfinished, collect
 from results.report.footnotes import Footnotes
+from results.report.shown import USUAL, Shown
 from results.statistics.aggregate import Aggregated, CellKey, aggregate
 from results.statistics.columns import Column, has_llm_names
 from results.statistics.expected import ExpectedRuns
@@ -107,10 +109,25 @@ class Report:
         return list(dict.fromkeys(row.method for row in self.rows if row.method is not None))
 
     @property
+    def unread(self) -> list[Problem]:
+        """The files not used as they are, but for superseded runs, which are counted."""
+        return [one for one in self.problems if one.kind != "superseded"]
+
+    @property
+    def awaited(self) -> list[Unfinished]:
+        """The unfinished runs of its rows; all there are, if none of its rows is ours."""
+        methods = self.methods
+        return [
+            one
+            for one in self.unfinished
+            if not methods or one.key is None or Method.of(one.key) in methods
+        ]
+
+    @property
     def complete(self) -> bool:
         """Whether there is a result, nothing was unreadable and no cell lacks a number."""
         cells = [cell.ours for row in self.rows for cell in row.cells if cell.ours is not None]
-        return bool(cells) and not self.problems and not any(cell.missing for cell in cells)
+        return bool(cells) and not self.unread and not any(cell.missing for cell in cells)
 
 
 def report(
@@ -121,89 +138,106 @@ def report(
     partial: bool = False,
     weights: WeightChoice = "both",
     checkpoint: CheckpointChoice = "best",
-    seeds: Sequence[int] | None = None,
+    shown: Shown = USUAL,
     links: Mapping[str, str] | None = None,
     asked_for: Collection[str] = (),
 ) -> Report:
     """The report of `protocol` from the runs under `outs`.
 
-    `seeds`: only runs with these count, and a complete row needs all of them (default: the seeds of
-    the runs there are). `partial`
-    averages incomplete cells, marked. `asked_for`: as in `collect`. ValueError for an unknown
-    protocol, FileNotFoundError for a missing output folder.
+    `shown`: of which runs, and which published rows; a complete row needs all seeds it names
+    (default: the seeds of the runs there are). `partial` averages incomplete cells, marked.
+    `asked_for`: as in `collect`. ValueError for an unknown protocol or an axis it has not,
+    FileNotFoundError for a missing output folder.
     """
-    definition = protocols.get(protocol, demo=demo)
-    collected = collect(outs, protocol, demo, asked_for)
-    left_out: tuple[str, ...] = ()
-    if seeds is not None:
-        everything, collected = collected, collected.with_seeds(seeds)
-        number = len(everything.finished) - len(collected.finished)
-        left_out = (f"Left out by --seeds: {number} finished runs with others.",) if number else ()
-    expected = ExpectedRuns(collected, definition, seeds)
+    whole = protocols.get(protocol, demo=demo)
+    definition = shown.narrowed(whole)
+    collected = collect(outs, protocol, demo, asked_for, shown.runs_of(whole))
+    expected = ExpectedRuns(collected, definition, shown.runs.seeds)
+    columns = shown.columns(expected)
     numbers = aggregate(collected.table, expected, partial=partial)
-    notes = Footnotes(expected)
+    notes, given_up = Footnotes(expected), expected.given_up()
+    table = _Table(columns, numbers, expected, notes, shown)
     rows = [
-        _row(method, weight, epoch, numbers, expected, notes)
-        for method, weight, epoch in _order(numbers)
-        if weights in ("both", weight) and checkpoint in ("both", epoch)
+        table.row(method, weight, epoch)
+        for method, weight, epoch in _order(numbers, expected.titles)
+        if weights in ("both", weight) and checkpoint in ("both", epoch) and method not in given_up
     ]
     if not demo:
-        rows = _with_published_rows(rows, definition, expected.columns, weights)
+        rows = _with_published_rows(rows, shown.published_rows(protocol), columns, weights)
     return Report(
-        definition, expected.columns, tuple(rows), notes.texts(), (*left_out, *notes.general),
-        tuple(expected.finished), collected.unfinished, collected.problems, partial,
-        expected.titles, links or {},
+        definition, columns, tuple(rows), notes.texts(),
+        (*shown.remarks(collected, expected), *notes.general), tuple(expected.finished),
+        collected.unfinished, collected.problems, partial, expected.titles, links or {},
     )  # fmt: skip
 
 
-def _order(numbers: Iterable[CellKey]) -> list[tuple[Method, str, str]]:
+def _order(numbers: Iterable[CellKey], titles: Titles) -> list[tuple[Method, str, str]]:
     """Rows in the paper's order of models and variants, plain settings and raw weights first."""
 
     def rank(row: tuple[Method, str, str]) -> tuple[object, ...]:
         method, weights, epoch = row
+        plain = not method.overrides and method.origin == "trained"
         return (
             _position(method.model, list(MODEL_TITLES)), method.model,
             _position(method.variant, list(VARIANT_TITLES)), method.variant,
-            method.protocol_version, method.overrides, method.origin,
+            method.protocol_version, _natural("" if plain else titles.of(method)), method.overrides,
+            method.origin,
             weights == "ensembled", epoch == "last",
         )  # fmt: skip
 
     return sorted({(k.method, k.weights, k.checkpoint) for k in numbers}, key=rank)
 
 
+def _natural(title: str) -> list[tuple[int, str]]:
+    """A key by which `idea 2` comes before `idea 10`."""
+    return [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", title)]
+
+
 def _position(name: str, order: Sequence[str]) -> int:
     return order.index(name) if name in order else len(order)
 
 
-def _row(
-    method: Method,
-    weights: str,
-    checkpoint: str,
-    numbers: Mapping[CellKey, Aggregated],
-    expected: ExpectedRuns,
-    notes: Footnotes,
-) -> Row:
-    protocol, cells = expected.protocol, []
-    with_llm_runs = {key.column[0] for key in numbers if key.method.variant == "llm"}
-    for column in expected.columns:
-        source, note = method, []
-        named = has_llm_names(column) or column.dataset in with_llm_runs
-        if method.variant == "llm" and not named:
-            # Planned as the base run: there are no LLM names for this data set (SPEC 5).
-            source = replace(method, variant="base")
-            note = [f"no LLM names for {column.title}: the base row repeated"]
-        ours = numbers.get(CellKey(source, weights, checkpoint, column.key))
-        published = None
-        if not protocol.demo:
-            published = matching_number(protocol.name, method, column, weights, checkpoint)
-        marks = notes.of_cell(source, column, ours, note) if ours is not None else ()
-        cells.append(Cell(ours, published, marks))
-    title = expected.titles.of(method)
-    return Row(title, weights, checkpoint, tuple(cells), method, notes.of_row(method))
+class _Table:
+    """Makes the rows of a table of `columns`."""
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        numbers: Mapping[CellKey, Aggregated],
+        expected: ExpectedRuns,
+        notes: Footnotes,
+        shown: Shown,
+    ) -> None:
+        self.columns, self._numbers, self._expected, self._notes = columns, numbers, expected, notes
+        self._with_llm_runs = {key.column[0] for key in numbers if key.method.variant == "llm"}
+        # The published means are over all base splits.
+        self._published = shown.published != "none" and shown.runs.splits is None
+
+    def row(self, method: Method, weights: str, checkpoint: str) -> Row:
+        """The row of one method under one weight set and checkpoint."""
+        protocol, cells = self._expected.protocol, []
+        for column in self.columns:
+            source, note = method, []
+            named = has_llm_names(column) or column.dataset in self._with_llm_runs
+            if method.variant == "llm" and not named:
+                # Planned as the base run: there are no LLM names for this data set (SPEC 5).
+                source = replace(method, variant="base")
+                note = [f"no LLM names for {column.title}: the base row repeated"]
+            ours = self._numbers.get(CellKey(source, weights, checkpoint, column.key))
+            published = None
+            if self._published and not protocol.demo:
+                published = matching_number(protocol.name, method, column, weights, checkpoint)
+            marks = () if ours is None else self._notes.of_cell(source, column, ours, note)
+            cells.append(Cell(ours, published, marks))
+        title, notes = self._expected.titles.of(method), self._notes.of_row(method)
+        return Row(title, weights, checkpoint, tuple(cells), method, notes)
 
 
 def _with_published_rows(
-    rows: list[Row], protocol: Protocol, columns: Sequence[Column], weights: WeightChoice
+    rows: list[Row],
+    published: Mapping[tuple[str, str, bool | None], Sequence[PublishedNumber]],
+    columns: Sequence[Column],
+    weights: WeightChoice,
 ) -> list[Row]:
     """`rows` and the published ones that are beside none of them, in the paper's order."""
     shown = {
@@ -212,7 +246,6 @@ def _with_published_rows(
         for cell in row.cells
         if cell.published is not None
     }
-    published = published_rows(protocol.name)
     more = []
     for (method, variant, ensembled), numbers in published.items():
         weight = _WEIGHT_WORDS[ensembled]
@@ -220,6 +253,8 @@ def _with_published_rows(
             continue
         by_column = {(one.dataset, one.part): one for one in numbers}
         cells = tuple(Cell(published=by_column.get(column.key)) for column in columns)
+        if not any(cell.published for cell in cells):
+            continue
         title = f"{method} ({VARIANT_TITLES[variant]})" if variant != "base" else method
         more.append(Row(title, weight, "best", cells))
     order = list(dict.fromkeys(("CLIP", "ViFi-CLIP", *(method for method, _, _ in published))))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from protocols.protocol import Protocol
 from results.reading.collect import Collected, Unfinished
+from results.reading.run_folder import State
 from results.statistics.columns import HARMONIC, Column, columns
 from results.statistics.runs import FinishedRun, Method, Point
 from results.statistics.titles import Titles
+
+#: States of a run that nothing goes on with.
+_GIVEN_UP = (State.FAILED, State.STOPPED)
 
 
 class ExpectedRuns:
@@ -20,7 +24,7 @@ class ExpectedRuns:
     """
 
     def __init__(
-        self, collected: Collected, protocol: Protocol, seeds: Sequence[int] | None = None
+        self, collected: Collected, protocol: Protocol, seeds: Collection[int] | None = None
     ) -> None:
         self.protocol = protocol
         self.columns = columns(protocol, collected)
@@ -33,7 +37,9 @@ class ExpectedRuns:
         for one in collected.unfinished:
             if one.key is not None:
                 self._runs[Method.of(one.key), Point.of(one.key)] = one
-        self.titles = Titles(self.methods, self._names(collected))
+        names, rows = self._names(collected), self.methods - self.given_up().keys()
+        #: Of the table's rows, and of all methods there are.
+        self.titles, self.titles_of_all = Titles(rows, names), Titles(self.methods, names)
         self._seeds: dict[tuple[Method, str], set[int]] = defaultdict(set)
         self._shots: dict[tuple[Method, str], set[int | None]] = defaultdict(set)
         self._seeds_of_all: dict[tuple[str, str], set[int]] = defaultdict(set)
@@ -46,6 +52,17 @@ class ExpectedRuns:
     def methods(self) -> set[Method]:
         """The methods with any run, finished or not."""
         return {method for method, _ in self._runs}
+
+    def given_up(self) -> dict[Method, list[Unfinished]]:
+        """The methods all of whose runs failed or were stopped, with these."""
+        runs: dict[Method, list[Unfinished | None]] = defaultdict(list)
+        for (method, _), run in self._runs.items():
+            runs[method].append(run)
+        return {
+            method: [run for run in own if run is not None]
+            for method, own in runs.items()
+            if all(run is not None and run.state in _GIVEN_UP for run in own)
+        }
 
     def _names(self, collected: Collected) -> dict[Method, str]:
         """What methods were called, each by the most of its runs."""

@@ -9,6 +9,9 @@ from results.tables.text_table import NOTHING
 
 def caption(report: Report) -> list[str]:
     """The caption's lines."""
+    if not report.columns:
+        hint = "The published table: --published all." if not report.protocol.demo else ""
+        return [*(f"{text}." for text in report.general), *([hint] if hint else [])]
     lines = [
         "Percent of videos; an unreadable video counts as wrong.",
         _paper_statistic(report),

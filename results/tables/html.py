@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -39,13 +40,32 @@ def render(report: Report) -> str:
     if (curves or classes) and len(report.methods) > MOST_METHODS:
         of_all = f"{MOST_METHODS} of {len(report.methods)} methods, plain ones first"
         note = f'<p class="dim">Curves and classes: {of_all}.</p>'
+    body = [
+        f"<h1>{title}</h1>", _status(report), "<h2>Results</h2>", *_results(report, unread),
+        *_few_shot(report), note, *curves, *classes, *worst,
+        *_runs(report),
+    ]  # fmt: skip
+    return _document(title, body)
+
+
+def page(title: str, lines: Sequence[str], reports: Sequence[Report]) -> str:
+    """The tables of several reports below `lines`, without curves, classes and lists of runs."""
+    body = [f"<h1>{escape(title)}</h1>", f"<ul>{_list(map(escape, lines))}</ul>"]
+    for one in reports:
+        parts = [f"<h2>{escape(one.protocol.title)}</h2>", _status(one), *_results(one, [])]
+        for part in parts:  # each table has its own footnotes
+            body.append(re.sub('(id="|#)note', rf"\1{one.protocol.name}-note", part))
+    return _document(escape(title), body)
+
+
+def _results(report: Report, unread: Sequence[str]) -> list[str]:
+    """The tables and what stands below them."""
     tables = [_table(table) for table in text_tables(report)] or ["<p>No finished run.</p>"]
     below = '<p class="caption">' + "<br>".join(map(escape, caption(report))) + "</p>"
-    body = [
-        f"<h1>{title}</h1>", _status(report), "<h2>Results</h2>", *tables, below, _notes(report),
-        _problems(report, unread), *_few_shot(report), note, *curves,
-        *classes, *worst, *_runs(report),
-    ]  # fmt: skip
+    return [*tables, below, _notes(report), _problems(report, unread)]
+
+
+def _document(title: str, body: Sequence[str]) -> str:
     return "\n".join(
         [
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
@@ -66,8 +86,8 @@ def _plotted_methods(report: Report) -> list[Method]:
 def _status(report: Report) -> str:
     word = "complete" if report.complete else "incomplete"
     words = [count(len(report.finished), "finished run")]
-    words += [f"{len(report.unfinished)} not finished"] if report.unfinished else []
-    words += [count(len(report.problems), "file") + " not used"] if report.problems else []
+    words += [f"{len(report.awaited)} not finished"] if report.awaited else []
+    words += [count(len(report.unread), "file") + " not used"] if report.unread else []
     return f'<p><span class="status {word}">{word}</span> {", ".join(words)}</p>'
 
 
@@ -105,7 +125,7 @@ def _notes(report: Report) -> str:
 
 
 def _problems(report: Report, unread: Sequence[str]) -> str:
-    texts = [*map(str, report.problems), *unread]
+    texts = [*map(str, report.unread), *unread]
     items = _list(f"<code>{escape(text)}</code>" for text in texts)
     return f'<h2>Files not used as they are</h2><ul class="problem">{items}</ul>' if texts else ""
 

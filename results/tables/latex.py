@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from results.report.report import Report
 from results.tables.caption import caption
 from results.tables.text_table import OVER_SEEDS, Text, TextTable, count, text_tables
@@ -27,17 +29,27 @@ _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "±": r"$\pm$", "–": "--", "≈": r"$\approx$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
-    "<": r"$<$", ">": r"$>$", "|": r"$|$", '"': "''", "\n": " ",
+    "\u200b": "{}", "<": r"$<$", ">": r"$>$", "|": r"$|$", '"': "''", "\n": " ",
 }  # fmt: skip
 
 
 def render(report: Report) -> str:
     """A whole document: a float, or one a data set, then what the numbers are."""
+    return document([report])
+
+
+def document(reports: Sequence[Report], lines: Sequence[str] = ()) -> str:
+    """The document of several reports; `lines` stand before them."""
+    texts = [rf"\noindent {escape(line)}\par" for line in lines]
+    return _DOCUMENT % "\n".join([*texts, *(line for one in reports for line in _body(one))])
+
+
+def _body(report: Report) -> list[str]:
     tables = text_tables(report)
     lines = [] if tables else [r"No finished run.\par"]
     for table in tables:
         lines += _float(report, table, alone=len(tables) == 1)
-    return _DOCUMENT % "\n".join([*lines, *_below(report)])
+    return [*lines, *_below(report)]
 
 
 def _float(report: Report, table: TextTable, *, alone: bool) -> list[str]:
@@ -88,18 +100,19 @@ def _below(report: Report) -> list[str]:
     texts = [escape(text) for text in caption(report)]
     notes = enumerate(report.notes, start=1)
     texts += [f"{_superscript(number)} {escape(note)}" for number, note in notes]
-    comments = [f"% not used as it is: {_ascii(str(one))}" for one in report.problems]
-    comments += [f"% not finished: {one.run_id}: {_ascii(str(one))}" for one in report.unfinished]
-    if report.problems:
-        texts.append(f"{count(len(report.problems), 'file')} not used: see the source's comments.")
-    if report.unfinished:
-        texts.append(f"{count(len(report.unfinished), 'run')} not finished: see the comments.")
+    comments = [f"% not used as it is: {_ascii(str(one))}" for one in report.unread]
+    comments += [f"% not finished: {one.run_id}: {_ascii(str(one))}" for one in report.awaited]
+    if report.unread:
+        texts.append(f"{count(len(report.unread), 'file')} not used: see the source's comments.")
+    if report.awaited:
+        texts.append(f"{count(len(report.awaited), 'run')} not finished: see the comments.")
     lines = [rf"{text}\par" for text in texts]
     return [r"{\raggedright\footnotesize\noindent\parindent=0pt", *lines, "}", *comments]
 
 
 def escape(text: str) -> str:
     """`text` as LaTeX prints it; characters that base LaTeX does not know become `?`."""
+    text = text.replace("--", "-\u200b-")  # or it would be a dash
     return "".join(_SPECIAL.get(c, c if c.isascii() and c.isprintable() else "?") for c in text)
 
 

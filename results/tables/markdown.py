@@ -14,10 +14,10 @@ def render(report: Report) -> str:
     parts.append("  \n".join(map(_escape, caption(report))))
     if report.notes:
         parts.append("\n".join(f"{i}. {_escape(n)}" for i, n in enumerate(report.notes, start=1)))
-    if report.problems:
-        parts.append(_list("Not used as they are", [str(one) for one in report.problems]))
-    if report.unfinished:
-        lines = [f"{one.run_id}: {one}" for one in report.unfinished]
+    if report.unread:
+        parts.append(_list("Not used as they are", [str(one) for one in report.unread]))
+    if report.awaited:
+        lines = [f"{one.run_id}: {one}" for one in report.awaited]
         parts.append(_list("Not finished", lines))
     return "\n\n".join(parts) + "\n"
 

@@ -58,12 +58,12 @@ def render(report: Report, *, width: int, colour: bool, encoding: str = "utf-8")
         add(text, "dim")
     for number, note in enumerate(report.notes, start=1):
         add(f"{superscript([number])} {note}")
-    for problem in report.problems:
+    for problem in report.unread:
         add(f"not used as it is: {problem}", "red")
-    if report.unfinished:
-        text = f"{count(len(report.unfinished), 'run')} not finished:"
+    if report.awaited:
+        text = f"{count(len(report.awaited), 'run')} not finished:"
         lines.append(Styled(text, style="yellow"))
-    for run in report.unfinished:
+    for run in report.awaited:
         add(f"  {run.run_id}: {run}")
     return _printed(lines, colour)
 

@@ -187,6 +187,6 @@ def test_seeds_select_the_runs_of_a_report(tmp_path: Path, tcclip: Command) -> N
     assert code == 0 and "40.0" in text
     code, text, _ = tcclip(*arguments, "--seeds", "1")
     assert code == 0 and "60.0" in text and "40.0" not in text
-    assert "Left out by --seeds: 1 finished runs" in text
+    assert "Left out by --seeds: 1 run." in text
     code, text, _ = tcclip(*arguments, "--seeds", "1,2")
     assert "seed 2: no such run" in text

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import protocols
+from results.reading.run_filter import RunFilter
 from results.report.report import Report, report
+from results.report.shown import Shown
 from results.statistics.aggregate import Aggregated
 from results.statistics.mean_std import Estimate
 from results.tables.formats import render
@@ -159,7 +161,7 @@ def test_few_shot_points_are_columns_and_a_missing_one_is_its_own(tmp_path: Path
 
 def test_seeds_asked_for_and_not_there_are_missing(tmp_path: Path) -> None:
     write_zero_shot(tmp_path, {0: (10, 20, 30)})
-    cell = ours(report(tmp_path, "zero_shot", demo=True, seeds=(0, 1)))
+    cell = ours(report(tmp_path, "zero_shot", demo=True, shown=Shown(RunFilter(seeds=(0, 1)))))
     assert cell.paper is None and cell.missing == ("seed 1: no such run",)
 
 

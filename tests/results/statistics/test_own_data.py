@@ -6,8 +6,10 @@ from typing import Any
 
 import protocols
 from protocols.protocol import Protocol
+from results.reading.run_filter import RunFilter
 from results.records import Measurement
 from results.report.report import Report, report
+from results.report.shown import Shown
 from results.statistics.columns import Column
 from tests.results import builder
 
@@ -79,7 +81,7 @@ def test_zero_shot_averages_over_the_test_lists_of_the_newest_run(tmp_path: Path
     write(tmp_path, protocol, {("mine", "val"): 90.0}, "1", seed=1)
     tests = {("mine", "test1"): 20.0, ("mine", "test2"): 40.0}
     write(tmp_path, protocol, tests, "2", seed=2)
-    made = report([tmp_path], "zero_shot", seeds=(2,))
+    made = report([tmp_path], "zero_shot", shown=Shown(RunFilter(seeds=(2,))))
     (column,) = own(made)
     assert column.units == ("test1", "test2")
     assert values(made, "TC-CLIP") == {"top1": 30.0}

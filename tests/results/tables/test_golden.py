@@ -33,7 +33,7 @@ def test_a_format_is_byte_for_byte_the_recorded_one(written: Path, name: str) ->
 
 def test_every_format_of_every_report_is_recorded(written: Path) -> None:
     assert sorted(path.name for path in written.iterdir()) == GOLDEN
-    assert len(GOLDEN) == 5 * 6
+    assert len(GOLDEN) == 6 * 6
 
 
 def _same_plots() -> bool:
