@@ -203,6 +203,7 @@ def compare(
     name: option.OfName = None,
     run: option.OfRun = None,
     plot: Annotated[Path | None, typer.Option(help="Write a plot here (png, svg, pdf).")] = None,
+    power: option.Power = None,
     format: option.Format = "terminal",
 ) -> None:
     """Differences of two methods with paired bootstrap intervals over videos, and over seeds."""
@@ -210,10 +211,10 @@ def compare(
     from results.compare import compare as comparison
 
     with user_errors():
-        made = comparison.compare(a, b, protocol, outs=_outs(out, demo), demo=demo, runs=runs)
+        folders = _outs(out, demo)
+        made = comparison.compare(a, b, protocol, outs=folders, demo=demo, runs=runs, power=power)
         printing.show(comparison.render(made, format), format)
-        if plot is not None:
-            comparison.save_plot(made, plot)
+        comparison.save_plot(made, plot)
 
 
 @app.command()

@@ -23,7 +23,6 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-ModelName = Literal["tc_clip", "vifi_clip", "clip"]
 FrameAttention = Literal["none", "cls", "window", "joint", "context"]
 Aggregation = Literal["bipartite", "none", "random", "kmeans", "dpc_knn"]
 Activation = Literal["quick_gelu", "gelu"]
@@ -93,14 +92,24 @@ GEOMETRIES: dict[str, Geometry] = {
 }  # fmt: skip
 
 
+class Wording(FrozenModel):
+    """The text of a class: `prompt`, whose beginning up to {} is the same for all, and whether
+    underscores of names stay."""
+
+    prompt: str = "a photo of a {}."
+    #: Quirk: the published ViFi-CLIP and CLIP keep them, which are separate tokens for CLIP.
+    underscores: bool = False
+
+
 class ModelConfig(FrozenModel):
     """What the model computes (SPEC 2), the paper's ablations included.
 
+    `name`: of a method (`tcclip.methods`), which may have more settings in a class of its own.
     `geometry` overrides the backbone's sizes. `prompt_layers` are 1-based text layers;
     layer i sees the context tokens that leave vision layer i (SPEC 2.2).
     """
 
-    name: ModelName = "tc_clip"
+    name: str = "tc_clip"
     backbone: str = "ViT-B-16"
     geometry: Geometry | None = None
     num_frames: int = Field(default=16, gt=0, le=4096)
@@ -141,8 +150,8 @@ class ModelConfig(FrozenModel):
 
     @property
     def prompted_layers(self) -> tuple[int, ...]:
-        """The text layers that depend on the video (VP); only tc_clip has any."""
-        return self.prompt_layers if self.name == "tc_clip" and self.video_prompting else ()
+        """The text layers that depend on the video (VP), of `resolved` settings."""
+        return self.prompt_layers if self.video_prompting else ()
 
     @property
     def uses_context(self) -> bool:
@@ -154,37 +163,24 @@ class ModelConfig(FrozenModel):
         """int(P * alpha), SPEC 2.1 step 3."""
         return int(self.sizes.patches * self.seed_ratio)
 
-    def resolved(self) -> ModelConfig:
-        """These settings with what the name implies. ValueError for what cannot be built.
-
-        vifi_clip and clip are frame by frame and without prompting, whatever the defaults say.
-        """
-        config = self
-        if self.name != "tc_clip":
-            if self.frame_attention not in ("none", "context"):
-                raise ValueError(
-                    f"{self.name} is frame by frame, got frame_attention "
-                    f"{self.frame_attention!r}; for this ablation use "
-                    "name='tc_clip', video_prompting=False"
-                )
-            config = self.model_copy(update={"frame_attention": "none", "video_prompting": False})
-        positions = config.sizes.context_length
-        if config.text_length > positions:
+    def check(self) -> None:
+        """ValueError for what cannot be built, of settings with what the name implies."""
+        positions = self.sizes.context_length
+        if self.text_length > positions:
             raise ValueError(
-                f"text_length {config.text_length} is more than the {positions} positions "
+                f"text_length {self.text_length} is more than the {positions} positions "
                 "of the text tower; lower it"
             )
-        config.check_frames(config.num_frames)
-        sizes, layers = config.sizes, config.prompt_layers
+        self.check_frames(self.num_frames)
+        sizes, layers = self.sizes, self.prompt_layers
         allowed = min(sizes.text_layers, sizes.vision_layers)
         fits = all(1 <= layer <= allowed for layer in layers)
-        if config.video_prompting and not (layers and fits and len(set(layers)) == len(layers)):
+        if self.video_prompting and not (layers and fits and len(set(layers)) == len(layers)):
             raise ValueError(
                 f"prompt_layers {layers} must be different layers from 1 to {allowed} "
                 f"(the text tower has {sizes.text_layers}, the vision tower "
                 f"{sizes.vision_layers}); to prompt none, set video_prompting=False"
             )
-        return config
 
     def check_frames(self, frames: int) -> None:
         """ValueError if the model cannot take videos of `frames` frames."""

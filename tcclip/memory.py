@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import torch
 
+from tcclip import methods
 from tcclip.config import AugmentConfig, Execution, TrainConfig
 from tcclip.data.loader import Batch
 from tcclip.distributed import Ranks
@@ -40,11 +41,12 @@ def available_memory(device: torch.device, share: float) -> int:
 def memory_limit(model: Model, available: int) -> int:
     """Bytes that a step's gradient may take of `available` GiB.
 
-    Two moments of each parameter are kept free for AdamW. Evaluation needs nothing beside: a step's
-    memory is free by then.
+    Two moments of each parameter are kept free for AdamW, and its average where the method has one.
+    Evaluation needs nothing beside: a step's memory is free by then.
     """
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    return int(USABLE * available * 2**30) - 2 * trained
+    kept = 3 if methods.get(model.config.name).averages(model.config) else 2
+    return int(USABLE * available * 2**30) - kept * trained
 
 
 def largest_that_fits(sizes: Sequence[int], limit: int, peak: Callable[[int], int | None]) -> int:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from tcclip import methods
 from tcclip.config import ModelConfig
 
 
 def forward_operations(model: ModelConfig) -> float:
     """Multiply-adds of the vision tower for one view, which the literature calls FLOPs: 285 G for
     ViFi-CLIP ViT-B/16 at 16 frames (SPEC 7)."""
-    sizes = model.sizes
-    tokens, width = model.num_frames * (sizes.patches + 1), sizes.vision_width
-    keys = sizes.patches + 1 + (model.context_tokens if model.name == "tc_clip" else 0)
+    model = methods.resolved(model)
+    sizes, frames = model.sizes, model.num_frames
+    tokens, width = frames * (sizes.patches + 1), sizes.vision_width
+    more = {
+        "none": 0,
+        "context": model.context_tokens,
+        "cls": frames - 1,
+        "window": 2 * sizes.patches,
+        "joint": (frames - 1) * (sizes.patches + 1),
+    }
+    keys = sizes.patches + 1 + more[model.frame_attention]
     linear = 12 * width * width * tokens
     attention = 2 * width * tokens * keys
     return float(sizes.vision_layers * (linear + attention))
@@ -28,8 +37,7 @@ def class_list_operations(model: ModelConfig, classes: int) -> float:
 def estimated_parameters(model: ModelConfig) -> int:
     """Parameters of both towers, the prompting layers included, to within a percent."""
     sizes = model.sizes
-    prompted = model.name == "tc_clip" and model.video_prompting
-    text_layers = sizes.text_layers + (len(model.prompt_layers) if prompted else 0)
+    text_layers = sizes.text_layers + len(methods.resolved(model).prompted_layers)
     vision = _blocks(sizes.vision_width, sizes.vision_layers)
     vision += (sizes.patches + 1 + 3 * sizes.patch_size**2 + sizes.embed_dim) * sizes.vision_width
     text = _blocks(sizes.text_width, text_layers)

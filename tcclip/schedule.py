@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,22 +52,25 @@ class Schedule:
         return config.lr_min + (base - config.lr_min) / 2 * cosine
 
 
-def build_optimizer(model: nn.Module, prompt_names: frozenset[str], config: TrainConfig) -> AdamW:
-    """AdamW over every trained parameter in two groups, the second at `prompt_lr_scale` x lr.
+def build_optimizer(
+    model: nn.Module, rate_scales: Mapping[str, float], config: TrainConfig
+) -> AdamW:
+    """AdamW over every trained parameter: a group for each of `rate_scales`, beginnings of names,
+    with what the learning rate is multiplied by there, after the group of all others.
 
     Quirk: weight decay also applies to biases and norms. Each group carries its full rate as
     `base_lr`; `set_rates` sets the present rate before every step.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    others = [p for name, p in named if name not in prompt_names]
-    prompting = [p for name, p in named if name in prompt_names]
+    others = [p for name, p in named if not name.startswith(tuple(rate_scales))]
     groups = [{"params": others, "base_lr": config.lr, "lr": 0.0}]
-    if prompting:
-        base_lr = config.lr * config.prompt_lr_scale
-        groups.append({"params": prompting, "base_lr": base_lr, "lr": 0.0})
+    for beginning, scale in rate_scales.items():
+        own = [p for name, p in named if name.startswith(beginning)]
+        if own:
+            groups.append({"params": own, "base_lr": config.lr * scale, "lr": 0.0})
     return AdamW(
         groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay,
-        fused=others[0].is_cuda or None,
+        fused=named[0][1].is_cuda or None,
     )  # fmt: skip
 
 

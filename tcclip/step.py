@@ -7,17 +7,20 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from tcclip import methods
 from tcclip.config import AugmentConfig, Execution, Precision, TrainConfig
 from tcclip.data.loader import Batch
 from tcclip.data.mixing import mix
 from tcclip.data.transforms import normalise
 from tcclip.distributed import Ranks
+from tcclip.interpolation.weights import Interpolation
 from tcclip.model import Model
 from tcclip.model.layers import full_precision
 
@@ -36,8 +39,19 @@ class StepGradient:
     ranks: Ranks
     scaler: torch.amp.GradScaler
     seed: int
+    #: The weights the training began with, under our names, for methods that go back to them; by
+    #: default the model's present ones.
+    start: Mapping[str, Tensor] | None = None
 
     def __post_init__(self) -> None:
+        method = methods.get(self.model.config.name)
+        self._gradients_at = method.gradients_at
+        # Copied to the device only where it is asked for.
+        self._interpolation: Interpolation | None = None
+        if any(share for share, _ in self._gradients_at(self.model.config, self.seed, 0)):
+            self._interpolation = Interpolation.of(
+                self.model, self.model.state_dict() if self.start is None else self.start
+            )
         trained = [p for p in self.model.parameters() if p.requires_grad]
         # Every part starts at a multiple of 16 elements, as kernels that read several at once need.
         sizes = [-(-p.numel() // 16) * 16 for p in trained]
@@ -48,7 +62,8 @@ class StepGradient:
     def __call__(self, chunks: Sequence[Batch], epoch: int, step: int) -> tuple[float, int]:
         """The gradient, scaled by the scaler, of this rank's `chunks` and the other ranks'.
 
-        Returns the mean loss and the replaced clips, of all ranks. Reading them is the only time
+        Returns the mean loss (with what a method adds to it) and the replaced clips, of all ranks.
+        Reading them is the only time
         that the host waits for the device.
         """
         for parameter, part in self._parts:
@@ -56,24 +71,34 @@ class StepGradient:
         # float64: the loss is a sum of many; a count of clips is exact.
         totals = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
         try:
-            loss = self._backward(chunks, epoch, step)
+            loss = self._sum(chunks, epoch, step)
         except RuntimeError as error:
             # Backward passes are compiled when they are first run.
             compiler = self.model.vision.compiler
             if compiler is None or not compiler.give_up(error):
                 raise
-            loss = self._backward(chunks, epoch, step)
+            loss = self._sum(chunks, epoch, step)
         totals[0] += loss / self.ranks.world
         totals[1] += sum(len(batch.replaced) for batch in chunks)
         self.ranks.sum(self._gradients).div_(self.ranks.world)
         mean, replaced = self.ranks.sum(totals).cpu().tolist()
         return mean, int(replaced)
 
-    def _backward(self, chunks: Sequence[Batch], epoch: int, step: int) -> Tensor:
-        """The sum of the gradients of `chunks`; this rank's mean loss, float64."""
+    def _sum(self, chunks: Sequence[Batch], epoch: int, step: int) -> Tensor:
+        """The gradients wherever the method takes them, each with its factor, and the losses."""
         self._gradients.zero_()
+        total = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
+        for share, factor in self._gradients_at(self.model.config, self.seed, step):
+            with nullcontext() if self._interpolation is None else self._interpolation.at(share):
+                total += self._backward(chunks, epoch, step, factor)
+        return total
+
+    def _backward(
+        self, chunks: Sequence[Batch], epoch: int, step: int, factor: float = 1.0
+    ) -> Tensor:
+        """Add the gradients of `chunks`, times `factor`; this rank's mean loss, float64, also."""
         micro_batch = self.execution.micro_batch_size(self.config)
-        share = self.config.global_batch // self.ranks.world
+        share = self.config.global_batch // self.ranks.world / factor
         precision = autocast(self.config.precision, self.ranks.device)
         with precision:
             classes = self.model.encode_classes()

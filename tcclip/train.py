@@ -11,14 +11,17 @@ import math
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
+from tcclip import methods
 from tcclip.config import AugmentConfig, Execution, TrainConfig
 from tcclip.data.loader import Batch, TrainLoader
 from tcclip.distributed import Ranks
+from tcclip.interpolation.weights import WeightAverage
 from tcclip.model import Model
 from tcclip.schedule import Schedule, build_optimizer, load_optimizer, set_rates
 from tcclip.step import StepGradient
@@ -84,7 +87,8 @@ class Trainer:
 
     `validate` scores the present model, after the epoch it is given, on every rank: "top1" and
     "top5" in percent of "videos".
-    `start_records`: metrics records to log where training starts or resumes.
+    `start_records`: metrics records to log where training starts or resumes. `start`: as in
+    `StepGradient`.
     """
 
     model: Model
@@ -98,14 +102,17 @@ class Trainer:
     validate: Callable[[Model, int], Mapping[str, float]]
     recorder: TrainingRecorder
     start_records: Sequence[Mapping[str, Any]] = ()
+    start: Mapping[str, torch.Tensor] | None = None
 
     def __post_init__(self) -> None:
-        config = self.config
+        config, method = self.config, methods.get(self.model.config.name)
         self.schedule = Schedule(config, self.videos)
         self.progress = Progress()
-        self.optimizer = build_optimizer(self.model, self.model.prompt_parameter_names(), config)
+        self.optimizer = build_optimizer(self.model, method.rate_scales(config), config)
         fp16 = config.precision == "fp16"
         self.scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=fp16)
+        averages = config.epochs > 0 and method.averages(self.model.config)
+        self.average = WeightAverage(self.model) if averages else None
 
     def fit(self) -> Progress:
         """Train from the last saved state, or from the start, to the last epoch.
@@ -122,21 +129,29 @@ class Trainer:
                 f"{self.videos} training videos do not fill one global batch of "
                 f"{config.global_batch}; lower it with --set train.global_batch=..."
             )
+        # Before a state is loaded: the present weights are those the training starts from.
+        self._gradient = StepGradient(
+            self.model, config, self.augment, self.execution, self.ranks, self.scaler, self.seed,
+            self.start,
+        )  # fmt: skip
         self._restore()
         self.ranks.copy_first(p.detach() for p in self.model.parameters())
         videos = config.epochs * steps_per_epoch * config.global_batch
         passes = videos // (self.ranks.world * self.execution.micro_batch_size(config))
         self._compiles = self.execution.compiles(self.ranks.device.type, passes)
-        self._gradient = StepGradient(
-            self.model, config, self.augment, self.execution, self.ranks, self.scaler, self.seed
-        )
         self._saved_at = time.monotonic()
         self._log_start(self.progress.step)
         for epoch in range(self.progress.step // steps_per_epoch, config.epochs):
             began = time.monotonic()
             self._train_epoch(epoch)
-            self._end_epoch(epoch, time.monotonic() - began)
+            seconds = time.monotonic() - began
+            if self.average is not None and epoch >= config.warmup_epochs:
+                self.average.add()
+            with self.average.in_use() if self.average is not None else nullcontext():
+                self._end_epoch(epoch, seconds)
             self._save_if_due()
+        if self.average is not None:
+            self.average.use()
         return self.progress
 
     def _train_epoch(self, epoch: int) -> None:
@@ -234,6 +249,8 @@ class Trainer:
         late = time.monotonic() - self._saved_at >= 60 * self.execution.checkpoint_minutes
         if pause or finished or late:
             state = {"model": self.model.state_dict(), "progress": vars(self.progress).copy()}
+            if self.average is not None:
+                state["average"] = self.average.state()
             # Of a finished training too: it may be extended.
             state["optimizer"] = self.optimizer.state_dict()
             state["scaler"] = self.scaler.state_dict()
@@ -257,6 +274,8 @@ class Trainer:
             return
         self.progress = Progress(**state["progress"])
         self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.restore(state["average"])
         if not self._finished():
             load_optimizer(self.optimizer, state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
@@ -271,6 +290,8 @@ class Trainer:
         for name in sorted(own.keys() | saved.keys(), key=str):
             if name not in own or name not in saved or saved[name].shape != own[name].shape:
                 wrong.append(str(name))
+        if self.average is not None and not self.average.fits(state["average"]):
+            wrong.append("the averaged weights")
         optimizer = {"param_groups": [], "state": {}} if step >= last else state["optimizer"]
         parameters = [one for group in self.optimizer.param_groups for one in group["params"]]
         numbers = [one for group in optimizer["param_groups"] for one in group["params"]]

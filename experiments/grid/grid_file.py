@@ -12,9 +12,10 @@ import protocols
 from experiments.errors import UserError, user_errors
 from experiments.grid.options import integers
 from experiments.grid.overrides import Settings
-from experiments.grid.plan import MODELS, Grid
+from experiments.grid.plan import Grid
 from experiments.grid.weights_file import replace_path
 from results.reading.run_folder import NAME_LENGTH
+from tcclip import methods
 from tcclip.config import FrozenModel
 from tcclip.text_files import Lines, place, read_yaml
 
@@ -68,7 +69,7 @@ def read(name: str, *, demo: bool) -> Grid:
             raise UserError(f"no grid file {name!r}; those of the project: {known}")
         file, lines = read_yaml(path, GridFile)
     axes = file.model_dump(exclude={"set", "rows"})
-    for axis, allowed in (("protocol", tuple(protocols.PROTOCOLS)), ("models", MODELS)):
+    for axis, allowed in (("protocol", tuple(protocols.PROTOCOLS)), ("models", methods.names())):
         for value in [file.protocol] if axis == "protocol" else file.models or ():
             if value not in allowed:
                 raise UserError(

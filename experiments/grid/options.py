@@ -50,6 +50,7 @@ def _names_in(module: str, attribute: str) -> Callable[[str], list[str]]:
     def complete(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")
         names = getattr(import_module(module), attribute)
+        names = names() if callable(names) else names
         return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
 
     return complete
@@ -86,6 +87,10 @@ Outs = Annotated[
     typer.Option("--out", help="A folder or s3://BUCKET/FOLDER; may be given several times."),
 ]
 Format = Annotated[Literal["terminal", "md", "json"], typer.Option(help="How to print.")]
+Power = Annotated[
+    float | None,
+    typer.Option(min=0.001, help="Also: seeds and videos that would show so many points."),
+]
 
 # ---- Which runs ----
 
@@ -112,8 +117,8 @@ Datasets = Annotated[
 Models = Annotated[
     str | None,
     _grid_option(
-        help="From tc_clip,vifi_clip,clip.",
-        autocompletion=_names_in("experiments.grid.plan", "MODELS"),
+        help="From tc_clip,vifi_clip,clip,open_vclip.",
+        autocompletion=_names_in("tcclip.methods", "names"),
     ),
 ]
 Variants = Annotated[str | None, _grid_option(help="From base,llm,pretrained.")]

@@ -18,9 +18,9 @@ from protocols.datasets import DATASETS, Dataset, Split
 from protocols.own_data import on_own_data
 from protocols.protocol import Protocol, Suite
 from results.records import RunKey
+from tcclip import methods
 from tcclip.config import AugmentConfig, FrozenModel, ModelConfig, TrainConfig, Views
 
-MODELS = ("tc_clip", "vifi_clip", "clip")
 #: The options that choose on a protocol's axis, and their names in a grid file.
 OPTIONS = {"shots": "--shots", "base_split": "--splits"}
 _AXES = {"shots": "shots", "base_split": "splits"}
@@ -114,8 +114,8 @@ def _undefined(protocol: Protocol, dataset_name: str, model: str, variant: str) 
     """Why a point is no run; None if it is one."""
     if (variant, dataset_name) in protocol.undefined:
         return f"{protocol.name} has no {variant} variant on {dataset_name} (it was trained on it)"
-    if model == "clip" and variant == "pretrained":
-        return "clip is never trained, so it has no pretrained variant"
+    if variant == "pretrained" and not methods.get(model).trained:
+        return f"{model} is never trained, so it has no pretrained variant"
     return None
 
 
@@ -188,7 +188,10 @@ def _points(
     """
     own = tuple(name for name in datasets if name not in DATASETS and not protocol.demo)
     known = protocol.datasets + own
-    models = _checked(grid, "models", grid.models or protocol.models, MODELS, protocol)
+    models = _checked(grid, "models", grid.models or protocol.models, methods.names(), protocol)
+    with user_errors():  # a method of another package that cannot be imported
+        for model in models:
+            methods.get(model)
     variants = _checked(grid, "variants", grid.variants, protocol.variants, protocol)
     names = grid.datasets or protocol.datasets
     for name in _checked(grid, "datasets", names, known, protocol):
@@ -293,8 +296,9 @@ def _resolve(
 ) -> RunSpec:
     """The run of a point, a pretrained one still without its parent."""
     data, value = datasets[point.dataset], point.shots or point.base_split
+    method = methods.get(point.model)
     # The model is made for some class list; of own data, the one it is tested on will do.
-    tested_only = point.dataset not in DATASETS and (point.model == "clip" or not trained)
+    tested_only = point.dataset not in DATASETS and not (method.trained and trained)
     with _naming(protocol, point.dataset):
         if tested_only:
             split = data.split(protocol.suites[0].splits[0])
@@ -317,8 +321,8 @@ def _resolve(
         flip=data.flip,
         validation=validation,
         suites=suites,
-        ensemble_weight=None if point.model == "clip" else protocol.ensemble_weight,
-        selection=protocol.selection if point.model != "clip" else "untrained",
+        ensemble_weight=protocol.ensemble_weight if method.trained else None,
+        selection=protocol.selection if method.trained else "untrained",
     )
 
 
@@ -337,10 +341,10 @@ def _resolve_settings(
     protocol: Protocol, model: str, llm: bool, settings: Mapping[str, Any]
 ) -> tuple[ModelConfig, TrainConfig, AugmentConfig, tuple[str, ...]]:
     """The protocol's settings of `model` with the user's, and which of them differ."""
-    config = ModelConfig.model_validate({"name": model, **protocol.model})
+    config = methods.settings({"name": model, **protocol.model})
     if llm:
         config = config.model_copy(update={"text_length": LLM_TEXT_LENGTH})
-    untrained = {"epochs": 0, "warmup_epochs": 0.0} if model == "clip" else {}
+    untrained = {} if methods.get(model).trained else {"epochs": 0, "warmup_epochs": 0.0}
     before: dict[str, FrozenModel] = {
         "model": config,
         "train": protocol.train.model_copy(update=untrained),
@@ -354,7 +358,7 @@ def _resolve_settings(
     train = overrides.apply(protocol.train, settings, "train").model_copy(update=untrained)
     augment = overrides.apply(protocol.augment, settings, "augment")
     try:
-        config.resolved()
+        methods.resolved(config)
     except ValueError as error:
         raise UserError(f"{model} cannot be built: {error}") from error
     after = {"model": config, "train": train, "augment": augment}

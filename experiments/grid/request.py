@@ -35,7 +35,8 @@ from experiments.grid.weights_file import (
     weights_to_ensemble,
 )
 from protocols.datasets import Dataset
-from tcclip.config import Execution, ModelConfig
+from tcclip import methods
+from tcclip.config import Execution
 
 #: Of a search, where --num-samples does not say.
 TRIALS = 8
@@ -92,13 +93,13 @@ def plan_evaluation(
     with user_errors():
         path = Path(fetch(checkpoint)).absolute()
         content = describe_checkpoint(path)
-        model = ModelConfig.model_validate(content["model"])
+        model = methods.settings(content["model"])
         recorded = content["start"] and StartWeights.model_validate(content["start"])
         protocol = protocols.get(grid.protocol, demo=grid.demo)
         said = test_view(content.get("test_view"), model, protocol.augment)
         view = {f"augment.{name}": value for name, value in said.items()}
         settings = Settings(view, dict.fromkeys(view, "of the checkpoint,")) | grid.settings
-    mixed = ensembled and protocol.ensemble_weight is not None and model.name != "clip"
+    mixed = ensembled and protocol.ensemble_weight is not None and methods.get(model.name).trained
     if mixed:
         start = weights_to_ensemble(
             recorded, settings.get(CLIP_WEIGHTS), protocol.train.clip_weights

@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from experiments.grid.weights_file import SCHEME
 from protocols.datasets import Dataset, LabelSet, Pack, Split
 from results.records import RunKey
+from tcclip import methods
 from tcclip.config import AugmentConfig, FrozenModel, ModelConfig, TrainConfig, Views
 
 
@@ -49,6 +50,11 @@ class ListSpec(FrozenModel):
         return self.model_copy(update={"digest": digest, "pack": data.pack if read else None})
 
 
+def _of_the_method(value: Any) -> Any:
+    """Read settings as the method that they name has them."""
+    return methods.settings(value) if isinstance(value, Mapping) else value
+
+
 class RunSpec(FrozenModel):
     """Everything that changes a run's numbers, and nothing else.
 
@@ -56,7 +62,7 @@ class RunSpec(FrozenModel):
     """
 
     key: RunKey
-    model: ModelConfig
+    model: Annotated[SerializeAsAny[ModelConfig], BeforeValidator(_of_the_method)]
     train: TrainConfig
     augment: AugmentConfig
     train_list: ListSpec

@@ -15,6 +15,7 @@ from experiments.inference import recorded
 from experiments.inference.checkpoint import Checkpoint, ClipWeights, Ensemble, find
 from experiments.inference.classes import Classes, class_names
 from results.reading.location import location
+from tcclip import methods
 
 if TYPE_CHECKING:
     from tcclip.export.card import About
@@ -69,7 +70,7 @@ def _about(
 ) -> tuple[Mapping[str, Any] | None, About]:
     """What the weights started from, if they may be ensembled with these, and what is known."""
     from tcclip.data.annotations import sha256_of
-    from tcclip.export.card import TITLES, About
+    from tcclip.export.card import About
     from tcclip.model.checkpoints import describe_checkpoint
     from tcclip.predict.loading import checkpoint_file
 
@@ -81,7 +82,7 @@ def _about(
     if not trained:
         place = location(out or (option.DEFAULT_DEMO_OUT if demo else option.DEFAULT_OUT))
         results = recorded.evaluations(place, digest)
-    title = TITLES[content["model"]["name"]]
+    title = methods.shown(content["model"]["name"]).title
     for one in results if trained else ():
         facts = recorded.training(one, ensemble) | facts
         title += f", {one.key.protocol}, {recorded.title(one, one.key.dataset)}"

@@ -15,6 +15,7 @@ from experiments.grid.spec import ListSpec, RunSpec
 from experiments.machine import cpu_count
 from experiments.monitor.rates import CARD, MODEL, clip_seconds
 from results.records import Result, RunKey
+from tcclip import methods
 from tcclip.config import Execution
 from tcclip.model_size import class_list_operations, estimated_parameters, forward_operations
 
@@ -112,7 +113,9 @@ def _compute_hours(spec: RunSpec, execution: Execution, videos: int, steps: int)
     reference = forward_operations(MODEL)
     view = forward_operations(spec.model) / reference
     classes = class_list_operations(spec.model, spec.train_list.labels.classes) / reference
+    passes = len(methods.get(spec.model.name).gradients_at(spec.model, spec.key.seed, 0))
     clips = view * spec.epochs_to_train * videos + classes * steps * execution.workers
+    clips *= passes
     if execution.activation_checkpointing:
         clips *= CHECKPOINTING
     weight_sets = 2 if spec.ensemble_weight is None else 4  # best and last, raw and ensembled

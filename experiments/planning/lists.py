@@ -18,6 +18,7 @@ from protocols.manifest import manifest
 from results.reading.location import exists, read_bytes
 from results.reading.metrics_log import recorded_lists
 from results.reading.run_folder import RunFolder
+from tcclip import methods
 from tcclip.config import Execution, ModelConfig
 from tcclip.data.annotations import AnnotationError, read_all_names, read_list, sha256_of
 from tcclip.data.cache.store import TRAINING_SHARE
@@ -105,7 +106,7 @@ def planned_decodes(
 
 def list_problems(spec: RunSpec, here: ListsHere) -> Iterator[str]:
     """Lists of a run that are missing, and class names that cannot be used."""
-    model = spec.model.resolved()
+    model = methods.resolved(spec.model)
     # The published names fit the published settings: the encoder, slow to load, is not asked.
     fits = not any(one.startswith("model.") for one in spec.key.overrides)
     known = here.data_paths.datasets()
@@ -146,7 +147,9 @@ def _names_problem(digest: str, file: Path, classes: int, model: ModelConfig) ->
     except AnnotationError as error:
         return str(error)
     # No text has more tokens than bytes; start, end and full stop are three more.
-    prompt = model.prompt_length if model.prompted_layers else 4
+    wording = methods.get(model.name).wording
+    prompt = model.prompt_length if model.prompted_layers else 0
+    prompt += len(wording.prompt.encode())
     if prompt + max(len(name.encode()) for name in names) + 3 <= model.text_length:
         return None
     import torch
@@ -154,7 +157,7 @@ def _names_problem(digest: str, file: Path, classes: int, model: ModelConfig) ->
     from tcclip.model.tokens import tokenise
 
     try:
-        tokenise(names, model, torch.device("cpu"))
+        tokenise(names, model, torch.device("cpu"), wording)
     except ValueError as error:
         return f"{file}: {error}"
     return None

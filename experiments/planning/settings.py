@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from experiments.grid.spec import RunSpec
+from tcclip import methods
 from tcclip.config import GEOMETRIES, AugmentConfig, Execution, Geometry, ModelConfig
 
 #: Tokens of CLIP's byte-pair encoder.
@@ -46,7 +47,7 @@ def _geometry_problems(model: ModelConfig, sizes: Geometry) -> Iterator[str]:
             f"model.geometry: vocab_size {sizes.vocab_size} is less than the {VOCABULARY} tokens "
             "of CLIP's text encoder; leave it out"
         )
-    if model.resolved().prompted_layers and sizes.text_width != sizes.embed_dim:
+    if methods.resolved(model).prompted_layers and sizes.text_width != sizes.embed_dim:
         yield (
             f"model.geometry: text_width {sizes.text_width} and embed_dim {sizes.embed_dim} "
             "differ; prompts see context tokens only where they are equal: make them so, or set "

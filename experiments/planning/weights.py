@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from experiments.grid.spec import RunSpec
+from tcclip import methods
 from tcclip.config import Geometry, ModelConfig
 
 
@@ -19,9 +20,9 @@ def starting_sizes(spec: RunSpec, files: Mapping[str, Path]) -> Geometry:
     model = spec.model
     if spec.clip_content is not None:
         sizes = _sizes_of(spec.clip_content, files[spec.clip_content], model)
-        model = model.model_copy(update={"geometry": sizes}).resolved()
+        model = methods.resolved(model.model_copy(update={"geometry": sizes}))
     if spec.checkpoint is not None:
-        _check_fits(spec.checkpoint, files[spec.checkpoint], model.resolved())
+        _check_fits(spec.checkpoint, files[spec.checkpoint], methods.resolved(model))
     return model.sizes
 
 

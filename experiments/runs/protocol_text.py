@@ -8,7 +8,8 @@ import protocols
 from experiments.monitor.table import print_json
 from protocols.protocol import Protocol, Suite
 from results.printing import show
-from tcclip.config import ModelConfig, Views
+from tcclip import methods
+from tcclip.config import Views
 
 #: Columns of the text, whatever the terminal.
 WIDTH = 100
@@ -71,7 +72,7 @@ def _training(one: Protocol) -> str:
 
 
 def _clips(one: Protocol) -> str:
-    model = ModelConfig.model_validate(one.model)
+    model = methods.settings(one.model)
     size = one.augment.crop
     return (
         f"{model.num_frames} frames of {size} x {size} pixels, from a short side of "

@@ -58,6 +58,7 @@ from tcclip.model import Model, build_model
 from tcclip.model.checkpoints import ensembled_state, load_checkpoint
 from tcclip.step import autocast
 from tcclip.train import Paused, Progress, Trainer
+from tcclip.weights.layouts import State
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ def _train_and_test(data: RunData, lease: Lease | None, started: datetime) -> No
         clip_weights=job.clip_weights, seed=spec.key.seed,
     ).to(ranks.device)  # fmt: skip
     model.set_activation_checkpointing(job.execution.activation_checkpointing)
-    # On the CPU: only ensembling needs them again, after the training.
+    # On the CPU: only ensembling needs them again, and methods that go back to them in training.
     start = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
     if job.initial_weights is not None:
         _load(model, job.initial_weights)
@@ -142,7 +143,7 @@ def _train_and_test(data: RunData, lease: Lease | None, started: datetime) -> No
     )
     validations = Validations(evaluator, data.validation)
     with micro_batch_that_fits(data, model) as data:
-        training = _train(data, model, validations, lease)
+        training = _train(data, model, start, validations, lease)
     weights = _weight_sets(job, model, start, training)
     epochs = {"best": training.best_epoch, "last": spec.train.epochs}
     tested = {
@@ -241,7 +242,9 @@ def _measure(data: RunData, model: Model, sizes: Sequence[int], limit: int) -> i
         return largest_that_fits(sizes, limit, peak)
 
 
-def _train(data: RunData, model: Model, validations: Validations, lease: Lease | None) -> Progress:
+def _train(
+    data: RunData, model: Model, start: State, validations: Validations, lease: Lease | None
+) -> Progress:
     job, spec = data.job, data.job.spec
 
     def validate(current: Model, epoch: int) -> dict[str, float]:
@@ -270,9 +273,8 @@ def _train(data: RunData, model: Model, validations: Validations, lease: Lease |
     if job.reduction is not None:
         log.info("%s; going on with %d", job.reduction.cause, job.reduction.after)
         start_records.append({"kind": "memory", **job.reduction.model_dump()})
-    start_weights = StartWeights(clip_weights=spec.train.clip_weights, seed=spec.key.seed)
-    recorded = (start_weights.model_dump(), spec.augment, spec.train.precision)
-    with RunCheckpoints(job.folder, lease, *recorded) as recorder:
+    began = StartWeights(clip_weights=spec.train.clip_weights, seed=spec.key.seed).model_dump()
+    with RunCheckpoints(job.folder, lease, began, spec.augment, spec.train.precision) as recorder:
         trainer = Trainer(
             model=model,
             loader=data.train_loader(),
@@ -285,6 +287,7 @@ def _train(data: RunData, model: Model, validations: Validations, lease: Lease |
             validate=validate,
             recorder=recorder,
             start_records=start_records,
+            start=start,
         )
         size = job.execution.micro_batch_size(spec.train)
         with detect_out_of_memory("micro_batch", size):

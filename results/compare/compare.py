@@ -16,6 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import protocols
+from results.compare.power import ERROR, MOST_SEEDS, POWER, SURE, Power
+from results.compare.power import power as power_of
 from results.compare.selection import SelectedRuns, paired, parse_selection
 from results.plots import figures
 from results.printing import printable
@@ -40,6 +42,7 @@ class Difference:
 
     `over_videos`: videos drawn, the seeds there are averaged. `over_seeds`: seeds drawn too; None
     where one method has a single seed. `per_seed`: of the differences of the seeds both have.
+    `power`: what would show a difference of the size asked for.
     """
 
     dataset: str
@@ -51,6 +54,7 @@ class Difference:
     per_seed: Estimate | None
     videos: int
     seeds: tuple[int, int]
+    power: Power | None = None
 
     @property
     def difference(self) -> float:
@@ -100,12 +104,14 @@ def compare(
     demo: bool = False,
     resamples: int = RESAMPLES,
     runs: RunFilter = EVERY_RUN,
+    power: float | None = None,
 ) -> Comparison:
     """Compare selection `a` with `b` (see `parse_selection`), column by column of `protocol`,
     users' own data sets in the runs of either included.
 
     `outs` are the folders of a selection that names none; of its runs those of the filter `runs`
-    are compared. The same runs give the same intervals.
+    are compared. `power`: also say what would show a difference of so many points. The same runs
+    give the same intervals.
     ValueError for an unknown protocol or part of a selection and for nothing to compare;
     FileNotFoundError for a missing folder.
     """
@@ -127,7 +133,7 @@ def compare(
             one = _compared(column, both, complaints, resamples, generator)
         if one is not None:
             compared[column.key] = one
-            differences.append(_difference(column, one))
+            differences.append(_difference(column, one, power))
     complaints = list(dict.fromkeys(complaints))
     titles = [runs.selection.title for runs in both]
     if not differences:
@@ -190,7 +196,7 @@ def _harmonic(base: _Compared | None, novel: _Compared | None) -> _Compared | No
     )
 
 
-def _difference(column: Column, one: _Compared) -> Difference:
+def _difference(column: Column, one: _Compared, points: float | None) -> Difference:
     per_seed = (one.by_seed[0] - one.by_seed[1]).dropna().tolist()
     over_seeds = None
     if one.drawn.seeds is not None:
@@ -201,7 +207,13 @@ def _difference(column: Column, one: _Compared) -> Difference:
         over_seeds=over_seeds,
         per_seed=estimate(per_seed, axis="seeds", ddof=SEEDS_DDOF) if per_seed else None,
         videos=one.videos, seeds=(len(one.by_seed[0]), len(one.by_seed[1])),
+        power=None if points is None else _power(points, one),
     )  # fmt: skip
+
+
+def _power(points: float, one: _Compared) -> Power:
+    a, b = (dict(zip(map(int, own.index), own.tolist(), strict=True)) for own in one.by_seed)
+    return power_of(points, a, b, one.drawn.fixed[0] - one.drawn.fixed[1], one.videos)
 
 
 def render(comparison: Comparison, format: str) -> str:
@@ -214,13 +226,17 @@ def render(comparison: Comparison, format: str) -> str:
     share = f"{100 * comparison.confidence:g} %"
     titles = ["", "A", "B", "A - B", "over videos", "and seeds", "by seed", "videos"]
     rows = [_cells(one) for one in comparison.differences]
-    table = _markdown(titles, rows) if format == "md" else _aligned(titles, rows)
+    lay_out = _markdown if format == "md" else _aligned
+    table, about_power = lay_out(titles, rows), _power_table(comparison)
+    if about_power is not None:
+        table += f"\n\n{lay_out(*about_power[:2])}"
     caption = [
         f"A: {comparison.a}", f"B: {comparison.b}",
         f"Percent, differences in percentage points; {share} percentile intervals of "
         f"{comparison.resamples} paired bootstrap resamples over videos, and over videos and "
         "seeds. By seed: mean ± sample std (ddof 1) of the seeds both have. *: the interval "
         "does not hold 0.",
+        *([about_power[2]] if about_power is not None else []),
         *comparison.complaints,
     ]  # fmt: skip
     if format == "md":
@@ -228,6 +244,39 @@ def render(comparison: Comparison, format: str) -> str:
         return f"{table}\n\n{line_break.join(caption)}\n"
     lines = [part for text in caption for part in textwrap.wrap(printable(text), _WIDTH)]
     return "\n".join([table, "", *lines]) + "\n"
+
+
+def _power_table(comparison: Comparison) -> tuple[list[str], list[list[str]], str] | None:
+    """Titles, rows and caption of what `power` says; None if it was not asked for."""
+    asked = [(one, one.power) for one in comparison.differences if one.power is not None]
+    if not asked:
+        return None
+    titles = ["", "std by seed", "seeds", "at most", "there are", "std over videos", "videos",
+              "there are"]  # fmt: skip
+    rows = [
+        [
+            f"{one.dataset} {one.part}",
+            NOTHING if own.seed_std is None else f"{own.seed_std:.2f}",
+            *(_needed(n, own.seed_std) for n in (own.seeds, own.seeds_at_most)),
+            str(min(one.seeds)), f"{own.video_std:.2f}", f"{own.videos:,}", f"{one.videos:,}",
+        ]
+        for one, own in asked
+    ]  # fmt: skip
+    points, chance, error, sure = asked[0][1].points, 100 * POWER, 100 * ERROR, 100 * SURE
+    caption = (
+        f"What would show a difference of {points:g} points with {chance:g} % power (two-sided, "
+        f"{error:g} %): so many seeds of each method on these test videos; at most so many if the "
+        f"std by seed is as large as those there are leave open ({sure:g} %); so many test videos "
+        "with the seeds there are."
+    )
+    return titles, rows, caption
+
+
+def _needed(seeds: int | None, std: float | None) -> str:
+    """A number of seeds; "2 first" where a std by seed takes two seeds of both methods."""
+    if std is None:
+        return "2 first"
+    return f"over {MOST_SEEDS:,}" if seeds is None else f"{seeds:,}"
 
 
 def _cells(one: Difference) -> list[str]:
@@ -261,8 +310,10 @@ def _aligned(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def save_plot(comparison: Comparison, path: Path | str) -> None:
-    """Draw the differences and their widest intervals to a .svg or .png file."""
+def save_plot(comparison: Comparison, path: Path | str | None) -> None:
+    """Draw the differences and their widest intervals to a .svg or .png file, if one is named."""
+    if path is None:
+        return
     names = [f"{one.dataset} {one.part}" for one in comparison.differences]
     intervals = [(one.difference, *one.interval) for one in comparison.differences]
     title = f"{comparison.a}\nminus {comparison.b}"

@@ -20,10 +20,10 @@ from results.records import Checkpoint, WeightSet
 from results.statistics.bootstrap import Scored
 from results.statistics.columns import Column
 from results.statistics.runs import FinishedRun, Method
+from tcclip import methods
 
 _PARTS = {
-    "model": ("tc_clip", "vifi_clip", "clip"), "variant": get_args(Variant),
-    "weights": get_args(WeightSet), "epoch": get_args(Checkpoint),
+    "variant": get_args(Variant), "weights": get_args(WeightSet), "epoch": get_args(Checkpoint),
 }  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def parse_selection(text: str, protocol: Protocol, outs: Sequence[Path | str]) -
             raise ValueError(f"{text!r}: {kind} given twice, as {found[kind]!r} and {part!r}")
         found[kind] = part
     model = found.get("model", "tc_clip")
-    ensembled = protocol.ensemble_weight is not None and model != "clip"
+    ensembled = protocol.ensemble_weight is not None and methods.shown(model).trained
     return Selection(
         name=text,
         outs=(found["folder"],) if "folder" in found else tuple(map(str, outs)),
@@ -81,14 +81,15 @@ def parse_selection(text: str, protocol: Protocol, outs: Sequence[Path | str]) -
 
 
 def _kind(part: str, text: str) -> str:
-    for kind, known in _PARTS.items():
+    parts = {"model": methods.names(), **_PARTS}
+    for kind, known in parts.items():
         if part in known:
             return kind
     if "://" in part or Path(part).is_dir():
         return "folder"
     if "=" in part:
         return "settings"
-    allowed = "; ".join(f"{kind}: {', '.join(known)}" for kind, known in _PARTS.items())
+    allowed = "; ".join(f"{kind}: {', '.join(known)}" for kind, known in parts.items())
     raise ValueError(f"{text!r}: {part!r} is no folder and none of {allowed}, name=value")
 
 
@@ -101,7 +102,7 @@ def _of_row(selection: Selection, protocol: Protocol, methods: Collection[Method
             "--models, --variants or --run, or give them names of their own"
         )
     for method in methods:
-        ensembled = protocol.ensemble_weight is not None and method.model != "clip"
+        ensembled = protocol.ensemble_weight is not None and methods.shown(method.model).trained
         selection = replace(
             selection, model=method.model, variant=method.variant, overrides=method.overrides,
             weights="ensembled" if ensembled else "raw",

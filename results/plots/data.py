@@ -12,6 +12,7 @@ from results.reading.predictions import Confusion, confusion
 from results.report.report import Report
 from results.statistics.columns import HARMONIC, Column
 from results.statistics.runs import Method, Point
+from tcclip import methods
 
 #: The split's title, and method title -> confusion over all its seeds (and base splits).
 SplitScores = tuple[str, dict[str, Confusion]]
@@ -94,7 +95,7 @@ def _pooled(
     report: Report, method: Method, column: Column, split: str, complaints: list[str]
 ) -> Confusion | None:
     """Over the method's models; None if none of them kept scores of this split."""
-    ensembled = report.protocol.ensemble_weight is not None and method.model != "clip"
+    ensembled = report.protocol.ensemble_weight is not None and methods.shown(method.model).trained
     kept = [
         run.scores(
             column.suite, split, weights="ensembled" if ensembled else "raw", checkpoint="best",

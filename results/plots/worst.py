@@ -13,6 +13,7 @@ from results.reading.predictions import Predictions
 from results.report.report import Report
 from results.statistics.columns import HARMONIC, Column
 from results.statistics.runs import FinishedRun, Method
+from tcclip import methods
 
 #: How many are shown of a data set, and of each contested class.
 MOST_MISTAKES, MOST_CLASSES, MOST_VIDEOS = 6, 4, 2
@@ -98,7 +99,7 @@ def _best(report: Report, column: Column, weights: str) -> Method | None:
     numbers = {
         row.method: ours.paper.mean
         for row in report.rows
-        if row.method is not None and row.method.model != "clip"
+        if row.method is not None and methods.shown(row.method.model).trained
         if (row.weights, row.checkpoint) == (weights, "best")
         if (ours := row.cells[at].ours) is not None and ours.paper is not None
     }

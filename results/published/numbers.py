@@ -11,22 +11,27 @@ from pydantic import Field
 from results.records import Record
 from results.statistics.columns import Column
 from results.statistics.runs import Method
+from tcclip.config import ModelConfig
 from tcclip.text_files import parse_yaml
 
 FILE = Path(__file__).with_name("numbers.yaml")
 
 
 class PublishedNumber(Record):
-    """One printed figure, in percent. `std` is None where none was printed, `ddof` where unknown.
+    """One printed figure, in percent. `std` is None where none was printed, `ddof`, `n`, `frames`,
+    `views` and `ensembled` where they are not stated.
 
     `model` is ours that the row is compared with; None for methods this project does not train.
+    `differs`: why it cannot be compared with others, beside its frames and backbone. `remark`: what
+    else to know of it.
     """
 
     method: str
-    model: Literal["tc_clip", "vifi_clip", "clip"] | None
+    model: str | None
     variant: Literal["base", "llm", "pretrained"]
     backbone: str
     frames: int | None
+    views: str | None
     protocol: Literal["zero_shot", "few_shot", "base_to_novel", "fully_supervised"]
     dataset: str
     part: str
@@ -34,12 +39,37 @@ class PublishedNumber(Record):
     value: float = Field(ge=0, le=100)
     std: float | None = Field(default=None, ge=0)
     statistic: Literal["mean", "value", "harmonic mean of the means"]
-    axis: Literal["splits", "base splits", "single run"]
-    n: int = Field(gt=0)
+    axis: Literal["splits", "base splits", "single run", "not stated"]
+    n: int | None = Field(gt=0)
     ddof: int | None = None
     selection: str
     ensembled: bool | None
     source: str
+    differs: tuple[str, ...] = ()
+    remark: str | None = None
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Which row of the table it is in."""
+        return self.method, self.variant, str(self.ensembled), str(self.views), self.source
+
+    @property
+    def incomparable(self) -> tuple[str, ...]:
+        """Why it cannot be compared with the protocols' own numbers; what is not stated is not
+        held against it."""
+        usual, found = ModelConfig(), list(self.differs)
+        if self.backbone != usual.backbone.replace("B-", "B/"):
+            found.append(self.backbone)
+        if self.frames not in (None, usual.num_frames):
+            found.append(f"{self.frames} frames, {usual.num_frames} here")
+        return tuple(found)
+
+    @property
+    def setting(self) -> str:
+        """How it was made, as far as that is stated."""
+        frames = "frames not stated" if self.frames is None else f"{self.frames} frames"
+        views = "views not stated" if self.views is None else f"{self.views} views"
+        return f"{self.backbone}, {frames}, {views}"
 
 
 @cache
@@ -69,7 +99,8 @@ def _expand(entry: dict[str, Any]) -> list[PublishedNumber]:
 def matching_number(
     protocol: str, method: Method, column: Column, weights: str, checkpoint: str
 ) -> PublishedNumber | None:
-    """The published figure one of ours is compared with: same weights, best epoch, plain settings.
+    """The published figure one of ours is compared with: same weights (raw where the row does not
+    say), best epoch, plain settings.
 
     None if there is none.
     """
@@ -77,15 +108,16 @@ def matching_number(
         return None
     wanted = (protocol, method.model, method.variant, weights == "ensembled", *column.key)
     for one in published():
-        if (one.protocol, one.model, one.variant, one.ensembled, one.dataset, one.part) == wanted:
+        mixed = bool(one.ensembled)
+        if (one.protocol, one.model, one.variant, mixed, one.dataset, one.part) == wanted:
             return one
     return None
 
 
-def published_rows(protocol: str) -> dict[tuple[str, str, bool | None], list[PublishedNumber]]:
-    """The published rows of `protocol` in the file's order, by (method, variant, ensembled)."""
-    rows: dict[tuple[str, str, bool | None], list[PublishedNumber]] = {}
+def published_rows(protocol: str) -> list[list[PublishedNumber]]:
+    """The figures of `protocol`, row by row, in the file's order."""
+    rows: dict[tuple[str, ...], list[PublishedNumber]] = {}
     for one in published():
         if one.protocol == protocol:
-            rows.setdefault((one.method, one.variant, one.ensembled), []).append(one)
-    return rows
+            rows.setdefault(one.row, []).append(one)
+    return list(rows.values())

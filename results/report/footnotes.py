@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from protocols.protocol import Protocol
+from results.published.numbers import PublishedNumber
 from results.records import Provenance
 from results.statistics.aggregate import Aggregated
 from results.statistics.columns import Column
@@ -78,6 +79,13 @@ class Footnotes:
 
     def _numbered(self, texts: Iterable[str]) -> tuple[int, ...]:
         return tuple(self._numbers.setdefault(text, len(self._numbers)) for text in texts)
+
+    def of_published(self, one: PublishedNumber | None) -> tuple[int, ...]:
+        """The footnotes of a published figure: what keeps it from being compared."""
+        if one is None:
+            return ()
+        texts = [f"not comparable: {'; '.join(one.incomparable)}"] if one.incomparable else []
+        return self._numbered([*texts, one.remark] if one.remark else texts)
 
     def texts(self) -> tuple[str, ...]:
         return tuple(self._numbers)

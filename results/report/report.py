@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,8 +21,9 @@ from results.report.shown import USUAL, Shown
 from results.statistics.aggregate import Aggregated, CellKey, aggregate
 from results.statistics.columns import Column, has_llm_names
 from results.statistics.expected import ExpectedRuns
-from results.statistics.runs import MODEL_TITLES, VARIANT_TITLES, FinishedRun, Method
+from results.statistics.runs import VARIANT_TITLES, FinishedRun, Method
 from results.statistics.titles import Titles
+from tcclip import methods
 
 WeightChoice = Literal["both", "raw", "ensembled"]
 CheckpointChoice = Literal["best", "last", "both"]
@@ -34,7 +36,8 @@ _DECIMALS = 9
 
 @dataclass(frozen=True)
 class Cell:
-    """One column of a row: ours, the published number, footnotes (indices into `Report.notes`).
+    """One column of a row: ours, the published number, footnotes (indices into `Report.notes`) of
+    each.
 
     `ours` is None where the sweep's grid has nothing for this column.
     """
@@ -42,6 +45,7 @@ class Cell:
     ours: Aggregated | None = None
     published: PublishedNumber | None = None
     notes: tuple[int, ...] = ()
+    published_notes: tuple[int, ...] = ()
 
     @property
     def difference(self) -> float | None:
@@ -59,6 +63,20 @@ class Cell:
         if round(abs(difference) - self.published.std, _DECIMALS) <= 0:
             return "within"
         return "above" if difference > 0 else "below"
+
+    @property
+    def noise(self) -> float | None:
+        """How far from our mean another run of the same settings would be, by its seed alone, in
+        95 % of cases: percentage points; None with a single seed, or nothing to compare with.
+
+        A published number is one run, ours the mean of n: std of their difference s sqrt(1 + 1/n).
+        """
+        seeds = None if self.ours is None else self.ours.seeds
+        if self.difference is None or seeds is None or seeds.std is None:
+            return None
+        from scipy.special import stdtrit
+
+        return float(stdtrit(seeds.n - 1, 0.975)) * seeds.std * math.sqrt(1 + 1 / seeds.n)
 
 
 @dataclass(frozen=True)
@@ -80,7 +98,7 @@ class Row:
         """The model's title as the papers have it, without variant."""
         if self.method is None:
             return self.title.split(" (")[0]
-        return MODEL_TITLES.get(self.method.model, self.method.model)
+        return methods.shown(self.method.model).title
 
 
 @dataclass(frozen=True)
@@ -163,7 +181,8 @@ def report(
         if weights in ("both", weight) and checkpoint in ("both", epoch) and method not in given_up
     ]
     if not demo:
-        rows = _with_published_rows(rows, shown.published_rows(protocol), columns, weights)
+        beside = shown.published_rows(protocol)
+        rows = _with_published_rows(rows, beside, columns, weights, notes)
     return Report(
         definition, columns, tuple(rows), notes.texts(),
         (*shown.remarks(collected, expected), *notes.general), tuple(expected.finished),
@@ -178,7 +197,7 @@ def _order(numbers: Iterable[CellKey], titles: Titles) -> list[tuple[Method, str
         method, weights, epoch = row
         plain = not method.overrides and method.origin == "trained"
         return (
-            _position(method.model, list(MODEL_TITLES)), method.model,
+            _position(method.model, methods.names()), method.model,
             _position(method.variant, list(VARIANT_TITLES)), method.variant,
             method.protocol_version, _natural("" if plain else titles.of(method)), method.overrides,
             method.origin,
@@ -228,34 +247,35 @@ class _Table:
             if self._published and not protocol.demo:
                 published = matching_number(protocol.name, method, column, weights, checkpoint)
             marks = () if ours is None else self._notes.of_cell(source, column, ours, note)
-            cells.append(Cell(ours, published, marks))
+            beside = self._notes.of_published(published)
+            cells.append(Cell(ours, published, marks, beside))
         title, notes = self._expected.titles.of(method), self._notes.of_row(method)
         return Row(title, weights, checkpoint, tuple(cells), method, notes)
 
 
 def _with_published_rows(
     rows: list[Row],
-    published: Mapping[tuple[str, str, bool | None], Sequence[PublishedNumber]],
+    published: Sequence[Sequence[PublishedNumber]],
     columns: Sequence[Column],
     weights: WeightChoice,
+    notes: Footnotes,
 ) -> list[Row]:
     """`rows` and the published ones that are beside none of them, in the paper's order."""
-    shown = {
-        (cell.published.method, cell.published.variant, cell.published.ensembled)
-        for row in rows
-        for cell in row.cells
-        if cell.published is not None
-    }
+    with_one = [cell.published for row in rows for cell in row.cells if cell.published is not None]
+    shown = {one.row for one in with_one}
     more = []
-    for (method, variant, ensembled), numbers in published.items():
-        weight = _WEIGHT_WORDS[ensembled]
-        if (method, variant, ensembled) in shown or weights not in ("both", weight):
+    for numbers in published:
+        first = numbers[0]
+        weight, title = _WEIGHT_WORDS[first.ensembled], first.method
+        if first.row in shown or weights not in ("both", weight):
             continue
         by_column = {(one.dataset, one.part): one for one in numbers}
-        cells = tuple(Cell(published=by_column.get(column.key)) for column in columns)
-        if not any(cell.published for cell in cells):
+        beside = [by_column.get(column.key) for column in columns]
+        if not any(beside):
             continue
-        title = f"{method} ({VARIANT_TITLES[variant]})" if variant != "base" else method
-        more.append(Row(title, weight, "best", cells))
-    order = list(dict.fromkeys(("CLIP", "ViFi-CLIP", *(method for method, _, _ in published))))
+        own = tuple(Cell(None, one, (), notes.of_published(one)) for one in beside)
+        if first.variant != "base":
+            title += f" ({VARIANT_TITLES[first.variant]})"
+        more.append(Row(title, weight, "best", own))
+    order = list(dict.fromkeys(("CLIP", "ViFi-CLIP", *(row[0].method for row in published))))
     return sorted(rows + more, key=lambda row: _position(row.kind, order))

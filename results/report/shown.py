@@ -64,18 +64,16 @@ class Shown:
         asked = self.runs.datasets
         return tuple(c for c in columns if asked is None or {c.dataset, c.trained_on} & set(asked))
 
-    def published_rows(
-        self, protocol: str
-    ) -> dict[tuple[str, str, bool | None], list[PublishedNumber]]:
+    def published_rows(self, protocol: str) -> list[list[PublishedNumber]]:
         """The published rows of the models and variants asked for."""
         models, variants = self.runs.models, self.runs.variants
-        return {
-            row: numbers
-            for row, numbers in published_rows(protocol).items()
+        return [
+            numbers
+            for numbers in published_rows(protocol)
             if self.published != "none"
             and (models is None or numbers[0].model in models)
             and (variants is None or numbers[0].variant in variants)
-        }
+        ]
 
     def remarks(self, collected: Collected, expected: ExpectedRuns) -> list[str]:
         """What is counted below the table instead of being shown in it."""

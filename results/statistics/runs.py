@@ -11,9 +11,8 @@ from results.reading.location import location
 from results.reading.predictions import Predictions, read_predictions
 from results.reading.run_folder import RunFolder
 from results.records import Result, RunKey
+from tcclip import methods
 
-#: In the order of the paper's tables.
-MODEL_TITLES = {"clip": "CLIP", "vifi_clip": "ViFi-CLIP", "tc_clip": "TC-CLIP"}
 VARIANT_TITLES = {"base": "", "llm": "LLM", "pretrained": "P"}
 
 
@@ -41,7 +40,7 @@ class Method:
     @property
     def kind(self) -> str:
         """What it is but for settings, e.g. `TC-CLIP (LLM) [from checkpoint 0123456789]`."""
-        title = MODEL_TITLES.get(self.model, self.model)
+        title = methods.shown(self.model).title
         variant = VARIANT_TITLES.get(self.variant, self.variant)
         if variant:
             title += f" ({variant})"

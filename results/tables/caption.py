@@ -25,6 +25,12 @@ def caption(report: Report) -> list[str]:
             "Difference: ours - published; ≈ within, ↑ above, ↓ below the published std "
             "(no mark: none was published)."
         )
+    if any(cell.noise is not None for row in report.rows for cell in row.cells):
+        lines.append(
+            "Seed noise: another run of ours would be within so many points of our mean in 95 % of "
+            "cases (t-interval); a published number, one run, that is within it differs no more "
+            "than seeds do."
+        )
     general = [f"{text}." for text in report.general]
     return [*lines, *_same_in_all_rows(report), *general, *_sources(report)]
 
@@ -56,12 +62,12 @@ def _same_in_all_rows(report: Report) -> list[str]:
 
 
 def _sources(report: Report) -> list[str]:
-    """Where the published rows come from, and with how many frames if that is known."""
+    """Where the published rows come from, and how they were made."""
     titles: dict[str, list[str]] = {}
     for row in report.rows:
-        title = f"{row.title} {row.weights}" if report.protocol.ensemble_weight else row.title
+        stated = report.protocol.ensemble_weight and row.weights != "not stated"
+        title = f"{row.title} {row.weights}" if stated else row.title
         for one in (cell.published for cell in row.cells if cell.published is not None):
-            frames = f", {one.frames} frames" if one.frames else ""
-            titles.setdefault(one.source + frames, []).append(title)
+            titles.setdefault(f"{one.source} ({one.setting})", []).append(title)
     texts = [f"{', '.join(dict.fromkeys(rows))}: {source}" for source, rows in titles.items()]
     return [f"Published: {'; '.join(texts)}."] if texts else []

@@ -64,7 +64,9 @@ def _row(report: Report, row: Row) -> dict[str, Any]:
             "published": None if cell.published is None else cell.published.model_dump(),
             "difference": cell.difference,
             "mark": cell.mark,
+            "seed_noise": cell.noise,
             "notes": [index + 1 for index in cell.notes],
+            "published_notes": [index + 1 for index in cell.published_notes],
         }
         for column, cell in zip(report.columns, row.cells, strict=True)
     ]
@@ -90,7 +92,8 @@ def _rounded(value: Any) -> Any:
 _CSV_COLUMNS = (
     "protocol", "title", "model", "variant", "overrides", "weights", "checkpoint", "dataset",
     "part", "metric", "numbers", "statistic", "axis", "n", "std_ddof", "value", "std",
-    "difference", "mark", "chance", "partial", "missing", "notes", "source",
+    "difference", "mark", "seed_noise", "chance", "partial", "missing", "notes", "backbone",
+    "frames", "published_views", "source",
 )  # fmt: skip
 
 
@@ -121,11 +124,14 @@ def _csv_lines(
             "notes": "; ".join(notes[number - 1] for number in cell["notes"]),
         }
         paper = "harmonic mean of the means" if column["part"] == HARMONIC else "mean"
-        compared = {"difference": cell["difference"], "mark": cell["mark"]}
+        compared = {name: cell[name] for name in ("difference", "mark", "seed_noise")}
         yield shared | compared | _csv_estimate(paper, ours["paper"])
         yield shared | _csv_estimate("mean", ours["seeds"])
     if published is not None:
-        yield published | {"numbers": "published", "std_ddof": published["ddof"]}
+        marks = "; ".join(notes[number - 1] for number in cell["published_notes"])
+        more = {"numbers": "published", "std_ddof": published["ddof"], "notes": marks}
+        # "views" is the column's.
+        yield published | more | {"published_views": published["views"]}
 
 
 def _csv_estimate(statistic: str, one: dict[str, Any] | None) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def _lines(labels: Sequence[str], cells: Sequence[Cell], notes: tuple[int, ...])
     texts = {
         ours: [_ours(cell, seeds) for cell in cells],
         "published": [(_published(cell), _EMPTY) for cell in cells],
-        "difference": [(_difference(cell), _EMPTY) for cell in cells],
+        "difference": [(_difference(cell), _noise(cell)) for cell in cells],
     }
     lines: list[Line] = []
     for label, pairs in texts.items():
@@ -168,7 +168,8 @@ def _published(cell: Cell) -> Text:
     if cell.published is None:
         return _EMPTY
     std = "" if cell.published.std is None else f" ± {cell.published.std:.1f}"
-    return Text(f"{cell.published.value:.1f}{std}", (), "published")
+    notes = tuple(index + 1 for index in cell.published_notes)
+    return Text(f"{cell.published.value:.1f}{std}", notes, "published")
 
 
 def _difference(cell: Cell) -> Text:
@@ -176,6 +177,14 @@ def _difference(cell: Cell) -> Text:
         return _EMPTY
     mark = f" {_MARKS[cell.mark]}" if cell.mark else ""
     return Text(signed(cell.difference) + mark, (), cell.mark or "difference")
+
+
+def _noise(cell: Cell) -> Text:
+    """Whether seeds alone explain the difference."""
+    if cell.noise is None or cell.difference is None:
+        return _EMPTY
+    where = "within" if abs(cell.difference) <= cell.noise else "beyond"
+    return Text(f"{where} ±{cell.noise:.1f}", (), "difference")
 
 
 def number(one: Estimate) -> str:

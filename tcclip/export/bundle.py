@@ -95,9 +95,11 @@ class _Sources:
     def order(self, root: str) -> list[str]:
         """The needed modules, each after those that it imports from."""
         found: dict[str, None] = {}
+        seen = set[str]()  # a package and its modules may import each other
 
         def add(name: str) -> None:
-            if name not in found:
+            if name not in seen:
+                seen.add(name)
                 source = self.module(name)
                 below = [place[0] for place in source.ours.values()]
                 for other in (*below, *REPLACED.values()) if name != _STAND_IN else ():

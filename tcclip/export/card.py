@@ -9,12 +9,12 @@ from string import Template
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from tcclip import methods
 from tcclip.config import AugmentConfig
 from tcclip.data.transforms import NORMALISATIONS
 from tcclip.export.graphs import GRAPHS
 from tcclip.model import Model
 
-TITLES = {"tc_clip": "TC-CLIP", "vifi_clip": "ViFi-CLIP", "clip": "CLIP"}
 #: OpenAI's weights on the Hub, by backbone.
 BASE_MODELS = {
     "ViT-B-16": "openai/clip-vit-base-patch16",
@@ -86,7 +86,7 @@ def card(model: Model, about: About, augment: AugmentConfig, graphs: Sequence[st
     """The text of README.md. `graphs`: names of the files that hold the model as graphs."""
     config, names = model.config, model.class_names
     facts = {
-        "Method": f"{TITLES[config.name]} ([paper](https://arxiv.org/abs/2404.09490))",
+        "Method": f"{methods.shown(config.name).title} ([paper](https://arxiv.org/abs/2404.09490))",
         "Backbone": f"{config.backbone}, {sum(p.numel() for p in model.parameters()):,} parameters",
         **about.facts,
     }

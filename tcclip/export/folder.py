@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from tcclip import methods
 from tcclip.config import AugmentConfig, Precision
 from tcclip.export.bundle import bundle
 from tcclip.export.card import About, card
@@ -50,6 +51,9 @@ def write_folder(
     or the model cannot be written in that format.
     """
     check_new(folder)
+    method = methods.get(model.config.name)
+    if method.build is not None:
+        raise ValueError(f"{method.title} has a model of its own, which no exported file holds")
     if format is not None:
         check_format(format)
     folder = folder.absolute()
@@ -58,9 +62,7 @@ def write_folder(
     try:
         aside.mkdir()
         save_checkpoint(model, aside / WEIGHTS, start=start, augment=augment, precision=precision)
-        (aside / CODE).write_text(
-            bundle("tcclip.export.standalone", _INTRODUCTION), encoding="utf-8"
-        )
+        (aside / CODE).write_text(_code(model), encoding="utf-8")
         (aside / REQUIREMENTS).write_text(_REQUIREMENTS, encoding="utf-8")
         graphs = [] if format is None else write_graphs(model, aside, format)
         text = card(model, about, augment, [path.name for path in graphs])
@@ -69,6 +71,13 @@ def write_folder(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return sorted(path.name for path in folder.iterdir())
+
+
+def _code(model: Model) -> str:
+    """The file's text: the usual wording of a class is that of the model's method there."""
+    code, usual = bundle("tcclip.export.standalone", _INTRODUCTION), "USUAL = Wording()"
+    assert code.count(usual) == 1
+    return code.replace(usual, f"USUAL = Wording(**{model.wording.model_dump()!r})")
 
 
 def check_new(folder: Path) -> None:

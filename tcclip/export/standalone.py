@@ -117,7 +117,9 @@ def load(
 
 
 def _config(given: dict[str, Any]) -> ModelConfig:
-    settings = given | {"prompt_layers": tuple(given["prompt_layers"])}
+    # A method's further settings are about its training.
+    settings = {name: x for name, x in given.items() if name in ModelConfig.__annotations__}
+    settings["prompt_layers"] = tuple(given["prompt_layers"])
     if given["geometry"] is not None:
         settings["geometry"] = Geometry(**given["geometry"])
     return ModelConfig(**settings)

@@ -8,25 +8,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tcclip.config import ModelConfig, ModelName
+from tcclip import methods
+from tcclip.config import ModelConfig
 from tcclip.model.tc_clip import Model
 from tcclip.model.tokens import PROMPT_WORDS, word_ids
 from tcclip.weights.clip_weights import ClipWeights, StateDict, clip_state, initial_values
-from tcclip.weights.parameter_names import from_openai
+from tcclip.weights.parameter_names import from_openai, listed
 
 
 def create_model(
-    name: ModelName,
+    name: str,
     class_names: Sequence[str],
     *,
     clip_weights: ClipWeights = None,
     seed: int = 0,
     **config: Any,
 ) -> Model:
-    """A model by name; `config`: fields of `ModelConfig`; the other arguments as `build_model`."""
-    return build_model(
-        ModelConfig(name=name, **config), class_names, clip_weights=clip_weights, seed=seed
-    )
+    """A model by its method's name; `config`: the method's settings (fields of `ModelConfig`); the
+    other arguments as `build_model`."""
+    settings = methods.settings({"name": name, **config})
+    return build_model(settings, class_names, clip_weights=clip_weights, seed=seed)
 
 
 def build_model(
@@ -46,13 +47,24 @@ def build_model(
     state, geometry = clip_state(clip_weights, config, seed)
     if geometry != config.sizes:
         config = config.model_copy(update={"geometry": geometry})
-    config = config.resolved()
-    with torch.device("meta"):
-        model = Model(config)
+    model = empty_model(config)
     initial = _initial_state(model, state, torch.Generator().manual_seed(seed + 1))
     # On "meta" nothing was allocated or drawn: every value comes from here.
     model.load_state_dict(initial, assign=True)
     model.set_class_names(class_names)
+    return model
+
+
+def empty_model(config: ModelConfig) -> Model:
+    """The model of these settings on "meta", without values or class names.
+
+    ValueError for settings that cannot be built.
+    """
+    config = methods.resolved(config)
+    method = methods.get(config.name)
+    with torch.device("meta"):
+        model: Model = (method.build or Model)(config)
+    model.wording = method.wording
     return model
 
 
@@ -78,7 +90,19 @@ def _initial_state(model: Model, clip: StateDict, generator: torch.Generator) ->
                 if config.prompt_init == "random"
                 else state[f"text.blocks.{layer - 1}.{name.replace('ln_1_kv', 'ln_1')}"].clone()
             )
-    return state
+    return state | _of_the_method(model, state, generator)
+
+
+def _of_the_method(model: Model, state: StateDict, generator: torch.Generator) -> StateDict:
+    """What only the model's method knows how to begin with."""
+    method, shapes = methods.get(model.config.name), dict(model.named_parameters())
+    left = {name: tuple(p.shape) for name, p in shapes.items() if name not in state}
+    make = method.initial_value
+    if make is None and left:
+        raise ValueError(
+            f"{method.title} has parameters that CLIP lacks, {listed(left)}, and no initial_value"
+        )
+    return {} if make is None else {name: make(name, left[name], generator) for name in left}
 
 
 def _prompt_vectors(table: Tensor, length: int, generator: torch.Generator) -> Tensor:

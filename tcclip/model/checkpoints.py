@@ -22,14 +22,16 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tcclip import methods
 from tcclip.config import AugmentConfig, ModelConfig, Precision
+from tcclip.methods.tc_clip import CLASS_BUFFERS
+from tcclip.model.build import empty_model
 from tcclip.model.tc_clip import Model
 from tcclip.model.tokens import tokenizer
 from tcclip.text_files import mistake
 from tcclip.weights.clip_weights import geometry_of
 from tcclip.weights.layouts import OWN, WeightsFile, layout_of, look_at, unwrapped
 from tcclip.weights.parameter_names import (
-    PUBLISHED_CLASS_BUFFERS,
     TOKEN_EMBEDDING,
     is_clip_parameter,
     listed,
@@ -81,8 +83,7 @@ def load_checkpoint(
 
 def check_fits(config: ModelConfig, source: str | Path) -> None:
     """ValueError unless a checkpoint's tensors are those of a model with these settings."""
-    with torch.device("meta"):
-        model = Model(config)
+    model = empty_model(config)
     found = look_at(fetch(source))
     _check_activation(config, found)
     _check(model.state_dict(), found.renamed("checkpoint"), str(source))
@@ -187,7 +188,8 @@ def _settings(found: WeightsFile, state: Mapping[str, Tensor]) -> ModelConfig:
     """The settings of a published checkpoint; ValueError, which names it, if it has no possible
     ones."""
     try:
-        return published_config(state, to_plain(found.content.get("config")))
+        settings = to_plain(found.content.get("config"))
+        return published_config(found.layout.method or "tc_clip", state, settings)
     except ValueError as error:
         raise ValueError(f"{found.path} is no checkpoint that can be read: {error}") from error
 
@@ -217,7 +219,7 @@ def _kept(found: WeightsFile) -> dict[str, Any]:
     except FileNotFoundError as error:
         return {"model": None, "missing": str(error)}
     try:
-        said = ModelConfig.model_validate(header["model"]).sizes
+        said = methods.settings(header["model"]).sizes
         wrong = [name for name, x in geometry_of(found.state, said) if x != getattr(said, name)]
     except ValueError as error:
         text = str(error)
@@ -318,7 +320,7 @@ def _check_activation(config: ModelConfig, found: WeightsFile) -> None:
     """ValueError if the checkpoint says that it was trained with another activation."""
     if not _is_own(found) or not found.path.with_suffix(".json").is_file():
         return
-    trained = ModelConfig.model_validate(_kept(found)["model"]).activation
+    trained = methods.settings(_kept(found)["model"]).activation
     if trained != config.activation:
         raise ValueError(
             f"{found.path} was trained with model.activation={trained}, and the model has "
@@ -329,7 +331,7 @@ def _check_activation(config: ModelConfig, found: WeightsFile) -> None:
 def _compare_start_token(table: Tensor, given: Mapping[str, Tensor], where: str) -> None:
     """Published checkpoints hold no token embedding, but their class buffers begin with the
     start token's: warn if the model's differs, which it does without OpenAI's weights."""
-    for name in PUBLISHED_CLASS_BUFFERS:
+    for name in CLASS_BUFFERS:
         buffer = given.get(name)
         if buffer is not None and buffer.ndim == 3 and buffer.numel() and "suffix" not in name:
             theirs = buffer[0, 0].to(table)

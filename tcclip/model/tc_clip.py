@@ -17,7 +17,7 @@ from tcclip.config import ModelConfig
 from tcclip.model.compiled import Compiler
 from tcclip.model.layers import full_precision, no_autocast
 from tcclip.model.text import ClassFeatures, TextTower
-from tcclip.model.tokens import Prompts, tokenise
+from tcclip.model.tokens import USUAL, Prompts, tokenise
 from tcclip.model.vision import VisionTower
 
 
@@ -64,7 +64,7 @@ class Output:
 
 
 class Model(nn.Module):
-    """TC-CLIP, ViFi-CLIP or CLIP, by `config`; make it with `create_model`."""
+    """What a method computes, by `config`; make it with `create_model`."""
 
     #: What `forward` scores.
     class_names: tuple[str, ...]
@@ -76,9 +76,13 @@ class Model(nn.Module):
     class_buckets: tuple[tuple[int, int], ...]
 
     def __init__(self, config: ModelConfig) -> None:
-        """Allocate the parameters; `build_model` fills them and calls `set_class_names`."""
+        """Allocate the parameters; `build_model` fills them and calls `set_class_names`.
+
+        `config`: with what its name implies (`tcclip.methods.resolved`). `wording`, that of its
+        method, is set before the class names.
+        """
         super().__init__()
-        self.config = config
+        self.config, self.wording = config, USUAL
         self.vision = VisionTower(config)
         self.text = TextTower(config)
         self.logit_scale = nn.Parameter(torch.empty(()))
@@ -87,7 +91,7 @@ class Model(nn.Module):
 
     def set_class_names(self, names: Sequence[str]) -> None:
         """Change the classes. ValueError for an empty list or a name that is too long."""
-        prompts = tokenise(names, self.config, self.logit_scale.device)
+        prompts = tokenise(names, self.config, self.logit_scale.device, self.wording)
         self.class_names = tuple(names)
         self.class_buckets = prompts.buckets
         for name, tokens in vars(prompts).items():
@@ -143,7 +147,7 @@ class Model(nn.Module):
                 buckets=self.class_buckets,
             )
         else:
-            prompts = tokenise(names, self.config, self.logit_scale.device)
+            prompts = tokenise(names, self.config, self.logit_scale.device, self.wording)
         return self.text.encode(prompts)
 
     def score(self, videos: VideoFeatures, classes: ClassFeatures) -> Tensor:
@@ -154,11 +158,6 @@ class Model(nn.Module):
             return full_precision(self.logit_scale).exp() * similarity
 
     # ---- Training ----
-
-    def prompt_parameter_names(self) -> frozenset[str]:
-        """Parameters of the 10 x learning rate group: prompt vectors and VP layers (SPEC 4)."""
-        prompting = ("text.prompt_vectors", "text.prompters.")
-        return frozenset(n for n, _ in self.named_parameters() if n.startswith(prompting))
 
     def set_activation_checkpointing(self, enabled: bool) -> None:
         """Recompute the layers in the backward pass instead of storing their activations."""

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tcclip.config import ModelConfig, ModelName
+from tcclip.config import ModelConfig, Wording
 
 PROMPT_WORDS = "a photo of a"
+USUAL = Wording()
 #: Padded to the longest of 8 buckets, the lists of Kinetics and SSv2 grow by 0 to 11 %; to the
 #: longest of all, by 30 to 120 %.
 MOST_BUCKETS = 8
@@ -78,19 +79,21 @@ def word_ids(text: str) -> list[int]:
     return ids
 
 
-def tokenise(names: Sequence[str], config: ModelConfig, device: torch.device) -> Prompts:
-    """The texts of a class list: "a photo of a NAME.", for `clip` the bare name.
+def tokenise(
+    names: Sequence[str], config: ModelConfig, device: torch.device, wording: Wording = USUAL
+) -> Prompts:
+    """The texts of a class list, in the `wording` of the model's method.
 
     ValueError for an empty list, an empty name or a name too long for the text length.
     """
     if not names or isinstance(names, str):
         raise ValueError(f"the class list is {names!r}; give a list of at least one class name")
     encoder = tokenizer()
-    words = [] if config.name == "clip" else word_ids(PROMPT_WORDS)
+    words = word_ids(wording.prompt.partition("{}")[0])
     if config.prompted_layers:
         words = [0] * config.prompt_length  # learnable vectors take their places
     room = config.text_length - 1 - len(words)
-    suffixes = [_suffix(name, config.name, room) for name in names]
+    suffixes = [_suffix(name, wording, room) for name in names]
     ends = [len(ids) for ids in suffixes]
     suffix = torch.zeros(len(names), max(ends) + 1, dtype=torch.long)
     for row, ids in enumerate(suffixes):
@@ -119,10 +122,10 @@ def _bucketed(lengths: list[int]) -> tuple[list[int], tuple[tuple[int, int], ...
     return order, tuple((len(own), max(lengths[i] for i in own)) for own in members)
 
 
-def _suffix(name: str, model: ModelName, room: int) -> list[int]:
+def _suffix(name: str, wording: Wording, room: int) -> list[int]:
     """Token ids of a class name; ValueError if end-of-text does not fit after them."""
-    text = normalise_name(name, underscores=model != "tc_clip")
-    ids = word_ids(text if model == "clip" else f"{text}.")
+    text = normalise_name(name, underscores=wording.underscores)
+    ids = word_ids(text + wording.prompt.partition("{}")[2])
     if not text:
         raise ValueError(f"class name {name!r} is empty; every class needs a name")
     if len(ids) + 1 > room:

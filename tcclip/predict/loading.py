@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from tcclip.config import AugmentConfig, ModelConfig, Precision
+from tcclip import methods
+from tcclip.config import AugmentConfig, Precision
 from tcclip.data.annotations import sha256_of
 from tcclip.distributed import current_ranks
 from tcclip.model import build_model, load_checkpoint
@@ -44,7 +45,7 @@ def load(
     """
     path = checkpoint_file(source)
     about = describe_checkpoint(path)
-    config = ModelConfig.model_validate(about["model"])
+    config = methods.settings(about["model"])
     names = about["class_names"] if classes is None else list(classes)
     if names is None:
         raise ValueError(

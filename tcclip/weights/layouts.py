@@ -1,6 +1,7 @@
 """Whose weights a file holds, told by the names of its tensors, and what they can be used for.
 
-`LAYOUTS` is the whole knowledge: add a row to have another project's files named.
+`LAYOUTS` is the whole knowledge, beside what methods say of their published weights: add a row to
+have another project's files named.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
+from tcclip import methods
 from tcclip.weights.parameter_names import (
     from_custom_text,
     from_huggingface,
@@ -35,7 +38,8 @@ class Layout:
     """One way to name weights. `keys`: patterns, each of which some tensor's name contains.
 
     `use`: what they can be used for, None for models that this program cannot run. `rename`: to
-    our names for a checkpoint, to OpenAI's for CLIP; values stay exactly the same.
+    our names for a checkpoint, to OpenAI's for CLIP; values stay exactly the same. `method`:
+    the one whose published checkpoints these are.
     """
 
     name: str
@@ -43,6 +47,15 @@ class Layout:
     use: Use | None = None
     rename: Callable[[State], State] = dict
     advice: str = "this program cannot run it, use its own"
+    method: str | None = None
+
+
+def _published(name: str) -> Layout:
+    """How a method's published weights are named."""
+    method = methods.get(name)
+    rename = partial(from_published, published_name=method.published_name)
+    title = f"published {method.title}"
+    return Layout(title, method.published_keys, "checkpoint", rename, method=name)
 
 
 #: The name of this project's own checkpoints.
@@ -56,7 +69,7 @@ MERGE = "merge them into the weights they change, with their own library"
 LAYOUTS = (
     Layout(
         "Open-VCLIP or FROSTER",
-        (r"\braw_model\.|\bmodel_state\.(module\.)?model\.(visual|transformer|projector)",),
+        (r"\braw_model\.|\bmodel_state\.(module\.)?model\.projector",),
         advice=CLIP_PART,
     ),
     Layout("X-CLIP", (r"\bmit\.|\bprompts_generator\.|\bmessage_(fc|attn|ln)\b",)),
@@ -68,22 +81,10 @@ LAYOUTS = (
     Layout("LoRA adapters", (r"\blora_[AB]\b|\blora_(up|down)\b",), advice=MERGE),
     Layout("CLIP with adapters (AIM, ST-Adapter or alike)", (r"(?i)adapter",)),
     Layout("ViFi-CLIP with vision-language prompts", (r"\bVPT(_shallow)?$",)),
-    Layout(
-        "published TC-CLIP",
-        (
-            r"\bimage_encoder\.",
-            r"\bprompt_generation_layer\.|\blocal_global_bias_table$|image_.*\.attn\.q_proj\.",
-        ),
-        "checkpoint",
-        from_published,
-    ),
+    _published("open_vclip"),
+    _published("tc_clip"),
     Layout("ViFi-CLIP with vision-language prompts", (r"\bimage_encoder\.", r"prompt_learner.ctx")),
-    Layout(
-        "published ViFi-CLIP",
-        (r"\bimage_encoder\.", r"\btext_encoder\."),
-        "checkpoint",
-        from_published,
-    ),
+    _published("vifi_clip"),
     Layout("a prompt learner (CoOp, MaPLe or alike)", (r"prompt_learner\.|^(.*\.)?token_prefix$",)),
     Layout(OWN, (r"\bvision\.blocks\.", r"\btext\.blocks\."), "checkpoint"),
     Layout("SigLIP", (r"\blogit_bias$",)),
@@ -125,6 +126,15 @@ LAYOUTS = (
     Layout("a ViT without a text tower (timm, VideoMAE)", (r"\bblocks\.\d+\.attn\.(qkv|proj)\.",)),
     Layout("a ViT without a text tower (Hugging Face)", (r"\bencoder\.layer\.\d+\.attention\.",)),
 )
+
+
+def rows() -> tuple[Layout, ...]:
+    """`LAYOUTS`, and before it what other packages' methods say of theirs."""
+    known = {row.method for row in LAYOUTS}
+    others = [name for name in methods.names() if name not in known]
+    return (*(_published(name) for name in others if methods.get(name).published_keys), *LAYOUTS)
+
+
 UNKNOWN = Layout("tensors with unknown names", ())
 
 #: Parts of a name that say how a module was wrapped (DDP, torch.compile, FSDP).
@@ -203,7 +213,7 @@ WANTED: dict[Use, str] = {
 
 def known() -> str:
     """The layouts that can be used, as a list for messages."""
-    return ", ".join(row.name for row in LAYOUTS if row.use)
+    return ", ".join(row.name for row in rows() if row.use)
 
 
 def look_at(path: Path) -> WeightsFile:
@@ -242,7 +252,7 @@ def look_at(path: Path) -> WeightsFile:
 
 def layout_of(names: Collection[str]) -> Layout:
     """The first layout whose keys are all found in `names`."""
-    for row in LAYOUTS:
+    for row in rows():
         if all(any(re.search(key, name) for name in names) for key in row.keys):
             return row
     return UNKNOWN

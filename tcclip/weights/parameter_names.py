@@ -19,7 +19,7 @@ Hugging Face's projections are linear layers: OpenAI's matrices, transposed.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 
 import torch
 from torch import Tensor
@@ -27,11 +27,13 @@ from torch import Tensor
 TOKEN_EMBEDDING = "text.token_embedding.weight"
 #: Names that an error lists; it only counts the rest.
 LISTED = 6
-#: Published buffers that hold the training classes; they are rebuilt from the class names.
-PUBLISHED_CLASS_BUFFERS = (
-    "prompt_learner.token_prefix",
-    "prompt_learner.token_suffix",
-    "prompt_learner.complete_text_embeddings",
+#: CLIP's parameters under our names.
+CLIP_PARAMETER = re.compile(
+    r"logit_scale"
+    r"|vision\.(conv1\.weight|class_embedding|positional_embedding|proj|ln_(pre|post)\.(weight|bias))"
+    r"|text\.(token_embedding\.weight|positional_embedding|text_projection|ln_final\.(weight|bias))"
+    r"|(vision|text)\.blocks\.\d+\.(ln_[12]|attn\.out_proj|mlp\.c_(fc|proj))\.(weight|bias)"
+    r"|(vision|text)\.blocks\.\d+\.attn\.in_proj_(weight|bias)"
 )
 #: Hugging Face's names -> OpenAI's, applied one after the other.
 HUGGINGFACE = (
@@ -56,8 +58,7 @@ HUGGINGFACE = (
 
 def is_clip_parameter(name: str) -> bool:
     """Whether CLIP has this parameter; weight ensembling leaves the others fine-tuned (SPEC 5)."""
-    ours = name.startswith(("text.prompt_vectors", "text.prompters."))
-    return not ours and not name.endswith(".bias_table")
+    return CLIP_PARAMETER.fullmatch(name) is not None
 
 
 def listed(names: Collection[str]) -> str:
@@ -88,11 +89,12 @@ def from_openai(name: str) -> str:
     return f"text.{name}"
 
 
-def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published state dict under our names, without the class buffers."""
-    return _pack(
-        {_ours(name): x for name, x in state.items() if name not in PUBLISHED_CLASS_BUFFERS}
-    )
+def from_published(
+    state: Mapping[str, Tensor], published_name: Callable[[str], str | None]
+) -> dict[str, Tensor]:
+    """A method's published state dict under our names (`Method.published_name`)."""
+    renamed = {published_name(name): x for name, x in state.items()}
+    return _pack({_ours(name): x for name, x in renamed.items() if name is not None})
 
 
 def from_custom_text(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -115,12 +117,8 @@ def from_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _ours(name: str) -> str:
-    if name == "prompt_learner.ctx":
-        return "text.prompt_vectors"
-    name = name.replace("text_encoder.prompt_generation_layer.", "text.prompters.")
-    name = name.replace("transformer.resblocks.", "blocks.")
-    name = name.replace(".attn.local_global_bias_table", ".bias_table")
-    return re.sub(r"^image_encoder\.", "vision.", re.sub(r"^text_encoder\.", "text.", name))
+    """OpenAI's name under ours; one of ours as it is."""
+    return name if name.startswith(("vision.", "text.")) else from_openai(name)
 
 
 def _pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tcclip import methods
 from tcclip.config import ModelConfig
 from tcclip.weights.clip_weights import geometry_of, layer_count
 
@@ -21,14 +22,15 @@ OPTIONS = {
 }
 
 
-def published_config(state: Mapping[str, Tensor], settings: Any) -> ModelConfig:
-    """The settings of a checkpoint with our parameter names. `settings`: its config as plain
-    values, or None; what it does not say keeps the published default."""
+def published_config(name: str, state: Mapping[str, Tensor], settings: Any) -> ModelConfig:
+    """The settings of a method's checkpoint with our parameter names. `settings`: its config as
+    plain values, or None; what it does not say keeps the published default."""
+    if name == "tc_clip" and "text.prompt_vectors" not in state:
+        # As published: TC-CLIP's project names both alike.
+        name = "vifi_clip"
     options = dict(_leaves(settings))
-    config = ModelConfig(
-        name="tc_clip" if "text.prompt_vectors" in state else "vifi_clip",
-        **{ours: options[theirs] for theirs, ours in OPTIONS.items() if theirs in options},
-    )
+    said = {ours: options[theirs] for theirs, ours in OPTIONS.items() if theirs in options}
+    config = methods.settings({"name": name, **said})
     found: dict[str, Any] = {}
     if config.name == "tc_clip":
         found["local_global_bias"] = any(name.endswith(".bias_table") for name in state)

@@ -86,8 +86,10 @@ def same(a: Any, b: Any) -> bool:
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else bool(a == b)
 
 
-def train(protocol: str, cache: Path, disk: Disk, minutes: float) -> Progress:
-    spec = expand(Grid(protocol, demo=True, models=("tc_clip",), settings=SETTINGS))[0]
+def train(
+    protocol: str, cache: Path, disk: Disk, minutes: float, model_name: str = "tc_clip"
+) -> Progress:
+    spec = expand(Grid(protocol, demo=True, models=(model_name,), settings=SETTINGS))[0]
     execution = Execution(micro_batch=8, device="cpu", checkpoint_minutes=minutes)
     job = Job(
         spec=spec, out=cache, data_paths=DataPaths(cache=cache), execution=execution, owner="test"
@@ -141,6 +143,20 @@ def test_an_epoch_whose_validation_was_interrupted_is_validated(cache: Path) -> 
     disk.stop_after = None
     assert train("base_to_novel", cache, disk, minutes=0) == expected
     assert disk.best == straight.best
+
+
+def test_averaged_weights_go_on_too(cache: Path) -> None:
+    straight, disk = Disk(), Disk()
+    expected = train("base_to_novel", cache, straight, 60, "open_vclip")
+    disk.stop_after = 8
+    with pytest.raises(Interrupted):
+        train("base_to_novel", cache, disk, 0, "open_vclip")
+    disk.stop_after = None
+    assert train("base_to_novel", cache, disk, 0, "open_vclip") == expected
+    assert (disk.losses, disk.best) == (straight.losses, straight.best)
+    state = straight.load_last(lambda _: None)
+    assert same(disk.load_last(lambda _: None), state)
+    assert state is not None and state["average"]["count"] == 3, "4 epochs, 1 of them warm-up"
 
 
 @pytest.mark.parametrize("step", [4, 6])  # within an epoch, and at its end

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from tcclip import methods
 from tcclip.config import (
     COMPILE_FROM,
     AugmentConfig,
@@ -46,7 +47,7 @@ def chunks_of(videos: int, chunk: int, frames: int = 4, size: int = 32) -> list[
 def full_size_model(names: list[str]) -> Model:
     """ViT-B/16, without values."""
     with torch.device("meta"):
-        model = Model(ModelConfig(text_length=77).resolved())
+        model = Model(methods.resolved(ModelConfig(text_length=77)))
     model.set_class_names(names)
     return model
 
@@ -59,6 +60,7 @@ def step_gradient(
     scale: float | None = None,
     ranks: Ranks = CPU,
     mixing: float = 0.0,
+    start: dict[str, Tensor] | None = None,
 ) -> StepGradient:
     train = TrainConfig(
         epochs=1, warmup_epochs=0, lr=1e-3, lr_min=1e-5, global_batch=videos,
@@ -66,7 +68,7 @@ def step_gradient(
     )  # fmt: skip
     scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
     execution = Execution(micro_batch=micro_batch)
-    return StepGradient(model, train, AugmentConfig(), execution, ranks, scaler, seed=0)
+    return StepGradient(model, train, AugmentConfig(), execution, ranks, scaler, 0, start)
 
 
 def gradients(model: Model) -> dict[str, Tensor]:
@@ -211,11 +213,11 @@ def test_the_host_waits_once_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.autograd, "backward", lambda *_: None)
     chunks = [cropped(batch) for batch in chunks_of(16, chunk=8)]
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
-        model = Model(small_config().resolved())
+        model = Model(methods.resolved(small_config()))
         model.set_class_names(NAMES)
         cuda = Ranks(0, 1, torch.device("cuda"))
         gradient = step_gradient(model, videos=16, micro_batch=4, ranks=cuda, mixing=1.0)
-        optimizer = build_optimizer(model, model.prompt_parameter_names(), gradient.config)
+        optimizer = build_optimizer(model, {"text.prompt": 10.0}, gradient.config)
         assert all(group["fused"] for group in optimizer.param_groups)
         with Waits() as waits:
             for _ in range(2):

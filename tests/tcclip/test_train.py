@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from experiments.grid.plan import Grid, expand
+from tcclip import methods
 from tcclip.config import TrainConfig
 from tcclip.model import build_model
 from tcclip.schedule import build_optimizer
@@ -24,22 +25,23 @@ def test_tc_clip_trains_everything_but_the_token_embedding_and_vp_faster() -> No
     frozen = {name for name, p in named.items() if not p.requires_grad}
     assert len(frozen) == 1
     assert "token_embedding" in next(iter(frozen))
-    fast = model.prompt_parameter_names()
+    scales = methods.get("tc_clip").rate_scales(TRAIN)
+    fast = [name for name in named if name.startswith(tuple(scales))]
     # The prompt vectors and the VP layers (SPEC 4), nothing that CLIP has.
     assert all("prompt" in name for name in fast)
     assert {name for name in named if "prompt" in name} == set(fast)
-    slow_group, fast_group = build_optimizer(model, fast, TRAIN).param_groups
+    slow_group, fast_group = build_optimizer(model, scales, TRAIN).param_groups
     assert {id(p) for p in fast_group["params"]} == {id(named[name]) for name in fast}
     rest = set(named) - set(fast) - frozen
     assert {id(p) for p in slow_group["params"]} == {id(named[name]) for name in rest}
     assert fast_group["base_lr"] == 10 * slow_group["base_lr"]
 
 
-@pytest.mark.parametrize("name", ["vifi_clip", "clip"])
-def test_vifi_clip_and_clip_have_one_group(name: str) -> None:
+@pytest.mark.parametrize("name", ["vifi_clip", "clip", "open_vclip"])
+def test_the_others_have_one_group(name: str) -> None:
     model = model_of(name)
-    assert model.prompt_parameter_names() == frozenset()
-    assert len(build_optimizer(model, frozenset(), TRAIN).param_groups) == 1
+    scales = methods.get(name).rate_scales(TRAIN)
+    assert len(build_optimizer(model, scales, TRAIN).param_groups) == 1
 
 
 def test_the_loss_is_the_soft_target_cross_entropy_summed_over_the_batch() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tcclip.config import AugmentConfig, Execution, ModelConfig, ModelName, TrainConfig, Views
+from tcclip.config import AugmentConfig, Execution, ModelConfig, TrainConfig, Views
 from tcclip.data.annotations import Item
 from tcclip.data.loader import Batch, EvalBatch
 from tcclip.distributed import Ranks, use_deterministic_algorithms
@@ -156,7 +156,7 @@ class Bench:
     def _models(self) -> dict[tuple[Any, ...], Model]:
         return {}
 
-    def model(self, name: ModelName, classes: int = 51, length: int = 30) -> Model:
+    def model(self, name: str, classes: int = 51, length: int = 30) -> Model:
         """A fresh copy on the device; random weights, class names as long as the real lists'."""
         key = (name, classes, length)
         if key not in self._models:
@@ -264,7 +264,7 @@ class Bench:
         return {}
 
     def training_flops(
-        self, name: ModelName, micro_batch: int, total: int, classes: int = 51, length: int = 30
+        self, name: str, micro_batch: int, total: int, classes: int = 51, length: int = 30
     ) -> int:
         """Of an optimiser step on `total` videos."""
         key = ("train", name, micro_batch, total, classes, length)
@@ -277,7 +277,7 @@ class Bench:
             self._flops[key] = counter.get_total_flops()
         return self._flops[key]
 
-    def evaluation_flops(self, name: ModelName, batch: int, views: int) -> int:
+    def evaluation_flops(self, name: str, batch: int, views: int) -> int:
         """Of a batch of `views`, all at once; not of the class list, which is encoded once."""
         assert views == batch
         key = ("evaluate", name, batch)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import torch
 
-from tcclip.config import ModelName
 from tcclip.memory import (
     LARGEST_MICRO_BATCH,
     available_memory,
@@ -49,7 +48,7 @@ def grid(bench: Bench, compiled: bool) -> tuple[list[Row], list[Row]]:
 
 def speed(
     bench: Bench, report: Report, peak: float, looks: bool, *,
-    mode: str, model: ModelName, batch: int, deterministic: bool, compile: bool,
+    mode: str, model: str, batch: int, deterministic: bool, compile: bool,
 ) -> Row:  # fmt: skip
     """One row of the grid; with `looks`, the step is profiled too."""
     run = _train if mode == "train" else _evaluate
@@ -75,7 +74,7 @@ def total_batch(bench: Bench) -> int:
 
 
 def _train(
-    bench: Bench, name: ModelName, batch: int, compile: bool, looks: bool
+    bench: Bench, name: str, batch: int, compile: bool, looks: bool
 ) -> tuple[Row, Look | None]:
     total = total_batch(bench)
     look = Look(bench.device) if looks else None
@@ -91,7 +90,7 @@ def _train(
 
 
 def _evaluate(
-    bench: Bench, name: ModelName, batch: int, compile: bool, looks: bool
+    bench: Bench, name: str, batch: int, compile: bool, looks: bool
 ) -> tuple[Row, Look | None]:
     look = Look(bench.device, share=bench.segment) if looks else None
     segments = 1 + bench.timed
@@ -116,7 +115,7 @@ def _row(rate: float, seconds: float, first: float, n: int) -> Row:
 # ---- The micro-batch "auto" ----
 
 
-def auto(bench: Bench, *, model: ModelName) -> Row:
+def auto(bench: Bench, *, model: str) -> Row:
     """The largest micro-batch that fits, as a run finds it, and what each size took."""
     one = bench.model(model)
     available = available_memory(bench.device, 1.0)

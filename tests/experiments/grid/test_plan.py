@@ -114,7 +114,7 @@ def test_untrained_clip_has_no_epochs_whatever_is_set() -> None:
     [
         (Grid("zeroshot"), "unknown protocol 'zeroshot'; known: zero_shot"),
         (Grid("few_shot", datasets=("kinetics",)), "allowed: hmdb51, ucf101, ssv2"),
-        (Grid("few_shot", models=("resnet",)), "allowed: tc_clip, vifi_clip, clip"),
+        (Grid("few_shot", models=("resnet",)), "allowed: clip, vifi_clip, open_vclip, tc_clip"),
         (Grid("few_shot", variants=("big",)), "allowed: base, llm, pretrained"),
         (Grid("few_shot", shots=(3,)), "no shots 3 in its lists; allowed: 2, 4, 8, 16"),
         (Grid("zero_shot", shots=(2,)), "zero_shot has no --shots"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import protocols
 from protocols.datasets import DATASETS
 from protocols.protocol import Protocol
-from results.published.numbers import PublishedNumber, published
+from results.published.numbers import PublishedNumber, published, published_rows
 from results.records import Result, RunKey
 from results.report.report import Report, report
 from results.statistics.mean_std import harmonic_mean
@@ -128,22 +129,58 @@ def test_every_figure_of_the_tables_is_there_once() -> None:
         name: sum(one.protocol == name for one in published()) for name in protocols.PROTOCOLS
     }
     assert counts == {
-        "zero_shot": 7 * 3, "few_shot": 4 * 12, "base_to_novel": (3 * 4 + 3) * 3,
-        "fully_supervised": 2 * 2,
+        "zero_shot": 17 * 3, "few_shot": 4 * 12, "base_to_novel": (11 * 4 + 3 + 1) * 3,
+        "fully_supervised": 4 * 2,
     }  # fmt: skip
-    places = [
-        (one.protocol, one.method, one.variant, one.ensembled, one.dataset, one.part)
-        for one in published()
-    ]
+    places = [(one.protocol, one.row, one.dataset, one.part) for one in published()]
     assert len(set(places)) == len(places)
 
 
 def test_published_harmonic_means_follow_from_the_published_means() -> None:
     """Within what rounding to one decimal allows."""
-    for figures in (row for (name, _, _), row in rows().items() if name == "base_to_novel"):
-        for data in {name for name, _ in figures}:
-            base, novel, hm = (figures[data, part][0].value for part in ("base", "novel", "HM"))
+    for row in published_rows("base_to_novel"):
+        for data in {one.dataset for one in row}:
+            base, novel, hm = (one.value for one in row if one.dataset == data)
             unrounded(base, novel, hm)
+
+
+def test_what_is_not_comparable_is_marked_and_both_values_of_clip_are_shown(out: Path) -> None:
+    text = render(report(out, "zero_shot"), "md")
+    notes = dict(re.findall(r"^(\d+)\. (.*)$", text, re.MULTILINE))
+    digits = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
+
+    def note(figure: str) -> str:
+        marked = re.search(rf"published \| {re.escape(figure)}([⁰¹²³⁴⁵⁶⁷⁸⁹]*) ", text)
+        assert marked is not None, figure
+        return notes.get(marked[1].translate(digits), "")
+
+    assert note("53.9 ± 1.2") == note("55.8") == "not comparable: 8 frames, 16 here"
+    assert note("51.3 ± 0.6") == "not comparable: 32 frames, 16 here"
+    assert "language model" in note("53.1 ± 0.1") and note("50.3 ± 0.8") == ""
+    for value in ("40.8", "47.9 ± 0.5"):
+        assert "two published zero-shot values" in note(value)
+    row = next(line for line in text.splitlines() if line.startswith("| Open-VCLIP | ensembled"))
+    assert "ours, 1 seed" in row, "our Open-VCLIP beside the published row"
+    assert "README of ZMHH-H/MoTE (ViT-B/16, 8 frames, 3x1 views)" in text
+    assert "frames not stated, views not stated" in text
+
+
+def test_a_difference_within_what_seeds_do_is_said(tmp_path: Path) -> None:
+    """54.2 was published; the t-interval of seeds at 54.0, 54.5, 55.0 is 54.5 ± 2.48."""
+    protocol = protocols.get("zero_shot")
+    for seed, mean in enumerate((54.0, 54.5, 55.0)):
+        key = builder.key(protocol, dataset="k400", seed=seed)
+        builder.write_result(tmp_path, builder.result(protocol, key, lambda *_: mean))  # noqa: B023
+    shown = report(tmp_path, "zero_shot", weights="ensembled")
+    (row,) = (row for row in shown.rows if row.method is not None)
+    within, beyond = (
+        next(cell for column, cell in zip(shown.columns, row.cells, strict=True)
+             if column.dataset == name) for name in ("hmdb51", "ucf101")
+    )  # fmt: skip
+    assert within.noise == pytest.approx(4.302653 * 0.5 * math.sqrt(4 / 3))
+    line = next(one for one in render(shown, "md").splitlines() if "| difference |" in one)
+    assert "| +0.3 ≈ | within ±2.5 |" in line and "| -28.4 ↓ | beyond ±2.5 |" in line
+    assert beyond.noise == within.noise
 
 
 def test_no_std_is_over_one_value() -> None:

@@ -103,6 +103,7 @@ def test_alone_it_gives_the_same_logits_and_its_card_s_code_runs(
     "settings",
     [
         {"name": "vifi_clip"},
+        {"name": "open_vclip"},
         {"name": "clip", "activation": "gelu"},
         {"aggregation": "kmeans", "prompt_layers": (1, 3)},
         {"frame_attention": "window", "positional_embedding": "joint"},

@@ -31,7 +31,10 @@ from tests.tcclip.model.builders import NAMES, SMALL, small_config, small_model,
         ({"seed_ratio": 0.01}, "leaves no seed of 16 patches a frame; raise it to at least 0.0625"),
         ({"text_length": 78}, "text_length 78 is more than the 77 positions"),
         ({"text_length": 6}, "class name 'ApplyEyeMakeup' needs"),
-        ({"name": "clip", "frame_attention": "joint"}, "clip is frame by frame"),
+        (
+            {"name": "clip", "frame_attention": "joint"},
+            "clip has frame_attention 'none'",
+        ),
         ({"geometry": None, "backbone": "ViT-X"}, "unknown backbone 'ViT-X'; known: ViT-B-16"),
     ],
 )

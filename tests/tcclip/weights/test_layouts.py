@@ -178,8 +178,8 @@ OTHERS: dict[str, Any] = {
     "ActionCLIP": {"model_state_dict": XCLIP, "fusion_model_state_dict": {
         "module.transformer.resblocks.0.ln_1.bias": ONE}},
     "ActionCLIP ": {"model_state_dict": XCLIP, "fusion_model_state_dict": {}},
-    "Open-VCLIP": {"model_state": prefixed(XCLIP, "model."), "cfg": "TRAIN: {}"},
-    "Open-VCLIP ": {"model_state": prefixed(XCLIP, "module.model."), "epoch": 22},
+    "FROSTER": {"model_state": prefixed(XCLIP, "model.") | prefixed(XCLIP, "raw_model.")},
+    "FROSTER ": {"model_state": prefixed(XCLIP | {"projector_v.fc.bias": ONE}, "module.model.")},
     "vision-language prompts": {"model": {
         "module.image_encoder.VPT": ONE, "module.text_encoder.ln_final.bias": ONE,
         "module.image_encoder.transformer.resblocks.1.VPT_shallow": ONE,
