@@ -93,15 +93,15 @@ def _kind(part: str, text: str) -> str:
     raise ValueError(f"{text!r}: {part!r} is no folder and none of {allowed}, name=value")
 
 
-def _of_row(selection: Selection, protocol: Protocol, methods: Collection[Method]) -> Selection:
+def _of_row(selection: Selection, protocol: Protocol, meant: Collection[Method]) -> Selection:
     """A selection by name, of what the row with this name is. ValueError if several have it."""
-    if len(methods) > 1:
-        titles = ", ".join(sorted(method.title for method in methods))
+    if len(meant) > 1:
+        titles = ", ".join(sorted(method.title for method in meant))
         raise ValueError(
             f"{selection.name!r} is the name of several rows: {titles}; choose among them with "
             "--models, --variants or --run, or give them names of their own"
         )
-    for method in methods:
+    for method in meant:
         ensembled = protocol.ensemble_weight is not None and methods.shown(method.model).trained
         selection = replace(
             selection, model=method.model, variant=method.variant, overrides=method.overrides,
