@@ -78,12 +78,9 @@ class Shown:
     def remarks(self, collected: Collected, expected: ExpectedRuns) -> list[str]:
         """What is counted below the table instead of being shown in it."""
         trained = [column for column in expected.columns if _is_trained(column, expected)]
-        known = sorted({name for one in trained for name in (one.dataset, one.trained_on)})
+        known = {name for one in trained for name in (one.dataset, one.trained_on)}
         unknown = [name for name in self.runs.datasets or () if name not in known]
-        texts = []
-        if unknown:
-            there = ", ".join(known) or "none"
-            texts.append(f"no run has --datasets {','.join(unknown)}; there are: {there}")
+        texts = [f"no run has --datasets {','.join(unknown)}"] if unknown else []
         texts += replace(self.runs, datasets=None).unmatched(collected.run_ids)
         if collected.left_out:
             options = ", ".join(self.runs.options)
