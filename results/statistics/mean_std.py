@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 Axis = Literal["splits", "base splits", "single run", "seeds"]
 
 #: Seeds are a sample of all seeds: their std is the sample std, whatever the paper's is.
@@ -39,6 +37,9 @@ def estimate(values: Sequence[float], *, axis: Axis, ddof: int) -> Estimate:
 
 def harmonic_mean(a: Any, b: Any) -> Any:
     """2ab / (a + b) of two percentages, or arrays of them; 0 as soon as one of them is 0."""
+    # `tcclip --help` reads this module.
+    import numpy as np
+
     # The least sum makes 0 of 0 / 0.
     return 2 * a * b / np.maximum(a + b, 1e-9)
 

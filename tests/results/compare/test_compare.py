@@ -178,7 +178,7 @@ def test_parts_of_a_selection_come_in_any_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("a", "message"),
     [
-        ("nope", "'nope' is no folder and none of model: tc_clip"),
+        ("nope", "'nope' is no folder and none of model: clip, vifi_clip"),
         ("tc_clip:clip", "model given twice"),
         ("tc_clip:pretrained", "nothing to compare .* no complete model of tc_clip:pretrained"),
     ],
