@@ -19,7 +19,9 @@ DEFAULTS = {
 def test_each_option_of_sweep_has_its_place() -> None:
     """Options go into their groups by name: another name would be left out without a word."""
     grouped = [field.name for group in (GridOptions, ExecutionOptions) for field in fields(group)]
-    assert {*grouped, "data_root", "annotations", "dataset_file", "dry_run"} == set(DEFAULTS)
+    assert {*grouped, "data_root", "annotations", "dataset_file", "dry_run", "budget"} == set(
+        DEFAULTS
+    )
 
 
 def test_settings_of_the_execution_win_over_options() -> None:

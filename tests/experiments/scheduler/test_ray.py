@@ -51,12 +51,19 @@ def check_finished(
     assert not lease_files(folder.path)
 
 
-@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_two_workers_train_as_one_in_a_folder_of_namesakes(
-    tmp_path: Path, cache: Path, killed: bool
+@pytest.mark.parametrize(
+    ("workers", "killed"),
+    [
+        (1, False),
+        pytest.param(2, False, marks=pytest.mark.slow),
+        pytest.param(2, True, marks=pytest.mark.slow),
+    ],
+)
+def test_workers_of_ray_train_as_this_process_in_a_folder_of_namesakes(
+    tmp_path: Path, cache: Path, workers: int, killed: bool
 ) -> None:
-    """DDP on two CPU workers, also when one of them is killed: the same steps and losses as one
-    worker, each video predicted once. Nothing of the user's own `results`, `experiments` or
+    """One worker, and DDP on two, also when one of them is killed: the same steps and losses as in
+    this process, each video predicted once. Nothing of the user's own `results`, `experiments` or
     `cli.py` is imported, workers included.
     """
     for name in ("results", "experiments", "protocols", "tcclip"):
@@ -64,8 +71,9 @@ def test_two_workers_train_as_one_in_a_folder_of_namesakes(
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the wrong one')")
     (tmp_path / "cli.py").write_text("raise RuntimeError('the wrong one')")
     (spec,) = small_specs(train__epochs=1)
-    two_workers = ("--workers-per-run", "2", "--micro-batch", "16")
-    process = start(spec, tmp_path, cache, *two_workers, *SAVE_EVERY_STEP, executor="ray")
+    more = ("--workers-per-run", str(workers), "--micro-batch", str(32 // workers))
+    more += SAVE_EVERY_STEP if killed else ()
+    process = start(spec, tmp_path, cache, *more, executor="ray")
     out = tmp_path / "out"
     folder = Ledger(out).folder(spec.run_id)
     if killed:
@@ -86,12 +94,12 @@ def test_two_workers_train_as_one_in_a_folder_of_namesakes(
         assert (videos.agg(["size", "nunique"]) == 64).all(axis=None)
         assert predictions.readable.all()
     assert run_sweep([spec], tmp_path / "one", cache, EXECUTION).exit_code == 0
-    two, one = losses(out, spec), losses(tmp_path / "one", spec)
-    assert len(two) == len(one) == 12
-    assert two == pytest.approx(one, rel=1e-3)
+    there, here = losses(out, spec), losses(tmp_path / "one", spec)
+    assert len(there) == len(here) == 12
+    assert there == pytest.approx(here, rel=1e-3)
     result = folder.read_result()
     assert result is not None
-    assert (result.provenance.world_size, result.provenance.global_batch) == (2, 32)
+    assert (result.provenance.world_size, result.provenance.global_batch) == (workers, 32)
     assert numbers(out, spec)["key"] == numbers(tmp_path / "one", spec)["key"]
 
 

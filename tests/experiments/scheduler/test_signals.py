@@ -347,6 +347,7 @@ def test_signals_during_the_cleaning_up_change_nothing(monkeypatch: pytest.Monke
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_two_sweeps_on_one_folder_share_its_runs(tmp_path: Path, cache: Path) -> None:
     specs = small_specs(models=("vifi_clip", "clip"), train__epochs=1, model__num_frames=2)
     more = ("--models", "vifi_clip,clip")

@@ -58,7 +58,7 @@ def test_shots_are_those_of_the_runs(tmp_path: Path) -> None:
         ("K=3", ("test",), 20.0), ("K=5", ("test",), 20.0), ("K=20", ("test",), 20.0),
     ]  # fmt: skip
     assert values(made, "TC-CLIP") == {"K=3": 30.0, "K=5": None, "K=20": 80.0}
-    assert {one.shots for one in made.columns if one.dataset == "hmdb51"} == {2, 4, 8, 16}
+    assert {one.dataset for one in made.columns} == {"mine"}, "published rows of data nobody used"
 
 
 def test_base_splits_are_those_of_the_runs_unfinished_ones_too(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_from_a_folder_to_a_table_and_a_checkpoint_on_own_classes(
     assert "3 classes; train 6, val 3, test 3, train_2shot 6" in shown
     assert "tcclip sweep few_shot --dataset-file" in shown
     table = typed(sweep, "trained on", *CHANGED, *OPTIONS)
-    assert re.search(r"\| TC-CLIP \[.*\| ours, 1 seed \| [\d.]+", table)
+    assert re.search(r"\| TC-CLIP[^|]*\| ours, 1 seed \| [\d.]+", table)
     assert "trained_on K=2" in table and "| chance |  | 33.33 |" in table
     assert "trained_on K=2" in typed(report, "")
     typed(init_test, "new classes")
@@ -55,4 +55,4 @@ def test_from_a_folder_to_a_table_and_a_checkpoint_on_own_classes(
     sizes = ["--set", "augment.resize=36", "--set", "augment.crop=32"]
     table = typed(evaluate, "new classes", *sizes, *OPTIONS, checkpoint=str(best))
     assert "new_classes, over 1 split" in table and "| 50.00 |" in table
-    assert re.search(r"\| TC-CLIP \[.*\] \[from checkpoint \w+\] \| ensembled \|", table)
+    assert re.search(r"\| TC-CLIP \[from checkpoint \w+\][^|]*\| ensembled \|", table)
