@@ -224,8 +224,10 @@ class TextTower(nn.Module):
         sizes = config.sizes
         width = sizes.text_width
         self.prompt_layers = config.prompted_layers
-        self.token_embedding = nn.Embedding(sizes.vocab_size, width)
-        self.token_embedding.weight.requires_grad_(False)
+        # Not drawn from a normal distribution first: on "meta" that imports torch's reference
+        # implementations, which takes longer than to load a model.
+        empty = torch.empty(sizes.vocab_size, width)
+        self.token_embedding = nn.Embedding.from_pretrained(empty)  # not trained
         self.positional_embedding = nn.Parameter(torch.empty(sizes.context_length, width))
         self.blocks = nn.ModuleList(TextBlock(config) for _ in range(sizes.text_layers))
         self.ln_final = nn.LayerNorm(width)
