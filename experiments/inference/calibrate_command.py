@@ -56,6 +56,7 @@ def calibrate(
     device: Device = "auto",
     loader_workers: LoaderWorkers = None,
     format: Format = "terminal",
+    demo: option.Demo = False,
 ) -> None:
     """Measure temperature and threshold on a list; `predict` applies what is kept beside it."""
     from experiments.datasets.paths import DataPaths
@@ -64,7 +65,7 @@ def calibrate(
     from results import printing
 
     with user_errors():
-        found = given.find(checkpoint, out)
+        found = given.find(checkpoint, out, demo=demo)
         spec = lists.checked(found.spec, checkpoint) if list_file is None else None
         predictor = found.load(device=device, ensemble=ensemble, clip_weights=clip_weights)
         if list_file is not None:

@@ -77,7 +77,8 @@ class Checkpoint:
         import tcclip
 
         if self.spec is not None:
-            options = {"precision": self.spec.train.precision} | options
+            known = {name: one for name, one in options.items() if one is not None}
+            options = {"precision": self.spec.train.precision} | known
         with user_errors(), self.local() as path:
             return tcclip.load(path, **options)
 

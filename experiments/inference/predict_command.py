@@ -13,6 +13,7 @@ from experiments.errors import user_errors
 from experiments.grid import options as option
 from experiments.inference import checkpoint as given
 from experiments.inference.classes import Classes, class_names
+from tcclip.config import Precision
 
 Videos = Annotated[
     list[str],
@@ -41,6 +42,9 @@ Rejected = Annotated[
 Calibrated = Annotated[
     bool, typer.Option(help="Whether what tcclip calibrate measured is applied.")
 ]
+PrecisionOption = Annotated[
+    Precision | None, typer.Option("--precision", help="By default what it was tested in.")
+]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where it computes.")]
 LoaderWorkers = Annotated[
     int | None, typer.Option(min=1, help="Videos read at once; by default one a CPU, at most 8.")
@@ -65,10 +69,12 @@ def predict(
     calibrated: Calibrated = True,
     ensemble: given.Ensemble = None,
     clip_weights: given.ClipWeights = None,
+    precision: PrecisionOption = None,
     device: Device = "auto",
     loader_workers: LoaderWorkers = None,
     format: Format = "terminal",
     write: Write = None,
+    demo: option.Demo = False,
 ) -> None:
     """Which classes your videos show, by any checkpoint, in any words."""
     began = time.monotonic()
@@ -78,10 +84,12 @@ def predict(
     with user_errors():
         names = class_names(classes)
         sources, notes = find_videos(videos)
-        found = given.find(checkpoint, out)
+        found = given.find(checkpoint, out, demo=demo)
         imported = time.monotonic()
-        options = {"device": device, "ensemble": ensemble, "clip_weights": clip_weights}
-        predictor = found.load(classes=names, **options)
+        predictor = found.load(
+            classes=names, device=device, ensemble=ensemble, clip_weights=clip_weights,
+            precision=precision,
+        )  # fmt: skip
         question = predictor.question(
             prompts=prompts or (), top=top, views=views, window=window, stride=stride,
             reject=[_rejected(text) for text in reject or ()], calibrated=calibrated,

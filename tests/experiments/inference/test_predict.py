@@ -167,9 +167,10 @@ def test_checkpoints_that_cannot_be_used(tcclip: Run, folder: Path, tmp_path: Pa
         assert message in err and "Traceback" not in err, (given, err)
 
 
-def test_weights_can_be_ensembled(predict: Run) -> None:
+def test_weights_can_be_ensembled_and_the_precision_chosen(predict: Run) -> None:
     def probability(*arguments: str) -> Any:
         return json.loads(predict("clips/0.mp4", "--format", "json", *arguments)[1])[0]["top"]
 
     assert probability("--ensemble", "1") == probability()
     assert probability("--ensemble", "0.5") != probability()
+    assert probability("--precision", "bf16") != probability("--precision", "fp32")
