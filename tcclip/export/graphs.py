@@ -30,7 +30,7 @@ GRAPHS = ("video_encoder", "class_scores")
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 #: Batch sizes: of the example, and of the videos that a graph is tried on.
 EXAMPLE, TRIED = 2, 3
-#: How far a graph's logits may be from the model's. They were equal where it was measured.
+#: How far a graph's logits may be from the model's: other kernels round differently.
 TOLERANCE = 1e-4
 
 
