@@ -82,7 +82,7 @@ def sweep(
     dry_run: option.DryRun = False,
     format: option.Format = "terminal",
 ) -> None:
-    """Run what is missing of a grid, then print its table. The same command again continues."""
+    """Run what is missing of a protocol, a grid file or paper (all), print the table. Resumable."""
     _run(locals())
 
 

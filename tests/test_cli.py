@@ -8,8 +8,10 @@ from collections.abc import Callable
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import cli
 from experiments.grid.options import integers
@@ -154,17 +156,21 @@ def test_ranges_of_seeds_are_the_seeds() -> None:
     assert integers("--seeds", None) is None
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["", "sweep", "evaluate", "predict", "calibrate", "status", "doctor", "report", "compare", "ui",
-     "data", "data check", "data fetch", "data init", "data list", "checkpoint", "checkpoint show",
-     "runs", "runs list", "runs show", "runs extend", "runs forget", "runs clean",
-     "explain-protocol"],
-)  # fmt: skip
-def test_every_command_helps(command: str, tcclip: Callable[..., tuple[int, str, str]]) -> None:
+def _commands(group: Any, words: tuple[str, ...] = ()) -> list[str]:
+    """`tcclip`'s commands and groups of commands, as one types them."""
+    inner = getattr(group, "commands", {}).items()
+    return [" ".join(words), *(one for name, it in inner for one in _commands(it, (*words, name)))]
+
+
+@pytest.mark.parametrize("command", _commands(typer.main.get_command(cli.app)))
+def test_every_command_helps_on_one_screen(
+    command: str, tcclip: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     code, out, _ = tcclip(*command.split(), "-h")
     assert (code, out) == (0, tcclip(*command.split(), "--help")[1])
     assert f"Usage: {' '.join(['tcclip', *command.split()])} " in out
+    assert out.count("\n") <= 50
 
 
 def test_version_and_completion(

@@ -33,8 +33,9 @@ T = TypeVar("T")
 # Options with a panel of their own in the help; all others come before them.
 _grid_option = partial(typer.Option, rich_help_panel="Grid")
 _data_option = partial(typer.Option, rich_help_panel="Data")
-_execution_option = partial(typer.Option, rich_help_panel="Execution")
-_failure_option = partial(typer.Option, rich_help_panel="Failures")
+_execution_option = partial(typer.Option, rich_help_panel="Execution and failures")
+# An option without a value: the help has nothing to say of its type.
+flag = partial(typer.Option, metavar="")
 _filter_option = partial(typer.Option, rich_help_panel="Which runs")
 
 
@@ -73,23 +74,31 @@ Protocol = Annotated[
 ProtocolOrPaper = Annotated[
     str, typer.Argument(help="A protocol, or paper: all of them.", autocompletion=_protocols)
 ]
-Demo = Annotated[bool, typer.Option("--demo", help="On moving shapes with the tiny model.")]
+Demo = Annotated[
+    bool, flag("--demo", help=f"Moving shapes and the tiny model, in {DEFAULT_DEMO_OUT}.")
+]
 Out = Annotated[
     str | None,
     typer.Option(
-        help=f"Output folder, or s3://BUCKET/FOLDER; by default {DEFAULT_OUT}, "
-        f"{DEFAULT_DEMO_OUT} with --demo.",
+        metavar="FOLDER",
+        help=f"Or s3://BUCKET/FOLDER; else TCCLIP_OUT, or {DEFAULT_OUT}.",
         envvar="TCCLIP_OUT",
+        show_envvar=False,
     ),
 ]
 Outs = Annotated[
     list[str] | None,
-    typer.Option("--out", help="A folder or s3://BUCKET/FOLDER; may be given several times."),
+    typer.Option("--out", metavar="FOLDER", help="Or s3://BUCKET/FOLDER; repeatable."),
 ]
-Format = Annotated[Literal["terminal", "md", "json"], typer.Option(help="How to print.")]
+Format = Annotated[
+    Literal["terminal", "md", "json"],
+    typer.Option(metavar="terminal|md|json", help="What is printed."),
+]
 Power = Annotated[
     float | None,
-    typer.Option(min=0.001, help="Also: seeds and videos that would show so many points."),
+    typer.Option(
+        min=0.001, metavar="POINTS", help="Also: seeds and videos that would show so many points."
+    ),
 ]
 
 # ---- Which runs ----
@@ -97,19 +106,20 @@ Power = Annotated[
 ProtocolOrFile = Annotated[
     str,
     typer.Argument(
-        help="A protocol, a grid file (YAML), or paper: all of it.",
+        metavar="[PROTOCOL|FILE.yaml|paper]",
         autocompletion=_protocols,
-        show_default=False,
+        hidden=True,  # from the help: the line of usage has it all
     ),
 ]
 Only = Annotated[
     str | None,
-    _grid_option(help="These runs alone: an id or pattern; without a protocol, planned ones."),
+    _grid_option(metavar="RUN", help="These runs alone: an id or pattern; needs no protocol."),
 ]
 Runs = Annotated[list[str], typer.Argument(metavar="RUN...", help="Run ids or patterns.")]
 Datasets = Annotated[
     str | None,
     _grid_option(
+        metavar="LIST",
         help="Comma list; all by default.",
         autocompletion=_names_in("protocols.datasets", "DATASETS"),
     ),
@@ -117,134 +127,189 @@ Datasets = Annotated[
 Models = Annotated[
     str | None,
     _grid_option(
+        metavar="LIST",
         help="From tc_clip,vifi_clip,clip,open_vclip.",
         autocompletion=_names_in("tcclip.methods", "names"),
     ),
 ]
-Variants = Annotated[str | None, _grid_option(help="From base,llm,pretrained.")]
-EvaluatedVariants = Annotated[str | None, _grid_option(help="base or llm.")]
-Shots = Annotated[str | None, _grid_option(help="few_shot: from 2,4,8,16; own lists: any.")]
-Splits = Annotated[str | None, _grid_option(help="base_to_novel: from 1,2,3; own lists: any.")]
-Seeds = Annotated[str | None, _grid_option(help="Comma list of integers and ranges: 0-4,9.")]
+Variants = Annotated[str | None, _grid_option(metavar="LIST", help="From base,llm,pretrained.")]
+EvaluatedVariants = Annotated[str | None, _grid_option(metavar="LIST", help="base or llm.")]
+Shots = Annotated[
+    str | None, _grid_option(metavar="LIST", help="few_shot: from 2,4,8,16; own lists: any.")
+]
+Splits = Annotated[
+    str | None, _grid_option(metavar="LIST", help="base_to_novel: from 1,2,3; own lists: any.")
+]
+Seeds = Annotated[str | None, _grid_option(metavar="LIST", help="Integers and ranges: 0-4,9.")]
 Settings = Annotated[
-    list[str] | None, _grid_option("--set", help="Any setting, e.g. train.lr=1e-5.")
+    list[str] | None,
+    _grid_option("--set", metavar="KEY=VALUE", help="Any setting, e.g. train.lr=1e-5; repeatable."),
 ]
 Name = Annotated[
-    str | None, _grid_option(help="Title of the runs' row in tables, plots and status.")
+    str | None,
+    _grid_option(metavar="TITLE", help="Of the runs' row in tables, plots and status."),
 ]
 Budget = Annotated[
-    str | None, _grid_option(help="Plan no more than so many GPU-hours, cheapest first: 40h.")
+    str | None,
+    _grid_option(metavar="HOURS", help="Plan at most so many GPU-hours, cheapest first: 40h."),
 ]
 Search = Annotated[
     list[str] | None,
-    _grid_option(help="e.g. train.lr=loguniform(1e-7,1e-5); with Ray Tune's ASHA."),
+    _grid_option(
+        metavar="KEY=SPACE", help="train.lr=loguniform(1e-7,1e-5): Ray Tune's ASHA; repeatable."
+    ),
 ]
-NumSamples = Annotated[int | None, _grid_option(min=1, help="Trials of a search; 8 by default.")]
+NumSamples = Annotated[
+    int | None, _grid_option(min=1, metavar="N", help="Trials of a search; 8 by default.")
+]
 InitCheckpoint = Annotated[
-    Path | None, _grid_option(help="What pretrained runs start from, instead of a parent run.")
+    Path | None,
+    _grid_option(metavar="FILE", help="Pretrained runs start from it, not from a parent run."),
 ]
-Checkpoint = Annotated[str, _grid_option(help="Own or published: a path or hf://OWNER/REPO/FILE.")]
+Checkpoint = Annotated[
+    str, _grid_option(metavar="FILE", help="Own or published: a path or hf://OWNER/REPO/FILE.")
+]
 Ensemble = Annotated[
-    bool, _grid_option(help="Also ensembled with CLIP's weights, where the protocol does.")
+    bool,
+    _grid_option(metavar="", show_default=False, help="Also with CLIP's weights, by default."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the grid, run nothing.")]
+DryRun = Annotated[bool, flag("--dry-run", help="Show the grid, run nothing.")]
 
 # ---- Their data ----
 
-DataRoot = Annotated[Path | None, _data_option(help="Folder with one folder of videos a data set.")]
-Annotations = Annotated[Path | None, _data_option(help="Folder with datasets_splits/ and labels/.")]
-DatasetFile = Annotated[list[Path] | None, _data_option(help="Own data set: its YAML or folder.")]
+DataRoot = Annotated[
+    Path | None, _data_option(metavar="FOLDER", help="With one folder of videos a data set.")
+]
+Annotations = Annotated[
+    Path | None, _data_option(metavar="FOLDER", help="With datasets_splits/ and labels/.")
+]
+DatasetFile = Annotated[
+    list[Path] | None,
+    _data_option(metavar="FILE", help="Own data set: its YAML or folder; repeatable."),
+]
 
 # ---- Where and how fast they execute ----
 
 WorkersPerRun = Annotated[
-    int | None, _execution_option(min=1, help="GPUs, or CPU processes, a run; by default 1.")
+    int | None,
+    _execution_option(min=1, metavar="N", help="GPUs, or CPU processes, a run; 1 by default."),
 ]
 MicroBatch = Annotated[
     str | None,
-    _execution_option(
-        metavar="NUMBER|auto", help="Videos at once on a worker; auto, the default: all that fit."
-    ),
+    _execution_option(metavar="N|auto", help="Videos at once; auto, the default: all that fit."),
 ]
-EvalBatch = Annotated[int | None, _execution_option(min=1, help="Test views at once on a worker.")]
+EvalBatch = Annotated[
+    int | None, _execution_option(min=1, metavar="N", help="Test views at once on a worker.")
+]
 LoaderWorkers = Annotated[
     str | None,
     _execution_option(
-        metavar="NUMBER|auto",
-        help="Processes a worker that load videos; auto, the default: one a CPU of its share.",
+        metavar="N|auto", help="Loader processes; auto, the default: the worker's CPUs."
     ),
 ]
 CacheSize = Annotated[
     str | None,
     _execution_option(
-        metavar="GB|auto", help="Of disk for decoded frames; auto: half of the free; 0: none."
+        metavar="GB|auto", help="Of disk for decoded frames; auto: half of what is free."
     ),
 ]
 GpusPerWorker = Annotated[
     float | None,
-    _execution_option(min=0.01, max=1, help="Share of a GPU: 0.25 puts 4 small runs on one."),
+    _execution_option(
+        min=0.01, max=1, metavar="X", help="0.25 puts 4 small runs on one GPU; 1 by default."
+    ),
 ]
-Device = Annotated[str | None, _execution_option(help="auto, the default, cpu or cuda.")]
-ExecutorName = Annotated[str, _execution_option(help="ray or local (this process).")]
+Device = Annotated[
+    str | None, _execution_option(metavar="NAME", help="auto, the default, cpu or cuda.")
+]
+ExecutorName = Annotated[
+    str, _execution_option(metavar="NAME", help="ray or local (this process).")
+]
 Address = Annotated[
-    str | None, _execution_option(help="A Ray cluster: HOST:6379, auto, local (start one).")
+    str | None,
+    _execution_option(metavar="RAY", help="A Ray cluster: HOST:6379, auto, local (start one)."),
 ]
 TimeLimit = Annotated[
     str | None,
-    _execution_option(help="Pause in time for it, e.g. 4h, 1h30m; a Slurm job's end counts too."),
+    _execution_option(metavar="TIME", help="Pause before it ends: 4h, 1h30m; or a Slurm job's."),
 ]
-MaxConcurrent = Annotated[int | None, _execution_option(min=1, help="Runs at once, at most.")]
+MaxConcurrent = Annotated[
+    int | None, _execution_option(min=1, metavar="N", help="Runs at once, at most.")
+]
 
 # ---- What failures lead to ----
 
 Retries = Annotated[
     int,
-    _failure_option(min=0, help="Further attempts at a run that failed, where they may help."),
+    _execution_option(min=0, metavar="N", help="Further attempts where they may help."),
 ]
 FailFast = Annotated[
-    bool, _failure_option("--fail-fast", help="End with the first run that failed for good.")
+    bool,
+    _execution_option(
+        "--fail-fast", metavar="", help="End with the first run that failed for good."
+    ),
 ]
 MaxUnreadable = Annotated[
     float | None,
-    _failure_option(min=0, max=1, help="Share of videos that may be unreadable; 0.005 by default."),
+    _execution_option(
+        min=0, max=1, metavar="X", help="Share of videos that cannot be read; 0.005 by default."
+    ),
 ]
-Rerun = Annotated[str | None, _failure_option(help="failed, all, or a run id pattern.")]
+Rerun = Annotated[
+    str | None, _execution_option(metavar="RUNS", help="failed, all, or a run id pattern.")
+]
 
 # ---- Which of the runs there are ----
 
 OfDatasets = Annotated[
-    str | None, _filter_option("--datasets", help="Comma list, as of the others; all by default.")
+    str | None,
+    _filter_option(
+        "--datasets", metavar="LIST", help="Comma list, as of the others; all by default."
+    ),
 ]
-OfModels = Annotated[str | None, _filter_option("--models", help="e.g. tc_clip,vifi_clip.")]
-OfVariants = Annotated[str | None, _filter_option("--variants", help="From base,llm,pretrained.")]
-OfShots = Annotated[str | None, _filter_option("--shots", help="e.g. 2,4.")]
-OfSplits = Annotated[str | None, _filter_option("--splits", help="Base splits, e.g. 1-3.")]
+OfModels = Annotated[
+    str | None, _filter_option("--models", metavar="LIST", help="e.g. tc_clip,vifi_clip.")
+]
+OfVariants = Annotated[
+    str | None, _filter_option("--variants", metavar="LIST", help="From base,llm,pretrained.")
+]
+OfShots = Annotated[str | None, _filter_option("--shots", metavar="LIST", help="e.g. 2,4.")]
+OfSplits = Annotated[
+    str | None, _filter_option("--splits", metavar="LIST", help="Base splits, e.g. 1-3.")
+]
 OfSeeds = Annotated[
-    str | None, _filter_option("--seeds", help="e.g. 0-4; a report's row needs all of them.")
+    str | None,
+    _filter_option("--seeds", metavar="LIST", help="e.g. 0-4; a report's row needs all of them."),
 ]
-OfName = Annotated[str | None, _filter_option("--name", help="Name of the row, or a pattern.")]
-OfRun = Annotated[str | None, _filter_option("--run", help="Run id, or a pattern.")]
+OfName = Annotated[
+    str | None, _filter_option("--name", metavar="NAME", help="Of the row, or a pattern.")
+]
+OfRun = Annotated[
+    str | None, _filter_option("--run", metavar="ID", help="Of the run, or a pattern.")
+]
 
 # ---- What a report shows ----
 
 PublishedRows = Annotated[
     Literal["beside", "all", "none"],
-    typer.Option(
-        "--published", help="Published rows: beside columns trained or asked for, all or none."
-    ),
+    typer.Option("--published", metavar="beside|all|none", help="Beside what was asked for."),
 ]
 
-Partial = Annotated[bool, typer.Option("--partial", help="Average incomplete groups too, marked.")]
-Epoch = Annotated[Literal["best", "last", "both"], typer.Option(help="Epoch: best, last or both.")]
+Partial = Annotated[bool, flag("--partial", help="Average incomplete groups too, marked.")]
+Epoch = Annotated[
+    Literal["best", "last", "both"], typer.Option(metavar="best|last|both", help="Epoch.")
+]
 Weights = Annotated[
-    Literal["raw", "ensembled", "both"], typer.Option(help="Weights: raw, ensembled or both.")
+    Literal["raw", "ensembled", "both"],
+    typer.Option(metavar="raw|ensembled|both", help="Weights."),
 ]
-Check = Annotated[
-    bool, typer.Option("--check", help="Exit 1 if a complete row is not as it was published.")
+Check = Annotated[bool, flag("--check", help="Exit 1 if a complete row is not as published.")]
+Write = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Also write every format into it.")
 ]
-Write = Annotated[Path | None, typer.Option(help="Also write every format into this folder.")]
 ReportFormat = Annotated[
-    Literal["terminal", "md", "json", "csv", "latex", "html"], typer.Option(help="How to print.")
+    Literal["terminal", "md", "json", "csv", "latex", "html"],
+    typer.Option(metavar="terminal|md|json|csv|latex|html", help="What is printed."),
 ]
 
 

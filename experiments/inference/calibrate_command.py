@@ -22,19 +22,28 @@ if TYPE_CHECKING:
 
 ListFile = Annotated[
     Path | None,
-    typer.Option("--list", help="Lines `path label`; of a run, by default its validation list."),
+    typer.Option(
+        "--list", metavar="FILE", help="Lines `path label`; a run's validation list by default."
+    ),
 ]
 Folder = Annotated[
-    Path | None, typer.Option("--videos", help="Folder of the list's videos; by default its own.")
+    Path | None,
+    typer.Option("--videos", metavar="FOLDER", help="Of the list's videos; its own by default."),
 ]
 Labels = Annotated[
-    Path | None, typer.Option(help="Class names of the list (csv, json); by default the model's.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Class names of the list; the model's by default."),
 ]
 Keep = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of right answers that the threshold lets pass.")
+    float,
+    typer.Option(min=0, max=1, metavar="X", help="Share of right answers that pass."),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Videos at most, drawn from the list.")]
-Format = Annotated[Literal["terminal", "json"], typer.Option(help="How to print.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Videos at most, drawn from the list.")
+]
+Format = Annotated[
+    Literal["terminal", "json"], typer.Option(metavar="NAME", help="terminal or json.")
+]
 #: How many unreadable videos are named.
 NAMED = 5
 

@@ -23,21 +23,21 @@ CheckpointOption = Annotated[
     str,
     typer.Option(
         "--checkpoint",
-        help="A path, hf://OWNER/REPO/FILE, or a run of --out: its id or the beginning of it.",
+        metavar="FILE|RUN",
+        help="A path, hf://OWNER/REPO/FILE, or the id of a run.",
     ),
 ]
 ClipWeights = Annotated[
     str | None,
     typer.Option(
         "--clip-weights",
-        help="CLIP's weights where the checkpoint does not name them: openai, random or a file.",
+        metavar="FILE",
+        help="CLIP's, if the checkpoint names none: or openai, random.",
     ),
 ]
 Ensemble = Annotated[
     float | None,
-    typer.Option(
-        min=0, max=1, help="Share of the fine-tuned weights, CLIP's the rest; paper: 0.7."
-    ),
+    typer.Option(min=0, max=1, metavar="X", help="Of fine-tuned weights, CLIP's the rest: 0.7."),
 ]
 #: Files that belong to a file of weights, by their endings.
 TOGETHER = (".safetensors", ".json", ".calibration.json")

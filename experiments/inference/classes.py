@@ -13,9 +13,8 @@ Classes = Annotated[
     str | None,
     typer.Option(
         "--classes",
-        help='"a,b,c" in any words, or a file: id,name (CSV), {"id": "name"} or a list (JSON), or '
-        "a name a line; "
-        "by default the checkpoint's own.",
+        metavar="LIST|FILE",
+        help="a,b,c in any words; by default the checkpoint's own.",
     ),
 ]
 

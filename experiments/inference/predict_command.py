@@ -17,40 +17,53 @@ from tcclip.config import Precision
 
 Videos = Annotated[
     list[str],
-    typer.Argument(help="Files, folders, patterns; a folder of images is a video of frames."),
+    typer.Argument(
+        show_default=False, help="Files, folders, patterns; a folder of images is one video."
+    ),
 ]
 Prompts = Annotated[
     list[str] | None,
-    typer.Option("--prompt", help='"a clip of {}": {} is the class; several are averaged.'),
+    typer.Option("--prompt", metavar="TEXT", help='"a clip of {}"; several are averaged.'),
 ]
-Top = Annotated[int, typer.Option(min=1, help="Classes that are named.")]
+Top = Annotated[int, typer.Option(min=1, metavar="N", help="Classes that are named.")]
 ViewsOption = Annotated[
-    str, typer.Option("--views", help="Temporal clips x crops (1 or 3) of a video, e.g. 2x3.")
+    str,
+    typer.Option("--views", metavar="TxC", help="Temporal clips x crops, 1 or 3."),
 ]
 Window = Annotated[
-    str | None, typer.Option(help="For a timeline of long videos: 4s, 2m, 64f (frames).")
+    str | None,
+    typer.Option(metavar="TIME", help="For a timeline: 4s, 2m, 64f (frames)."),
 ]
 Stride = Annotated[
-    str | None, typer.Option(help="From the beginning of a window to that of the next.")
+    str | None,
+    typer.Option(metavar="TIME", help="From the start of a window to the next's."),
 ]
 Rejected = Annotated[
     list[str] | None,
     typer.Option(
-        "--reject", help="What shows none of these: below 0.4, calibrated, or a TEXT for it."
+        "--reject", metavar="X|TEXT", help="None of these: below 0.4, calibrated, a text."
     ),
 ]
 Calibrated = Annotated[
-    bool, typer.Option(help="Whether what tcclip calibrate measured is applied.")
+    bool,
+    typer.Option(metavar="", show_default=False, help="Apply what tcclip calibrate measured."),
 ]
 PrecisionOption = Annotated[
-    Precision | None, typer.Option("--precision", help="By default what it was tested in.")
+    Precision | None,
+    typer.Option("--precision", metavar="NAME", help="fp32, bf16, fp16; by default as tested."),
 ]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where it computes.")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(metavar="NAME", help="auto, cpu or cuda.")
+]
 LoaderWorkers = Annotated[
-    int | None, typer.Option(min=1, help="Videos read at once; by default one a CPU, at most 8.")
+    int | None,
+    typer.Option(min=1, metavar="N", help="Videos read at once; one a CPU, at most 8."),
 ]
-Format = Annotated[Literal["terminal", "json", "csv", "html"], typer.Option(help="How to print.")]
-Write = Annotated[Path | None, typer.Option(help="Into this file instead.")]
+Format = Annotated[
+    Literal["terminal", "json", "csv", "html"],
+    typer.Option(metavar="NAME", help="terminal, json, csv or html."),
+]
+Write = Annotated[Path | None, typer.Option(metavar="FILE", help="Into this file instead.")]
 #: Videos that are read at once where nobody says how many.
 MOST_READERS = 8
 
