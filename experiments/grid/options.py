@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -30,13 +29,19 @@ WORDS, NUMBERS = ("datasets", "models", "variants"), ("shots", "splits", "seeds"
 LONGEST_RANGE = 10_000
 T = TypeVar("T")
 
-# Options with a panel of their own in the help; all others come before them.
-_grid_option = partial(typer.Option, rich_help_panel="Grid")
-_data_option = partial(typer.Option, rich_help_panel="Data")
-_execution_option = partial(typer.Option, rich_help_panel="Execution and failures")
-# An option without a value: the help has nothing to say of its type.
-flag = partial(typer.Option, metavar="")
-_filter_option = partial(typer.Option, rich_help_panel="Which runs")
+
+def _options(panel: str | None = None) -> Callable[..., Any]:
+    """What declares the options of a panel of the help, each by metavar, help and names."""
+
+    def option(metavar: str, help: str, *names: str, **more: Any) -> Any:
+        return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, **more)
+
+    return option
+
+
+shown = _options()
+_grid, _data, _filter = _options("Grid"), _options("Data"), _options("Which runs")
+_execution = _options("Execution and failures")
 
 
 def _print_version(wanted: bool) -> None:
@@ -62,8 +67,7 @@ _protocols = _names_in("protocols", "PROTOCOLS")
 # ---- For all commands ----
 
 Version = Annotated[
-    bool,
-    typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and exit."),
+    bool, shown("", "Print it and exit.", "--version", callback=_print_version, is_eager=True)
 ]
 Protocol = Annotated[
     str,
@@ -75,30 +79,22 @@ ProtocolOrPaper = Annotated[
     str, typer.Argument(help="A protocol, or paper: all of them.", autocompletion=_protocols)
 ]
 Demo = Annotated[
-    bool, flag("--demo", help=f"Moving shapes and the tiny model, in {DEFAULT_DEMO_OUT}.")
+    bool, shown("", f"Moving shapes and the tiny model, in {DEFAULT_DEMO_OUT}.", "--demo")
 ]
 Out = Annotated[
     str | None,
-    typer.Option(
-        metavar="FOLDER",
-        help=f"Or s3://BUCKET/FOLDER; else TCCLIP_OUT, or {DEFAULT_OUT}.",
+    shown(
+        "FOLDER",
+        f"Or s3://BUCKET/FOLDER; else TCCLIP_OUT, or {DEFAULT_OUT}.",
         envvar="TCCLIP_OUT",
         show_envvar=False,
     ),
 ]
-Outs = Annotated[
-    list[str] | None,
-    typer.Option("--out", metavar="FOLDER", help="Or s3://BUCKET/FOLDER; repeatable."),
-]
-Format = Annotated[
-    Literal["terminal", "md", "json"],
-    typer.Option(metavar="terminal|md|json", help="What is printed."),
-]
+Outs = Annotated[list[str] | None, shown("FOLDER", "Or s3://BUCKET/FOLDER; repeatable.", "--out")]
+Format = Annotated[Literal["terminal", "md", "json"], shown("terminal|md|json", "How to print.")]
 Power = Annotated[
     float | None,
-    typer.Option(
-        min=0.001, metavar="POINTS", help="Also: seeds and videos that would show so many points."
-    ),
+    shown("POINTS", "Also: seeds and videos that would show so many points.", min=0.001),
 ]
 
 # ---- Which runs ----
@@ -111,205 +107,127 @@ ProtocolOrFile = Annotated[
         hidden=True,  # from the help: the line of usage has it all
     ),
 ]
-Only = Annotated[
-    str | None,
-    _grid_option(metavar="RUN", help="These runs alone: an id or pattern; needs no protocol."),
-]
+Only = Annotated[str | None, _grid("RUN", "These runs alone: an id or pattern; needs no protocol.")]
 Runs = Annotated[list[str], typer.Argument(metavar="RUN...", help="Run ids or patterns.")]
 Datasets = Annotated[
     str | None,
-    _grid_option(
-        metavar="LIST",
-        help="Comma list; all by default.",
+    _grid(
+        "LIST",
+        "Comma list; all by default.",
         autocompletion=_names_in("protocols.datasets", "DATASETS"),
     ),
 ]
 Models = Annotated[
     str | None,
-    _grid_option(
-        metavar="LIST",
-        help="From tc_clip,vifi_clip,clip,open_vclip.",
+    _grid(
+        "LIST",
+        "From tc_clip,vifi_clip,clip,open_vclip.",
         autocompletion=_names_in("tcclip.methods", "names"),
     ),
 ]
-Variants = Annotated[str | None, _grid_option(metavar="LIST", help="From base,llm,pretrained.")]
-EvaluatedVariants = Annotated[str | None, _grid_option(metavar="LIST", help="base or llm.")]
-Shots = Annotated[
-    str | None, _grid_option(metavar="LIST", help="few_shot: from 2,4,8,16; own lists: any.")
-]
-Splits = Annotated[
-    str | None, _grid_option(metavar="LIST", help="base_to_novel: from 1,2,3; own lists: any.")
-]
-Seeds = Annotated[str | None, _grid_option(metavar="LIST", help="Integers and ranges: 0-4,9.")]
+Variants = Annotated[str | None, _grid("LIST", "From base,llm,pretrained.")]
+EvaluatedVariants = Annotated[str | None, _grid("LIST", "base or llm.")]
+Shots = Annotated[str | None, _grid("LIST", "few_shot: from 2,4,8,16; own lists: any.")]
+Splits = Annotated[str | None, _grid("LIST", "base_to_novel: from 1,2,3; own lists: any.")]
+Seeds = Annotated[str | None, _grid("LIST", "Integers and ranges: 0-4,9.")]
 Settings = Annotated[
-    list[str] | None,
-    _grid_option("--set", metavar="KEY=VALUE", help="Any setting, e.g. train.lr=1e-5; repeatable."),
+    list[str] | None, _grid("KEY=VALUE", "Any setting, e.g. train.lr=1e-5; repeatable.", "--set")
 ]
-Name = Annotated[
-    str | None,
-    _grid_option(metavar="TITLE", help="Of the runs' row in tables, plots and status."),
-]
+Name = Annotated[str | None, _grid("TITLE", "Of the runs' row in tables, plots and status.")]
 Budget = Annotated[
-    str | None,
-    _grid_option(metavar="HOURS", help="Plan at most so many GPU-hours, cheapest first: 40h."),
+    str | None, _grid("HOURS", "Plan at most so many GPU-hours, cheapest first: 40h.")
 ]
 Search = Annotated[
     list[str] | None,
-    _grid_option(
-        metavar="KEY=SPACE", help="train.lr=loguniform(1e-7,1e-5): Ray Tune's ASHA; repeatable."
-    ),
+    _grid("KEY=SPACE", "train.lr=loguniform(1e-7,1e-5): Ray Tune's ASHA; repeatable."),
 ]
-NumSamples = Annotated[
-    int | None, _grid_option(min=1, metavar="N", help="Trials of a search; 8 by default.")
-]
+NumSamples = Annotated[int | None, _grid("N", "Trials of a search; 8 by default.", min=1)]
 InitCheckpoint = Annotated[
-    Path | None,
-    _grid_option(metavar="FILE", help="Pretrained runs start from it, not from a parent run."),
+    Path | None, _grid("FILE", "Pretrained runs start from it, not from a parent run.")
 ]
-Checkpoint = Annotated[
-    str, _grid_option(metavar="FILE", help="Own or published: a path or hf://OWNER/REPO/FILE.")
-]
-Ensemble = Annotated[
-    bool,
-    _grid_option(metavar="", show_default=False, help="Also with CLIP's weights, by default."),
-]
-DryRun = Annotated[bool, flag("--dry-run", help="Show the grid, run nothing.")]
+Checkpoint = Annotated[str, _grid("FILE", "Own or published: a path or hf://OWNER/REPO/FILE.")]
+Ensemble = Annotated[bool, _grid("", "Also with CLIP's weights, by default.", show_default=False)]
+DryRun = Annotated[bool, shown("", "Show the grid, run nothing.", "--dry-run")]
 
 # ---- Their data ----
 
-DataRoot = Annotated[
-    Path | None, _data_option(metavar="FOLDER", help="With one folder of videos a data set.")
-]
-Annotations = Annotated[
-    Path | None, _data_option(metavar="FOLDER", help="With datasets_splits/ and labels/.")
-]
+DataRoot = Annotated[Path | None, _data("FOLDER", "With one folder of videos a data set.")]
+Annotations = Annotated[Path | None, _data("FOLDER", "With datasets_splits/ and labels/.")]
 DatasetFile = Annotated[
-    list[Path] | None,
-    _data_option(metavar="FILE", help="Own data set: its YAML or folder; repeatable."),
+    list[Path] | None, _data("FILE", "Own data set: its YAML or folder; repeatable.")
 ]
 
 # ---- Where and how fast they execute ----
 
 WorkersPerRun = Annotated[
-    int | None,
-    _execution_option(min=1, metavar="N", help="GPUs, or CPU processes, a run; 1 by default."),
+    int | None, _execution("N", "GPUs, or CPU processes, a run; 1 by default.", min=1)
 ]
 MicroBatch = Annotated[
-    str | None,
-    _execution_option(metavar="N|auto", help="Videos at once; auto, the default: all that fit."),
+    str | None, _execution("N|auto", "Videos at once; auto, the default: all that fit.")
 ]
-EvalBatch = Annotated[
-    int | None, _execution_option(min=1, metavar="N", help="Test views at once on a worker.")
-]
+EvalBatch = Annotated[int | None, _execution("N", "Test views at once on a worker.", min=1)]
 LoaderWorkers = Annotated[
-    str | None,
-    _execution_option(
-        metavar="N|auto", help="Loader processes; auto, the default: the worker's CPUs."
-    ),
+    str | None, _execution("N|auto", "Loader processes; auto, the default: the worker's CPUs.")
 ]
 CacheSize = Annotated[
-    str | None,
-    _execution_option(
-        metavar="GB|auto", help="Of disk for decoded frames; auto: half of what is free."
-    ),
+    str | None, _execution("GB|auto", "Of disk for decoded frames; auto: half of what is free.")
 ]
 GpusPerWorker = Annotated[
     float | None,
-    _execution_option(
-        min=0.01, max=1, metavar="X", help="0.25 puts 4 small runs on one GPU; 1 by default."
-    ),
+    _execution("X", "0.25 puts 4 small runs on one GPU; 1 by default.", min=0.01, max=1),
 ]
-Device = Annotated[
-    str | None, _execution_option(metavar="NAME", help="auto, the default, cpu or cuda.")
-]
-ExecutorName = Annotated[
-    str, _execution_option(metavar="NAME", help="ray or local (this process).")
-]
+Device = Annotated[str | None, _execution("NAME", "auto, the default, cpu or cuda.")]
+ExecutorName = Annotated[str, _execution("NAME", "ray or local (this process).")]
 Address = Annotated[
-    str | None,
-    _execution_option(metavar="RAY", help="A Ray cluster: HOST:6379, auto, local (start one)."),
+    str | None, _execution("RAY", "A Ray cluster: HOST:6379, auto, local (start one).")
 ]
 TimeLimit = Annotated[
-    str | None,
-    _execution_option(metavar="TIME", help="Pause before it ends: 4h, 1h30m; or a Slurm job's."),
+    str | None, _execution("TIME", "Pause before it ends: 4h, 1h30m; or a Slurm job's.")
 ]
-MaxConcurrent = Annotated[
-    int | None, _execution_option(min=1, metavar="N", help="Runs at once, at most.")
-]
+MaxConcurrent = Annotated[int | None, _execution("N", "Runs at once, at most.", min=1)]
 
 # ---- What failures lead to ----
 
-Retries = Annotated[
-    int,
-    _execution_option(min=0, metavar="N", help="Further attempts where they may help."),
-]
+Retries = Annotated[int, _execution("N", "Further attempts where they may help.", min=0)]
 FailFast = Annotated[
-    bool,
-    _execution_option(
-        "--fail-fast", metavar="", help="End with the first run that failed for good."
-    ),
+    bool, _execution("", "End with the first run that failed for good.", "--fail-fast")
 ]
 MaxUnreadable = Annotated[
     float | None,
-    _execution_option(
-        min=0, max=1, metavar="X", help="Share of videos that cannot be read; 0.005 by default."
-    ),
+    _execution("X", "Share of videos that cannot be read; 0.005 by default.", min=0, max=1),
 ]
-Rerun = Annotated[
-    str | None, _execution_option(metavar="RUNS", help="failed, all, or a run id pattern.")
-]
+Rerun = Annotated[str | None, _execution("RUNS", "failed, all, or a run id pattern.")]
 
 # ---- Which of the runs there are ----
 
 OfDatasets = Annotated[
-    str | None,
-    _filter_option(
-        "--datasets", metavar="LIST", help="Comma list, as of the others; all by default."
-    ),
+    str | None, _filter("LIST", "Comma list, as of the others; all by default.", "--datasets")
 ]
-OfModels = Annotated[
-    str | None, _filter_option("--models", metavar="LIST", help="e.g. tc_clip,vifi_clip.")
-]
-OfVariants = Annotated[
-    str | None, _filter_option("--variants", metavar="LIST", help="From base,llm,pretrained.")
-]
-OfShots = Annotated[str | None, _filter_option("--shots", metavar="LIST", help="e.g. 2,4.")]
-OfSplits = Annotated[
-    str | None, _filter_option("--splits", metavar="LIST", help="Base splits, e.g. 1-3.")
-]
+OfModels = Annotated[str | None, _filter("LIST", "e.g. tc_clip,vifi_clip.", "--models")]
+OfVariants = Annotated[str | None, _filter("LIST", "From base,llm,pretrained.", "--variants")]
+OfShots = Annotated[str | None, _filter("LIST", "e.g. 2,4.", "--shots")]
+OfSplits = Annotated[str | None, _filter("LIST", "Base splits, e.g. 1-3.", "--splits")]
 OfSeeds = Annotated[
-    str | None,
-    _filter_option("--seeds", metavar="LIST", help="e.g. 0-4; a report's row needs all of them."),
+    str | None, _filter("LIST", "e.g. 0-4; a report's row needs all of them.", "--seeds")
 ]
-OfName = Annotated[
-    str | None, _filter_option("--name", metavar="NAME", help="Of the row, or a pattern.")
-]
-OfRun = Annotated[
-    str | None, _filter_option("--run", metavar="ID", help="Of the run, or a pattern.")
-]
+OfName = Annotated[str | None, _filter("NAME", "Of the row, or a pattern.", "--name")]
+OfRun = Annotated[str | None, _filter("ID", "Of the run, or a pattern.", "--run")]
 
 # ---- What a report shows ----
 
 PublishedRows = Annotated[
     Literal["beside", "all", "none"],
-    typer.Option("--published", metavar="beside|all|none", help="Beside what was asked for."),
+    shown("beside|all|none", "Beside what was asked for.", "--published"),
 ]
 
-Partial = Annotated[bool, flag("--partial", help="Average incomplete groups too, marked.")]
-Epoch = Annotated[
-    Literal["best", "last", "both"], typer.Option(metavar="best|last|both", help="Epoch.")
-]
-Weights = Annotated[
-    Literal["raw", "ensembled", "both"],
-    typer.Option(metavar="raw|ensembled|both", help="Weights."),
-]
-Check = Annotated[bool, flag("--check", help="Exit 1 if a complete row is not as published.")]
-Write = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="Also write every format into it.")
-]
+Partial = Annotated[bool, shown("", "Average incomplete groups too, marked.", "--partial")]
+Epoch = Annotated[Literal["best", "last", "both"], shown("best|last|both", "Epoch.")]
+Weights = Annotated[Literal["raw", "ensembled", "both"], shown("raw|ensembled|both", "Weights.")]
+Check = Annotated[bool, shown("", "Exit 1 if a complete row is not as published.", "--check")]
+Write = Annotated[Path | None, shown("FOLDER", "Also write every format into it.")]
 ReportFormat = Annotated[
     Literal["terminal", "md", "json", "csv", "latex", "html"],
-    typer.Option(metavar="terminal|md|json|csv|latex|html", help="What is printed."),
+    shown("terminal|md|json|csv|latex|html", "How to print."),
 ]
 
 
