@@ -287,7 +287,7 @@ def _run(given: Mapping[str, Any], make_plan: Callable[..., RunPlan] | None = No
             print(place, file=sys.stderr)
         rows = list_runs(plan.specs, out, execution, data_paths.list_length, options.rerun)
         decodes = planned_decodes(plan.specs, rows, data_paths, execution)
-        print_plan(rows, execution, options.format, *decodes)
+        print_plan(rows, execution, options.format, *decodes, plan.names)
         raise typer.Exit(found.show())
     found.refuse()
     console = Console(stderr=True)

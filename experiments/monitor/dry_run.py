@@ -87,11 +87,12 @@ def print_plan(
     format: str,
     decodes: Mapping[str, Decodes] = {},
     cache_limit: int = 0,
+    names: Mapping[str, str] = {},
 ) -> None:
     """Print a dry run as a table, markdown or JSON, with its totals.
 
     `decodes`: by run id, of runs that are left: what the cache gives them costs nothing.
-    `cache_limit`: in bytes.
+    `cache_limit`: in bytes. `names`: run id -> the title of its row, where it has one.
     """
     rows = [
         replace(row, cost=with_decoding(row.cost, decodes[row.run_id].core_hours, execution))
@@ -101,15 +102,24 @@ def print_plan(
     ]
     if format == "json":
         of_runs = {run_id: {"decodes": asdict(one)} for run_id, one in decodes.items()}
-        print_json([asdict(row) | of_runs.get(row.run_id, {}) for row in rows])
+        others = [of_runs.get(row.run_id, {}) | {"name": names.get(row.run_id)} for row in rows]
+        print_json([asdict(row) | other for row, other in zip(rows, others, strict=True)])
         return
     head = ["run", "state", "after", "train videos", "steps", "test videos", "GPU-h", "", "GB"]
     cells = [_cells(row) for row in rows]
-    if any(row.overrides for row in rows):
-        head.append("settings")
-        for cell, row in zip(cells, rows, strict=True):
-            cell.append(" ".join(row.overrides))
-    print_rows(count_states([row.state for row in rows]), head, cells, format, left=3)
+    shared = (
+        set(rows[0].overrides).intersection(*(row.overrides for row in rows)) if rows else set()
+    )
+    own = [" ".join(one for one in row.overrides if one not in shared) for row in rows]
+    titles = [names.get(row.run_id, settings) for row, settings in zip(rows, own, strict=True)]
+    if any(titles):  # what tells the grid's rows apart
+        for line, title in zip((head, *cells), ("row", *titles), strict=True):
+            line.insert(2, title)
+    print_rows(
+        count_states([row.state for row in rows]), head, cells, format, 4 if any(titles) else 3
+    )
+    if shared:
+        print(f"settings of all runs: {' '.join(sorted(shared))}")
     again = sum(row.again for row in rows)
     if again:
         print(f"--rerun: {again} of these runs would be run again, from the beginning")

@@ -104,6 +104,19 @@ def test_options_win_over_rows_over_set_and_the_dry_run_says_so(
     assert "--search wins over --set train.lr=0.001" in error
 
 
+def test_a_dry_run_says_once_what_all_runs_share(grid: Path, tcclip: Command) -> None:
+    grid.write_text(
+        HEAD + "set: {train.lr: 2e-5}\n"
+        "rows: [{name: half, model.seed_ratio: 0.5}, {train.eps: 1e-7}]"
+    )
+    code, out, error = tcclip("sweep", grid, "--dry-run")
+    assert code == 0, error
+    head, _, *lines = out.splitlines()[1:]
+    assert head.split()[:3] == ["run", "state", "row"]
+    assert [line.split()[2] for line in lines[:2]] == ["half", "train.eps=1e-07"]
+    assert lines[2] == "settings of all runs: train.lr=2e-05" and "seed_ratio" not in out
+
+
 def test_few_aliases_and_yaml_1_2_numbers_are_read(grid: Path, tcclip: Command) -> None:
     grid.write_text(
         HEAD.replace("[2]", "[&two 002]")
