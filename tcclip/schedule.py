@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import unwrap
 from typing import Any
 
+import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 from tcclip.config import TrainConfig
 
@@ -52,6 +54,17 @@ class Schedule:
         return config.lr_min + (base - config.lr_min) / 2 * cosine
 
 
+class _Uncompiled(AdamW):
+    """AdamW without what its methods are wrapped in for torch.compile, which no step goes through:
+    torch._dynamo would be imported, 4 seconds of a core in every worker."""
+
+    step = torch.no_grad()(unwrap(AdamW.step))
+    add_param_group = unwrap(Optimizer.add_param_group)
+    state_dict = unwrap(Optimizer.state_dict)
+    load_state_dict = unwrap(Optimizer.load_state_dict)
+    zero_grad = unwrap(Optimizer.zero_grad)
+
+
 def build_optimizer(
     model: nn.Module, rate_scales: Mapping[str, float], config: TrainConfig
 ) -> AdamW:
@@ -68,7 +81,7 @@ def build_optimizer(
         own = [p for name, p in named if name.startswith(beginning)]
         if own:
             groups.append({"params": own, "base_lr": config.lr * scale, "lr": 0.0})
-    return AdamW(
+    return _Uncompiled(
         groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay,
         fused=named[0][1].is_cuda or None,
     )  # fmt: skip

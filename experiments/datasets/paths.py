@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -127,6 +128,15 @@ class DataPaths(FrozenModel):
                 f"{data.name}: no annotations folder; give --annotations or $TCCLIP_ANNOTATIONS"
             )
         return folder
+
+    def built_meanwhile(self, names: Iterable[str]) -> AbstractContextManager[None]:
+        """A block during which another process builds the embedded ones of data sets `names`."""
+        for data in (self.datasets()[name] for name in names):
+            if data.embedded:
+                from tcclip.data import moving_shapes
+
+                return moving_shapes.building(self.cache / data.name)
+        return nullcontext()
 
     def video_folder(self, data: Dataset) -> Path:
         """Folder that a data set's list entries are relative to. MissingData if nobody set it."""

@@ -102,8 +102,9 @@ def sweep(
     lines += [data_paths.cache_note(execution.cache_size)] if left else []
     console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
     thread = SyncThread(ledger, default_uri(out), run_ids, say)
-    # The mirror stops last: by then no worker writes any more.
-    with thread if left else nullcontext():
+    used = {one.dataset for spec in specs if left for one, _ in spec.lists}
+    # The mirror stops last: by then no worker writes any more. Ray starts while videos are made.
+    with thread if left else nullcontext(), data_paths.built_meanwhile(used):
         summary = compute_missing(
             ledger,
             specs,

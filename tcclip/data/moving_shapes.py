@@ -12,8 +12,11 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -27,6 +30,11 @@ SEED = 20240410
 COLOURS = tuple(PALETTE)
 TRAIN_CLIPS, VAL_CLIPS, UNSEEN_CLIPS = 8, 2, 4
 SHOTS = (2, 4, 8)
+_START = (
+    "import sys, pathlib; sys.path.insert(0, sys.argv[1]); "
+    "from tcclip.data.moving_shapes import ensure_built; "
+    "ensure_built(pathlib.Path(sys.argv[2]))"
+)
 BASE_SPLITS, BASE_CLIPS = 3, 6
 
 
@@ -85,6 +93,28 @@ def ensure_built(folder: Path) -> Path:
             if not is_complete(folder):
                 _build(folder)
     return folder
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[None]:
+    """Another process builds the data set in `folder` while the block does something else.
+
+    Who needs it calls `ensure_built` all the same, which waits for it, or builds it if that process
+    could not. At the block's end it is ended.
+    """
+    if is_complete(folder):
+        yield
+        return
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", _START, str(Path(__file__).parents[2]), str(folder)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        process_group=0,
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def is_complete(folder: Path) -> bool:

@@ -7,10 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.optim import AdamW
 
 import protocols
 from tcclip.config import TrainConfig
-from tcclip.schedule import Schedule, build_optimizer, set_rates
+from tcclip.schedule import Schedule, build_optimizer, load_optimizer, set_rates
 
 VIDEOS = {"zero_shot": 240_436, "few_shot": 816, "base_to_novel": 416, "fully_supervised": 240_436}
 
@@ -89,6 +90,29 @@ def test_groups_hold_every_trained_parameter_once_and_decay_all() -> None:
     assert slow["weight_decay"] == fast["weight_decay"] == 1e-3
     set_rates(optimizer, Schedule(train, 816), 30)
     assert fast["lr"] == pytest.approx(10 * slow["lr"], rel=1e-6)
+
+
+def test_steps_are_those_of_adamw_bit_for_bit() -> None:
+    """Through saving and loading, with torch's own class beside."""
+    train = protocols.get("few_shot").train
+    trained = []
+    for own in (True, False):
+        layer = nn.Linear(3, 2)
+        nn.init.constant_(layer.weight, 0.5)
+        nn.init.constant_(layer.bias, 0.0)
+        optimizer = build_optimizer(layer, {"bias": 10.0}, train)
+        if not own:
+            optimizer = AdamW(optimizer.param_groups, eps=train.eps)
+        for step in range(4):
+            set_rates(optimizer, Schedule(train, 816), 20 + step)
+            optimizer.zero_grad()
+            (layer(torch.arange(3.0)) - step).square().sum().backward()
+            optimizer.step()
+            load_optimizer(optimizer, optimizer.state_dict())
+        trained.append(layer)
+    assert torch.equal(trained[0].weight, trained[1].weight)
+    assert torch.equal(trained[0].bias, trained[1].bias)
+    assert not torch.equal(trained[0].bias, torch.zeros(2))
 
 
 def test_steps_use_the_rates_set() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import fcntl
+import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
@@ -139,3 +142,21 @@ def test_an_incomplete_folder_is_rebuilt(small: Path) -> None:
     moving_shapes.ensure_built(small)
     assert moving_shapes.is_complete(small)
     assert _contents(small) == before, "the same seed, the same bytes"
+
+
+def test_another_process_builds_meanwhile_and_is_ended_with_the_block(tmp_path: Path) -> None:
+    folder = tmp_path / "shapes"
+    with moving_shapes.building(folder):
+        deadline = time.monotonic() + 60
+        while not list(folder.glob("videos/*.mp4")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    with (tmp_path / ".shapes.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError if it still builds
+    assert not moving_shapes.is_complete(folder)
+
+
+def test_what_is_there_is_not_built_again(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", None)
+    with moving_shapes.building(small):
+        pass
