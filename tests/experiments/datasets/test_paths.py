@@ -63,7 +63,7 @@ def test_the_embedded_data_set_is_made_where_the_cache_is(
     found = DataPaths.find()
     assert found.annotation_folder(MOVING_SHAPES) == tmp_path / "cache" / "moving_shapes"
     assert found.video_folder(MOVING_SHAPES) == tmp_path / "cache" / "moving_shapes" / "videos"
-    monkeypatch.setattr(moving_shapes, "building", lambda folder: nullcontext(folder))
+    monkeypatch.setattr(moving_shapes, "building", nullcontext)
     with found.built_meanwhile(["hmdb51", "moving_shapes"]) as building:
         assert building == tmp_path / "cache" / "moving_shapes"
     with found.built_meanwhile(["hmdb51"]) as building:
