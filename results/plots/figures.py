@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import re
+import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 #: Okabe and Ito's colours: told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", ":", "-.")
-#: Characters in a line of a legend.
-_LEGEND_LENGTH = 120
+#: Of a legend's text: characters an inch, a line's height in inches.
+_CHARACTERS, _LINE = 13, 0.16
+#: Width of an inch on a page: a figure of 9 inches is as wide as its text.
+_REM = 6.2
 #: Classes up to which each has its name beside it.
 _NAMED_CLASSES = 60
 
@@ -47,8 +51,10 @@ def to_svg(figure: Figure) -> str:
     with mpl.rc_context(fixed):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     svg = file.getvalue()
-    # Width and height from the page: the viewBox keeps the shape.
-    return re.sub(r' (width|height)="[^"]*pt"', "", svg[svg.index("<svg") :], count=2)
+    # The page may shrink it: the viewBox keeps the shape.
+    svg = re.sub(r' (width|height)="[^"]*pt"', "", svg[svg.index("<svg") :], count=2)
+    size = f"{figure.get_figwidth() * _REM:.1f}rem"
+    return svg.replace("<svg", f'<svg style="--size: {size}"', 1)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -104,13 +110,18 @@ def _band(axes: Any, several: Sequence[Mapping[int, float]], label: str, style: 
 
 
 def _legend(figure: Figure, axes: Any) -> None:
+    """What the lines of `axes` are, below the plots, which keep their height."""
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(
-            handles, labels, loc="outside lower center",
-            ncols=max(1, min(4, len(labels), _LEGEND_LENGTH // max(map(len, labels)))),
-            fontsize=8, frameon=False,
-        )  # fmt: skip
+    if not handles:
+        return
+    room = int(_CHARACTERS * figure.get_figwidth())
+    labels = [textwrap.fill(label, room - 5) for label in labels]
+    columns = max(1, min(4, len(labels), room // max(map(len, labels))))
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
+    )
+    lines = math.ceil(len(labels) / columns) + sum(label.count("\n") for label in labels)
+    figure.set_figheight(figure.get_figheight() + _LINE * (lines - 1))
 
 
 def few_shot(report: Report) -> Figure:
@@ -177,7 +188,7 @@ def confusion(title: str, one: Confusion) -> Figure:
     shares = 100.0 * one.counts / np.maximum(one.totals[:, None], 1)
     figure, (axes,) = _subplots(1, 5.2, 4.4)
     image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=100, interpolation="nearest")
-    axes.set(xlabel="predicted class", ylabel="true class", title=title)
+    axes.set(xlabel="predicted class", ylabel="true class", title=textwrap.fill(title, 40))
     if len(one.names) <= _NAMED_CLASSES // 2:
         axes.set_xticks(range(len(one.names)), one.names, rotation=90, fontsize=6)
         axes.set_yticks(range(len(one.names)), one.names, fontsize=6)

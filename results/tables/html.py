@@ -135,7 +135,7 @@ def _list(items: Iterable[str]) -> str:
 
 
 def _few_shot(report: Report) -> list[str]:
-    if report.protocol.axis != "shots" or not report.rows:
+    if len({column.shots for column in report.columns if column.shots}) < 2 or not report.rows:
         return []
     return ["<h2>Over shots</h2>", _figure(figures.few_shot(report))]
 
