@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 import protocols
 from experiments.errors import UserError, user_errors
-from experiments.grid.options import integers
+from experiments.grid.options import NUMBERS, WORDS, comma_list, integers
 from experiments.grid.overrides import Settings
 from experiments.grid.plan import Grid
 from experiments.grid.weights_file import replace_path
@@ -45,15 +45,21 @@ class GridFile(FrozenModel):
     set: dict[str, Any] = Field(default_factory=dict)
     rows: tuple[dict[str, Any], ...] = Field(default=({},), min_length=1)
 
-    @field_validator("shots", "splits", "seeds", mode="before")
+    @field_validator(*WORDS, mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        """`tc_clip,clip` is a list, as in the command's options."""
+        return comma_list("the list", value, str) if isinstance(value, str) else value
+
+    @field_validator(*NUMBERS, mode="before")
     @classmethod
     def _ranges(cls, value: Any) -> Any:
-        """`0-4,9` and `[0-4, 9]` are the integers, as in the command's options."""
+        """`0-4,9`, `[0-4, 9]` and `3` are the integers, as in the command's options."""
         found: list[Any] = []
         for one in value if isinstance(value, list) else [value]:
             text = isinstance(one, str) and (one is value or re.fullmatch("[0-9]+-[0-9]+", one))
             found += (integers("the range", one) or ()) if text else [one]
-        return tuple(found) if isinstance(value, list | str) else value
+        return tuple(found) if isinstance(value, list | str | int) else value
 
 
 def read(name: str, *, demo: bool) -> Grid:

@@ -155,8 +155,9 @@ def test_values_of_options_are_taken_as_strictly(
 
 
 @pytest.mark.parametrize("seeds", ["0-2,9", "[0-2, 9]", "[0, 1, 2, 9]"])
-def test_integers_may_be_ranges_as_in_options(seeds: str, grid: Path, tcclip: Command) -> None:
-    grid.write_text(HEAD.replace("seeds: [0]", f"seeds: {seeds}"))
+def test_lists_may_be_written_as_in_options(seeds: str, grid: Path, tcclip: Command) -> None:
+    text = HEAD.replace("seeds: [0]", f"seeds: {seeds}").replace("[tc_clip]", "tc_clip")
+    grid.write_text(text.replace("shots: [2]", "shots: 2"))
     code, out, error = tcclip("sweep", grid, "--dry-run", "--format", "json")
     assert code == 0, error
     assert [row["run_id"].split("-")[-2] for row in json.loads(out)] == ["s0", "s1", "s2", "s9"]
