@@ -184,8 +184,9 @@ def sizes(folder: Location) -> dict[str, int]:
         if isinstance(folder, Path):
             found = [one for one in folder.rglob("*") if one.is_file()]
             return {one.relative_to(folder).as_posix(): one.stat().st_size for one in found}
+        own = folder.path.strip("/") + "/"
         infos = folder.fs.find(folder.path, detail=True).items()
-        return {name.partition(folder.name + "/")[2]: one["size"] for name, one in infos}
+        return {name.strip("/").removeprefix(own): one["size"] for name, one in infos}
     return {}
 
 

@@ -55,6 +55,9 @@ def test_every_kind_of_location_does_the_same(folder: Location) -> None:
     assert folder_names(folder) == ["sub"]
     assert exists(path)
     remove(folder / "beside")
+    inner = folder / "sub" / "more" / "sub"  # a folder of its name lies above it
+    write_text(inner / "deep" / "file", "four")
+    assert files.sizes(inner) == {"deep/file": 4} and files.sizes(folder / "nothing") == {}
     remove_all(folder / "sub")
     assert names(folder) == []
 
