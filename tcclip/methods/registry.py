@@ -6,6 +6,7 @@ method's. It is imported when it is first asked for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -53,11 +54,12 @@ def get(name: str) -> Method:
             f"the method {name!r} ({point.value}) cannot be imported: {error}; install its "
             "package anew, or remove it"
         ) from error
-    if isinstance(method, Method) and method.name == name:
+    # A name stands between the hyphens of run ids.
+    if isinstance(method, Method) and method.name == name and re.fullmatch(r"\w+", name):
         return method
     raise ValueError(
-        f"the entry point {name} ({point.value}) is no tcclip.methods.Method of that name; "
-        "correct it in its package"
+        f"the entry point {name} ({point.value}) is no tcclip.methods.Method of that name, of "
+        "letters, digits and underscores; correct it in its package"
     )
 
 

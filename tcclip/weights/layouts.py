@@ -52,7 +52,7 @@ class Layout:
 
 def _published(name: str) -> Layout:
     """How a method's published weights are named."""
-    method = methods.get(name)
+    method = methods.shown(name)
     rename = partial(from_published, published_name=method.published_name)
     title = f"published {method.title}"
     return Layout(title, method.published_keys, "checkpoint", rename, method=name)
@@ -132,7 +132,7 @@ def rows() -> tuple[Layout, ...]:
     """`LAYOUTS`, and before it what other packages' methods say of theirs."""
     known = {row.method for row in LAYOUTS}
     others = [name for name in methods.names() if name not in known]
-    return (*(_published(name) for name in others if methods.get(name).published_keys), *LAYOUTS)
+    return (*(_published(name) for name in others if methods.shown(name).published_keys), *LAYOUTS)
 
 
 UNKNOWN = Layout("tensors with unknown names", ())

@@ -53,11 +53,11 @@ METHOD = Method(
 '''
 
 
-def install(folder: Path, module: str = MODULE) -> Path:
+def install(folder: Path, module: str = MODULE, name: str = "scaled_clip") -> Path:
     """The folder to put on the path."""
     (folder / "scaled_clip.py").write_text(module)
     info = folder / "scaled_clip-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scaled-clip\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[tcclip.methods]\nscaled_clip = scaled_clip:METHOD\n")
+    (info / "entry_points.txt").write_text(f"[tcclip.methods]\n{name} = scaled_clip:METHOD\n")
     return folder

@@ -16,8 +16,10 @@ from tcclip.methods import registry
 from tcclip.model import build_model
 from tcclip.model.checkpoints import describe_checkpoint, load_checkpoint
 from tcclip.schedule import build_optimizer
+from tcclip.weights.layouts import layout_of
 from tests.experiments.sweeping import run_sweep, small_specs
 from tests.tcclip.methods.outside import MODULE, install
+from tests.tcclip.weights.made import openai_state
 
 Run = Callable[..., tuple[int, str, str]]
 DRY = ("sweep", "zero_shot", "--demo", "--models", "scaled_clip", "--dry-run")
@@ -111,10 +113,18 @@ def test_a_broken_package_harms_only_its_own_method(
     with pytest.raises(ValueError, match=message):
         methods.get("scaled_clip")
     code, _, text = tcclip(*DRY, "--out", tmp_path)
-    assert code == 2 and "scaled_clip" in text
-    assert "scaled_clip" in text and "Traceback" not in text
+    assert code == 2 and "scaled_clip" in text and "Traceback" not in text
     assert methods.shown("scaled_clip").title == "scaled_clip"
+    assert layout_of(openai_state()).use == "clip", "files of weights are still read"
     assert tcclip(*DRY[:4], "clip", "--dry-run", "--out", tmp_path)[0] == 0
+
+
+def test_a_name_can_stand_in_a_run_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = MODULE.replace('"scaled_clip"', '"scaled-clip"')
+    (folder := tmp_path / "site").mkdir()
+    monkeypatch.syspath_prepend(install(folder, module, name="scaled-clip"))
+    with pytest.raises(ValueError, match="letters, digits and underscores"):
+        methods.get("scaled-clip")
 
 
 @pytest.mark.usefixtures("installed")
