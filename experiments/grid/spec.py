@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Self
 
@@ -167,3 +167,14 @@ class RunSpec(FrozenModel):
         copied = super().model_copy(update=update, deep=deep)
         copied.__dict__.pop("run_id", None)
         return copied
+
+
+def with_parents(specs: Iterable[RunSpec], find: Callable[[str], RunSpec]) -> list[RunSpec]:
+    """`specs`, each after the runs that it starts from. `find`: the run with a run id."""
+    ordered: dict[str, RunSpec] = {}
+    for spec in specs:
+        line = [spec]
+        while (parent := line[-1].parent) is not None:
+            line.append(find(parent))
+        ordered |= {one.run_id: one for one in reversed(line)}
+    return list(ordered.values())

@@ -12,7 +12,7 @@ from experiments.grid.grid_file import EXECUTION
 from experiments.grid.options import GridOptions
 from experiments.grid.plan import Grid
 from experiments.grid.request import RunPlan, make_grid
-from experiments.grid.spec import RunSpec
+from experiments.grid.spec import with_parents
 from experiments.grid.weights_file import CLIP_WEIGHTS
 from experiments.planning.paper import plan_paper
 from experiments.store.ledger import Ledger
@@ -37,7 +37,7 @@ def plan_chosen(
             return plan
         of_grid = {spec.run_id: spec for spec in plan.specs}
         chosen = _chosen(options.only, list(of_grid), "the grid; --dry-run without --only lists it")
-        specs = _with_parents([of_grid[one] for one in chosen], of_grid)
+        specs = with_parents([of_grid[one] for one in chosen], of_grid.__getitem__)
         names = {one.run_id: plan.names[one.run_id] for one in specs if one.run_id in plan.names}
         return replace(plan, specs=specs, names=names)
     if options.only is None:
@@ -58,7 +58,7 @@ def _plan_of_folder(options: GridOptions, only: str) -> RunPlan:
     where = f"{ledger.runs}; `tcclip runs list` shows them"
     chosen = _chosen(only, folder_names(ledger.runs), where)
     with user_errors():  # a spec that is not there, or not readable
-        specs = _with_parents([ledger.spec(one) for one in chosen], ledger)
+        specs = with_parents(map(ledger.spec, chosen), ledger.spec)
     kinds = {(spec.key.protocol, spec.key.demo) for spec in specs if spec.run_id in chosen}
     if len(kinds) > 1:
         raise UserError(f"--only {only!r} matches runs of several protocols: name one of them too")
@@ -81,14 +81,3 @@ def _chosen(only: str, run_ids: Sequence[str], where: str) -> list[str]:
     if not found:
         raise UserError(f"--only {only!r} matches no run of {where}")
     return found
-
-
-def _with_parents(specs: Sequence[RunSpec], known: Mapping[str, RunSpec] | Ledger) -> list[RunSpec]:
-    """`specs`, each after the runs that it starts from."""
-    ordered: dict[str, RunSpec] = {}
-    for spec in specs:
-        line = [spec]
-        while (parent := line[-1].parent) is not None:
-            line.append(known.spec(parent) if isinstance(known, Ledger) else known[parent])
-        ordered |= {one.run_id: one for one in reversed(line)}
-    return list(ordered.values())

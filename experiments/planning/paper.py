@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +17,7 @@ from experiments.grid import options as option
 from experiments.grid.grid_file import FOLDER, GridFile
 from experiments.grid.options import FilterOptions, GridOptions
 from experiments.grid.request import RunPlan, plan_sweep
-from experiments.grid.spec import ListSpec, RunSpec
+from experiments.grid.spec import ListSpec, RunSpec, with_parents
 from experiments.monitor.dry_run import PlannedRun, dry_run
 from protocols.datasets import Dataset
 from results.reading.location import Location, location
@@ -46,15 +49,14 @@ def plan_paper(
     with user_errors():
         content, _ = read_yaml(FILE, _PaperFile)
     plans = [plan_sweep(_options_of(one, options), datasets) for one in content.grids]
-    specs = {spec.run_id: spec for plan in plans for spec in plan.specs}
-    specs = _chosen(specs, options)
+    specs = _chosen({spec.run_id: spec for plan in plans for spec in plan.specs}, options)
     files: dict[str, Path] = {}
     for plan in plans:
         files |= plan.grid.files
     grid = replace(plans[0].grid, protocol=PAPER, files=files)
     notes = dict.fromkeys(note for plan in plans for note in plan.notes)
     names = {run_id: name for plan in plans for run_id, name in plan.names.items()}
-    return RunPlan(grid, list(specs.values()), [*notes], names=names)
+    return RunPlan(grid, specs, [*notes], names=names)
 
 
 def _options_of(grid: GridFile, options: GridOptions) -> GridOptions:
@@ -64,31 +66,17 @@ def _options_of(grid: GridFile, options: GridOptions) -> GridOptions:
     )  # fmt: skip
 
 
-def _chosen(specs: Mapping[str, RunSpec], options: GridOptions) -> dict[str, RunSpec]:
+def _chosen(specs: Mapping[str, RunSpec], options: GridOptions) -> list[RunSpec]:
     """The runs that the options choose, after those that they start from."""
     asked = {name: getattr(options, name) for name in (*option.WORDS, "shots", "splits")}
     meant = FilterOptions(**asked, seeds=None, name=None, run=None).runs()
-    chosen: dict[str, RunSpec] = {}
-    for run_id, spec in specs.items():
-        key = spec.key
-        values = (key.dataset, key.model, key.variant, key.shots, key.base_split)
-        if all(
-            wanted is None or value in wanted
-            for value, wanted in zip(
-                values,
-                (meant.datasets, meant.models, meant.variants, meant.shots, meant.splits),
-                strict=True,
-            )
-        ):
-            if spec.parent is not None:
-                chosen.setdefault(spec.parent, specs[spec.parent])
-            chosen[run_id] = spec
+    chosen = [spec for run_id, spec in specs.items() if meant.has_point_of(run_id)]
     if not chosen:
         raise UserError(
             "no run of the paper is of all that was asked for; tcclip sweep paper "
             "--dry-run lists them"
         )
-    return chosen
+    return with_parents(chosen, specs.__getitem__)
 
 
 def cheapest_first(
@@ -115,41 +103,33 @@ def cheapest_first(
 
 def _within(plan: RunPlan, rows: Sequence[PlannedRun], budget: float | None) -> RunPlan:
     hours = {row.run_id: (row.cost.gpu_hours if row.left else 0.0) for row in rows}
-    order: dict[str, None] = {}
-    spent = 0.0
-    left = {spec.run_id: spec for spec in plan.specs}
-
-    def line(spec: RunSpec) -> list[str]:
-        """The run and what of it is still to be planned, first what others start from."""
-        before = left.get(spec.parent) if spec.parent is not None else None
-        return [*(line(before) if before is not None else []), spec.run_id]
-
-    def price(spec: RunSpec) -> float:
-        known = [hours[run_id] for run_id in line(spec)]
-        return float("inf") if None in known else sum(one or 0.0 for one in known)
-
-    while left:
-        cheapest = min(left.values(), key=price)
-        cost = price(cheapest)
-        if budget is not None and spent + cost > budget:
-            break
-        spent += cost if cost != float("inf") else 0.0
-        for run_id in line(cheapest):
-            order[run_id] = None
-            del left[run_id]
+    #: run id, or None -> (cost, number) of the runs that may come once that one has.
+    after: dict[str | None, list[tuple[float, int]]] = defaultdict(list)
+    for number, spec in enumerate(plan.specs):
+        cost = hours[spec.run_id]
+        parent = spec.parent if spec.parent in hours else None
+        after[parent].append((math.inf if cost is None else cost, number))
+    spent, order, ready = 0.0, dict[str, RunSpec](), after[None]
+    heapq.heapify(ready)
+    while ready and (budget is None or spent + ready[0][0] <= budget):
+        cost, number = heapq.heappop(ready)
+        spent += cost
+        spec = plan.specs[number]
+        order[spec.run_id] = spec
+        for one in after[spec.run_id]:
+            heapq.heappush(ready, one)
     notes = list(plan.notes)
+    left = [hours[spec.run_id] for spec in plan.specs if spec.run_id not in order]
     if left:
-        unknown = sum(hours[run_id] is None for run_id in left)
-        rest = sum(hours[run_id] or 0.0 for run_id in left)
+        unknown = sum(one is None for one in left)
         more = f", and {unknown} nobody knows what: no training list" if unknown else ""
         notes.append(
             f"--budget {budget:g} GPU-hours: {spent:.1f} planned; {len(left)} more runs would take "
-            f"{rest:.1f}{more}"
+            f"{sum(one or 0.0 for one in left):.1f}{more}"
         )
-    specs = {spec.run_id: spec for spec in plan.specs}
     if not order:
         raise UserError(f"{notes[-1]}: nothing is planned")
-    return replace(plan, specs=[specs[run_id] for run_id in order], notes=notes)
+    return replace(plan, specs=list(order.values()), notes=notes)
 
 
 def progress(out: str, demo: bool) -> tuple[str, ...]:

@@ -48,12 +48,15 @@ class RunFilter:
         """
         if self.run is not None and not fnmatchcase(folder.run_id, self.run):
             return False
-        asked = self._axes()
-        if asked:
-            point = point_of(folder.run_id)
-            if not all(point.get(axis) in values for axis, values in asked.items()):
-                return False
+        if not self.has_point_of(folder.run_id):
+            return False
         return self.name is None or fnmatchcase(folder.read_name() or "", self.name)
+
+    def has_point_of(self, run_id: str) -> bool:
+        """Whether a run's point of the grid is meant."""
+        asked = self._axes()
+        point = point_of(run_id) if asked else {}
+        return all(point.get(axis) in values for axis, values in asked.items())
 
     def unmatched(self, run_ids: Iterable[str]) -> Iterator[str]:
         """What is asked for that no run has, in words, with what there is."""
