@@ -49,7 +49,9 @@ class GridFile(FrozenModel):
     @classmethod
     def _words(cls, value: Any) -> Any:
         """`tc_clip,clip` is a list, as in the command's options."""
-        return comma_list("the list", value, str) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return comma_list("the list", value, str)
+        return tuple(value) if isinstance(value, list) else value
 
     @field_validator(*NUMBERS, mode="before")
     @classmethod
