@@ -1,5 +1,6 @@
 """Shared by all tests: nothing may reach for the network or the user's own folders."""
 
+import fcntl
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 import cli
+from experiments.datasets.paths import DataPaths
 from tcclip.data import moving_shapes
 from tests.places import SHARED
 
@@ -25,6 +27,9 @@ for _name in [one for one in os.environ if one.startswith("RAY_AU") or one == "R
 # One thread a process: those of several processes would wait for each other most of the time.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+Shared = Callable[[str, Callable[[Path], object]], Path]
+#: Of these lists of the embedded videos every so many-th line makes a small run.
+SHORTER = {"train": 2, "val": 2, "unseen1": 4, "unseen2": 4, "unseen3": 4}
 # No test is timed: machines are not always equally fast.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
@@ -65,11 +70,43 @@ def closed_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def cache(request: pytest.FixtureRequest) -> Path:
-    """A cache folder with the embedded videos, made once in pytest's own cache folder."""
-    folder: Path = request.config.cache.mkdir("videos")
-    moving_shapes.ensure_built(folder / "moving_shapes")
-    return folder
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """Makes a folder once for all processes of the tests; nobody may change it."""
+    base = tmp_path_factory.getbasetemp()
+    # Under pytest-xdist each process has a folder of its own in that of the tests.
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make(name: str, build: Callable[[Path], object]) -> Path:
+        with (base / f"{name}.made").open("a+") as made:
+            fcntl.flock(made, fcntl.LOCK_EX)
+            made.seek(0)
+            if not made.read():
+                build(base / name)
+                made.write("yes")
+        return base / name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def cache(request: pytest.FixtureRequest, shared: Shared, shapes: Path) -> Path:
+    """A cache folder with the embedded videos in short lists: most of a small run is its videos.
+
+    192 to train on, 48 to validate and three times 16 to test, of every class as many.
+    """
+
+    def build(folder: Path) -> None:
+        own = folder / "moving_shapes"
+        shutil.copytree(shapes, own, ignore=shutil.ignore_patterns("videos"))
+        (own / "videos").symlink_to(shapes / "videos")
+        for split, step in SHORTER.items():
+            path = own / "splits" / f"{split}.txt"
+            path.write_text("".join(path.read_text().splitlines(keepends=True)[::step]))
+        frames = DataPaths(cache=folder).frames
+        kept: Path = request.config.cache.mkdir("frames")
+        frames.symlink_to(kept)
+
+    return shared("cache", build)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from experiments.store.ledger import Ledger
 from experiments.worker.job import Job
 from tcclip.config import Execution
 
-#: One epoch trains 12 steps; two make a best and a last one.
+#: One epoch trains 6 steps; two make a best and a last one.
 SETTINGS: dict[str, Any] = {"train.epochs": 2, "model.num_frames": 2, "model.context_tokens": 4}
 EXECUTION = Execution(device="cpu", micro_batch=32, eval_batch=64, loader_workers=0)
 #: For runs that are killed: a training state after every step.

@@ -19,11 +19,11 @@ from tcclip.model import build_model
 from tcclip.train import Paused, Progress, Trainer
 
 SETTINGS = {
-    "train.epochs": 4, "train.warmup_epochs": 1, "train.global_batch": 16,
+    "train.epochs": 4, "train.warmup_epochs": 1, "train.global_batch": 8,
     "train.validate_every": 1, "train.mix.probability": 1.0,
-    "model.num_frames": 4, "model.context_tokens": 4,
+    "model.num_frames": 2, "model.context_tokens": 4,
 }  # fmt: skip
-VIDEOS, STEPS = 48, 12  # 3 steps an epoch
+VIDEOS, STEPS = 24, 12  # 3 steps an epoch
 
 
 class Interrupted(Exception):
@@ -90,7 +90,7 @@ def train(
     protocol: str, cache: Path, disk: Disk, minutes: float, model_name: str = "tc_clip"
 ) -> Progress:
     spec = expand(Grid(protocol, demo=True, models=(model_name,), settings=SETTINGS))[0]
-    execution = Execution(micro_batch=8, device="cpu", checkpoint_minutes=minutes)
+    execution = Execution(micro_batch=4, device="cpu", checkpoint_minutes=minutes)
     job = Job(
         spec=spec, out=cache, data_paths=DataPaths(cache=cache), execution=execution, owner="test"
     )

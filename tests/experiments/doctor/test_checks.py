@@ -2,6 +2,7 @@
 
 import errno
 import http.server
+import io
 import multiprocessing
 import os
 import shutil
@@ -22,6 +23,7 @@ from experiments.datasets.own.yaml_file import read_own
 from experiments.datasets.paths import DataPaths
 from experiments.doctor import Finding, checks, report
 from experiments.errors import UserError
+from experiments.processes import ProcessFailed
 from results.reading.location import location
 from tcclip.config import ModelConfig
 from tests.experiments.s3 import environment
@@ -270,6 +272,25 @@ def web_server(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
+@pytest.fixture
+def asked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow is asked in this process: one of its own takes four seconds to import it."""
+
+    def run(code: str, text: str) -> None:
+        with monkeypatch.context() as patch:
+            for name in ("TIMEOUT", "MAX_RETRIES"):  # which the code sets
+                patch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", "1")
+            patch.setattr(sys, "stdin", io.StringIO(text))
+            try:
+                exec(code, {})
+            except SystemExit as error:
+                raise ProcessFailed(str(error)) from error
+
+    monkeypatch.setattr(checks, "run_python", run)
+
+
+@pytest.mark.filterwarnings("ignore")  # mlflow's own
+@pytest.mark.usefixtures("asked_here")
 @pytest.mark.parametrize(
     ("status", "body", "ok", "said"),
     [
@@ -287,9 +308,14 @@ def test_mlflow_servers(status: int, body: bytes, ok: bool, said: str) -> None:
     assert ok or "tcclip ui --sync" in finding.remedy
 
 
-def test_mlflow_addresses_where_nothing_can_be_kept(closed_port: int) -> None:
+def test_a_server_that_is_down_is_asked_in_a_process_of_its_own(closed_port: int) -> None:
     down = checks.mlflow(f"http://ann:secret@127.0.0.1:{closed_port}", "out")
-    assert down.ok is False and "secret" not in down.detail
+    assert down.ok is False and "secret" not in down.detail and str(closed_port) in down.detail
+
+
+@pytest.mark.filterwarnings("ignore")  # mlflow's own
+@pytest.mark.usefixtures("asked_here")
+def test_mlflow_addresses_where_nothing_can_be_kept() -> None:
     assert checks.mlflow("file:///somewhere", "out").ok is False
     unquoted = checks.mlflow("http://ann:pa/ss@host/x", "out")
     assert unquoted.ok is False and "pa" not in unquoted.detail.split()[0]

@@ -60,8 +60,8 @@ def test_two_epochs_go_on_to_four_as_the_settings_say(
     lines = Path(Ledger(out).folder(new.run_id).metrics).read_text().splitlines()
     records = [json.loads(line) for line in lines]
     steps = {one["step"]: one["lr"] for one in records if one["kind"] == "step"}
-    schedule = Schedule(new.train, 384)
-    assert steps == {step + 1: schedule.rate(step, new.train.lr) for step in range(24, 48)}
+    schedule = Schedule(new.train, 192)
+    assert steps == {step + 1: schedule.rate(step, new.train.lr) for step in range(12, 24)}
     assert "[from epoch 2 of 2] [train.epochs=4]" in table
     assert "extended: epochs 1 to 2 followed the learning rates of 2 epochs, the others" in table
     shown = json.loads(tcclip("runs", "show", new.run_id, "--out", out, "--format", "json")[1])[0]

@@ -44,7 +44,7 @@ def check_finished(
     expected, spec = finished
     _, error = process.communicate(timeout=240)
     assert process.returncode == 0, error
-    assert steps(out, spec) == list(range(1, 25))
+    assert steps(out, spec) == list(range(1, 13))
     assert numbers(out, spec) == numbers(expected, spec)
     folder = Ledger(out).folder(spec.run_id)
     assert not folder.failure.exists()
@@ -77,7 +77,7 @@ def test_workers_of_ray_train_as_this_process_in_a_folder_of_namesakes(
     out = tmp_path / "out"
     folder = Ledger(out).folder(spec.run_id)
     if killed:
-        wait_for(process, out, spec, 6)
+        wait_for(process, out, spec, 3)
         os.kill(holder(folder, process).pid, signal.SIGKILL)
     table, error = process.communicate(timeout=240)
     assert process.returncode == 0, error
@@ -85,17 +85,17 @@ def test_workers_of_ray_train_as_this_process_in_a_folder_of_namesakes(
     if killed:
         log = folder.log.read_text()
         assert "failed attempt 1, trying again: WorkerDied: rank 0 is gone: The actor is" in log
-        assert int(re.findall(r"goes on from step (\d+)", log)[-1]) >= 4
+        assert int(re.findall(r"goes on from step (\d+)", log)[-1]) >= 2
     assert not folder.failure.exists() and not lease_files(folder.path)
     assert not list(tmp_path.rglob("*.tmp"))
     for split in ("unseen1", "unseen2", "unseen3"):
         predictions = pq.read_table(folder.predictions("moving_shapes", split)).to_pandas()
         videos = predictions.groupby(["weights", "checkpoint"], observed=True).video
-        assert (videos.agg(["size", "nunique"]) == 64).all(axis=None)
+        assert (videos.agg(["size", "nunique"]) == 16).all(axis=None)
         assert predictions.readable.all()
     assert run_sweep([spec], tmp_path / "one", cache, EXECUTION).exit_code == 0
     there, here = losses(out, spec), losses(tmp_path / "one", spec)
-    assert len(there) == len(here) == 12
+    assert len(there) == len(here) == 6
     assert there == pytest.approx(here, rel=1e-3)
     result = folder.read_result()
     assert result is not None
@@ -133,7 +133,7 @@ def test_a_signal_ends_a_sweep_on_ray_cleanly(
     out = tmp_path / "out"
     folder = Ledger(out).folder(spec.run_id)
     process = start(spec, tmp_path, cache, executor="ray")
-    wait_for(process, out, spec, 15)
+    wait_for(process, out, spec, 7)
     os.killpg(process.pid, number)  # as a terminal and `timeout` do
     _, error = process.communicate(timeout=60)
     assert process.returncode == 128 + number, error
@@ -144,7 +144,7 @@ def test_a_signal_ends_a_sweep_on_ray_cleanly(
     assert not folder.failure.exists()
     assert "paused after step" in folder.log.read_text()
     check_finished(start(spec, tmp_path, cache, executor="ray"), out, finished)
-    assert int(re.findall(r"goes on from step (\d+)", folder.log.read_text())[-1]) >= 15
+    assert int(re.findall(r"goes on from step (\d+)", folder.log.read_text())[-1]) >= 7
 
 
 @pytest.fixture
@@ -168,14 +168,14 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_lost(
     folder = Ledger(out).folder(spec.run_id)
     address = ("--address", cluster.address)
     process = start(spec, tmp_path, cache, *address, *SAVE_EVERY_STEP, executor="ray")
-    wait_for(process, out, spec, 14)
+    wait_for(process, out, spec, 8)
     worker = holder(folder, process).pid
     (lost,) = [node for node in cluster.worker_nodes if raylet_of(worker) == raylet(node)]
     cluster.remove_node(lost, allow_graceful=False)
     check_finished(process, out, finished)
     log = folder.log.read_text()
     assert "WorkerDied: rank 0 is gone" in log
-    assert int(re.findall(r"goes on from step (\d+)", log)[-1]) >= 12
+    assert int(re.findall(r"goes on from step (\d+)", log)[-1]) >= 6
 
 
 def raylet(node: Any) -> int:

@@ -75,7 +75,7 @@ def test_signals_end_a_sweep_cleanly_and_the_next_one_goes_on(
     out = tmp_path / "out"
     folder = Ledger(out).folder(spec.run_id)
     # To a process and its group, as `timeout` does it; to its group alone. Loaders are in it.
-    ends = ((signal.SIGUSR1, 3, 138), (signal.SIGTERM, 15, 143))
+    ends = ((signal.SIGUSR1, 2, 138), (signal.SIGTERM, 7, 143))
     for number, step, status in ends:
         process = start(spec, tmp_path, cache, "--rerun", "failed", "--loader-workers", "1")
         wait_for(process, out, spec, step)
@@ -97,7 +97,7 @@ def test_signals_end_a_sweep_cleanly_and_the_next_one_goes_on(
         done = steps(out, spec)[-1]
         assert f"paused after step {done}" in folder.log.read_text()
     assert run_sweep([spec], out, cache).exit_code == 0
-    assert steps(out, spec) == list(range(1, 25))
+    assert steps(out, spec) == list(range(1, 13))
     assert numbers(out, spec) == numbers(expected, spec)
 
 
@@ -125,7 +125,7 @@ def test_on_ray_a_warning_pauses_and_under_nohup_a_closed_terminal_changes_nothi
     os.close(master)
     assert process.wait(300) == 0
     assert "+- " in (tmp_path / "nohup.out").read_text(encoding="ascii")
-    assert steps(out, spec) == list(range(1, 25))
+    assert steps(out, spec) == list(range(1, 13))
     assert numbers(out, spec) == numbers(expected, spec)
 
 
@@ -363,7 +363,7 @@ def test_two_sweeps_on_one_folder_share_its_runs(tmp_path: Path, cache: Path) ->
         assert log.count("goes on from step") == (spec.train.epochs > 0)
         assert not lease_files(folder.path)
         pids.add(len(steps(tmp_path / "out", spec)))
-    assert pids == {12, 0}
+    assert pids == {6, 0}
 
 
 def test_a_run_that_just_ended_is_not_asked_to_pause(

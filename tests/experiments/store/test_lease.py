@@ -224,7 +224,7 @@ def _claim_at_once(folder: str, barrier: "multiprocessing.synchronize.Barrier") 
 
 
 def test_of_many_processes_at_once_one_gets_the_lease(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     run_and_kill(f"claim(Path({str(tmp_path)!r}))")  # a dead holder to be replaced
     barrier = context.Barrier(6)
     processes = [

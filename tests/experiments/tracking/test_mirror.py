@@ -51,7 +51,7 @@ def test_a_finished_run_is_there_once_with_everything(again: tuple[Path, RunSpec
     params = run.data.params
     assert (params["key.protocol"], params["key.seed"]) == ("zero_shot", "0")
     assert params["train.epochs"] == "2"
-    assert steps(made, run, "epoch/val_top1") == [12, 24]
+    assert steps(made, run, "epoch/val_top1") == [6, 12]
     result = folder.read_result()
     assert result is not None
     final = {name: value for name, value in run.data.metrics.items() if name.startswith("final/")}
@@ -68,14 +68,14 @@ def test_a_run_that_grows_is_followed(again: tuple[Path, RunSpec]) -> None:
     metrics = Path(Ledger(out).folder(spec.run_id).metrics)
     lines = metrics.read_text().splitlines(keepends=True)
     made = mirror_of(out)
-    metrics.write_text("".join(lines[:16]) + lines[16][:10])
+    metrics.write_text("".join(lines[:10]) + lines[10][:10])
     made.sync([spec.run_id])
     (run,) = copies(made, spec)
-    assert steps(made, run) == list(range(1, 14))
+    assert steps(made, run) == list(range(1, 8))
     metrics.write_text("".join(lines))
     made.sync([spec.run_id])
-    assert steps(made, run) == list(range(1, 25))
-    assert steps(made, run, "epoch/loss") == [12, 24]
+    assert steps(made, run) == list(range(1, 13))
+    assert steps(made, run, "epoch/loss") == [6, 12]
 
 
 @pytest.mark.parametrize("same_process", [True, False])
@@ -90,20 +90,20 @@ def test_steps_that_a_resumed_run_repeats_are_there_once(
     def write(kept: list[dict[str, Any]]) -> None:
         metrics.write_text("".join(json.dumps(record) + "\n" for record in kept))
 
-    write(records[:20])
+    write(records[:12])
     made = mirror_of(out)
     made.sync([spec.run_id])
     # The next attempt goes on from an earlier step: the same numbers at other times.
-    restart = {**records[0], "step": 12, "time": records[0]["time"] + 100}
-    write([*records[:13], restart])
+    restart = {**records[0], "step": 6, "time": records[0]["time"] + 100}
+    write([*records[:7], restart])
     made.sync([spec.run_id])
-    repeated = [{**record, "time": record["time"] + 100} for record in records[13:]]
-    write([*records[:13], restart, *repeated])
+    repeated = [{**record, "time": record["time"] + 100} for record in records[7:]]
+    write([*records[:7], restart, *repeated])
     made = made if same_process else mirror_of(out)
     made.sync([spec.run_id])
     (run,) = copies(made, spec)
-    assert steps(made, run) == list(range(1, 25))
-    assert steps(made, run, "epoch/loss") == [12, 24]
+    assert steps(made, run) == list(range(1, 13))
+    assert steps(made, run, "epoch/loss") == [6, 12]
 
 
 def test_a_call_that_failed_leaves_no_gap(
@@ -128,7 +128,7 @@ def test_a_run_that_ends_while_its_metrics_are_sent_leaves_no_gap(
     out, spec = again
     folder = Ledger(out).folder(spec.run_id)
     lines, result = Path(folder.metrics).read_bytes(), unfinish(out, spec)
-    Path(folder.metrics).write_bytes(b"".join(lines.splitlines(keepends=True)[:15]))
+    Path(folder.metrics).write_bytes(b"".join(lines.splitlines(keepends=True)[:9]))
     made = mirror_of(out)
     send = made.client.log_batch
 

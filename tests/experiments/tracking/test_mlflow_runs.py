@@ -1,8 +1,7 @@
 """Each run folder has one MLflow run, whoever creates it and however often."""
 
+import multiprocessing
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -263,20 +262,19 @@ def test_a_database_that_moved_with_its_folder_is_rebuilt(
 # ---- The database ----
 
 
+def _mirror_whole(out: Path) -> None:
+    mirror_of(out).sync([OTHER.run_id], last=True)
+
+
 def test_processes_that_begin_at_once_make_one_database_with_one_copy(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from tests.experiments.tracking.mirrored import OTHER, mirror_of\n"
-        "mirror_of(Path(sys.argv[1])).sync([OTHER.run_id], last=True)\n"
-    )
-    out = tmp_path / "my out"
+    out, context = tmp_path / "my out", multiprocessing.get_context("fork")
     begin(out, steps=50)
-    both = [
-        subprocess.Popen([sys.executable, "-c", code, str(out)], stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    errors = [process.communicate()[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], errors
+    both = [context.Process(target=_mirror_whole, args=(out,)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
     made = mirror_of(out)
     made.sync([OTHER.run_id])
     (run,) = copies(made, OTHER)

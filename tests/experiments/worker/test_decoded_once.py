@@ -35,7 +35,7 @@ def test_a_second_run_decodes_no_test_video(tmp_path: Path, cache: Path) -> None
         assert predictions(tmp_path / name) == predictions(tmp_path / "off")
         found = provenance(tmp_path / name, spec)
         views = [found["test_views_decoded"], found["test_views_cached"]]
-        assert views == ([0, 3 * 64 * 2] if name == "warm" else [3 * 64 * 2, 0])
+        assert views == ([0, 3 * 16 * 2] if name == "warm" else [3 * 16 * 2, 0])
     assert DataPaths(cache=own).frames.is_dir()
 
 

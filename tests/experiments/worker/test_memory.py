@@ -57,7 +57,7 @@ def test_training_goes_on_with_a_smaller_micro_batch(
     result = folder.read_result()
     assert result is not None
     assert (result.provenance.micro_batch, result.provenance.global_batch) == (8, 32)
-    assert len(records(folder.path.parents[1], first.run_id, "step")) == 12
+    assert len(records(folder.path.parents[1], first.run_id, "step")) == 6
     assert [
         (one["step"], one["setting"], one["before"], one["after"])
         for one in records(tmp_path / "out", first.run_id, "memory")
@@ -75,7 +75,7 @@ def test_training_goes_on_with_a_smaller_micro_batch(
     result = Ledger(tmp_path / "out").folder(second.run_id).read_result()
     assert result is not None
     assert result.provenance.micro_batch == 2
-    assert len(records(tmp_path / "out", second.run_id, "step")) == 12
+    assert len(records(tmp_path / "out", second.run_id, "step")) == 6
     memory = records(tmp_path / "out", second.run_id, "memory")
     assert [one["before"] for one in memory] == [32, 16, 8, 4]
 

@@ -79,34 +79,40 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+def compared(tcclip: Command, out: Path) -> str:
+    """What `compare` prints of the two runs."""
+    code, text, error = tcclip(
+        "compare", "tc_clip", "vifi_clip", "--protocol", "zero_shot", "--demo", "--out", out
+    )
+    assert code == 0, error
+    return text
+
+
 def shown(tcclip: Command, out: Path) -> tuple[str, ...]:
     """What the commands print of the two runs, each of which must be there."""
     code, status, error = tcclip("status", "--out", out)
     assert code == 0 and "2 finished" in status, status + error
     code, report, error = tcclip("report", "zero_shot", "--demo", "--out", out)
     assert code == 0 and "TC-CLIP" in report, report + error
-    code, compared, error = tcclip(
-        "compare", "tc_clip", "vifi_clip", "--protocol", "zero_shot", "--demo", "--out", out
-    )
-    assert code == 0, error
-    for text in (status, report, compared):
+    texts = status, report, compared(tcclip, out)
+    for text in texts:
         text.encode()
         assert "\x1b" not in text and "Traceback" not in text
-    return status, report, compared
+    return texts
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_a_damaged_file_takes_no_other_run_with_it(way: Callable[[Path], None], out: Path,
                                                    tcclip: Command) -> None:  # fmt: skip
     """One folder for each of a run's records, and one of which all are damaged."""
-    _, _, before = shown(tcclip, out)
+    before = compared(tcclip, out)
     for names in (*([name] for name in RECORDS), RECORDS):
         damaged = out / "runs" / f"zero_shot-damaged-{len(names)}-{names[0]}"
         damaged.mkdir()
         for name in names:
             way(damaged / name)
-    status, report, compared = shown(tcclip, out)
-    assert compared.splitlines()[:8] == before.splitlines()[:8]
+    status, report, after = shown(tcclip, out)
+    assert after.splitlines()[:8] == before.splitlines()[:8]
     assert "zero_shot-damaged-1-result.json" in report
     assert status.count("damaged-") >= len(RECORDS)
     code, dry, error = tcclip("sweep", "zero_shot", "--demo", "--dry-run", "--out", out)
