@@ -68,14 +68,23 @@ def wait_for(process: subprocess.Popen[str], out: Path, spec: RunSpec, step: int
         time.sleep(0.02)
 
 
+#: Signal, the step it comes after, and the exit status.
+WARNED, ENDED = (signal.SIGUSR1, 2, 138), (signal.SIGTERM, 7, 143)
+
+
+@pytest.mark.parametrize(
+    "ends", [(ENDED,), pytest.param((WARNED, ENDED), marks=pytest.mark.slow)], ids=["one", "two"]
+)
 def test_signals_end_a_sweep_cleanly_and_the_next_one_goes_on(
-    finished: tuple[Path, RunSpec], tmp_path: Path, cache: Path
+    ends: tuple[tuple[signal.Signals, int, int], ...],
+    finished: tuple[Path, RunSpec],
+    tmp_path: Path,
+    cache: Path,
 ) -> None:
     expected, spec = finished
     out = tmp_path / "out"
     folder = Ledger(out).folder(spec.run_id)
     # To a process and its group, as `timeout` does it; to its group alone. Loaders are in it.
-    ends = ((signal.SIGUSR1, 2, 138), (signal.SIGTERM, 7, 143))
     for number, step, status in ends:
         process = start(spec, tmp_path, cache, "--rerun", "failed", "--loader-workers", "1")
         wait_for(process, out, spec, step)
