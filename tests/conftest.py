@@ -1,6 +1,7 @@
 """Shared by all tests: nothing may reach for the network or the user's own folders."""
 
 import fcntl
+import functools
 import os
 import shutil
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+import typer
 
 import cli
 from experiments.datasets.paths import DataPaths
@@ -30,6 +32,8 @@ torch.set_num_threads(1)
 Shared = Callable[[str, Callable[[Path], object]], Path]
 #: Of these lists of the embedded videos every so many-th line makes a small run.
 SHORTER = {"train": 2, "val": 2, "unseen1": 4, "unseen2": 4, "unseen3": 4}
+# The options of all commands are read once, and not at every call of one.
+typer.main.get_command = functools.cache(typer.main.get_command)
 # No test is timed: machines are not always equally fast.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")

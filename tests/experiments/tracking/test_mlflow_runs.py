@@ -267,7 +267,8 @@ def _mirror_whole(out: Path) -> None:
 
 
 def test_processes_that_begin_at_once_make_one_database_with_one_copy(tmp_path: Path) -> None:
-    out, context = tmp_path / "my out", multiprocessing.get_context("fork")
+    out, context = tmp_path / "my out", multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # imported once for both
     begin(out, steps=50)
     both = [context.Process(target=_mirror_whole, args=(out,)) for _ in range(2)]
     for process in both:
