@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import stat
 from collections import Counter
@@ -52,17 +53,25 @@ class FileError(ValueError):
 # ---- Files ----
 
 
-def read_regular(path: Path, most: int) -> bytes:
-    """The bytes of a regular file. OSError for another kind, and for one of more than `most`."""
+def check_regular(path: Path) -> int:
+    """The size in bytes of a regular file. OSError for another kind, and if there is none."""
     if "\0" in str(path):
         raise OSError(errno.EINVAL, "a name with a NUL byte", str(path))
     status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     for is_kind, name in _KINDS.items():
         if is_kind(status.st_mode):
             raise OSError(errno.EINVAL, f"{name}, not a file", str(path))
+    return status.st_size
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The bytes of a regular file. OSError for another kind, and for one of more than `most`."""
+    size = check_regular(path)
     with path.open("rb") as file:
-        data = file.read(most + 1) if status.st_size <= most else b""
-    if len(data) > most or status.st_size > most:
+        data = file.read(most + 1) if size <= most else b""
+    if len(data) > most or size > most:
         raise OSError(errno.EFBIG, f"larger than {most / 2**20:g} MiB", str(path))
     return data
 

@@ -93,7 +93,7 @@ class RayExecutor:
         self._cpus = cpu_share(nodes, self.resources, workers)
         self.trainer = partial(
             _trainer, workers=self.workers, resources=self.resources, scratch=str(self.scratch),
-            cpus=self._cpus,
+            cpus=self._cpus, one_machine=place.address is None,
         )  # fmt: skip
         total = room(nodes, self.resources)
         if total < self.workers or (share < 1 and not gpu):
@@ -280,11 +280,16 @@ def _own_gpu() -> str:
     return str(ray.get_runtime_context().get_accelerator_ids()["GPU"][0])
 
 
-def _trainer(job: str, workers: int, resources: dict[str, float], scratch: str, cpus: int) -> Any:
-    """A Ray Train job on one run's workers."""
+def _trainer(
+    job: str, workers: int, resources: dict[str, float], scratch: str, cpus: int, one_machine: bool
+) -> Any:
+    """A Ray Train job on one run's workers. `one_machine`: they are all here, as is `scratch`."""
     import ray.train.torch
 
-    gpu = "GPU" in resources
+    gpu, name = "GPU" in resources, uuid.uuid4().hex
+    torch_config = ray.train.torch.TorchConfig(backend="nccl" if gpu else "gloo")
+    if one_machine:
+        torch_config = _meeting_in(f"{scratch}/{name}.meeting", torch_config.backend)
     return ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={"job": job, "cpus": cpus},
@@ -293,15 +298,41 @@ def _trainer(job: str, workers: int, resources: dict[str, float], scratch: str, 
             use_gpu=gpu,
             resources_per_worker=resources,
         ),
-        torch_config=ray.train.torch.TorchConfig(backend="nccl" if gpu else "gloo"),
+        torch_config=torch_config,
         run_config=ray.train.RunConfig(
-            name=uuid.uuid4().hex,
+            name=name,
             storage_path=scratch,
             # Only the sweep retries: if Ray did, the first worker might still live and hold the
             # same lease as the second.
             failure_config=ray.train.FailureConfig(max_failures=0),
         ),
     )
+
+
+def _meeting_in(file: str, backend: str) -> Any:
+    """Ray Train's settings for workers that find each other by a file.
+
+    Ray lets them use PyTorch's TCP store, which listens on every interface of the machine, to
+    whoever connects.
+    """
+    from ray.train.torch import config as ray_torch
+
+    class Backend(ray_torch._TorchBackend):  # type: ignore[misc]  # ray is not typed
+        def on_start(self, worker_group: Any, backend_config: Any) -> None:
+            worker_group.execute(ray_torch._set_torch_distributed_env_vars)
+            ray.get([
+                worker_group.execute_single_async(
+                    rank, ray_torch._setup_torch_process_group, backend=backend, world_rank=rank,
+                    world_size=len(worker_group), init_method=f"file://{file}",
+                    timeout_s=backend_config.timeout_s,
+                )
+                for rank in range(len(worker_group))
+            ])  # fmt: skip
+
+    class Config(ray_torch.TorchConfig):  # type: ignore[misc]
+        backend_cls = Backend
+
+    return Config(backend=backend)
 
 
 def _work(config: dict[str, Any]) -> None:

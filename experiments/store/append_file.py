@@ -12,6 +12,7 @@ from pathlib import Path
 from experiments.errors import LeaseLost, StorageError
 from experiments.store.files import sync, write_whole
 from results.reading.location import Location, read_bytes, scratch_folder, stamp, storage_errors
+from tcclip.text_files import check_regular
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ class AppendFile:
 
     For a store `local` is a copy, uploaded as a whole every `UPLOAD_SECONDS` if it changed, by
     `publish`, and by `close`. `check` is called before: LeaseLost if another process has the run.
+    StorageError for what is no regular file: writing to a pipe would block.
     """
 
     def __init__(self, path: Location, check: Callable[[], None]) -> None:
@@ -32,6 +34,8 @@ class AppendFile:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         if isinstance(path, Path):
+            with storage_errors(path), suppress(FileNotFoundError):
+                check_regular(path)
             self.local = path
             return
         data = read_bytes(path)

@@ -47,10 +47,12 @@ from results.reading.location import (
     local_copy,
     read_bytes,
     stamp,
+    storage_errors,
 )
 from results.reading.metrics_log import Record, read_records
 from results.reading.run_folder import RunFolder, State
 from results.records import Failure, Result
+from tcclip.text_files import check_regular
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # errors are printed once, by us
@@ -299,6 +301,8 @@ class Mirror:
         for path in files:
             if exists(path):
                 with local_copy(path) as local:
+                    with storage_errors(path):
+                        check_regular(local)  # MLflow copies a device until the disk is full
                     self.client.log_artifact(mlflow_id, str(local))
 
 

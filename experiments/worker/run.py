@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import socket
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -351,11 +352,22 @@ def _weight_sets(
     return models
 
 
+class _LogFile(logging.FileHandler):
+    """Says once that a line could not be written; logging's own would print a traceback for each.
+
+    A run does not fail of it: if the disk is full, its other files say so.
+    """
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        logging.getLogger().removeHandler(self)
+        log.warning("%s cannot be written and ends here: %s", self.baseFilename, sys.exc_info()[1])
+
+
 @contextmanager
 def _log_file(job: Job, lease: Lease) -> Iterator[None]:
     """Log into the run's own file too."""
     file = AppendFile(job.folder.log, lease.check)
-    handler = logging.FileHandler(file.local, encoding="utf-8")
+    handler = _LogFile(file.local, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     level = root.level

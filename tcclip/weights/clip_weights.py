@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import constants
-from safetensors import SafetensorError
 from torch import Tensor
 
 from tcclip.config import GEOMETRIES, Geometry, ModelConfig
@@ -207,7 +206,10 @@ def _read(
 
 
 def _download_openai(config: ModelConfig) -> Mapping[str, Tensor]:
-    """OpenAI's weights of `config.backbone`, downloaded once by open_clip."""
+    """OpenAI's weights of `config.backbone`, in a file that open_clip downloads once.
+
+    open_clip's own reader is `torch.load` if the file is no safetensors.
+    """
     import open_clip
 
     known = [name for name, tag in open_clip.list_pretrained() if tag == "openai"]
@@ -221,23 +223,22 @@ def _download_openai(config: ModelConfig) -> Mapping[str, Tensor]:
         "checkpoint with --no-ensemble"
     )
     try:
-        model = open_clip.create_model(
-            config.backbone, pretrained="openai", precision="fp32", force_quick_gelu=True
-        )
-    except SafetensorError as error:
-        raise ValueError(
-            f"OpenAI's weights of {config.backbone} in {constants.HF_HUB_CACHE} are damaged "
-            f"({error}); delete them there; or {remedy}"
-        ) from error
-    except RuntimeError as error:
+        about = open_clip.get_pretrained_cfg(config.backbone, "openai")
+        path = Path(open_clip.download_pretrained(about))
+    except (OSError, RuntimeError) as error:
         # Where the network is switched off, another attempt does not help.
         kind = ValueError if constants.HF_HUB_OFFLINE else ConnectionError
         raise kind(
             f"OpenAI's weights of {config.backbone} are not in {constants.HF_HUB_CACHE} and could "
             f"not be downloaded ({error}); connect this machine; or {remedy}"
         ) from error
-    state: Mapping[str, Tensor] = model.state_dict()
-    return state
+    try:
+        return read_state_file(path)
+    except ValueError as error:
+        raise ValueError(
+            f"OpenAI's weights of {config.backbone}, as downloaded: {error}; delete the file; or "
+            f"{remedy}"
+        ) from error
 
 
 def read_state_file(path: Path) -> dict[str, Tensor]:

@@ -124,8 +124,7 @@ def _lock(path: Path) -> Iterator[None]:
 def _packed(folder: Path) -> dict[str, PackedFile]:
     """What an earlier command packed."""
     journal = folder / UNFINISHED / JOURNAL
-    begun = parse(journal.read_text()) if journal.is_file() else {}
-    return (read_record(folder) or {}) | begun
+    return (read_record(folder) or {}) | (parse(journal) or {})
 
 
 def _is_there(folder: Path, one: PackedFile) -> bool:

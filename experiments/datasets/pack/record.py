@@ -19,9 +19,10 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from experiments.errors import UserError
+from experiments.errors import UserError, user_errors
 from protocols.datasets import Pack
 from tcclip.data.decode.images.packed_video import ENDING
+from tcclip.text_files import YAML_BYTES, read_regular, read_text
 
 SETTINGS, RECORD, UNFINISHED = "pack.json", "videos.csv", ".unfinished"
 
@@ -69,7 +70,8 @@ def read_pack(folder: Path) -> Pack | None:
     """The pack that `folder` is; None if it is none. UserError if its settings cannot be read."""
     if not is_pack(folder):
         return None
-    settings = (folder / SETTINGS).read_bytes()
+    with user_errors():
+        settings = read_regular(folder / SETTINGS, YAML_BYTES)
     try:
         pack = Pack.model_validate_json(settings)
     except ValidationError as error:
@@ -82,19 +84,30 @@ def read_pack(folder: Path) -> Pack | None:
 
 def read_record(folder: Path) -> dict[str, PackedFile] | None:
     """`plain_name` of a list entry -> what was packed; None while the pack is not complete."""
-    file = folder / RECORD
-    return parse(file.read_text()) if file.is_file() else None
+    return parse(folder / RECORD)
 
 
-def parse(text: str) -> dict[str, PackedFile]:
-    """The record in a text; a line that was cut short is left out."""
-    whole = text[: text.rfind("\n") + 1]
-    rows = csv.reader(io.StringIO(whole, newline=""))
+def parse(file: Path) -> dict[str, PackedFile] | None:
+    """The record in a file, None without one; a line that was cut short is left out.
+
+    UserError, naming the line, for one that is no record's.
+    """
+    if not file.is_file():
+        return None
+    with user_errors():
+        text = read_text(file)
+    rows = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
     found = {}
-    for video, frames, kept, size, sha256, damaged, psnr, cause in islice(rows, 1, None):
-        found[video] = PackedFile(
-            video, int(frames), int(kept), int(size), sha256, int(damaged), float(psnr), cause
-        )
+    try:
+        for video, frames, kept, size, sha256, damaged, psnr, cause in islice(rows, 1, None):
+            found[video] = PackedFile(
+                video, int(frames), int(kept), int(size), sha256, int(damaged), float(psnr), cause
+            )
+    except (ValueError, csv.Error) as error:
+        raise UserError(
+            f"{file}:{rows.line_num} is damaged ({error}); restore it, or delete it: then "
+            "`tcclip data pack` looks at the videos again"
+        ) from error
     return found
 
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from tcclip.text_files import check_regular
+
 #: Bytes of the disk that are always left to others.
 RESERVE = 2**30
 #: Share of its limit that a full folder is brought down to, so that not every file brings it down.
@@ -52,7 +54,7 @@ class Store:
     def open(self, name: str) -> BinaryIO | None:
         """The file, which counts as used now; None if there is none that may be read."""
         try:
-            file = self.path(name).open("rb")
+            file = _open(self.path(name), "rb")
         except OSError:
             return None
         with suppress(OSError):  # a folder that is only read
@@ -116,7 +118,7 @@ class Store:
         """Alone with `name` among all processes; not so after `seconds`, or without locks."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = (self.folder / "lock").open("ab")
+            file = _open(self.folder / "lock", "ab")
         except OSError:
             yield
             return
@@ -128,7 +130,7 @@ class Store:
     @contextmanager
     def _held(self) -> Iterator[list[int]]:
         """The bytes in the folder, as counted in a file: one number, to be changed in place."""
-        with (self.folder / "held").open("a+b") as file:
+        with _open(self.folder / "held", "a+b") as file:
             _lock(file, 0, _LOCK_SECONDS)
             file.seek(0)
             text = file.read(32)
@@ -155,6 +157,13 @@ class Store:
         held[0] += size
 
 
+def _open(path: Path, mode: str) -> BinaryIO:
+    """A regular file: opening a pipe, which somebody may have put there, would block."""
+    with suppress(FileNotFoundError):
+        check_regular(path)
+    return path.open(mode)  # type: ignore[return-value]  # all modes here are binary
+
+
 def _lock(file: BinaryIO, byte: int, seconds: float) -> None:
     """Lock a byte of an open file for this process, until it is closed, or do without."""
     deadline = time.monotonic() + seconds
@@ -174,7 +183,7 @@ def limit_of(folder: Path, gigabytes: float | None) -> int:
     if gigabytes is not None:
         return int(gigabytes * 1e9)
     held = 0
-    with suppress(OSError, ValueError):
-        held = int((folder / "held").read_text())
+    with suppress(OSError, ValueError), _open(folder / "held", "rb") as file:
+        held = int(file.read(32))
     there = next(path for path in (folder, *folder.parents) if path.exists())
     return (shutil.disk_usage(there).free + held) // 2

@@ -1,7 +1,9 @@
 """One failing run never stops the others."""
 
+import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from experiments.errors import (
     is_permanent,
 )
 from experiments.grid.plan import Grid, expand
-from experiments.scheduler import loop
+from experiments.scheduler import loop, sweep
 from experiments.scheduler.executor import AttemptError
 from experiments.scheduler.summary import summary_lines
 from experiments.store.files import write_text
@@ -36,6 +38,7 @@ from tests.experiments.scheduler.scripted import (
     name,
     run,
 )
+from tests.experiments.scheduler.test_signals import NoTracker
 
 
 @pytest.fixture(autouse=True)
@@ -353,3 +356,27 @@ def test_a_cluster_without_room_is_waited_for_and_that_is_said_once(tmp_path: Pa
 
     assert run(specs, tmp_path, Empty(slots=0), say=said.append).exit_code == 0
     assert said == ["there is no room for a run in the cluster now; waiting until there is"]
+
+
+@pytest.mark.parametrize("kind", ["named pipe", "device"])
+@pytest.mark.parametrize("file", ["run.log", "metrics.jsonl"])
+def test_what_is_no_file_is_not_appended_to(
+    file: str, kind: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch,
+    tcclip: Callable[..., tuple[int, str, str]],
+) -> None:  # fmt: skip
+    """Opening a pipe that nobody reads blocks; MLflow's copy of a device would fill the disk."""
+    monkeypatch.setenv("TCCLIP_CACHE", str(cache))
+    monkeypatch.setattr(sweep, "SyncThread", NoTracker)
+    (spec,) = expand(Grid("zero_shot", demo=True, models=("vifi_clip",), seeds=(0,)))
+    path = tmp_path / "runs" / spec.run_id / file
+    path.parent.mkdir(parents=True)
+    if kind == "device":
+        path.symlink_to("/dev/full")
+    else:
+        os.mkfifo(path)
+    code, _, error = tcclip(
+        "sweep", "zero_shot", "--demo", "--models", "vifi_clip", "--seeds", "0",
+        "--executor", "local", "--retries", "0", "--out", tmp_path,
+    )  # fmt: skip
+    assert code == 1 and "Traceback" not in error, error
+    assert f"{file}: a {kind}, not a file; move it away" in error

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -78,6 +79,12 @@ def test_workers_of_ray_train_as_this_process_in_a_folder_of_namesakes(
     folder = Ledger(out).folder(spec.run_id)
     if killed:
         wait_for(process, out, spec, 3)
+        sweep = psutil.Process(process.pid)
+        sockets = [
+            one.laddr.ip for part in (sweep, *sweep.children(recursive=True))
+            for one in part.net_connections() if one.status == psutil.CONN_LISTEN
+        ]  # fmt: skip
+        assert set(sockets) <= {"127.0.0.1", "::ffff:127.0.0.1"} and len(sockets) > workers
         os.kill(holder(folder, process).pid, signal.SIGKILL)
     table, error = process.communicate(timeout=240)
     assert process.returncode == 0, error
@@ -106,6 +113,24 @@ def test_workers_of_ray_train_as_this_process_in_a_folder_of_namesakes(
 def losses(out: Path, spec: RunSpec) -> list[float]:
     lines = Ledger(out).folder(spec.run_id).metrics.read_text().splitlines()
     return [record["loss"] for record in map(json.loads, lines) if record["kind"] == "step"]
+
+
+@pytest.mark.slow
+def test_a_loader_that_is_killed_ends_the_attempt_with_cause_and_remedy(
+    finished: tuple[Path, RunSpec], tmp_path: Path, cache: Path
+) -> None:
+    _, spec = finished
+    out = tmp_path / "out"
+    folder = Ledger(out).folder(spec.run_id)
+    more = ("--loader-workers", "1", *SAVE_EVERY_STEP)
+    process = start(spec, tmp_path, cache, *more, executor="ray")
+    wait_for(process, out, spec, 6)
+    children = psutil.Process(holder(folder, process).pid).children()
+    (loader,) = [one for one in children if one.name().startswith("pt_data_worker")]
+    loader.kill()
+    check_finished(process, out, finished)
+    log = folder.log.read_text()
+    assert "ended by SIGKILL" in log and re.search("--loader-workers 0|going on with 0", log)
 
 
 @pytest.mark.slow
@@ -185,6 +210,4 @@ def raylet(node: Any) -> int:
 
 def raylet_of(worker: int) -> int:
     """The raylet that started a worker."""
-    import psutil
-
     return int(psutil.Process(worker).ppid())

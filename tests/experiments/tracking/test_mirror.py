@@ -271,9 +271,15 @@ def half_a_spec(folder: RunFolder) -> None:
     Path(folder.spec).write_text('{"run_')
 
 
+def no_file_as_log(folder: RunFolder) -> None:
+    Path(folder.log).mkdir()
+    record_failure(folder, "ValueError", "why", "")
+
+
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
+        (no_file_as_log, "cannot read .*run.log"),
         (newer_result, "schema version 999"),
         (no_spec, "spec.json"),
         (half_a_spec, "spec.json is not JSON"),

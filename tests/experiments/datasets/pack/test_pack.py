@@ -197,3 +197,27 @@ def test_a_run_on_a_pack_is_another_run_and_says_so(here: Path) -> None:
     code, text = tcclip(*words, "--dry-run")
     assert code == 2 and "augment.reader=published needs the videos themselves" in text
     assert "augment.resize 256 is more than the 36 pixels that the pack of mine keeps" in text
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("pack.json", b"[" * 10**5, "pack.json is not that of a pack"),
+        ("pack.json", b"\xff", "pack.json is not that of a pack"),
+        ("videos.csv", b"video\n\xff\n", "videos.csv:2 is not UTF-8"),
+        ("videos.csv", b"video\na,1\n", "videos.csv:2 is damaged"),
+        ("videos.csv", b"video\na,x,1,1,b,0,0,\n", "videos.csv:2 is damaged"),
+        ("videos.csv", b'video\n"' + b"a" * 10**6 + b'",\n', "videos.csv:2 is damaged"),
+        (".unfinished/done.csv", b"video\na,b\n", "done.csv:2 is damaged"),
+    ],
+)
+def test_a_damaged_pack_is_named(here: Path, file: str, content: bytes, message: str) -> None:
+    assert pack()[0] == 0
+    path = Path("packs/mine", file)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    code, text = pack()
+    assert code != 0 and message in text
+    check = ("data", "check", "--dataset-file", "packed.yaml", "--datasets", "mine")
+    for words in (check, (*SWEEP, "--dataset-file", "packed.yaml", "--dry-run")):
+        assert file.startswith(".") or (message in tcclip(*words)[1])
