@@ -124,7 +124,7 @@ def test_a_loader_that_is_killed_ends_the_attempt_with_cause_and_remedy(
     folder = Ledger(out).folder(spec.run_id)
     more = ("--loader-workers", "1", *SAVE_EVERY_STEP)
     process = start(spec, tmp_path, cache, *more, executor="ray")
-    wait_for(process, out, spec, 6)
+    wait_for(process, out, spec, 3)
     children = psutil.Process(holder(folder, process).pid).children()
     (loader,) = [one for one in children if one.name().startswith("pt_data_worker")]
     loader.kill()
