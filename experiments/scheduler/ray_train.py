@@ -76,11 +76,13 @@ class RayExecutor:
         `limit`: runs at once, at most.
         """
         self.workers, self.limit, self._place = execution.workers, limit, place
-        self._ended: queue.SimpleQueue[dict[str, AttemptError | None]] = queue.SimpleQueue()
+        #: Runs that ended, and the worker that could compute another.
+        self._ended: queue.SimpleQueue[tuple[dict[str, AttemptError | None], Any]]
+        self._ended = queue.SimpleQueue()
         #: (node, GPU) that failed -> the actor that keeps runs away from it.
         self._aside: dict[tuple[str, str], Any] = {}
         self._aside_lock = threading.Lock()
-        #: Workers that have finished a run and may get another.
+        #: Workers of ended runs, which may get another.
         self._idle: list[Any] = []
         self.scratch = scratch_folder()
         self._folder = place.make_folder() if place.address is None else None
@@ -157,26 +159,28 @@ class RayExecutor:
         return [one._replace(gpus=one.gpus - aside[one.id]) for one in nodes]
 
     def start(self, job: Job) -> None:
-        threading.Thread(target=self._drive, args=(job,), daemon=True, name="run").start()
+        # Taken here: `ended`, which dismisses those that are left, is called by the same thread.
+        worker = self._idle.pop() if self._idle else None
+        thread = threading.Thread(target=self._drive, args=(job, worker), daemon=True, name="run")
+        thread.start()
 
-    def _drive(self, job: Job) -> None:
+    def _drive(self, job: Job, worker: Any) -> None:
         failed: AttemptError | None = None
         try:
             if self.workers > 1:
                 self.trainer(job.model_dump_json()).fit()
             else:
-                self._compute_alone(job)
+                worker = self._compute_alone(job, worker)
         except Exception as error:  # noqa: BLE001
             # Anything in the worker or in Ray may have failed: the sweep decides what follows.
-            failed = attempt_error(error)
+            worker, failed = None, attempt_error(error)
             self.set_aside(error)
-        self._ended.put({job.spec.run_id: failed})
+        self._ended.put(({job.spec.run_id: failed}, worker))
 
-    def _compute_alone(self, job: Job) -> None:
-        """Have `job` computed by a worker that is there, or by a new one. What fails ends it."""
-        try:
-            worker = self._idle.pop()
-        except IndexError:
+    def _compute_alone(self, job: Job, worker: Any) -> Any:
+        """Have `job` computed by a worker that is there, or by a new one, and return it. What
+        fails ends it."""
+        if worker is None:
             actor: Any = _Worker  # ray is not typed
             share = {f"num_{name.lower()}s": count for name, count in self.resources.items()}
             worker = actor.options(**share).remote()
@@ -186,7 +190,7 @@ class RayExecutor:
         except BaseException:
             ray.kill(worker)
             raise
-        self._idle.append(worker)
+        return worker
 
     def set_aside(self, error: Exception) -> None:
         """Keep runs away from a GPU that failed, if there is room for a run without it.
@@ -225,17 +229,15 @@ class RayExecutor:
 
     def ended(self, timeout: float) -> dict[str, AttemptError | None]:
         if self._ended.empty():  # all ends are known, and no run was started on these
-            self._dismiss_idle()
+            while self._idle:  # others may want their GPUs
+                ray.kill(self._idle.pop())
         try:
-            return self._ended.get(timeout=timeout)
+            ended, worker = self._ended.get(timeout=timeout)
         except queue.Empty:
             return {}
-
-    def _dismiss_idle(self) -> None:
-        """End the workers that have nothing to do: others may want their GPUs."""
-        with contextlib.suppress(IndexError):
-            while True:
-                ray.kill(self._idle.pop())
+        if worker is not None:
+            self._idle.append(worker)
+        return ended
 
     def close(self) -> None:
         """Leave the cluster (stopping it if it was started here) and remove scratch files."""

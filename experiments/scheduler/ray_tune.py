@@ -72,7 +72,7 @@ class RaySearch(RayExecutor):
         except Exception as error:  # noqa: BLE001
             # Tune itself failed: no trial has an error of its own.
             ended = {job.spec.run_id: AttemptError.of(error) for job in jobs}
-        self._ended.put(ended)
+        self._ended.put((ended, None))
 
     def _search(self, jobs: Sequence[Job]) -> dict[str, AttemptError | None]:
         by_id = {job.spec.run_id: job.model_dump_json() for job in jobs}
