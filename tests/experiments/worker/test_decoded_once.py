@@ -1,18 +1,29 @@
 """Test videos are decoded once on a machine, and tested once an epoch; numbers stay the same."""
 
 import json
+import os
+import subprocess
+import sys
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments.datasets.paths import DataPaths
+from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
 from experiments.monitor.decodes import count_decodes
 from experiments.planning.lists import ListsHere
 from experiments.store.ledger import Ledger
 from tcclip.evaluate import Validations
 from tests.experiments.sweeping import EXECUTION, copy_cache, numbers, run_sweep, small_specs
+from tests.places import ROOT
+
+#: Of the demo's six runs: one view of 96 videos for validation, and two, which a seed draws, of
+#: 192 videos for the final tests.
+DEMO_VIEWS = 96 + 2 * 192 * 2
+WAYS = ("decoded", "cached")
 
 
 def provenance(out: Path, spec: RunSpec) -> dict[str, Any]:
@@ -37,6 +48,47 @@ def test_a_second_run_decodes_no_test_video(tmp_path: Path, cache: Path) -> None
         views = [found["test_views_decoded"], found["test_views_cached"]]
         assert views == ([0, 3 * 16 * 2] if name == "warm" else [3 * 16 * 2, 0])
     assert DataPaths(cache=own).frames.is_dir()
+
+
+def test_two_runs_at_once_decode_each_view_once(tmp_path: Path, cache: Path) -> None:
+    own = copy_cache(cache, tmp_path / "cache", decoded=False)
+    # Two runs of one seed, which draws the views.
+    specs = [*small_specs(("clip",)), *small_specs(("clip",), model__text_length=20)]
+    processes = [
+        get_context("fork").Process(target=run_sweep, args=([spec], tmp_path / "out", own))
+        for spec in specs
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    found = [provenance(tmp_path / "out", spec) for spec in specs]
+    assert sum(one["test_views_decoded"] for one in found) == 3 * 64 * 2
+    assert sum(one["test_views_cached"] for one in found) == 3 * 64 * 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_demos_runs_side_by_side_decode_each_view_once(tmp_path: Path, cache: Path) -> None:
+    """On Ray, as `make demo`, with fewer epochs."""
+    own = copy_cache(cache, tmp_path / "cache", decoded=False)
+    models, settings = ("tc_clip", "vifi_clip", "clip"), {"train.epochs": 2}
+    specs = expand(Grid("zero_shot", demo=True, models=models, seeds=(0, 1), settings=settings))
+    options = ["--demo", "--set", "train.epochs=2", "--models", ",".join(models)]
+    options += ["--seeds", "0,1", "--out", str(tmp_path / "out")]
+    subprocess.run(
+        [sys.executable, "-m", "cli", "sweep", "zero_shot", *options],
+        check=True, cwd=ROOT, env=os.environ | {"TCCLIP_CACHE": str(own)},
+    )  # fmt: skip
+    planned = count_decodes(specs, ListsHere(DataPaths(cache=own)).paths, 10**12, 0.5).values()
+    found = [provenance(tmp_path / "out", spec) for spec in specs]
+    decoded, cached = (sum(one[f"test_views_{how}"] for one in found) for how in WAYS)
+    assert len(found) == 6
+    assert decoded + cached == sum(one.test_views for one in planned)
+    # A view is taken from the cache if all its frames were in others.
+    once = sum(one.test_views_decoded for one in planned)
+    assert once == DEMO_VIEWS
+    assert 0.95 * once < decoded <= once
 
 
 def test_a_run_resumed_after_its_training_takes_the_same_scores(
