@@ -238,3 +238,20 @@ def test_a_mistake_in_the_command_deletes_nothing(
         sys.exit(cli.main())
     assert "--executor" in capsys.readouterr().err
     assert Ledger(out).folder(spec.run_id).result.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_run_imports_nothing_that_only_compiling_needs(tmp_path: Path, cache: Path) -> None:
+    """It takes longer than all else that a worker imports; torch does it on slight provocation."""
+    code = f"""
+import sys
+from pathlib import Path
+from tests.experiments.sweeping import run_sweep, small_specs
+assert run_sweep(small_specs(), Path({str(tmp_path)!r}), Path({str(cache)!r})).exit_code == 0
+print([name for name in ("sympy", "torch._dynamo", "torch._inductor") if name in sys.modules])
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
