@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -30,8 +31,9 @@ SEED = 20240410
 COLOURS = tuple(PALETTE)
 TRAIN_CLIPS, VAL_CLIPS, UNSEEN_CLIPS = 8, 2, 4
 SHOTS = (2, 4, 8)
+#: Built at a lower priority: Ray and the workers that start meanwhile are waited for.
 _START = (
-    "import sys, pathlib; sys.path.insert(0, sys.argv[1]); "
+    "import os, sys, pathlib; os.nice(5); sys.path.insert(0, sys.argv[1]); "
     "from tcclip.data.moving_shapes import ensure_built; "
     "ensure_built(pathlib.Path(sys.argv[2]))"
 )
@@ -147,7 +149,8 @@ def _write_videos(videos: Path) -> None:
         colour, shape, motion = COLOURS[one.colour], SHAPES[one.shape], MOTIONS[one.motion]
         write_video(videos / name, render_clip(colour, shape, motion, rng))
 
-    with ThreadPoolExecutor() as pool:  # encoding takes most of the time, and runs side by side
+    # Encoding takes most of the time, and runs side by side.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         made = [pool.submit(write, one, at) for one, count in counts for at in range(count)]
     for video in made:
         video.result()  # raises what went wrong
