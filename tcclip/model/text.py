@@ -61,11 +61,11 @@ class ClassFeatures:
     def backward(self, detached: ClassFeatures) -> None:
         """Take what has added up on `detached` back to the parameters, in one backward pass."""
         pairs = zip(_tensors(self), _tensors(detached), strict=True)
-        own = [(mine, copy.grad) for mine, copy in pairs if mine.requires_grad]
+        parts = [(mine * copy.grad).sum() for mine, copy in pairs if copy.grad is not None]
         # The same gradients bit for bit as torch.autograd.backward gives with `grad_tensors`, which
         # imports sympy for it: seconds of a core in every worker.
-        if own:
-            torch.stack([(mine * gradient).sum() for mine, gradient in own]).sum().backward()
+        if parts:
+            torch.stack(parts).sum().backward()
 
 
 def _copy(value: Any) -> Any:
