@@ -16,11 +16,15 @@ _DECIMALS = 6
 
 @dataclass(frozen=True)
 class Check:
-    """Texts of the numbers that differ, and how many rows were and could not be checked."""
+    """Texts of the numbers that differ, and how many rows were and could not be checked.
+
+    `incomparable`: rows that were published of another setting, as their footnotes say.
+    """
 
     differing: tuple[str, ...]
     checked: int
     incomplete: int
+    incomparable: int
 
     @property
     def passed(self) -> bool:
@@ -31,6 +35,7 @@ class Check:
         """Tell the user on standard error; the exit status."""
         rows = f"{self.checked} complete rows checked against what was published"
         rows += f", {self.incomplete} not complete" if self.incomplete else ""
+        rows += f", {self.incomparable} not comparable" if self.incomparable else ""
         outcome = f"{len(self.differing)} numbers differ" if self.differing else "none differs"
         if not self.checked:
             outcome = "so nothing could be checked"
@@ -39,20 +44,24 @@ class Check:
 
 
 def check(reports: Iterable[Report]) -> Check:
-    """Compare the rows of `reports` that have published numbers; those with all of ours count."""
+    """Compare the rows of `reports` that have published numbers to compare with; those with all of
+    ours count."""
     differing: list[str] = []
-    checked = incomplete = 0
+    checked = incomplete = incomparable = 0
     for report in reports:
         for row in report.rows:
             known = [cell for cell in row.cells if cell.published is not None]
             if row.method is None or not known:
+                continue
+            if any(one.published and one.published.incomparable for one in known):
+                incomparable += 1
                 continue
             if any(one.difference is None or (one.ours and one.ours.partial) for one in known):
                 incomplete += 1
                 continue
             checked += 1
             differing += _differing(report, row)
-    return Check(tuple(differing), checked, incomplete)
+    return Check(tuple(differing), checked, incomplete, incomparable)
 
 
 def _differing(report: Report, row: Row) -> list[str]:

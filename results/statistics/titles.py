@@ -44,14 +44,13 @@ class Titles:
         return f"{self.of(method)}: {own}" if own and f"[{own}]" not in self.of(method) else None
 
     def _told_apart(self, methods: Iterable[Method]) -> dict[Method, str]:
-        """Each method's shortest title that no other has, of `_forms`; or else numbered ones."""
-        titles = {}
-        for method in methods:
-            for form in _FORMS:
-                title = form(self, method)
-                if all(form(self, other) != title for other in methods if other != method):
-                    break
-            titles[method] = title
+        """Each method's shortest title that no other has, of `_FORMS`; or else numbered ones."""
+        titles: dict[Method, str] = {}
+        for form in reversed(_FORMS):
+            formed = {method: form(self, method) for method in methods}
+            counts = Counter(formed.values())
+            alone = {method: one for method, one in formed.items() if counts[one] == 1}
+            titles = (titles or formed) | alone
         seen: Counter[str] = Counter()
         for method, title in titles.items():
             seen[title] += 1

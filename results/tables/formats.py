@@ -101,6 +101,8 @@ def make(
     wanted = {"shots": runs.shots, "base_split": runs.splits}
     axes = {axis for axis, values in wanted.items() if values is not None}
     names = [name for name, one in PROTOCOLS.items() if not axes or {one.axis} == axes]
+    if not names:
+        raise ValueError("no protocol has --shots and --splits; leave one of them out")
     reports = [
         make_report(outs, name, demo=demo, shown=Shown(runs, published), **options)
         for name in names

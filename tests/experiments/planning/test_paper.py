@@ -102,3 +102,5 @@ def test_a_page_of_one_axis(tmp_path: Path, tcclip: Command) -> None:
     assert {path.suffix for path in tmp_path.glob("paper.*")} == {
         ".txt", ".md", ".json", ".csv", ".tex", ".html"
     }  # fmt: skip
+    code, _, error = tcclip(*command, "--splits", "1")
+    assert code == 2 and "no protocol has --shots and --splits" in error
