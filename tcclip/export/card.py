@@ -13,6 +13,7 @@ from tcclip import methods
 from tcclip.config import AugmentConfig
 from tcclip.data.transforms import NORMALISATIONS
 from tcclip.export.graphs import GRAPHS
+from tcclip.methods import Method
 from tcclip.model import Model
 
 #: OpenAI's weights on the Hub, by backbone.
@@ -21,8 +22,6 @@ BASE_MODELS = {
     "ViT-B-32": "openai/clip-vit-base-patch32",
     "ViT-L-14": "openai/clip-vit-large-patch14",
 }
-#: Of the published checkpoints.
-PUBLISHED_LICENCE = "cc-by-nc-4.0"
 #: Classes that are listed.
 MOST_CLASSES = 1000
 _TEMPLATE = Path(__file__).with_name("card.md")
@@ -84,14 +83,15 @@ class About:
 
 def card(model: Model, about: About, augment: AugmentConfig, graphs: Sequence[str] = ()) -> str:
     """The text of README.md. `graphs`: names of the files that hold the model as graphs."""
-    config, names = model.config, model.class_names
+    config, names, method = model.config, model.class_names, methods.get(model.config.name)
+    licence = about.licence or (about.published and method.published_licence) or "other"
     facts = {
-        "Method": f"{methods.shown(config.name).title} ([paper](https://arxiv.org/abs/2404.09490))",
+        "Method": f"{method.title} ({f'[paper]({method.paper})' if method.paper else 'no paper'})",
         "Backbone": f"{config.backbone}, {sum(p.numel() for p in model.parameters()):,} parameters",
         **about.facts,
     }
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        metadata=f"---\n{_metadata(model, about).to_yaml()}\n---",
+        metadata=f"---\n{_metadata(model, about, licence).to_yaml()}\n---",
         title=about.title,
         summary=f"A video classifier with open vocabulary: {config.num_frames} frames of a video "
         f"are compared with the names of classes. It was trained on {len(names)} of them, and "
@@ -101,12 +101,12 @@ def card(model: Model, about: About, augment: AugmentConfig, graphs: Sequence[st
         reading=_reading(model, augment),
         classes=_classes(names),
         limits=_LIMITS.format(frames=config.num_frames),
-        licence=_licence(about),
+        licence=_origin(about, method, licence),
         graphs=_graphs(graphs, augment),
     )
 
 
-def _metadata(model: Model, about: About) -> ModelCardData:
+def _metadata(model: Model, about: About, licence: str) -> ModelCardData:
     results = [
         EvalResult(
             task_type="video-classification", dataset_type=one.dataset, dataset_name=one.title,
@@ -119,20 +119,16 @@ def _metadata(model: Model, about: About) -> ModelCardData:
     ]  # fmt: skip
     base = BASE_MODELS.get(model.config.backbone) if about.start == "openai" else None
     return ModelCardData(
-        license=_licence_id(about), library_name="pytorch", pipeline_tag="video-classification",
+        license=licence, library_name="pytorch", pipeline_tag="video-classification",
         tags=["video-classification", "action-recognition", "open-vocabulary", "clip", "tc-clip"],
         base_model=base, model_name=about.title, eval_results=results or None,
     )  # fmt: skip
 
 
-def _licence_id(about: About) -> str:
-    return about.licence or (PUBLISHED_LICENCE if about.published else "other")
-
-
-def _licence(about: About) -> str:
+def _origin(about: About, method: Method, licence: str) -> str:
     parts = ["`tcclip_model.py`: Apache-2.0, made from the sources of tcclip-sweeps."]
     if about.published:
-        parts.append("The weights are those of a published checkpoint of TC-CLIP: CC BY-NC 4.0.")
+        parts.append(f"The weights are those of a published checkpoint of {method.title}.")
     elif about.start == "openai":
         parts.append("The weights were trained from OpenAI's CLIP, which is under the MIT licence.")
     elif about.start == "random":
@@ -141,13 +137,13 @@ def _licence(about: About) -> str:
         parts.append(f"The weights were trained from CLIP weights of a file ({about.start}).")
     else:
         parts.append("It is not recorded which weights these were trained from.")
-    if _licence_id(about) == "other":
+    if licence == "other":
         parts.append(
             "Whoever publishes the weights says under which licence, and heeds the terms of the "
             "data they were trained on: `tcclip export --license`, or `license:` above."
         )
-    elif about.licence:
-        parts.append(f"The weights are published under: {about.licence}.")
+    else:
+        parts.append(f"The weights are published under: {licence}.")
     return " ".join(parts)
 
 

@@ -6,6 +6,7 @@ from tcclip.methods.method import Method
 METHOD = Method(
     name="clip",
     title="CLIP",
+    paper="https://arxiv.org/abs/2103.00020",
     implied={"frame_attention": "none", "video_prompting": False},
     trained=False,
     wording=Wording(prompt="{}", underscores=True),

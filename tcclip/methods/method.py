@@ -35,6 +35,8 @@ class Method:
 
     name: str
     title: str
+    #: The address of what describes it; None: nothing does.
+    paper: str | None = None
     #: Its settings: `ModelConfig`, or a subclass with more of them.
     settings: type[ModelConfig] = ModelConfig
     #: Settings that the name implies, whatever the defaults of `settings` say.
@@ -71,3 +73,5 @@ class Method:
     published_keys: tuple[str, ...] = ()
     #: Such a name, without what it is nested in -> ours or OpenAI CLIP's; None: left out.
     published_name: Callable[[str], str | None] = _same_name
+    #: Their licence, by the Hub's name for it; None: not known here.
+    published_licence: str | None = None

@@ -56,6 +56,7 @@ def gradients_at(
 METHOD = Method(
     name="open_vclip",
     title="Open-VCLIP",
+    paper="https://arxiv.org/abs/2302.00624",
     settings=OpenVclipSettings,
     implied={"frame_attention": "window", "video_prompting": False},
     gradients_at=gradients_at,

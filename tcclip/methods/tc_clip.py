@@ -39,10 +39,12 @@ def published_name(name: str) -> str | None:
 METHOD = Method(
     name="tc_clip",
     title="TC-CLIP",
+    paper="https://arxiv.org/abs/2404.09490",
     rate_scales=rate_scales,
     published_keys=(
         r"\bimage_encoder\.",
         r"\bprompt_generation_layer\.|\blocal_global_bias_table$|image_.*\.attn\.q_proj\.",
     ),
     published_name=published_name,
+    published_licence="cc-by-nc-4.0",
 )

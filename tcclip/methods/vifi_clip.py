@@ -7,6 +7,7 @@ from tcclip.methods.tc_clip import published_name
 METHOD = Method(
     name="vifi_clip",
     title="ViFi-CLIP",
+    paper="https://arxiv.org/abs/2212.03640",
     implied={"frame_attention": "none", "video_prompting": False},
     wording=Wording(underscores=True),
     published_keys=(r"\bimage_encoder\.", r"\btext_encoder\."),

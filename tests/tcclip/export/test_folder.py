@@ -16,9 +16,10 @@ from huggingface_hub import ModelCard
 import tcclip
 from tcclip.config import Views
 from tcclip.export import bundle, folder
-from tcclip.export.card import About, Number
+from tcclip.export.card import About, Number, card
 from tcclip.export.folder import write_folder
-from tests.tcclip.model.builders import NAMES, small_model
+from tcclip.model import create_model
+from tests.tcclip.model.builders import NAMES, SMALL, small_model
 from tests.tcclip.predict.made import AUGMENT, make_clips
 
 NUMBERS = [
@@ -149,20 +150,20 @@ def test_a_folder_without_weights_is_said(exported: Path, tmp_path: Path) -> Non
 
 
 def test_the_card_has_the_numbers_with_their_statistic(exported: Path) -> None:
-    card = ModelCard.load(exported / folder.CARD)
-    first, second = card.data.eval_results
+    shown = ModelCard.load(exported / folder.CARD)
+    first, second = shown.data.eval_results
     assert (first.metric_value, first.dataset_split) == (54.25, "val1, val2, val3")
     assert "population std of 3 splits (0.71)" in first.metric_name
     assert "single run" in second.metric_name
-    assert card.data.base_model == "openai/clip-vit-base-patch16"
-    assert "| 54.25 ± 0.71 | mean ± population std of 3 splits | 4,590 | run-1 |" in card.text
-    assert "MIT licence" in card.text and card.data.license == "other"
+    assert shown.data.base_model == "openai/clip-vit-base-patch16"
+    assert "| 54.25 ± 0.71 | mean ± population std of 3 splits | 4,590 | run-1 |" in shown.text
+    assert "MIT licence" in shown.text and shown.data.license == "other"
 
 
 @pytest.mark.parametrize(
     ("about", "licence", "says"),
     [
-        (About("A", published=True), "cc-by-nc-4.0", "CC BY-NC 4.0"),
+        (About("A", published=True), "cc-by-nc-4.0", "published under: cc-by-nc-4.0"),
         (About("A", start="random", licence="mit"), "mit", "published under: mit"),
         (About("A"), "other", "not recorded"),
     ],
@@ -170,9 +171,17 @@ def test_the_card_has_the_numbers_with_their_statistic(exported: Path) -> None:
 def test_the_card_has_licence_and_origin(
     tmp_path: Path, about: About, licence: str, says: str
 ) -> None:
-    card = ModelCard.load(write(tmp_path / "other", about=about) / folder.CARD)
-    assert card.data.license == licence and says in card.text
-    assert "No results are recorded" in card.text
+    shown = ModelCard.load(write(tmp_path / "other", about=about) / folder.CARD)
+    assert shown.data.license == licence and says in shown.text
+    assert "No results are recorded" in shown.text and "TC-CLIP ([paper](https://" in shown.text
+
+
+def test_the_card_cites_the_models_own_method() -> None:
+    model = create_model("open_vclip", NAMES, geometry=SMALL, num_frames=2)
+    text = card(model, About("A", published=True), AUGMENT)
+    assert "| Open-VCLIP ([paper](https://arxiv.org/abs/2302.00624)) |" in text
+    assert "published checkpoint of Open-VCLIP. Whoever publishes" in text
+    assert "license: other" in text and "2404.09490" not in text
 
 
 def test_the_folder_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
