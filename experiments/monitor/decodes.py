@@ -77,7 +77,7 @@ def _of_run(
     if spec.train.epochs:
         listed = paths[id(spec.train_list)]
         batch = spec.train.global_batch
-        clips = videos = spec.train.epochs * (len(listed) // batch) * batch
+        clips = videos = spec.epochs_to_train * (len(listed) // batch) * batch
         size = VIDEO_BYTES.get(spec.train_list.dataset, OTHER_VIDEO_BYTES)
         if size * len(listed) <= limit * share:
             own = {(spec.train_list.dataset, path, spec.augment.resize) for path in listed}

@@ -54,6 +54,8 @@ def test_what_is_not_kept_is_decoded_each_time() -> None:
         assert (one.test_views, one.train_clips) == (6 * 3060, 3200)
         assert (one.test_views_decoded, one.train_clips_decoded) == (views, clips)
         assert one.core_hours == pytest.approx((views + clips) / CLIPS["hmdb51"] / 3600)
+    (more,) = count_decodes([spec.extended(60)], paths, 0, share=0.5).values()
+    assert more.train_clips == 3200 // 5, "ten epochs follow the fifty"
 
 
 def test_decoding_a_pack_costs_what_was_measured_of_packs() -> None:
