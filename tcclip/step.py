@@ -63,8 +63,7 @@ class StepGradient:
         """The gradient, scaled by the scaler, of this rank's `chunks` and the other ranks'.
 
         Returns the mean loss (with what a method adds to it) and the replaced clips, of all ranks.
-        Reading them is the only time
-        that the host waits for the device.
+        Reading them is the only time that the host waits for the device.
         """
         for parameter, part in self._parts:
             parameter.grad = part
@@ -96,7 +95,7 @@ class StepGradient:
     def _backward(
         self, chunks: Sequence[Batch], epoch: int, step: int, factor: float = 1.0
     ) -> Tensor:
-        """Add the gradients of `chunks`, times `factor`; this rank's mean loss, float64, also."""
+        """Add the gradients of `chunks` times `factor`; this rank's mean loss times it, float64."""
         micro_batch = self.execution.micro_batch_size(self.config)
         share = self.config.global_batch // self.ranks.world / factor
         precision = autocast(self.config.precision, self.ranks.device)
