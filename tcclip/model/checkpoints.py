@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -45,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = "tcclip"
 VERSION = 1
-HUB = "hf://"
+HUB, FILE_ON_HUB = "hf://", "model.safetensors"
 #: The json beside a checkpoint has some KB: settings and class names.
 MAX_JSON = 2**24
 #: Settings that change the pixels and frames of a test view.
@@ -236,13 +237,14 @@ def _kept(found: WeightsFile) -> dict[str, Any]:
 
 def fetch(source: str | Path) -> Path:
     """The local path of `source`, downloaded first if it is hf://owner/repository/file, with the
-    json beside it if there is one."""
+    json beside it if there is one. Without a file: `FILE_ON_HUB`, as `export` names it."""
     text = str(source)
     if text.startswith(HUB):
-        parts = text.removeprefix(HUB).split("/", 2)
-        if len(parts) < 3 or not all(parts):
-            raise ValueError(f"{text!r} is not hf://owner/repository/file")
-        return _download("/".join(parts[:2]), parts[2])
+        owner, _, rest = text.removeprefix(HUB).partition("/")
+        repository, _, name = rest.partition("/")
+        if not (owner and repository):
+            raise ValueError(f"{text!r} is not hf://owner/repository or hf://owner/repository/file")
+        return _download(f"{owner}/{repository}", name or FILE_ON_HUB)
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
@@ -358,9 +360,14 @@ def _write(
     kept = {"model": config.model_dump(mode="json"), **about}
     header = {"format": FORMAT, "version": VERSION, **kept}
     text = json.dumps(header, indent=1, ensure_ascii=False) + "\n"
+
+    def write_weights(file: Path) -> None:
+        save_file(tensors, file)
+        shutil.copymode(path.with_suffix(".json"), file)  # safetensors lets the owner alone read it
+
     # The weights last: a file of weights always has its json.
     _replace(path.with_suffix(".json"), lambda file: file.write_text(text, encoding="utf-8"))
-    _replace(path, lambda file: save_file(tensors, file))
+    _replace(path, write_weights)
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

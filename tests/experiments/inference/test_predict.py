@@ -160,7 +160,7 @@ def test_checkpoints_that_cannot_be_used(tcclip: Run, folder: Path, tmp_path: Pa
         (str(tmp_path / "absent.pth"), "no checkpoint at"),
         (str(folder / "clips"), "one checkpoint (NAME.safetensors) is expected"),
         ("nosuchrun", "no run of"),
-        ("hf://owner/repository", "is not hf://owner/repository/file"),
+        ("hf://repository", "is not hf://owner/repository"),
     ):
         code, out, err = tcclip("predict", folder / "clips/0.mp4", "--checkpoint", given)
         assert (code, out) == (2, ""), given

@@ -55,7 +55,9 @@ def test_own_format_round_trip(tmp_path: Path, name: str) -> None:
     save_checkpoint(model, tmp_path / "best.safetensors")
     load_checkpoint(other, tmp_path / "best.safetensors")
     assert torch.equal(logits(other), logits(model))
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["best.json", "best.safetensors"]
+    about, weights = sorted(tmp_path.iterdir())
+    assert (about.name, weights.name) == ("best.json", "best.safetensors")
+    assert weights.stat().st_mode == about.stat().st_mode, "readable for the same people"
 
 
 @pytest.fixture
@@ -210,9 +212,10 @@ def test_hub_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     load_checkpoint(small_model(), "hf://byminji/TC-CLIP/zero_shot/best.pth")
-    assert asked == [("byminji/TC-CLIP", "zero_shot/best.pth")]
-    with pytest.raises(ValueError, match="is not hf://owner/repository/file"):
-        load_checkpoint(small_model(), "hf://byminji/TC-CLIP")
+    load_checkpoint(small_model(), "hf://me/mine")
+    assert asked == [("byminji/TC-CLIP", "zero_shot/best.pth"), ("me/mine", "model.safetensors")]
+    with pytest.raises(ValueError, match="is not hf://owner/repository or hf://owner"):
+        load_checkpoint(small_model(), "hf://mine")
 
 
 # ---- Files that must not load ----
