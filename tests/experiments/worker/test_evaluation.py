@@ -161,7 +161,7 @@ def test_without_its_json_a_checkpoint_is_not_evaluated(tmp_path: Path) -> None:
 
 def test_evaluating_a_runs_checkpoint_gives_the_runs_numbers(tmp_path: Path, cache: Path) -> None:
     """Ensembled ones too: its random weights are drawn again, of seed 1 and not the first one."""
-    settings = SETTINGS | {"augment.resize": 44}
+    settings = SETTINGS | {"augment.resize": 44, "train.epochs": 1}
     grid = Grid("zero_shot", demo=True, models=("tc_clip",), seeds=(1,), settings=settings)
     (spec,) = expand(grid)
     assert run_sweep([spec], tmp_path, cache).exit_code == 0
