@@ -60,7 +60,16 @@ def calm(tmp_path_factory: pytest.TempPathFactory, other: RunSpec, cache: Path) 
     return numbers(out, other)
 
 
-@pytest.mark.parametrize("what", ["metrics", "best", "last", "predictions", "result"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "metrics",
+        pytest.param("best", marks=pytest.mark.slow),  # written by the same thread as the last
+        "last",
+        "predictions",
+        "result",
+    ],
+)
 def test_a_full_disk_stops_a_run_and_loses_nothing(
     disk: Path,
     finished: tuple[Path, RunSpec],

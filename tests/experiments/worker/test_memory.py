@@ -69,15 +69,15 @@ def test_training_goes_on_with_a_smaller_micro_batch(
     assert not folder.failure.exists()
     # A run of another model finds out for itself, in the middle of its training. Auto is
     # as many small clips as 4 of the full size are large.
-    hold(monkeypatch, 2, training=True, after=5)
+    hold(monkeypatch, 4, training=True, after=5)
     auto = EXECUTION.model_copy(update={"micro_batch": "auto"})
     assert run_sweep([second], tmp_path / "out", cache, auto).exit_code == 0
     result = Ledger(tmp_path / "out").folder(second.run_id).read_result()
     assert result is not None
-    assert result.provenance.micro_batch == 2
+    assert result.provenance.micro_batch == 4
     assert len(records(tmp_path / "out", second.run_id, "step")) == 6
     memory = records(tmp_path / "out", second.run_id, "memory")
-    assert [one["before"] for one in memory] == [32, 16, 8, 4]
+    assert [one["before"] for one in memory] == [32, 16, 8]
 
 
 def test_testing_goes_on_with_a_smaller_batch_after_the_training(
