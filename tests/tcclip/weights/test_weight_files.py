@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from tcclip.model import build_model, load_checkpoint
 from tcclip.model.checkpoints import convert, describe
+from tcclip.weights import safe_unpickle
 from tcclip.weights.layouts import look_at
 from tcclip.weights.weight_files import read_file
 from tests.tcclip.model.builders import NAMES, small_config, small_model
@@ -157,3 +158,13 @@ def test_nothing_is_run(tmp_path: Path, form: str) -> None:
         with pytest.raises(ValueError, match=r"bad\.pt is refused: it asks to call posix\.system"):
             read(path)
     assert not trace.exists()
+
+
+def test_more_parts_than_memory_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(STATE | {"odd": list(range(2000))}, tmp_path / "case.pt")
+    assert len(read_file(tmp_path / "case.pt")["odd"]) == 2000
+    monkeypatch.setattr(safe_unpickle, "MAX_OPCODES", 1000)  # two millions take seconds
+    with pytest.raises(ValueError, match="more than 1,000"):
+        read_file(tmp_path / "case.pt")
