@@ -24,11 +24,14 @@ from tcclip.data.clips import (
     training_budget,
     unique_names,
 )
+from tcclip.data.decode.decoder import Decoder
 from tcclip.data.decode.reader import UnreadableVideo, read_video
 from tcclip.data.loader import Batch, EvalBatch, EvalLoader, TrainLoader, global_order
 from tcclip.data.loader_pool import LoaderPool
 
 AUGMENT = AugmentConfig(resize=36, crop=32, hue=0.0)
+#: Its process decodes for all tests of this file: each start takes half a second.
+DECODER = Decoder(timeout=30)
 
 
 def _train_clips(
@@ -37,13 +40,15 @@ def _train_clips(
     items = items or read_list(shapes / "splits" / "train.txt")[:40]
     return TrainClips(
         items, (shapes / "videos").joinpath, num_frames=4, augment=AUGMENT, seed=seed,
-        timeout=30, augment_later=later,
+        augment_later=later, shared_decoder=DECODER,
     )  # fmt: skip
 
 
 def _eval_clips(shapes: Path, items: list[Item], views: Views) -> EvalClips:
     locate = (shapes / "videos").joinpath
-    return EvalClips(items, locate, num_frames=4, augment=AUGMENT, views=views, seed=0)
+    return EvalClips(
+        items, locate, num_frames=4, augment=AUGMENT, views=views, seed=0, shared_decoder=DECODER
+    )
 
 
 def _loader(clips: TrainClips, workers: int = 0, rank: int = 0, world: int = 1) -> TrainLoader:
