@@ -56,7 +56,7 @@ class Schedule:
 
 class _Uncompiled(AdamW):
     """AdamW without what its methods are wrapped in for torch.compile, which no step goes through:
-    torch._dynamo would be imported, 4 seconds of a core in every worker."""
+    torch._dynamo would be imported, 2 to 4 seconds of a core in every worker."""
 
     step = torch.no_grad()(unwrap(AdamW.step))
     add_param_group = unwrap(Optimizer.add_param_group)

@@ -63,7 +63,7 @@ class ClassFeatures:
         pairs = zip(_tensors(self), _tensors(detached), strict=True)
         parts = [(mine * copy.grad).sum() for mine, copy in pairs if copy.grad is not None]
         # The same gradients bit for bit as torch.autograd.backward gives with `grad_tensors`, which
-        # imports sympy for it: seconds of a core in every worker.
+        # imports sympy for it: a second of a core in every worker.
         if parts:
             torch.stack(parts).sum().backward()
 
