@@ -54,7 +54,7 @@ def page(title: str, lines: Sequence[str], reports: Sequence[Report]) -> str:
     for one in reports:
         parts = [f"<h2>{escape(one.protocol.title)}</h2>", _status(one), *_results(one, [])]
         for part in parts:  # each table has its own footnotes
-            body.append(re.sub('(id="|#)note', rf"\1{one.protocol.name}-note", part))
+            body.append(re.sub('(id="|href="#)note', rf"\1{one.protocol.name}-note", part))
     return _document(escape(title), body)
 
 

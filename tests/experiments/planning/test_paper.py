@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import protocols
 from results.published.numbers import published
 from results.reading.run_filter import point_of
+from results.tables.formats import Page, make
+from tests.results import builder
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -68,8 +71,8 @@ def test_a_budget_takes_the_cheapest_and_says_what_is_left(tmp_path: Path, tccli
 def test_options_choose_among_the_papers_runs(tmp_path: Path, tcclip: Command) -> None:
     runs, _ = planned(tcclip, tmp_path, "--datasets", "ucf101", "--shots", "2", "--seeds", "0,1",
                       "--models", "tc_clip", "--variants", "pretrained")  # fmt: skip
-    protocols = [str(run["run_id"]).split("-")[0] for run in runs]
-    assert sorted(protocols) == ["few_shot"] * 2 + ["zero_shot"] * 2, "and what they start from"
+    names = [str(run["run_id"]).split("-")[0] for run in runs]
+    assert sorted(names) == ["few_shot"] * 2 + ["zero_shot"] * 2, "and what they start from"
     code, _, error = tcclip("sweep", "paper", "--dry-run", "--datasets", "nothing")
     assert code == 2 and "no run of the paper" in error
     code, _, error = tcclip("sweep", "paper", "--search", "train.lr=choice(1)")
@@ -104,3 +107,11 @@ def test_a_page_of_one_axis(tmp_path: Path, tcclip: Command) -> None:
     }  # fmt: skip
     code, _, error = tcclip(*command, "--splits", "1")
     assert code == 2 and "no protocol has --shots and --splits" in error
+
+
+def test_a_row_may_be_called_like_a_footnote(tmp_path: Path) -> None:
+    protocol = protocols.get("zero_shot")
+    made = builder.result(protocol, builder.key(protocol, dataset="k400"), lambda *_: 50.0)
+    (builder.write_result(tmp_path, made) / "name.txt").write_text("my #note 3")
+    page = make([str(tmp_path)], "paper")
+    assert isinstance(page, Page) and "my #note 3" in page.render("html")
