@@ -137,12 +137,12 @@ def test_a_sweep_that_finished_does_not_fail_for_its_output(
 
 @pytest.mark.parametrize("command", ["doctor", "data check", "data list", "sweep"])
 def test_other_tables_with_an_odd_output(
-    command: str, terminal: Terminal, cache: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, terminal: Terminal, shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A machine whose folders have other letters; where output is lost, one message."""
     found = [Finding("videos", True, "café ± 手")]
     monkeypatch.setattr("experiments.doctor.run_checks", lambda checks: found)
-    monkeypatch.setenv("TCCLIP_CACHE", str(cache))
+    monkeypatch.setenv("TCCLIP_CACHE", str(shapes.parent))
     more = {"data check": ["--datasets", "moving_shapes"],
             "sweep": ["zero_shot", "--demo", "--dry-run"]}.get(command, [])  # fmt: skip
     arguments = [*command.split(), *more]
