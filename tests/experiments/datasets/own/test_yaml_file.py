@@ -17,9 +17,8 @@ from tests.experiments.sweeping import EXECUTION, run_sweep
 
 
 @pytest.fixture
-def own(tmp_path: Path, cache: Path) -> Path:
+def own(tmp_path: Path, shapes: Path) -> Path:
     """Eight classes of the embedded videos as somebody's data set, in class folders."""
-    shapes = cache / "moving_shapes"
     names = (shapes / "labels/seen.csv").read_text().splitlines()[:9]
     (tmp_path / "labels.csv").write_text("\n".join(names) + "\n")
     for split, target in (("train_2shot", "train_2shot"), ("val", "val")):
