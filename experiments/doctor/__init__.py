@@ -48,6 +48,7 @@ def diagnose(find: Callable[[], DataPaths], out: str, address: str | None) -> li
         "videos": lambda: checks.video_folders(paths),
         "own data": lambda: checks.own_lists(paths),
         "Ray": lambda: checks.ray(address),
+        "Slurm job": checks.job_end,
     }
     try:
         place = location(out)

@@ -25,6 +25,7 @@ from experiments.doctor.report import Finding
 from experiments.errors import MissingData
 from experiments.machine import cpu_count
 from experiments.processes import ProcessFailed, run_python
+from experiments.scheduler.signals import time_limit
 from experiments.store.files import check_exclusive
 from experiments.tracking.connection import redact_url, sqlite_file, sync_command
 from experiments.worker.memory import loader_processes
@@ -124,7 +125,7 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
     if not folder.is_dir():
         return Finding(name, None, f"no {folder} on this system")
     size, _, free = shutil.disk_usage(folder)
-    detail = f"{free / GIB:.1f} of {size / GIB:.1f} GiB free in {folder}"
+    detail = f"{free / 2**20:,.0f} of {size / 2**20:,.0f} MiB free in {folder}"
     if free >= SHARED_MEMORY:
         return Finding(name, True, detail)
     remedy = (
@@ -369,3 +370,13 @@ def ray(address: str | None) -> Finding:
     """Where a sweep with this --address would compute; UserError if it could not."""
     place = find_ray(address).tried()
     return Finding("Ray", None if place.note else True, str(place).removeprefix("Ray: "))
+
+
+def job_end() -> list[Finding]:
+    """When a sweep in this Slurm job would pause; nothing outside of one."""
+    ignored: list[str] = []
+    limit = time_limit(None, ignored.append, remote=False)
+    if limit is not None:
+        return [Finding("Slurm job", True, f"a sweep {limit}")]
+    remedy = "let Slurm set it, or give sweeps a --time-limit"
+    return [Finding("Slurm job", None, one, remedy) for one in ignored]

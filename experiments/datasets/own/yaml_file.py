@@ -30,7 +30,7 @@ from tcclip.data.annotations import (
     read_all_names,
     read_list,
 )
-from tcclip.text_files import read_yaml
+from tcclip.text_files import mistake, read_yaml
 
 #: Names of data sets and splits become part of run ids and file names.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
@@ -108,8 +108,11 @@ def read_own(path: Path) -> OwnData:
         raise MissingData(f"{path}: {error.filename} is not there") from error
     except OSError as error:
         raise UserError(f"{path}: {error.filename} cannot be read: {error.strerror}") from error
-    except (AnnotationError, ValidationError) as error:
+    except AnnotationError as error:
         raise UserError(f"{path}: {error}") from error
+    except ValidationError as error:
+        found = "; ".join(map(mistake, error.errors(include_url=False)))
+        raise UserError(f"{path}: {found}") from error
     return OwnData(dataset=dataset, annotations=folder, videos=folder / content.videos.expanduser())
 
 

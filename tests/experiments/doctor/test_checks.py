@@ -5,10 +5,12 @@ import http.server
 import io
 import multiprocessing
 import os
+import re
 import shutil
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -74,7 +76,7 @@ def test_little_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     finding = checks.shared_memory(tmp_path)
     assert finding.ok is None
-    assert "0.1 of 0.1 GiB" in finding.detail
+    assert "64 of 64 MiB" in finding.detail
     assert "--shm-size" in finding.remedy
     assert checks.shared_memory(tmp_path / "none").ok is None
 
@@ -337,3 +339,17 @@ def test_mlflow_databases(tmp_path: Path) -> None:
         assert checks.mlflow(uri, "out").detail == f"{path} holds 0 runs"
     wrong = checks.mlflow(f"sqlite:///{path}/below/mlflow.db", "out")
     assert wrong.ok is False and "$MLFLOW_TRACKING_URI" in wrong.remedy
+
+
+@pytest.mark.parametrize(
+    ("left", "ok", "detail"),
+    [(7200, True, "a sweep pauses at .* the end of the Slurm job"), (-5, None, "not heeded")],
+)
+def test_when_a_sweep_in_a_slurm_job_would_pause(
+    left: int, ok: bool | None, detail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    assert checks.job_end() == []
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + left))
+    (finding,) = checks.job_end()
+    assert finding.ok is ok and re.search(detail, finding.detail)

@@ -97,6 +97,7 @@ def test_a_missing_video_fails_its_run_with_its_name(own: Path, tmp_path: Path) 
     ("old", "new", "message"),
     [
         ("labels: labels.csv", "labels: .", "own.yaml: .* cannot be read: Is a directory"),
+        ("labels: labels.csv", "labels: {}", "own.yaml: .*the file: .*no label set 'all'"),
         ("{val: val.txt}", "{}", "own.yaml:4: splits: .*at least 1 item"),
     ],
 )
