@@ -178,7 +178,7 @@ def report(
             partial=partial, checkpoint=checkpoint,
         )  # fmt: skip
         page = isinstance(made, formats.Page)
-        more: Any = {"lines": progress(outs[0], demo)} if page else {"thumbnails": thumbnails}
+        more: Any = {"lines": progress(outs, demo)} if page else {"thumbnails": thumbnails}
         formats.show(made := replace(made, **more), format)
         if write is not None:
             formats.write(made, write)

@@ -24,7 +24,7 @@ CheckpointOption = Annotated[
     typer.Option(
         "--checkpoint",
         metavar="FILE|RUN",
-        help="A path, hf://OWNER/REPO/FILE, or the id of a run.",
+        help="A path, hf://OWNER/REPO with or without /FILE, a run's id.",
     ),
 ]
 ClipWeights = Annotated[

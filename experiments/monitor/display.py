@@ -163,8 +163,10 @@ def status(
 
     if not watch:
         check_runs(out)
-        print_statuses(read(), console, format)
-        for text in meant.unmatched(folder_names(out / "runs")):
+        rows, notes = read(), list(meant.unmatched(folder_names(out / "runs")))
+        print_statuses(rows, console, format)
+        notes += [] if rows or notes or meant.name is None else [f"none has --name {meant.name}"]
+        for text in notes:
             print(text, file=sys.stderr)
         return
     if format != "terminal":

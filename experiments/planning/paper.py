@@ -132,11 +132,14 @@ def _within(plan: RunPlan, rows: Sequence[PlannedRun], budget: float | None) -> 
     return replace(plan, specs=list(order.values()), notes=notes)
 
 
-def progress(out: str, demo: bool) -> tuple[str, ...]:
-    """What of the paper is done, missing, and what that costs: a line a protocol."""
+def progress(outs: Sequence[str], demo: bool) -> tuple[str, ...]:
+    """What of the paper is done in one of the folders, missing, and what that costs: a line a
+    protocol."""
     data = DataPaths.find(None, None)
     plan = plan_paper(GridOptions(PAPER, demo=demo), data.datasets())
-    rows = dry_run(plan.specs, location(out), Execution(), data.list_length)
+    found = [dry_run(plan.specs, location(one), Execution(), data.list_length) for one in outs]
+    # Of a run's rows one that is done, if there is one.
+    rows = [min(several, key=lambda row: row.left) for several in zip(*found, strict=True)]
     lines = []
     of = {spec.run_id: spec.key.protocol for spec in plan.specs}
     for name in protocols.PROTOCOLS:

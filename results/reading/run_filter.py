@@ -60,6 +60,9 @@ class RunFilter:
 
     def unmatched(self, run_ids: Iterable[str]) -> Iterator[str]:
         """What is asked for that no run has, in words, with what there is."""
+        run_ids = list(run_ids)
+        if self.run is not None and not any(fnmatchcase(one, self.run) for one in run_ids):
+            yield f"no run's id is --run {self.run}"
         points = [point for run_id in run_ids if (point := point_of(run_id))]
         for axis, values in self._axes().items():
             known: set[Any] = {point[axis] for point in points} - {None}

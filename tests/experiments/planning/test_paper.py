@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 import protocols
+from experiments.grid.options import GridOptions
+from experiments.planning.paper import plan_paper, progress
+from experiments.store.ledger import Ledger
+from protocols.datasets import DATASETS
 from results.published.numbers import published
 from results.reading.run_filter import point_of
 from results.tables.formats import Page, make
+from tests.builders import make_result
 from tests.results import builder
 
 Command = Callable[..., tuple[int, str, str]]
@@ -94,6 +99,18 @@ def test_the_page_says_what_is_missing_and_what_it_costs(
         assert figure in text, "every published row"
     if format == "json":
         assert len(json.loads(text)["reports"]) == 4
+
+
+def test_what_is_done_in_any_of_the_folders_counts(tmp_path: Path) -> None:
+    specs = plan_paper(GridOptions("paper"), DATASETS).specs
+    folders = [Ledger(tmp_path / name) for name in ("one", "two")]
+    few_shot = [spec for spec in specs if spec.key.protocol == "few_shot"]
+    for number, spec in enumerate([*few_shot[:2], few_shot[0]]):
+        folder = folders[number % 2].folder(spec.run_id)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.result.write_text(make_result(spec).model_dump_json())
+    lines = progress([str(one.out) for one in folders], demo=False)
+    assert any(re.search(r"Few-shot, .*: 2 of \d+ runs done", line) for line in lines), lines
 
 
 def test_a_page_of_one_axis(tmp_path: Path, tcclip: Command) -> None:

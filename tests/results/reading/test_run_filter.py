@@ -52,6 +52,8 @@ def out(tmp_path: Path) -> Path:
         (("--run", "few_shot-*-s0-*"), 12),
         (("--run", "no-*"), 1),
         (("--models", "nothing"), 0),
+        (("--run", "no-such"), 0),
+        (("--name", "your*"), 0),
     ],
 )
 def test_status_shows_the_runs_that_are_meant(
@@ -61,6 +63,7 @@ def test_status_shows_the_runs_that_are_meant(
     assert code == 0 and len(json.loads(text)) == number
     said = "nothing" in options or "clip" in str(options)
     assert ("no run has --models" in error) == said, error
+    assert number or " ".join(options) in error, error
 
 
 def rows(tcclip: Command, out: Path, *options: str) -> tuple[set[str], set[str], list[str]]:
