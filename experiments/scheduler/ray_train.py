@@ -36,7 +36,7 @@ os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 import ray
 import ray.exceptions
-from ray._private import services
+from ray._private import services, utils
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from experiments.cluster import RayPlace
@@ -120,7 +120,7 @@ class RayExecutor:
         try:
             # Ray puts the driver's working directory on its workers' import path, where a user's
             # own results/ or cli.py would shadow ours; so Ray is started from an empty folder.
-            with contextlib.chdir(self.scratch), _processes_in_groups_of_their_own():
+            with contextlib.chdir(self.scratch), _signals_left_to_the_sweep():
                 ray.init(**which, log_to_driver=False, logging_level=logging.ERROR)
         except BaseException as error:  # Ray raises all kinds, `Exception` itself among them
             self.close()
@@ -248,16 +248,18 @@ class RayExecutor:
 
 
 @contextlib.contextmanager
-def _processes_in_groups_of_their_own() -> Iterator[None]:
+def _signals_left_to_the_sweep() -> Iterator[None]:
     """What `timeout`, a shell or Ctrl-C sends to the sweep's process group is for the sweep: Ray's
     processes, started meanwhile, would end of it, and with them the runs before they are saved.
+    Ray's own handler of SIGTERM would end the sweep without its summary.
     """
-    real = services.ConsolePopen  # Ray has no option for it
+    real, handler = services.ConsolePopen, utils.set_sigterm_handler  # Ray has no option for them
     services.ConsolePopen = partial(real, process_group=0)
+    utils.set_sigterm_handler = lambda _: None
     try:
         yield
     finally:
-        services.ConsolePopen = real
+        services.ConsolePopen, utils.set_sigterm_handler = real, handler
 
 
 @ray.remote

@@ -13,6 +13,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from experiments.cluster import find_ray
+from experiments.errors import UserError
 from experiments.grid.spec import RunSpec
 from experiments.store.ledger import Ledger
 from results.reading.holder import Holder, lease_files, read_holder
@@ -108,6 +110,21 @@ def test_workers_of_ray_train_as_this_process_in_a_folder_of_namesakes(
     assert result is not None
     assert (result.provenance.world_size, result.provenance.global_batch) == (workers, 32)
     assert numbers(out, spec)["key"] == numbers(tmp_path / "one", spec)["key"]
+
+
+def test_a_ray_that_starts_leaves_signals_to_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray sets a handler that ends the process, before it waits for its own."""
+    from experiments.scheduler import ray_train
+
+    def start_slowly(**_: Any) -> None:
+        ray_train.utils.set_sigterm_handler(signal.SIG_IGN)
+        raise RuntimeError("timed out")
+
+    monkeypatch.setattr(ray_train.ray, "init", start_slowly)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(UserError, match="timed out"):
+        ray_train.RayExecutor(EXECUTION, 1, find_ray("local"))
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def losses(out: Path, spec: RunSpec) -> list[float]:
