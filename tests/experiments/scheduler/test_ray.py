@@ -29,6 +29,8 @@ from tests.experiments.sweeping import (
     small_specs,
 )
 
+#: Several processes start one after the other, which takes a busy machine minutes.
+SLOW = (pytest.mark.slow, pytest.mark.timeout(600))
 SAVE_EVERY_STEP = ("--set", "execution.checkpoint_minutes=0")
 
 
@@ -58,8 +60,8 @@ def check_finished(
     ("workers", "killed"),
     [
         (1, False),
-        pytest.param(2, False, marks=pytest.mark.slow),
-        pytest.param(2, True, marks=pytest.mark.slow),
+        pytest.param(2, False, marks=SLOW),
+        pytest.param(2, True, marks=SLOW),
     ],
 )
 def test_workers_of_ray_train_as_this_process_in_a_folder_of_namesakes(
