@@ -22,8 +22,11 @@ def finished(shared: Shared, cache: Path) -> tuple[Path, RunSpec]:
 
 
 @pytest.fixture
-def again(finished: tuple[Path, RunSpec], tmp_path: Path) -> tuple[Path, RunSpec]:
-    """A copy of the finished run, to be changed."""
+def again(
+    finished: tuple[Path, RunSpec], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, RunSpec]:
+    """A copy of the finished run, to be changed; commands read the lists that it has read."""
     out, spec = finished
+    monkeypatch.setenv("TCCLIP_CACHE", str(cache))
     shutil.copytree(out, tmp_path / "out")
     return tmp_path / "out", spec

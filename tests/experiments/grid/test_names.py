@@ -24,11 +24,9 @@ LOCAL = ("--executor", "local", "--loader-workers", "0")
 
 @pytest.mark.filterwarnings("ignore")  # mlflow's own
 def test_a_name_is_shown_wherever_the_run_is_and_changes_nothing_of_it(
-    again: tuple[Path, RunSpec], tmp_path: Path, cache: Path, tcclip: Command,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    again: tuple[Path, RunSpec], tmp_path: Path, tcclip: Command
+) -> None:
     out, spec = again
-    monkeypatch.setenv("TCCLIP_CACHE", str(cache))
     before = (out / "runs" / spec.run_id / "spec.json").read_bytes()
     settings = [f"--set={name}={value}" for name, value in SETTINGS.items()]
     grid = ("sweep", "zero_shot", "--demo", "--seeds", "0", "--models", "tc_clip", *settings)
