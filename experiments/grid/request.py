@@ -68,7 +68,7 @@ def plan_sweep(
     notes = [*grid.notes, *(f"not in the grid: {text}" for text in plan.undefined_points(grid))]
     used = [(spec.train.clip_weights, spec.model.activation) for spec in specs]
     notes += activation_notes(used, grid.files)
-    names = _names(grid, lambda row: plan.expand(row, datasets))
+    names = _names(grid, lambda row: plan.expand(row, datasets), notes)
     return RunPlan(grid, specs, notes, searched=bool(options.search), names=names)
 
 
@@ -121,17 +121,20 @@ def plan_evaluation(
         files={**grid.files, checkpoint_digest: path},
     )
     expand = partial(plan.expand_evaluation, model=model, ensembled=ensembled, datasets=datasets)
-    return RunPlan(grid, expand(grid), notes, names=_names(grid, expand))
+    return RunPlan(grid, expand(grid), notes, names=_names(grid, expand, notes))
 
 
-def _names(grid: Grid, expand: Callable[[Grid], list[RunSpec]]) -> dict[str, str]:
-    """Run id -> the name of its row; of two rows with the same run, of the first. A parent in
-    another protocol has none."""
+def _names(grid: Grid, expand: Callable[[Grid], list[RunSpec]], notes: list[str]) -> dict[str, str]:
+    """Run id -> the name of its row; of two rows with the same run, of the first, as `notes` get to
+    say. A parent in another protocol has none."""
     names: dict[str, str] = {}
+    unused: dict[str, str] = {}
     for number, name in grid.names.items():
         for spec in expand(replace(grid, rows=(grid.rows[number],))):
             if spec.key.protocol == grid.protocol:
-                names.setdefault(spec.run_id, name)
+                kept = names.setdefault(spec.run_id, name)
+                unused |= {name: kept} if kept != name else {}
+    notes += [f"row {name!r} is the same as row {kept!r}" for name, kept in unused.items()]
     return names
 
 

@@ -35,6 +35,10 @@ EXAMPLES = 20
 MIN_FRAMES = 16
 #: Lists that are trained on, by their splits' names; all others are tested on.
 TRAINING = re.compile(r"base_s\d|.*train", re.IGNORECASE)
+#: Names of lists of own data that a protocol reads.
+_READ_BY_PROTOCOLS = re.compile(
+    r"train(_[0-9]+shot)?|base_s[0-9]+|(base|novel)_val|(val|test)[0-9]*"
+)
 #: The number in the names of lists that belong together: train1 and val1.
 NUMBER = re.compile(r"(?:train|val|test|split|fold)_?(\d+)(?!\d|_?shot)", re.IGNORECASE)
 
@@ -185,6 +189,11 @@ def _warnings(
     if dataset.name not in DATASETS:
         for pair in _validation_and_test(lists):
             warnings += leak_warnings(*pair, same, kind="validation")
+        warnings += [
+            f"{dataset.name} {split.name}: no protocol reads a list of this name"
+            for split in dataset.splits
+            if not _READ_BY_PROTOCOLS.fullmatch(split.name)
+        ]
     else:
         names = dict.fromkeys(tuple(one.classes) for one in lists)
         warnings += [text for some in names if (text := equal_prompts(some))]

@@ -70,6 +70,16 @@ def test_every_trial_of_a_row_has_its_name_and_parents_have_none(tmp_path: Path)
     assert set(searched.names.values()) == {"b"} and len(searched.names) == 6
 
 
+def test_two_rows_that_are_one_are_named(tmp_path: Path, tcclip: Command) -> None:
+    (tmp_path / "grid.yaml").write_text(
+        "protocol: few_shot\ndatasets: [hmdb51]\nshots: [2]\n"
+        "rows: [{name: a}, {name: half, model.seed_ratio: 0.5}, {name: b, train.epochs: 50}]\n"
+    )
+    code, out, error = tcclip("sweep", tmp_path / "grid.yaml", "--dry-run")
+    assert code == 0 and "2 runs: 2 planned" in out
+    assert "row 'b' is the same as row 'a'" in error and "half" not in error
+
+
 @pytest.mark.parametrize("name", ["", " ", "two\nlines", "\x1b[31mred", "x" * 61])
 def test_a_name_is_a_short_line_of_text(name: str, tmp_path: Path, tcclip: Command) -> None:
     code, _, error = tcclip("sweep", "zero_shot", "--dry-run", "--name", name)

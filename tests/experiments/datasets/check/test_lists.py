@@ -186,7 +186,12 @@ def test_a_copy_with_another_label(make: Make, tmp_path: Path) -> None:
     ],
 )
 def test_training_and_test_lists_by_their_names(make: Make, splits: str, leaked: int) -> None:
-    assert checked(make(splits=splits)).leaked == leaked
+    found = checked(make(splits=splits))
+    assert found.leaked == leaked
+    others = "training", "held_out", "my_train", "dev", "train1", "train2"
+    unread = [name for name in others if f"{name}:" in splits]
+    said = "no protocol reads a list of this name"
+    assert [text for text in found.warnings if said in text] == [f"own {n}: {said}" for n in unread]
 
 
 @pytest.mark.parametrize(
