@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from tests.benchmarks.gpu_bench.drive import Bench, Clock, Steps
 from tests.places import ROOT
 
 #: What a machine with a GPU may not be able to install.
@@ -41,6 +43,14 @@ def test_what_there_is_no_time_for_is_listed(tmp_path: Path) -> None:
     missing = report.split("## Not measured")[1]
     assert "(no time left)" in missing
     assert {row["block"] for row in rows} | {b for b in BLOCKS if f"- {b}: " in missing} == BLOCKS
+
+
+def test_its_trainer_takes_a_step() -> None:
+    bench = Bench(torch.device("cpu"), "tiny")
+    steps = Steps(Clock(bench.device), 1)
+    execution = bench.execution(micro_batch=4, compile=False)
+    bench.train(bench.model("tc_clip"), execution, steps, global_batch=8, precision="fp32")
+    assert len(steps.losses) == 1
 
 
 @pytest.mark.slow

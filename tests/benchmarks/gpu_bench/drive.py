@@ -101,6 +101,7 @@ class PreparedTraining:
     """In the loader's place: the same few chunks again and again."""
 
     chunks: list[Batch]
+    waited: float = 0.0
 
     @property
     def chunk_size(self) -> int:

@@ -31,6 +31,10 @@ class Waiting:
     def chunk_size(self) -> int:
         return self.loader.chunk_size
 
+    @property
+    def waited(self) -> float:
+        return self.loader.waited
+
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         chunks = self.loader.epoch(epoch, start_step)
         while True:
