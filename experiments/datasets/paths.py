@@ -105,6 +105,12 @@ class DataPaths(FrozenModel):
         """All data sets by name, users' own included, with the packs they are read from."""
         return self._datasets
 
+    def dataset(self, name: str) -> Dataset:
+        """One of `datasets`. MissingData if there is none, since an own one's file is not given."""
+        if name not in self._datasets:
+            raise MissingData(f"the data set {name!r} is not known: give its --dataset-file")
+        return self._datasets[name]
+
     @cached_property
     def _datasets(self) -> dict[str, Dataset]:
         known = DATASETS | {one.dataset.name: one.dataset for one in self.own}
@@ -131,7 +137,7 @@ class DataPaths(FrozenModel):
 
     def built_meanwhile(self, names: Iterable[str]) -> AbstractContextManager[None]:
         """A block during which another process builds the embedded ones of data sets `names`."""
-        for data in (self.datasets()[name] for name in names):
+        for data in (self.dataset(name) for name in names):
             if data.embedded:
                 from tcclip.data import moving_shapes
 
@@ -188,7 +194,7 @@ class DataPaths(FrozenModel):
         self, name: str, paths: Iterable[str], progress: Progress = lambda done, total: None
     ) -> FoundVideos:
         """The files of `paths`, all entries of a data set's lists. MissingData without a folder."""
-        folder = self.video_folder(self.datasets()[name])
+        folder = self.video_folder(self.dataset(name))
         return find_videos(folder, paths, loose=name in DATASETS, progress=progress)
 
     def _own(self, data: Dataset) -> OwnData | None:

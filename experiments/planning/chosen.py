@@ -42,10 +42,10 @@ def plan_chosen(
         return replace(plan, specs=specs, names=names)
     if options.only is None:
         raise UserError("say what to run: a protocol, a grid file, or runs with --only")
-    return _plan_of_folder(options, options.only)
+    return _plan_of_folder(options, options.only, datasets)
 
 
-def _plan_of_folder(options: GridOptions, only: str) -> RunPlan:
+def _plan_of_folder(options: GridOptions, only: str, datasets: Mapping[str, Dataset]) -> RunPlan:
     """The plan of runs that are in the output folder already, such as extended ones."""
     for field in fields(options):
         if field.name not in _OF_PLANNED and getattr(options, field.name) is not None:
@@ -68,6 +68,10 @@ def _plan_of_folder(options: GridOptions, only: str) -> RunPlan:
     # Its files are those of the weights that runs name by their content.
     grid = make_grid(replace(options, protocol=protocol, demo=demo, only=None))
     for spec in specs:
+        for name in sorted({one.dataset for one, _ in spec.lists} - datasets.keys()):
+            raise MissingData(
+                f"{spec.run_id} needs the data set {name!r}: give its file with --dataset-file"
+            )
         for content in {spec.checkpoint, spec.clip_content} - {None, *grid.files}:
             raise MissingData(
                 f"{spec.run_id} needs the weights with sha256 {content}: give their file with "

@@ -78,7 +78,7 @@ class ListsHere:
         for name in recorded:
             dataset, _, file = name.partition("/")
             folder = self.folder(dataset) if file else None
-            if folder is not None and not self.data_paths.datasets()[dataset].digests:
+            if folder is not None and not self.data_paths.dataset(dataset).digests:
                 found[name] = self.digest(folder / file)
         return {name: digest for name, digest in found.items() if digest is not None}
 

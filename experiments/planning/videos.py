@@ -41,7 +41,7 @@ def video_problems(spec: RunSpec, execution: Execution, here: ListsHere) -> Iter
 def absent_videos(specs: Sequence[RunSpec], here: ListsHere) -> Iterator[str]:
     """Data sets whose folder of videos is not on this machine, or empty."""
     names = dict.fromkeys(one.dataset for spec in specs for one, read in spec.lists if read)
-    for data in (here.data_paths.datasets()[name] for name in names):
+    for data in (here.data_paths.dataset(name) for name in names):
         if data.embedded:
             continue
         try:

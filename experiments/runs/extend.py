@@ -9,6 +9,7 @@ from experiments.errors import UserError
 from experiments.grid.spec import RunSpec
 from experiments.runs.listing import choose
 from experiments.store.ledger import Ledger
+from protocols.datasets import DATASETS
 from results.reading.location import Location, exists
 from results.reading.run_folder import RunFolder, State
 
@@ -25,7 +26,8 @@ def extend(out: Location, patterns: Sequence[str], epochs: int) -> None:
         print(f"{spec.run_id}: epochs {(spec.extends or 0) + 1} to {epochs} after {spec.parent}")
     print("planned; the learning rate follows the schedule of all epochs from there on. Compute:")
     for spec in planned:
-        print(f"  tcclip sweep --only {spec.run_id} --out {out}")
+        own = "" if spec.key.dataset in DATASETS else " --dataset-file FILE"
+        print(f"  tcclip sweep --only {spec.run_id} --out {out}{own}")
 
 
 def _extended(ledger: Ledger, folder: RunFolder, epochs: int) -> RunSpec:

@@ -273,7 +273,7 @@ def _no_memory(pool: LoaderPool, what: str) -> str:
 
 def _read(spec: ListSpec, data_paths: DataPaths, digests: dict[str, str], items: bool) -> EvalList:
     """The list with its class names; without its videos if `items` is false. Adds to `digests`."""
-    folder = data_paths.annotation_folder(data_paths.datasets()[spec.dataset])
+    folder = data_paths.annotation_folder(data_paths.dataset(spec.dataset))
     files = [spec.label_file, spec.split.annotations] if items else [spec.label_file]
     for name in files:
         if not (folder / name).is_file():
@@ -301,7 +301,7 @@ def _digests(
     data_paths: DataPaths,
 ) -> dict[str, str]:
     """The digests of a data set's files. ListsChanged if a user's own are not the planned ones."""
-    data = data_paths.datasets()[name]
+    data = data_paths.dataset(name)
     folder = data_paths.annotation_folder(data)
     if not data.digests:
         return {f"{name}/{file}": sha256_of(folder / file) for file in contents}
@@ -319,7 +319,7 @@ def _check_packs(lists: Sequence[tuple[ListSpec, bool]], data_paths: DataPaths) 
     """The packs' digests. ListsChanged if videos are read from other packs than was planned."""
     digests = {}
     for one in (one for one, read in lists if read):
-        data = data_paths.datasets()[one.dataset]
+        data = data_paths.dataset(one.dataset)
         if data.pack != one.pack:
             planned, here = (pack or "no pack" for pack in (one.pack, data.pack))
             raise ListsChanged(

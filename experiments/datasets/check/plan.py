@@ -56,7 +56,7 @@ def check_lists(
             kind = warnings if known.dataset in DATASETS else problems
             kind.append(f"{known.dataset}: {text}")
     for name, labels in dict.fromkeys((one.dataset, one.labels.name) for one in read if one.llm):
-        data = data_paths.datasets()[name]
+        data = data_paths.dataset(name)
         for llm in check_llm_names(data, {labels}, data_paths) if name not in DATASETS else ():
             warnings += [f"{name} {labels}, {llm.file}: {text}" for text in llm.elsewhere]
     lists = list(read.values())
@@ -115,7 +115,7 @@ def same_video(lists: Sequence[VideoList], found: Mapping[str, FoundVideos]) -> 
 
 def _read(one: ListSpec, data_paths: DataPaths) -> VideoList | None:
     """None if the list is not here, or made when it is needed."""
-    data = data_paths.datasets()[one.dataset]
+    data = data_paths.dataset(one.dataset)
     if data.embedded:
         return None
     try:

@@ -52,7 +52,7 @@ def of_file(
 def of_run(spec: RunSpec, paths: DataPaths) -> KnownVideos:
     """The validation list of a run. MissingData if the list or its videos are not there."""
     one = spec.validation[0]
-    folder = paths.annotation_folder(paths.datasets()[one.dataset])
+    folder = paths.annotation_folder(paths.dataset(one.dataset))
     for name in (one.label_file, one.split.annotations):
         if not (folder / name).is_file():
             raise MissingData(f"{one.dataset}: {folder / name} is not there; see --annotations")

@@ -68,6 +68,8 @@ def test_the_embedded_data_set_is_made_where_the_cache_is(
         assert building == tmp_path / "cache" / "moving_shapes"
     with found.built_meanwhile(["hmdb51"]) as building:
         assert building is None
+    with pytest.raises(MissingData, match="'gestures' is not known: give its --dataset-file"):
+        found.dataset("gestures")
 
 
 OWN = """

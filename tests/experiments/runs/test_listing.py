@@ -62,6 +62,14 @@ def test_only_says_what_it_cannot_do(
     assert code == 2 and message in error, error
 
 
+def test_only_asks_for_the_file_of_an_own_data_set(tmp_path: Path, tcclip: Command) -> None:
+    (spec,) = small_specs()
+    own = spec.train_list.model_copy(update={"dataset": "gestures"})
+    Ledger(tmp_path).add([spec.model_copy(update={"train_list": own})])
+    code, _, error = tcclip("sweep", "--only", "zero_shot*", "--out", tmp_path, "--dry-run")
+    assert code == 2 and "needs the data set 'gestures': give its file with --dataset-file" in error
+
+
 def test_only_takes_runs_of_a_grid_or_of_the_folder_with_their_parents(
     tmp_path: Path, tcclip: Command
 ) -> None:
