@@ -38,11 +38,19 @@ def greeting(said: bytes) -> Iterator[str]:
                 one.close()
 
 
-def start_head(base: Path, port: int, **environment: str) -> subprocess.Popen[bytes]:
-    """`ray start --head` on two CPUs; its files are in `base`. It ends when it is terminated."""
+def start_head(
+    base: Path, port: int, *, jobs: int | None = None, **environment: str
+) -> subprocess.Popen[bytes]:
+    """`ray start --head` on two CPUs; its files are in `base`. It ends when it is terminated.
+
+    `jobs`: the port at which it takes jobs; that needs the packages of ray[default].
+    """
+    dashboard = ["--include-dashboard=false"]
+    if jobs is not None:
+        dashboard = ["--include-dashboard=true", f"--dashboard-port={jobs}"]
     process = subprocess.Popen(
         [*RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2",
-         "--include-dashboard=false", "--object-store-memory=80000000", "--disable-usage-stats"],
+         *dashboard, "--object-store-memory=80000000", "--disable-usage-stats"],
         env={**os.environ, "RAY_TMPDIR": str(base), **environment}, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip

@@ -1,6 +1,8 @@
 """Clusters that `ray start` made on this machine: joined in seconds, or said why not."""
 
+import importlib.util
 import re
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from experiments.grid.spec import RunSpec
-from tests.experiments.cluster.heads import start_head
+from tests.experiments.cluster.heads import RAY, start_head
 from tests.experiments.cluster.test_place import doctor
 from tests.experiments.scheduler.test_signals import start
 from tests.experiments.sweeping import numbers
@@ -62,3 +64,32 @@ def test_a_sweep_joins_the_cluster_that_the_environment_names(
     assert gone.returncode == 2 and "Traceback" not in error
     assert re.search(f"RAY_ADDRESS {address}(: .* cannot be reached| cannot be joined)", error)
     assert time.monotonic() - begin < 60
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(
+    importlib.util.find_spec("aiohttp_cors") is None, reason="clusters take jobs with ray[default]"
+)
+def test_a_sweep_inside_a_ray_job_joins_its_cluster(
+    finished: tuple[Path, RunSpec], ray_folder: Path, closed_port: int, tmp_path: Path,
+    cache: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    expected, spec = finished
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        jobs = server.getsockname()[1]
+    for name, value in TOKEN.items():
+        monkeypatch.setenv(name, value)
+    head = start_head(ray_folder, closed_port, jobs=jobs, TCCLIP_CACHE=str(cache))
+    try:
+        submit = ["env", "PYTHONIOENCODING=utf-8", *RAY, "job", "submit"]
+        submit += ["--address", f"http://127.0.0.1:{jobs}", "--"]
+        out = tmp_path / "out"
+        job = start(spec, tmp_path, cache, "--out", str(out), executor="ray", prefix=submit)
+        text, error = job.communicate(timeout=400)
+        assert job.returncode == 0, text + error
+        assert re.search(r"^Ray: the cluster at \S+ \(RAY_ADDRESS\): 1 node, 2 CPUs", text, re.M)
+        assert numbers(out, spec) == numbers(expected, spec)
+    finally:
+        head.terminate()
+        head.wait(60)
