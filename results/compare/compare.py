@@ -137,7 +137,7 @@ def compare(
     complaints = list(dict.fromkeys(complaints))
     titles = [runs.selection.title for runs in both]
     if not differences:
-        reasons = "; ".join(complaints[:_REASONS])
+        reasons = "; ".join(complaints[:_REASONS]) or "there is no complete model of either"
         raise ValueError(f"nothing to compare of {titles[0]} and {titles[1]}: {reasons}")
     outs_of = [", ".join(runs.selection.outs) for runs in both]
     if outs_of[0] != outs_of[1]:
@@ -156,10 +156,11 @@ def _compared(
 ) -> _Compared | None:
     outcomes = [runs.outcomes(column, complaints) for runs in both]
     place = f"{column.title} {column.part_title}"
-    for runs, found in zip(both, outcomes, strict=True):
-        if found.empty:
-            complaints.append(f"{place}: no complete model of {runs.selection.name}")
-    if any(found.empty for found in outcomes):
+    names = [runs.selection.name for runs in both]
+    missing = [name for name, found in zip(names, outcomes, strict=True) if found.empty]
+    if missing:
+        if len(missing) == 1:  # of neither: a data set that is not theirs
+            complaints.append(f"{place}: no complete model of {missing[0]}")
         return None
     a, b, left_out = paired(outcomes[0], outcomes[1], column.units)
     if left_out:

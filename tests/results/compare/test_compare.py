@@ -99,7 +99,7 @@ def test_a_users_own_data_set_is_compared_too(tmp_path: Path) -> None:
     (one,) = made.differences
     assert (one.dataset, one.part, one.a, one.b) == ("gestures", "K=4", 100.0, 0.0)
     assert one.over_videos == (100.0, 100.0) and one.videos == 20
-    assert "signs K=4: no complete model of vifi_clip" in made.complaints
+    assert made.complaints == ("signs K=4: no complete model of vifi_clip",), "of nothing else"
     assert "| gestures K=4 | 100.0 | 0.0 | +100.0 * |" in render(made, "md")
 
 
