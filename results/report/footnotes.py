@@ -54,6 +54,10 @@ class Footnotes:
             for caveat in by_run[run.run_id]:
                 if caveat not in of_all:
                     cells[caveat].append(run.point)
+        #: Of how many rows a caveat is: what several have is one footnote, which names none.
+        self._rows = Counter(
+            caveat for caveat, _ in {(c, key[0]) for key, own in self._caveats.items() for c in own}
+        )
 
     def of_cell(
         self, method: Method, column: Column, ours: Aggregated, more: Iterable[str] = ()
@@ -69,7 +73,8 @@ class Footnotes:
         own = self._caveats.get((method, column.trained_on, column.shots), {})
         for caveat, points in own.items():
             if caveat.dataset in (None, column.dataset, column.trained_on):
-                texts.append(f"{name}: {caveat.text} ({_places(points)})")
+                whose = f"{name}: " if self._rows[caveat] == 1 else ""
+                texts.append(f"{whose}{caveat.text} ({_places(points)})")
         return self._numbered(texts)
 
     def of_row(self, method: Method) -> tuple[int, ...]:

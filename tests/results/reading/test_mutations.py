@@ -172,3 +172,14 @@ def test_what_holds_for_all_runs_is_said_once(out: Path) -> None:
         "All runs: code with uncommitted changes",
     )
     assert "All runs: code with uncommitted changes." in render(shown, "md")
+
+
+def test_what_holds_for_several_rows_is_one_footnote(out: Path) -> None:
+    for model in ("vifi_clip", "tc_clip"):
+        of = builder.key(PROTOCOL, model=model, seed=1)
+        builder.write_result(out, builder.result(PROTOCOL, of, value, prov={"git_dirty": True}))
+    shown = report(out, "zero_shot")
+    (note,) = [n for n, text in enumerate(shown.notes, start=1) if "uncommitted" in text]
+    assert shown.notes[note - 1] == "code with uncommitted changes (seed 1)"
+    marked = {row.title for row in shown.rows for cell in row.cells if note - 1 in cell.notes}
+    assert marked == {"ViFi-CLIP", "TC-CLIP"}
