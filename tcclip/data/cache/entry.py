@@ -1,7 +1,7 @@
 """The file of one video: some of its prepared frames, each with its checksum.
 
 A line of JSON with its own checksum, then the frames. Not compressed: zlib would save a third, and
-take 16 ms for a view that is read and checked in 1 ms.
+take 16 ms for a view that is read and checked in half a millisecond.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
@@ -57,20 +56,22 @@ def frame_labels(indices: Sequence[int], exact: bool) -> list[str]:
 def packed(header: Header, frames: Sequence[Frames]) -> list[bytes | memoryview]:
     """The parts of an entry's file."""
     text = json.dumps(asdict(header)).encode()
-    line = b"%08x %s\n" % (zlib.crc32(text), text)
+    line = b"%016x %s\n" % (checksum(text), text)
     return [line, *(np.ascontiguousarray(frame).data.cast("B") for frame in frames)]
 
 
-def checksum(frame: Frames) -> int:
-    """CRC-32: it tells damage, not malice, at 2 GB/s."""
-    return zlib.crc32(np.ascontiguousarray(frame).data)
+def checksum(data: bytes | memoryview) -> int:
+    """64 bits of XXH3: they tell damage, not malice, at 20 to 35 GB/s (CRC-32: 2 to 3)."""
+    import xxhash  # here, since all of `tcclip.data` can be imported without it
+
+    return xxhash.xxh3_64_intdigest(data)
 
 
 def read_header(file: BinaryIO, name: str) -> Header:
     """The header of the open entry `name`, which leaves `file` at the first frame."""
     check, _, text = file.readline().rstrip(b"\n").partition(b" ")
     try:
-        if int(check, 16) != zlib.crc32(text):
+        if int(check, 16) != checksum(text):
             raise Damaged(name)
         fields = json.loads(text)
         header = Header(**{**fields, "shape": tuple(fields["shape"])})
@@ -88,6 +89,6 @@ def read_frames(file: BinaryIO, start: int, header: Header, labels: Sequence[str
     size = math.prod(header.shape)
     for frame, label in zip(frames, labels, strict=True):
         read = os.preadv(file.fileno(), [frame.data], start + places[label] * size)
-        if read != size or checksum(frame) != header.checks[label]:
+        if read != size or checksum(frame.data) != header.checks[label]:
             raise Damaged(header.name)
     return frames

@@ -196,7 +196,7 @@ class _OneVideo:
             return  # it was replaced while it was read
         header = Header(
             self.name, clip.total_frames, clip.reader, exact, next(iter(frames.values())).shape,
-            {label: checksum(frame) for label, frame in frames.items()},
+            {label: checksum(np.ascontiguousarray(one).data) for label, one in frames.items()},
         )  # fmt: skip
         reason = self.store.write(self.name, packed(header, list(frames.values())))
         if reason is not None:

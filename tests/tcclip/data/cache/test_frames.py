@@ -94,10 +94,23 @@ def _flip(path: Path, at: int) -> None:
     path.write_bytes(content)
 
 
+def _pixels(path: Path, change: Callable[[bytes], bytes]) -> None:
+    header, _, pixels = path.read_bytes().partition(b"\n")
+    assert len(pixels) == 2 * SIZE and change(pixels) != pixels
+    path.write_bytes(header + b"\n" + change(pixels))
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "header": lambda path: _flip(path, 30),
     "check of the header": lambda path: _flip(path, 2),
     "frame": lambda path: _flip(path, -SIZE - 3),
+    "a byte": lambda path: _pixels(path, lambda p: p[:7] + bytes([p[7] ^ 255]) + p[8:]),
+    "a block of zeros": lambda path: _pixels(path, lambda p: p[:16] + bytes(64) + p[80:]),
+    "blocks exchanged": lambda path: _pixels(path, lambda p: p[64:128] + p[:64] + p[128:]),
+    "rows exchanged": lambda path: _pixels(path, lambda p: p[24:48] + p[:24] + p[48:]),
+    "frames exchanged": lambda path: _pixels(path, lambda p: p[SIZE:] + p[:SIZE]),
+    "a frame twice": lambda path: _pixels(path, lambda p: p[:SIZE] * 2),
+    "shifted": lambda path: _pixels(path, lambda p: p[1:] + p[:1]),
     "zeros": lambda path: path.write_bytes(path.read_bytes()[:-SIZE] + bytes(SIZE)),
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-5]),
     "no frames": lambda path: path.write_bytes(path.read_bytes().partition(b"\n")[0]),
