@@ -378,5 +378,6 @@ def _log_file(job: Job, lease: Lease) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
-        handler.close()
+        with suppress(OSError):  # writes what is left; `handleError` has said that it cannot
+            handler.close()
         file.close()

@@ -60,16 +60,6 @@ def calm(tmp_path_factory: pytest.TempPathFactory, other: RunSpec, cache: Path) 
     return numbers(out, other)
 
 
-@pytest.mark.parametrize(
-    "what",
-    [
-        "metrics",
-        pytest.param("best", marks=pytest.mark.slow),  # written by the same thread as the last
-        "last",
-        "predictions",
-        "result",
-    ],
-)
 def test_a_full_disk_stops_a_run_and_loses_nothing(
     disk: Path,
     finished: tuple[Path, RunSpec],
@@ -77,43 +67,47 @@ def test_a_full_disk_stops_a_run_and_loses_nothing(
     other: RunSpec,
     cache: Path,
     monkeypatch: pytest.MonkeyPatch,
-    what: str,
 ) -> None:
+    """Whatever it is about to write; with room again it goes on, to the next full disk."""
     earlier, spec = finished
     out = disk / "out"
     shutil.copytree(earlier, out)
     before = files(out)
-    fill_before(what, disk, monkeypatch)
-    summary = run_sweep([spec, other], out, cache)
-    assert summary.exit_code == 1
-    assert set(summary.failed) == {other.run_id}
-    cause = summary.failed[other.run_id]
-    assert cause.startswith("StorageError: cannot write"), cause
-    assert "No space left on device" in cause
-    assert "free space" in cause
-    assert other.run_id in cause
-    now = files(out)
-    assert {name: now[name] for name in before} == before, "earlier results are intact"
-    assert not temporaries(out)
-    assert Ledger(out).folder(other.run_id).state() is not State.FINISHED
-    monkeypatch.undo()
-    (disk / "ballast").unlink()
+    for what in WRITTEN:
+        fill_before(what, disk, monkeypatch)
+        summary = run_sweep([spec, other], out, cache)
+        assert summary.exit_code == 1, what
+        assert set(summary.failed) == {other.run_id}
+        cause = summary.failed[other.run_id]
+        assert cause.startswith("StorageError: cannot write"), cause
+        assert "No space left on device" in cause
+        assert "free space" in cause
+        assert other.run_id in cause
+        now = files(out)
+        assert {name: now[name] for name in before} == before, "earlier results are intact"
+        assert not temporaries(out)
+        assert Ledger(out).folder(other.run_id).state() is not State.FINISHED
+        monkeypatch.undo()
+        (disk / "ballast").unlink()
     again = run_sweep([spec, other], out, cache)
     assert again.exit_code == 0, again.failed
     assert {name: files(out)[name] for name in before} == before
     assert numbers(out, other) == calm
 
 
+#: What a run writes, in its order, and by which function.
+WRITTEN: dict[str, tuple[Any, str]] = {
+    "metrics": (RunCheckpoints, "log"),
+    "best": (RunCheckpoints, "_write_best"),
+    "last": (RunCheckpoints, "_write_last"),
+    "predictions": (run, "write_predictions"),
+    "result": (run, "make_result"),
+}
+
+
 def fill_before(what: str, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fill the disk when the run is about to write `what`."""
-    targets: dict[str, tuple[Any, str]] = {
-        "metrics": (RunCheckpoints, "log"),
-        "best": (RunCheckpoints, "_write_best"),
-        "last": (RunCheckpoints, "_write_last"),
-        "predictions": (run, "write_predictions"),
-        "result": (run, "make_result"),
-    }
-    place, name = targets[what]
+    place, name = WRITTEN[what]
     original = getattr(place, name)
 
     def full(*arguments: Any, **named: Any) -> Any:
