@@ -30,3 +30,10 @@ def again(
     monkeypatch.setenv("TCCLIP_CACHE", str(cache))
     shutil.copytree(out, tmp_path / "out")
     return tmp_path / "out", spec
+
+
+@pytest.fixture(autouse=True)
+def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page at a sweep's end has none: they take seconds, and tests/results tests them."""
+    for part in ("_few_shot", "_curves", "_classes"):
+        monkeypatch.setattr(f"results.tables.html.{part}", lambda *_: [])

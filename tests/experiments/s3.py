@@ -1,19 +1,16 @@
 """A real S3-compatible server on this machine (moto's), and a way to lose the connection to it."""
 
 import contextlib
-import os
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 
 import s3fs
 
-ROOT = Path(__file__).parents[2]
 #: Nothing secret: moto checks no signatures.
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
@@ -55,12 +52,6 @@ def answers(port: int) -> bool:
 
 def environment(port: int) -> dict[str, str]:
     return {**CREDENTIALS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
-
-
-def python(code: str, **settings: str) -> subprocess.Popen[bytes]:
-    """A process that runs `code` with the repository on its path."""
-    own = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
-    return subprocess.Popen([sys.executable, "-c", code], env=own)
 
 
 class Gate:

@@ -3,10 +3,10 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,6 +18,7 @@ from experiments.store.ledger import Ledger
 from results.reading.holder import lease_files
 from results.reading.run_folder import State
 from tests.experiments.sweeping import (
+    EVERY_STEP,
     EXECUTION,
     break_list,
     copy_cache,
@@ -91,21 +92,17 @@ def test_a_killed_sweep_goes_on_to_the_same_numbers(
     finished: tuple[Path, RunSpec], tmp_path: Path, cache: Path
 ) -> None:
     out, spec = finished
-    code = f"""
-from pathlib import Path
-from tests.experiments.sweeping import EVERY_STEP, run_sweep, small_specs
-run_sweep(small_specs(), Path({str(tmp_path)!r}), Path({str(cache)!r}), EVERY_STEP)
-"""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     folder = Ledger(tmp_path).folder(spec.run_id)
-    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    sweep = (small_specs(), tmp_path, cache, EVERY_STEP)
+    process = get_context("fork").Process(target=run_sweep, args=sweep)
+    process.start()
     deadline = time.monotonic() + 120
     while not _steps(folder.metrics) >= 8:  # in the second epoch; the state of step 6 is there
-        assert process.poll() is None, "the sweep ended before it could be killed"
+        assert process.is_alive(), "the sweep ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert folder.state() is State.STALE
     assert run_sweep([spec], tmp_path, cache).exit_code == 0
     assert numbers(tmp_path, spec) == numbers(out, spec)

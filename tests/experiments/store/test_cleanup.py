@@ -11,8 +11,8 @@ import pytest
 from experiments.store.files import OLD_SECONDS, clear_attempts, write_text
 from experiments.store.ledger import Ledger
 from results.reading.process_id import place
-from tests.experiments.s3 import ROOT
 from tests.experiments.sweeping import small_specs
+from tests.places import ROOT
 
 ELSEWHERE = "0123456789abcdef"
 

@@ -4,12 +4,11 @@ import contextlib
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from upath import UPath
 
 import cli
 from experiments.datasets.paths import DataPaths
-from experiments.errors import StorageError, UserError
+from experiments.errors import LeaseHeld, StorageError, UserError
 from experiments.grid.spec import RunSpec
 from experiments.store import append_file as growing
 from experiments.store.attempt_records import record_failure
@@ -43,8 +42,15 @@ from results.reading.run_folder import State
 from results.report.report import report
 from tcclip.model import Model, build_model
 from tcclip.model.checkpoints import read_state
-from tests.experiments.s3 import ROOT, Gate, answers, environment, free_port, python, serving
-from tests.experiments.sweeping import EXECUTION, SETTINGS, numbers, run_sweep, small_specs
+from tests.experiments.s3 import Gate, answers, environment, free_port, serving
+from tests.experiments.sweeping import (
+    EVERY_STEP,
+    EXECUTION,
+    SETTINGS,
+    numbers,
+    run_sweep,
+    small_specs,
+)
 
 Bucket = Callable[[], Location]
 
@@ -78,24 +84,24 @@ def bucket(port: int) -> Iterator[Bucket]:
         yield make
 
 
+def _sweep(out: str, cache: Path) -> None:
+    run_sweep(small_specs(), location(out), cache, EVERY_STEP)
+
+
 @pytest.fixture(scope="module")
 def swept(bucket: Bucket, cache: Path) -> tuple[Location, RunSpec]:
     """A finished run in a bucket, made in two parts: killed after its first checkpoint."""
     out, (spec,) = bucket(), small_specs()
     folder = Ledger(out).folder(spec.run_id)
-    code = f"""
-from pathlib import Path
-from results.reading.location import location
-from tests.experiments.sweeping import EVERY_STEP, run_sweep, small_specs
-run_sweep(small_specs(), location({str(out)!r}), Path({str(cache)!r}), EVERY_STEP)
-"""
-    with python(code) as process:
-        deadline = time.monotonic() + 120
-        while not folder.last.exists():
-            assert process.poll() is None, "the sweep ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
+    process = get_context("fork").Process(target=_sweep, args=(str(out), cache))
+    process.start()
+    deadline = time.monotonic() + 120
+    while not folder.last.exists():
+        assert process.is_alive(), "the sweep ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.join()
     assert folder.state() is State.STALE
     assert run_sweep([spec], out, cache).exit_code == 0
     return out, spec
@@ -213,38 +219,27 @@ def test_a_rerun_moves_a_run_aside_and_puts_it_back(bucket: Bucket) -> None:
     assert not find_backups(ledger, {spec.run_id})
 
 
-GRAB = """
-import os, sys
-from experiments.errors import LeaseHeld
-from results.reading.location import location
-from experiments.store.lease import claim
-
-out = location(sys.argv[1])
-print("ready", flush=True)
-sys.stdin.readline()
-try:
-    claim(out)
-    print("mine", flush=True)
-except LeaseHeld as error:
-    print("held", flush=True)
-sys.stdin.readline()  # the winner lives until everybody has tried
-os._exit(0)
-"""
+def _grab(out: str, together: Any, said: Any) -> None:
+    folder = location(out)
+    together.wait(60)
+    try:
+        claim(folder)
+        said.put("mine")
+    except LeaseHeld:
+        said.put("held")
+    together.wait(60)  # the winner lives until both have tried
+    os._exit(0)
 
 
 def test_of_two_processes_one_gets_a_run(bucket: Bucket) -> None:
-    out = bucket()
-    command = [sys.executable, "-c", GRAB, str(out)]
-    own = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with contextlib.ExitStack() as stack:
-        pipe: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        both = [stack.enter_context(subprocess.Popen(command, env=own, **pipe)) for _ in range(2)]
-        assert [_line(one) for one in both] == ["ready", "ready"]
-        for one in both:
-            _go(one)
-        assert sorted(_line(one) for one in both) == ["held", "mine"]
-        for one in both:
-            _go(one)
+    out, context = bucket(), get_context("fork")
+    together, said = context.Barrier(2), context.SimpleQueue()
+    both = [context.Process(target=_grab, args=(str(out), together, said)) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert sorted(said.get() for _ in both) == ["held", "mine"]
     assert names(out) == ["lease-000001.json"]
     dead = read_holder(out)
     assert dead is not None
@@ -253,17 +248,6 @@ def test_of_two_processes_one_gets_a_run(bucket: Bucket) -> None:
         lease.check()
         assert names(out) == ["lease-000002.json"]
     assert not names(out)
-
-
-def _line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def _go(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
 
 
 def test_an_answer_that_got_lost_is_no_lost_race(

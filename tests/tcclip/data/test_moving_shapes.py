@@ -110,11 +110,12 @@ def test_rendered_frames_are_read_back(shapes: Path) -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A set of one clip a class and kind, made by three processes at once."""
+    """A set of two colours, one clip a class and kind, made by three processes at once."""
     folder, context = tmp_path_factory.mktemp("small") / "shapes", get_context("fork")
     with pytest.MonkeyPatch.context() as patch:
         for kind in ("TRAIN_CLIPS", "VAL_CLIPS", "UNSEEN_CLIPS"):
             patch.setattr(moving_shapes, kind, 1)
+        patch.setattr(moving_shapes, "COLOURS", moving_shapes.COLOURS[:2])
         callers = [
             context.Process(target=moving_shapes.ensure_built, args=(folder,)) for _ in range(3)
         ]
