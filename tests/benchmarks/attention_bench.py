@@ -2,10 +2,11 @@
 
     python -m tests.benchmarks.attention_bench --device cuda
 
-One layer's attention, forward and backward, from the projected queries, keys and values: the
-model's way (a bias folded into 8 more columns of a head) against others that give the same
-numbers. Prints milliseconds and how many times faster each is than the model's way, measured in
-turn in the same run, and the largest difference to the model's way in output and gradients.
+One layer's attention, from the projected queries, keys and values: the model's way in training (a
+bias folded into 8 more columns of a head) against others that give the same numbers. Prints
+milliseconds forward and backward, and forward alone, how many times faster each is than the
+model's way, measured in turn in the same run, and the largest difference to it in output and
+gradients.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -78,34 +80,36 @@ class _TwoParts(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, ck: Tensor, cv: Tensor, bias: Tensor
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, ck: Tensor, cv: Tensor, bias: Tensor, cudnn: bool
     ) -> Tensor:
         B, T, N, H, E = q.shape
         own = [x.flatten(0, 1).transpose(1, 2) for x in (q, k, v)]
         shared = [x.transpose(1, 2) for x in (q.flatten(1, 2), ck, cv)]
-        a, a_sum, *a_rest = _flash(*own)
-        b, b_sum, *b_rest = _flash(*shared)
-        a_sum = a_sum.view(B, T, H, N)
-        b_sum = b_sum.view(B, H, T, N).transpose(1, 2) + bias
+        forward = _cudnn if cudnn else _flash
+        a, a_sum, *a_rest = forward(*own)
+        b, b_sum, *b_rest = forward(*shared)
+        a_sum = a_sum.reshape(B, T, H, N)
+        b_sum = b_sum.reshape(B, H, T, N).transpose(1, 2) + bias
         a = a.view(B, T, H, N, E)
         b = b.view(B, H, T, N, E).transpose(1, 2)
         weight = torch.sigmoid(b_sum - a_sum)
         out = torch.lerp(a.float(), b.float(), weight.unsqueeze(-1)).to(q.dtype)
         total = torch.logaddexp(a_sum, b_sum)
         ctx.save_for_backward(q, k, v, ck, cv, bias, b, out, total, weight)
-        ctx.rest = a_rest, b_rest
+        ctx.rest, ctx.cudnn = (a_rest, b_rest), cudnn
         return out.transpose(2, 3)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, ck, cv, bias, b, out, total, weight = ctx.saved_tensors
+        backward = _cudnn_backward if ctx.cudnn else _flash_backward
         B, T, N, H, E = q.shape
         grad = grad.transpose(2, 3)
         own = [x.flatten(0, 1).transpose(1, 2) for x in (q, k, v)]
         shared = [x.transpose(1, 2) for x in (q.flatten(1, 2), ck, cv)]
         dq, dk, dv = (
             x.transpose(1, 2).view(B, T, N, H, E)
-            for x in _flash_backward(
+            for x in backward(
                 grad.flatten(0, 1), *own, out.flatten(0, 1), total.flatten(0, 1), ctx.rest[0]
             )
         )
@@ -113,14 +117,14 @@ class _TwoParts(torch.autograd.Function):
         context_total = (total - bias).transpose(1, 2).flatten(2).contiguous()
         other, dck, dcv = (
             x.transpose(1, 2)
-            for x in _flash_backward(grad_all, *shared, out_all, context_total, ctx.rest[1])
+            for x in backward(grad_all, *shared, out_all, context_total, ctx.rest[1])
         )
         dbias = (
             ((grad.float() * (b.float() - out.float())).sum(-1) * weight)
             .sum((0, 1, 3))
             .unsqueeze(1)
         )
-        return dq + other.view(B, T, N, H, E), dk, dv, dck, dcv, dbias
+        return dq + other.view(B, T, N, H, E), dk, dv, dck, dcv, dbias, None
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
@@ -147,17 +151,41 @@ def _flash_backward(
     return tuple(backward(grad, q, k, v, out, total, 0.0, False))
 
 
-def two_parts(frames: Tensor, context: Tensor, table: Tensor) -> Tensor:
+def _cudnn(q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
+    return tuple(torch.ops.aten._scaled_dot_product_cudnn_attention(q, k, v, None, True))
+
+
+def _cudnn_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, total: Tensor, rest: list[Any]
+) -> tuple[Tensor, ...]:
+    grad, out = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (grad, out))
+    cum_q, cum_k, max_q, max_k, seed, offset, _ = rest
+    backward = torch.ops.aten._scaled_dot_product_cudnn_attention_backward
+    total = total.unsqueeze(-1).contiguous()
+    return tuple(
+        backward(
+            grad, q, k, v, out, total, seed, offset, None, cum_q, cum_k, max_q, max_k, 0.0, False
+        )
+    )
+
+
+def two_parts(frames: Tensor, context: Tensor, table: Tensor, cudnn: bool = False) -> Tensor:
     q, k, v = frames.unbind(3)
     ck, cv = context.unbind(2)
-    out: Tensor = _TwoParts.apply(q, k, v, ck, cv, table[:, :, 1] - table[:, :, 0])
+    out: Tensor = _TwoParts.apply(q, k, v, ck, cv, table[:, :, 1] - table[:, :, 0], cudnn)
     return out
+
+
+def two_parts_cudnn(frames: Tensor, context: Tensor, table: Tensor) -> Tensor:
+    return two_parts(frames, context, table, cudnn=True)
 
 
 WAYS: dict[str, Attend] = {
     "folded": folded,
     "folded, compiled": torch.compile(folded),
     "two parts": two_parts,
+    "two parts, cuDNN": two_parts_cudnn,
+    "two parts, cuDNN, compiled": torch.compile(two_parts_cudnn),
     "masked": masked,
     "flex, compiled": torch.compile(flexible),
 }
@@ -182,16 +210,22 @@ def results(way: Attend, tensors: list[Tensor]) -> list[Tensor]:
     return [out.detach(), *torch.autograd.grad(out, tensors, torch.ones_like(out) * 0.1)]
 
 
-def milliseconds(way: Attend, tensors: list[Tensor], repeats: int) -> float:
+def forward(way: Attend, tensors: list[Tensor]) -> None:
+    with torch.no_grad():
+        way(*tensors)
+
+
+def milliseconds(run: Callable[[], Any], tensors: list[Tensor], repeats: int) -> float:
     def wait() -> None:
         if tensors[0].is_cuda:
             torch.cuda.synchronize()
 
+    run()
     times = []
     for _ in range(repeats):
         wait()
         start = time.perf_counter()
-        results(way, tensors)
+        run()
         wait()
         times.append((time.perf_counter() - start) * 1e3)
     return statistics.median(times)
@@ -208,20 +242,26 @@ def main() -> None:
     args = parser.parse_args()
     tensors = inputs(args)
     expected = results(folded, tensors)
-    print(f"| way | ms | times faster | largest difference |\n|---|---|---|---|  {args.dtype}")
+    print(f"{args.dtype}, median of {args.repeats}\n\n| way | ms | times faster | forward ms | "
+          "times faster | largest difference |\n|---|---|---|---|---|---|")  # fmt: skip
     for name, way in WAYS.items():
         try:
             found = results(way, tensors)
         except (RuntimeError, NotImplementedError) as error:
-            print(f"| {name} | not possible: {str(error).splitlines()[0][:100]} | | |")
+            print(f"| {name} | not possible: {str(error).splitlines()[0][:100]} | | | | |")
             continue
         worst = max(
             ((a - b).abs().max() / b.abs().max()).item()
             for a, b in zip(found, expected, strict=True)
         )
         # Both measured here, one after the other: clocks drift.
-        base, own = (milliseconds(x, tensors, args.repeats) for x in (folded, way))
-        print(f"| {name} | {own:.2f} | {base / own:.2f} | {worst:.1e} |", flush=True)
+        cells = []
+        for run in (results, forward):
+            base, own = (
+                milliseconds(partial(run, x, tensors), tensors, args.repeats) for x in (folded, way)
+            )
+            cells += [f"{own:.2f}", f"{base / own:.2f}"]
+        print(f"| {name} | {' | '.join(cells)} | {worst:.1e} |", flush=True)
 
 
 if __name__ == "__main__":

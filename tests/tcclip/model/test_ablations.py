@@ -9,7 +9,9 @@ from torch.nn import functional as F
 
 from tcclip.model import Model, build_model
 from tcclip.model.frame_attention import attend_frames, frame_keys
-from tcclip.model.merging import assign, cluster_means, merge_steps
+from tcclip.model.merging.assignment import assign
+from tcclip.model.merging.bipartite import merge_steps
+from tcclip.model.merging.clusters import cluster_means
 from tcclip.model.tokens import PROMPT_WORDS, word_ids
 from tests.tcclip.model.builders import NAMES, SMALL, small_config, small_model, small_video
 

@@ -1,81 +1,19 @@
-"""From seed tokens to context tokens: bipartite soft matching and its ablations (SPEC 2.1, step 4).
-
-Shape legend: B videos, n seed tokens of a video (all frames in a row), k context tokens, D width.
-
-Every method computes, without gradient, which context token each seed goes into: an assignment
-(B, n) of int64 in [0, k), or -1 for a dropped seed. A context token is the mean of its seeds,
-which equals the step-by-step weighted mean of the published method; gradients reach the seeds
-through this mean alone.
-"""
+"""Bipartite soft matching (ToMe), the method's own. Shapes as in the package."""
 
 from __future__ import annotations
 
+import logging
+import subprocess
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from tcclip.config import Aggregation
-from tcclip.model.layers import full_precision, no_autocast
+from tcclip.model.layers import full_precision
+from tcclip.model.merging.clusters import places
 
-KMEANS_ITERATIONS = 10
-DENSITY_NEIGHBOURS = 5
-
-
-def assign(
-    seeds: Tensor,
-    k: int,
-    *,
-    method: Aggregation,
-    step: int,
-    layer: int = 0,
-    tables: MergeTables | None = None,
-) -> Tensor:
-    """Which of the k context tokens each of the seeds (B, n, D) goes into, (B, n).
-
-    With method "none" every seed is a context token and k is n. `layer` varies the random draw;
-    `tables`, those of bipartite merging, are made here if they are not given.
-    """
-    B, n, _ = seeds.shape
-    if method == "none":
-        return torch.arange(n, device=seeds.device).expand(B, n)
-    with torch.no_grad(), no_autocast(seeds):
-        tokens = full_precision(seeds)
-        if method == "bipartite":
-            return bipartite(tokens, tables or merge_tables((B, n), k, step, seeds))
-        if method == "kmeans":
-            return kmeans(tokens, k)
-        if method == "dpc_knn":
-            return density_peaks(tokens, k)
-        return random_choice(tokens, k, layer)
-
-
-def cluster_means(tokens: Tensor, assignment: Tensor, k: int) -> Tensor:
-    """Mean of the tokens (B, n, D) of each cluster -> (B, k, D), at least float32; zeros for an
-    empty cluster.
-
-    A product with the one-hot assignment: unlike a scatter it is deterministic on every device.
-    """
-    with no_autocast(tokens):
-        tokens = full_precision(tokens)
-        member = membership(assignment, k).to(tokens.dtype)
-        return torch.bmm(member / member.sum(-1, keepdim=True).clamp(min=1), tokens)
-
-
-def membership(assignment: Tensor, k: int) -> Tensor:
-    """(B, n) -> boolean (B, k, n): does seed n belong to cluster k?"""
-    return assignment.unsqueeze(1) == torch.arange(k, device=assignment.device).unsqueeze(1)
-
-
-def places(index: Tensor, count: int, first: int = 0) -> tuple[Tensor, Tensor]:
-    """Which of the numbers `first`, `first` + 1, ... stand in `index` (..., j), whose numbers are
-    distinct, and at what place: two tensors (..., count)."""
-    numbers = torch.arange(first, first + count, device=index.device).unsqueeze(1)
-    found, place = (index.unsqueeze(-2) == numbers).max(-1)
-    return found, place
-
-
-# ---- Bipartite soft matching (ToMe), the method's own ----
+log = logging.getLogger(__name__)
 
 
 def merge_steps(n: int, k: int, step: int) -> list[int]:
@@ -85,6 +23,31 @@ def merge_steps(n: int, k: int, step: int) -> list[int]:
         steps.append(min(step, n - k, n // 2))
         n = n - steps[-1]  # in place it would change the caller's, a tensor while tracing
     return steps
+
+
+def has_kernels(tokens: Tensor) -> bool:
+    """Whether `kernels` can match the tokens: on a GPU, up to float32."""
+    return tokens.is_cuda and tokens.dtype != torch.float64 and _kernels_run(tokens.device)
+
+
+@cache
+def _kernels_run(device: torch.device) -> bool:
+    """Whether they can be compiled here and run there; warns once if not."""
+    try:
+        from triton import TritonError
+
+        from tcclip.model.merging.operator import match
+    except ImportError as error:
+        reason: Exception = error
+    else:
+        try:
+            match(torch.ones(1, 4, 16, device=device), [1])
+            return True
+        # Compilers that are missing or fail, and GPUs that are too small or too old.
+        except (TritonError, RuntimeError, OSError, subprocess.SubprocessError) as error:
+            reason = error
+    log.warning("slower, as Triton's kernels cannot be used for matching: %s", reason)
+    return False
 
 
 @dataclass(frozen=True)
@@ -188,46 +151,3 @@ def _follow(orders: list[Tensor], targets: list[Tensor], tables: MergeTables) ->
     for _ in range(doublings):
         into = into.gather(1, into)
     return into.gather(1, end) - partner.shape[1]
-
-
-# ---- Ablations ----
-
-
-def random_choice(tokens: Tensor, k: int, layer: int) -> Tensor:
-    """k seeds at random become the context tokens, the others are dropped.
-
-    The draw is a function of (layer, position) alone: the same for every video, batch and device.
-    """
-    B, n, _ = tokens.shape
-    x = torch.arange(n, device=tokens.device) + 7919 * (layer + 1)
-    for _ in range(3):  # a multiply-and-shift integer hash
-        x = (((x >> 7) ^ x) * 73244475) & 0x7FFFFFFF
-    rank = x.argsort(stable=True).argsort()
-    return torch.where(rank < k, rank, -1).expand(B, n)
-
-
-def kmeans(tokens: Tensor, k: int) -> Tensor:
-    """Lloyd's k-means on the tokens, started from evenly spaced seeds, a fixed number of rounds."""
-    B, n, _ = tokens.shape
-    start = torch.arange(k, device=tokens.device) * n // k
-    centres = tokens[:, start]
-    for _ in range(KMEANS_ITERATIONS):
-        assignment = torch.cdist(tokens, centres).argmin(-1)
-        empty = ~membership(assignment, k).any(-1, keepdim=True)
-        centres = torch.where(empty, centres, cluster_means(tokens, assignment, k))
-    return torch.cdist(tokens, centres).argmin(-1)
-
-
-def density_peaks(tokens: Tensor, k: int) -> Tensor:
-    """DPC-KNN: centres are dense tokens far from any denser one; others join the nearest centre."""
-    B, n, D = tokens.shape
-    distance = torch.cdist(tokens, tokens) / D**0.5
-    nearest = distance.topk(min(DENSITY_NEIGHBOURS, n), largest=False).values
-    density = (-nearest.square().mean(-1)).exp()
-    denser = density.unsqueeze(1) > density.unsqueeze(2)
-    farthest = distance.amax((1, 2), keepdim=True)
-    separation = distance.where(denser, farthest).amin(-1)
-    centres = (density * separation).argsort(dim=-1, descending=True, stable=True)[:, :k]
-    assignment = distance.gather(2, centres.unsqueeze(1).expand(-1, n, -1)).argmin(-1)
-    is_centre, rank = places(centres, n)
-    return torch.where(is_centre, rank, assignment)
