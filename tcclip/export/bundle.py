@@ -19,6 +19,7 @@ REPLACED = {
     ("tcclip.config", "FrozenModel"): "tcclip.export.plain_settings",
     ("pydantic", "Field"): "tcclip.export.plain_settings",
     ("pydantic", "field_validator"): "tcclip.export.plain_settings",
+    ("tcclip.model.merging.gpu", "kernel_match"): "tcclip.export.plain_settings",
 }
 #: Packages without which the file can be imported all the same.
 OPTIONAL = ("av",)

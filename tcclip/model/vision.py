@@ -21,8 +21,9 @@ from tcclip.model.compiled import Compiler, Run, eagerly
 from tcclip.model.frame_attention import FrameKeys, attend_frames, cls_attention, frame_keys
 from tcclip.model.layers import Attention, Mlp, full_precision, run_layer
 from tcclip.model.merging.assignment import assign
-from tcclip.model.merging.bipartite import MergeTables, has_kernels, merge_tables
+from tcclip.model.merging.bipartite import MergeTables, merge_tables
 from tcclip.model.merging.clusters import cluster_means, places
+from tcclip.model.merging.gpu import kernel_match
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,9 @@ class VisionBlock(nn.Module):
         tokens, seeds, scores = chosen
         tokens = tokens.flatten(1, 2)
         # Apart from the rest: compiled once for all layers, with a shape for each of its steps.
-        # Triton's kernels are compiled as they are.
-        clusters = (assign if has_kernels(tokens) else run(assign))(
+        # Triton compiles its kernels itself.
+        by_kernels = config.aggregation == "bipartite" and kernel_match(tokens) is not None
+        clusters = (assign if by_kernels else run(assign))(
             tokens.detach(),
             config.context_tokens,
             method=config.aggregation,
@@ -254,7 +256,9 @@ class VisionTower(nn.Module):
 
     def _tables(self, x: Tensor) -> MergeTables | None:
         config = self.config
-        if not config.uses_context or config.aggregation != "bipartite" or has_kernels(x):
+        if not config.uses_context or config.aggregation != "bipartite":
+            return None
+        if kernel_match(x) is not None:
             return None
         n = x.shape[1] * config.seeds_per_frame
         return merge_tables((x.shape[0], n), config.context_tokens, config.merge_step, x)

@@ -8,13 +8,8 @@ from torch import Tensor
 from tcclip.config import Aggregation
 from tcclip.model.layers import full_precision, no_autocast
 from tcclip.model.merging.ablations import density_peaks, kmeans, random_choice
-from tcclip.model.merging.bipartite import (
-    MergeTables,
-    bipartite,
-    has_kernels,
-    merge_steps,
-    merge_tables,
-)
+from tcclip.model.merging.bipartite import MergeTables, bipartite, merge_steps, merge_tables
+from tcclip.model.merging.gpu import kernel_match
 
 
 def assign(
@@ -37,11 +32,9 @@ def assign(
     with torch.no_grad(), no_autocast(seeds):
         tokens = full_precision(seeds)
         if method == "bipartite":
-            if n > k and has_kernels(tokens):
-                from tcclip.model.merging.operator import match  # needs Triton
-
-                matched: Tensor = match(tokens, merge_steps(n, k, step))
-                return matched
+            match = kernel_match(tokens)
+            if match is not None and n > k:
+                return match(tokens, merge_steps(n, k, step))
             return bipartite(tokens, tables or merge_tables((B, n), k, step, seeds))
         if method == "kmeans":
             return kmeans(tokens, k)

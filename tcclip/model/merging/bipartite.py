@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import subprocess
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from tcclip.model.layers import full_precision
 from tcclip.model.merging.clusters import places
-
-log = logging.getLogger(__name__)
 
 
 def merge_steps(n: int, k: int, step: int) -> list[int]:
@@ -23,31 +18,6 @@ def merge_steps(n: int, k: int, step: int) -> list[int]:
         steps.append(min(step, n - k, n // 2))
         n = n - steps[-1]  # in place it would change the caller's, a tensor while tracing
     return steps
-
-
-def has_kernels(tokens: Tensor) -> bool:
-    """Whether `kernels` can match the tokens: on a GPU, up to float32."""
-    return tokens.is_cuda and tokens.dtype != torch.float64 and _kernels_run(tokens.device)
-
-
-@cache
-def _kernels_run(device: torch.device) -> bool:
-    """Whether they can be compiled here and run there; warns once if not."""
-    try:
-        from triton import TritonError
-
-        from tcclip.model.merging.operator import match
-    except ImportError as error:
-        reason: Exception = error
-    else:
-        try:
-            match(torch.ones(1, 4, 16, device=device), [1])
-            return True
-        # Compilers that are missing or fail, and GPUs that are too small or too old.
-        except (TritonError, RuntimeError, OSError, subprocess.SubprocessError) as error:
-            reason = error
-    log.warning("slower, as Triton's kernels cannot be used for matching: %s", reason)
-    return False
 
 
 @dataclass(frozen=True)

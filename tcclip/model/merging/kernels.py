@@ -51,7 +51,7 @@ def matched(tokens: Tensor, steps: list[int]) -> Tensor:
             similarity, partners, seeds, following, into, order, merged, targets, heads,
             n, r, evens, odds, EVENS=EVENS, CHUNK=CHUNK, num_warps=8,
         )  # fmt: skip
-        _chain[B,](targets, heads, nexts, n, r, LISTED=LISTED, num_warps=8)
+        _chain[B,](targets, heads, nexts, n, r, LISTED=LISTED, CHUNK=CHUNK)
         m -= r
         _merge[m, B](
             gram, summed, order, merged, targets, heads, nexts, n, r, m,
@@ -163,18 +163,22 @@ def _order(
 
 
 @triton.jit(do_not_specialize=["r"])
-def _chain(targets, heads, nexts, n, r, LISTED: tl.constexpr):
+def _chain(targets, heads, nexts, n, r, LISTED: tl.constexpr, CHUNK: tl.constexpr):
     """For each target the first token merged into it; for each of these the next, -1 if none."""
-    start = tl.program_id(0).to(tl.int64) * n
-    one, other = tl.arange(0, LISTED), tl.arange(0, LISTED)
-    target = tl.load(targets + start + one, one < r, -1)
-    against = tl.load(targets + start + other, other < r, -2)
-    same = target[:, None] == against[None, :]
-    following = tl.where(same & (other[None, :] > one[:, None]), other[None, :], LISTED)
-    following = tl.min(following, 1)
-    tl.store(nexts + start + one, tl.where(following < LISTED, following, -1), one < r)
-    earlier = tl.sum((same & (other[None, :] < one[:, None])).to(tl.int32), 1)
-    tl.store(heads + start + target, one, (one < r) & (earlier == 0))
+    first = tl.program_id(0).to(tl.int64) * n
+    one = tl.arange(0, LISTED)
+    target = tl.load(targets + first + one, one < r, -1)
+    following = tl.full((LISTED,), LISTED, tl.int32)
+    earlier = tl.zeros((LISTED,), tl.int32)
+    for start in range(0, r, CHUNK):
+        other = start + tl.arange(0, CHUNK)
+        against = tl.load(targets + first + other, other < r, -2)
+        same = target[:, None] == against[None, :]
+        later = tl.where(same & (other[None, :] > one[:, None]), other[None, :], LISTED)
+        following = tl.minimum(following, tl.min(later, 1))
+        earlier += tl.sum((same & (other[None, :] < one[:, None])).to(tl.int32), 1)
+    tl.store(nexts + first + one, tl.where(following < LISTED, following, -1), one < r)
+    tl.store(heads + first + target, one, (one < r) & (earlier == 0))
 
 
 @triton.jit(do_not_specialize=["r", "left"])

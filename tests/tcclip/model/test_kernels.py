@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,16 +17,40 @@ import torch
 from tcclip.model.merging import bipartite
 from tests.places import ROOT
 
-INTERPRETED = "TRITON_INTERPRET"
 
-
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton exists for Linux alone")
 def test_the_interpreter_agrees() -> None:
-    if find_spec("triton") is None:
-        pytest.skip("Triton exists for Linux alone")
     command = [sys.executable, "-c", f"from {__name__} import check; check()"]
-    env = {**os.environ, INTERPRETED: "1", "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton exists for Linux alone")
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION:UserWarning")
+def test_they_compile_for_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a program for one, which no GPU is needed for."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    from tcclip.model.merging import kernels
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    sizes = {"EVENS": 512, "LISTED": 128, "COUNT": 1024}
+    sizes |= {name: getattr(kernels, name) for name in ("TILE", "DEPTH", "EVEN", "ODD", "CHUNK")}
+    numbers = {"n", "D", "r", "evens", "odds", "left", "steps"}
+    types = {"found": "*i64"} | dict.fromkeys(("tokens", "gram", "summed", "similarity"), "*fp32")
+    names = ("_products", "_find_partners", "_order", "_chain", "_merge", "_follow")
+    for kernel in (getattr(kernels, name) for name in names):
+        signature = {
+            name: "constexpr" if name in sizes
+            else "i32" if name in numbers
+            else types.get(name, "*i32")
+            for name in kernel.arg_names
+        }  # fmt: skip
+        constants = {name: size for name, size in sizes.items() if name in signature}
+        source = triton.compiler.ASTSource(kernel, signature, constants)
+        assert triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
 
 
 def check() -> None:
