@@ -17,6 +17,7 @@ from tcclip.config import (
     COMPILE_FROM,
     AugmentConfig,
     Execution,
+    Geometry,
     MixConfig,
     ModelConfig,
     TrainConfig,
@@ -44,10 +45,16 @@ def chunks_of(videos: int, chunk: int, frames: int = 4, size: int = 32) -> list[
     return [Batch(*part, []) for part in zip(*parts, strict=True)]
 
 
-def full_size_model(names: list[str]) -> Model:
-    """ViT-B/16, without values."""
+def full_width_model(names: list[str]) -> Model:
+    """ViT-B/16 with two layers a tower, without values."""
+    sizes = Geometry(
+        image_size=224, patch_size=16, vision_width=768, vision_layers=2, vision_heads=12,
+        text_width=512, text_layers=2, text_heads=8, embed_dim=512,
+    )  # fmt: skip
     with torch.device("meta"):
-        model = Model(methods.resolved(ModelConfig(text_length=77)))
+        model = Model(
+            methods.resolved(ModelConfig(geometry=sizes, text_length=77, prompt_layers=(2,)))
+        )
     model.set_class_names(names)
     return model
 
@@ -216,7 +223,7 @@ def test_the_host_waits_once_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
         model = Model(methods.resolved(small_config()))
         model.set_class_names(NAMES)
         cuda = Ranks(0, 1, torch.device("cuda"))
-        gradient = step_gradient(model, videos=16, micro_batch=4, ranks=cuda, mixing=1.0)
+        gradient = step_gradient(model, videos=16, micro_batch=8, ranks=cuda, mixing=1.0)
         optimizer = build_optimizer(model, {"text.prompt": 10.0}, gradient.config)
         assert all(group["fused"] for group in optimizer.param_groups)
         with Waits() as waits:
@@ -228,11 +235,11 @@ def test_the_host_waits_once_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_flops_of_a_step_with_long_class_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TFLOP a clip of 16 micro-batches of 4, K400's rephrased names: 2.81 when the names were
-    encoded in every micro-batch."""
+    """A step of 16 micro-batches of 4 encodes K400's rephrased names once, not in each of
+    them: at full depth 1.7 TFLOP a clip instead of 2.3."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # none for "meta"
     meta = Ranks(0, 1, torch.device("meta"))
-    model = full_size_model(class_names(400, 77))
+    model = full_width_model(class_names(400, 77))
     flops = []
     for micro_batches in (1, 2):
         gradient = step_gradient(model, videos=4 * micro_batches, micro_batch=4, ranks=meta)
@@ -241,4 +248,4 @@ def test_flops_of_a_step_with_long_class_names(monkeypatch: pytest.MonkeyPatch) 
             gradient._backward(chunks, 0, 0)
         flops.append(counter.get_total_flops())
     a_step = flops[0] + 15 * (flops[1] - flops[0])
-    assert a_step / 64 < 0.65 * 2.81e12
+    assert a_step < 0.78 * 16 * flops[0]
