@@ -14,7 +14,8 @@ def match(tokens: Tensor, steps: list[int]) -> Tensor:
 
     `steps`: how many tokens each step merges.
     """
-    return matched(tokens.contiguous(), steps)
+    with torch.cuda.device_of(tokens):  # Triton runs them on the current one
+        return matched(tokens.contiguous(), steps)
 
 
 @match.register_fake
