@@ -10,6 +10,8 @@ INSTALL = $(if $(UV),$(UV) pip install -q --compile-bytecode --python $(BIN)/pyt
 demo: install
 	$(BIN)/tcclip sweep zero_shot --demo --models tc_clip,vifi_clip,clip --seeds 0,1
 
+# Bytecode is kept, whatever the environment says: the next run compiles no test anew.
+test: export PYTHONDONTWRITEBYTECODE =
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 

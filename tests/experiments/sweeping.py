@@ -2,9 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,15 @@ def run_sweep(
         display=nullcontext(),
         retries=0,
     )
+
+
+def fork(function: Callable[..., object], *arguments: Any) -> BaseProcess:
+    """A process that calls `function`; it has this one's modules and imports none."""
+    process = get_context("fork").Process(target=function, args=arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: of this one's threads
+        process.start()
+    return process
 
 
 def numbers(out: Path, spec: RunSpec) -> dict[str, Any]:

@@ -30,8 +30,12 @@ from tcclip.model import Model
 from tcclip.schedule import build_optimizer
 from tcclip.step import StepGradient, soft_target_loss
 from tests.benchmarks.model_bench import class_names
-from tests.tcclip.model.builders import NAMES, small_config, small_model
+from tests.tcclip.model.builders import NAMES, SMALL, small_config, small_model
 
+SHALLOW: dict[str, Any] = {
+    "geometry": SMALL.model_copy(update={"vision_layers": 2, "text_layers": 2}),
+    "prompt_layers": (2,),
+}
 CPU = Ranks(0, 1, torch.device("cpu"))
 
 
@@ -140,7 +144,7 @@ def test_a_compiled_backward_pass_that_fails_is_made_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Eagerly, from the step's start, after one warning."""
-    model, chunks = small_model(dtype=torch.float64), chunks_of(8, chunk=4)
+    model, chunks = small_model(dtype=torch.float64, **SHALLOW), chunks_of(8, chunk=4)
     gradient = step_gradient(model, videos=8, micro_batch=2)
     losses = [gradient(chunks, 0, 0)]
     expected = gradients(model)
@@ -220,7 +224,7 @@ def test_the_host_waits_once_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.autograd, "backward", lambda *_: None)
     chunks = [cropped(batch) for batch in chunks_of(16, chunk=8)]
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
-        model = Model(methods.resolved(small_config()))
+        model = Model(methods.resolved(small_config(**SHALLOW)))
         model.set_class_names(NAMES)
         cuda = Ranks(0, 1, torch.device("cuda"))
         gradient = step_gradient(model, videos=16, micro_batch=8, ranks=cuda, mixing=1.0)

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import time
-from multiprocessing import get_context
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -22,6 +21,7 @@ from tests.experiments.sweeping import (
     EXECUTION,
     break_list,
     copy_cache,
+    fork,
     numbers,
     run_sweep,
     small_specs,
@@ -93,9 +93,7 @@ def test_a_killed_sweep_goes_on_to_the_same_numbers(
 ) -> None:
     out, spec = finished
     folder = Ledger(tmp_path).folder(spec.run_id)
-    sweep = (small_specs(), tmp_path, cache, EVERY_STEP)
-    process = get_context("fork").Process(target=run_sweep, args=sweep)
-    process.start()
+    process = fork(run_sweep, small_specs(), tmp_path, cache, EVERY_STEP)
     deadline = time.monotonic() + 120
     while not _steps(folder.metrics) >= 8:  # in the second epoch; the state of step 6 is there
         assert process.is_alive(), "the sweep ended before it could be killed"

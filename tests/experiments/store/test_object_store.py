@@ -47,6 +47,7 @@ from tests.experiments.sweeping import (
     EVERY_STEP,
     EXECUTION,
     SETTINGS,
+    fork,
     numbers,
     run_sweep,
     small_specs,
@@ -93,8 +94,7 @@ def swept(bucket: Bucket, cache: Path) -> tuple[Location, RunSpec]:
     """A finished run in a bucket, made in two parts: killed after its first checkpoint."""
     out, (spec,) = bucket(), small_specs()
     folder = Ledger(out).folder(spec.run_id)
-    process = get_context("fork").Process(target=_sweep, args=(str(out), cache))
-    process.start()
+    process = fork(_sweep, str(out), cache)
     deadline = time.monotonic() + 120
     while not folder.last.exists():
         assert process.is_alive(), "the sweep ended before it could be killed"
@@ -234,9 +234,7 @@ def _grab(out: str, together: Any, said: Any) -> None:
 def test_of_two_processes_one_gets_a_run(bucket: Bucket) -> None:
     out, context = bucket(), get_context("fork")
     together, said = context.Barrier(2), context.SimpleQueue()
-    both = [context.Process(target=_grab, args=(str(out), together, said)) for _ in range(2)]
-    for one in both:
-        one.start()
+    both = [fork(_grab, str(out), together, said) for _ in range(2)]
     for one in both:
         one.join()
     assert sorted(said.get() for _ in both) == ["held", "mine"]

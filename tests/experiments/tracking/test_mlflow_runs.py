@@ -1,6 +1,5 @@
 """Each run folder has one MLflow run, whoever creates it and however often."""
 
-import multiprocessing
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from experiments.store.ledger import Ledger
 from experiments.store.rerun import back_up
 from experiments.tracking import Mirror, default_uri, ui
 from experiments.tracking.connection import sqlite_file, sqlite_uri
-from tests.experiments.sweeping import small_specs
+from tests.experiments.sweeping import fork, small_specs
 from tests.experiments.tracking.mirrored import (
     OTHER,
     begin,
@@ -267,12 +266,9 @@ def _mirror_whole(out: Path) -> None:
 
 
 def test_processes_that_begin_at_once_make_one_database_with_one_copy(tmp_path: Path) -> None:
-    out, context = tmp_path / "my out", multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # imported once for both
+    out = tmp_path / "my out"
     begin(out, steps=50)
-    both = [context.Process(target=_mirror_whole, args=(out,)) for _ in range(2)]
-    for process in both:
-        process.start()
+    both = [fork(_mirror_whole, out) for _ in range(2)]
     for process in both:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from experiments.monitor.decodes import Decodes, count_decodes
 from experiments.planning.lists import ListsHere
 from experiments.store.ledger import Ledger
 from tcclip.evaluate import Validations
-from tests.experiments.sweeping import EXECUTION, copy_cache, numbers, run_sweep, small_specs
+from tests.experiments.sweeping import EXECUTION, copy_cache, fork, numbers, run_sweep, small_specs
 from tests.places import ROOT
 
 MODELS = ("tc_clip", "vifi_clip", "clip")
@@ -52,12 +51,7 @@ def test_two_runs_at_once_decode_each_view_once(tmp_path: Path, cache: Path) -> 
     own = copy_cache(cache, tmp_path / "cache", decoded=False)
     # Two runs of one seed, which draws the views.
     specs = [*small_specs(("clip",)), *small_specs(("clip",), model__text_length=20)]
-    processes = [
-        get_context("fork").Process(target=run_sweep, args=([spec], tmp_path / "out", own))
-        for spec in specs
-    ]
-    for process in processes:
-        process.start()
+    processes = [fork(run_sweep, [spec], tmp_path / "out", own) for spec in specs]
     for process in processes:
         process.join()
     found = [provenance(tmp_path / "out", spec) for spec in specs]

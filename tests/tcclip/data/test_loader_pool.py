@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from torch.utils.data import _utils
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from tcclip.data.decode.reader import UnreadableVideo
 from tcclip.data.loader_pool import LoaderPool, NoMemory
@@ -90,6 +92,15 @@ def die(keys: Sequence[int], *, by: int) -> Made:
     return make(keys)
 
 
+@pytest.fixture
+def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch looks after its processes every 0.2 s, not every 5."""
+    monkeypatch.setattr(_utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
+    asks = _MultiProcessingDataLoaderIter._try_get_data
+    monkeypatch.setattr(asks, "__defaults__", (0.2,))
+
+
+@pytest.mark.usefixtures("attentive")
 @pytest.mark.parametrize(("by", "in_thread"), [(signal.SIGKILL, True), (signal.SIGBUS, False)])
 def test_a_process_that_was_killed_ends_the_wait_in_seconds(
     by: signal.Signals, in_thread: bool
