@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -60,6 +61,17 @@ def fork(function: Callable[..., object], *arguments: Any) -> BaseProcess:
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: of this one's threads
         process.start()
     return process
+
+
+def kill_once(process: BaseProcess, reached: Callable[[], bool]) -> None:
+    """SIGKILL for a sweep that has got so far, in the middle of its work."""
+    deadline = time.monotonic() + 120
+    while not reached():
+        assert process.is_alive(), "the sweep ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.join()
 
 
 def numbers(out: Path, spec: RunSpec) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Two ranks train as one: the same global batches, mixing groups and steps (SPEC 3, 4)."""
 
-import multiprocessing
 import socket
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tcclip.config import Execution
 from tcclip.distributed import current_ranks
 from tcclip.model import build_model
 from tcclip.train import Trainer
-from tests.experiments.sweeping import small_specs
+from tests.experiments.sweeping import fork, small_specs
 from tests.tcclip.test_resume import Disk
 
 #: Three global batches.
@@ -59,15 +59,11 @@ def one_rank(cache: Path) -> tuple[list[float], torch.Tensor]:
 
 
 def test_two_ranks_train_as_one(one_rank: tuple[list[float], torch.Tensor], cache: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # imported once for both
-    results = context.Queue()
+    results = get_context("fork").Queue()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ranks = [context.Process(target=_rank, args=(r, port, cache, results)) for r in range(2)]
-    for process in ranks:
-        process.start()
+    ranks = [fork(_rank, r, port, cache, results) for r in range(2)]
     by_rank = {rank: (losses, weights) for rank, losses, weights in (results.get() for _ in ranks)}
     for process in ranks:
         process.join()

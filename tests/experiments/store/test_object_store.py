@@ -48,6 +48,7 @@ from tests.experiments.sweeping import (
     EXECUTION,
     SETTINGS,
     fork,
+    kill_once,
     numbers,
     run_sweep,
     small_specs,
@@ -94,14 +95,7 @@ def swept(bucket: Bucket, cache: Path) -> tuple[Location, RunSpec]:
     """A finished run in a bucket, made in two parts: killed after its first checkpoint."""
     out, (spec,) = bucket(), small_specs()
     folder = Ledger(out).folder(spec.run_id)
-    process = fork(_sweep, str(out), cache)
-    deadline = time.monotonic() + 120
-    while not folder.last.exists():
-        assert process.is_alive(), "the sweep ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.kill()
-    process.join()
+    kill_once(fork(_sweep, str(out), cache), folder.last.exists)
     assert folder.state() is State.STALE
     assert run_sweep([spec], out, cache).exit_code == 0
     return out, spec
