@@ -1,5 +1,5 @@
 """What stands in an exported file for pydantic, as settings were checked when they were exported,
-and for kernels, which make the same assignments as the rest of the file.
+and for kernels, whose matching is the rest of the file's but for rounding.
 """
 
 from __future__ import annotations
@@ -37,5 +37,5 @@ def field_validator(*_names: str) -> Callable[[Any], Any]:
     return lambda method: method
 
 
-def kernel_match(_tokens: Any) -> None:
+def kernel_match(*_given: Any) -> None:
     """No kernels."""

@@ -21,9 +21,9 @@ from tcclip.model.compiled import Compiler, Run, eagerly
 from tcclip.model.frame_attention import FrameKeys, attend_frames, cls_attention, frame_keys
 from tcclip.model.layers import Attention, Mlp, full_precision, run_layer
 from tcclip.model.merging.assignment import assign
-from tcclip.model.merging.bipartite import MergeTables, merge_tables
+from tcclip.model.merging.bipartite import MergeTables, merge_steps, merge_tables
 from tcclip.model.merging.clusters import cluster_means, places
-from tcclip.model.merging.gpu import kernel_match
+from tcclip.model.merging.gpu import KernelMatch, kernel_match
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class LayerSelection:
 VisionOutput = tuple[Tensor, tuple[Tensor, ...], tuple[LayerSelection, ...]]
 #: Seed tokens (B, T, S, D), their patch indices and the scores that chose them.
 Chosen = tuple[Tensor, Tensor, Tensor]
+#: How bipartite merging is done, the same in all layers.
+Matching = MergeTables | KernelMatch
 BlockOutput = tuple[Tensor, Tensor | None, LayerSelection | None]
 
 
@@ -66,20 +68,20 @@ class VisionBlock(nn.Module):
         self,
         x: Tensor,
         context: Tensor | None,
-        tables: MergeTables | None = None,
+        matching: Matching | None = None,
         run: Run = eagerly,
     ) -> BlockOutput:
         """Frames (B, T, N, D) and the last layer's context (B, k, D) -> the same, one layer on."""
         x, chosen = run(VisionBlock._frames)(self, x, context)
         if chosen is None:
             return x, None, None
-        return x, *self._context(chosen, tables, run)
+        return x, *self._context(chosen, matching, run)
 
     def forward_last(
         self,
         x: Tensor,
         context: Tensor | None,
-        tables: MergeTables | None = None,
+        matching: Matching | None = None,
         run: Run = eagerly,
         *,
         with_context: bool,
@@ -91,7 +93,7 @@ class VisionBlock(nn.Module):
         if chosen is None:
             return cls, None, None
         with self._context_gradient():
-            return cls, *self._context(chosen, tables, run)
+            return cls, *self._context(chosen, matching, run)
 
     def _frames(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Chosen | None]:
         """The frames (B, T, N, D), one layer on, and their seeds."""
@@ -135,22 +137,21 @@ class VisionBlock(nn.Module):
         return out
 
     def _context(
-        self, chosen: Chosen, tables: MergeTables | None, run: Run
+        self, chosen: Chosen, matching: Matching | None, run: Run
     ) -> tuple[Tensor, LayerSelection]:
         """The seed tokens of all frames -> context tokens (B, k, D), after the MLP."""
         config = self.config
         tokens, seeds, scores = chosen
         tokens = tokens.flatten(1, 2)
-        # Apart from the rest: compiled once for all layers, with a shape for each of its steps.
-        # Triton compiles its kernels itself.
-        by_kernels = config.aggregation == "bipartite" and kernel_match(tokens) is not None
-        clusters = (assign if by_kernels else run(assign))(
+        # Apart from the rest: compiled once for all layers, with a shape for each of its steps, but
+        # for kernels, which Triton compiles.
+        clusters = (assign if isinstance(matching, KernelMatch) else run(assign))(
             tokens.detach(),
             config.context_tokens,
             method=config.aggregation,
             step=config.merge_step,
             layer=self.layer if config.aggregation == "random" else 0,
-            tables=tables,
+            matching=matching,
         )
         context = run(VisionBlock._means)(self, tokens, clusters)
         return context, LayerSelection(seeds, clusters.view(seeds.shape), scores)
@@ -227,7 +228,7 @@ class VisionTower(nn.Module):
         context layers' projected context tokens, each (B, k, d); if `selections` and if there is
         context, one selection for each layer."""
         x = self.embed(video)
-        context, tables = None, self._tables(x)
+        context, matching = None, self._matching(x)
         contexts: list[Tensor] = []
         collected: list[LayerSelection] = []
         last = len(self.blocks)
@@ -237,11 +238,11 @@ class VisionTower(nn.Module):
                 assert isinstance(block, VisionBlock)
                 wanted = selections or last in self.context_layers
                 x, context, selection = block.forward_last(
-                    x, context, tables, run, with_context=wanted
+                    x, context, matching, run, with_context=wanted
                 )
             else:
                 x, context, selection = run_layer(
-                    block, x, context, tables, run, recompute=self.activation_checkpointing
+                    block, x, context, matching, run, recompute=self.activation_checkpointing
                 )
             if layer in self.context_layers and context is not None:
                 contexts.append(self._prompt_context(context))
@@ -254,14 +255,13 @@ class VisionTower(nn.Module):
             contexts = [z] * len(self.context_layers)
         return frames, tuple(contexts), tuple(collected)
 
-    def _tables(self, x: Tensor) -> MergeTables | None:
+    def _matching(self, x: Tensor) -> Matching | None:
         config = self.config
         if not config.uses_context or config.aggregation != "bipartite":
             return None
-        if kernel_match(x) is not None:
-            return None
-        n = x.shape[1] * config.seeds_per_frame
-        return merge_tables((x.shape[0], n), config.context_tokens, config.merge_step, x)
+        B, n, k = x.shape[0], x.shape[1] * config.seeds_per_frame, config.context_tokens
+        kernels = kernel_match(x, n, merge_steps(n, k, config.merge_step))
+        return kernels or merge_tables((B, n), k, config.merge_step, x)
 
     def embed(self, video: Tensor) -> Tensor:
         """Video (B, T, 3, height, width) -> tokens (B, T, N, D) that enter the first layer."""

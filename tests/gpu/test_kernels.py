@@ -15,19 +15,19 @@ pytestmark = pytest.mark.gpu
 )
 def test_matching(device: torch.device, B: int, n: int, D: int, k: int, step: int) -> None:
     seeds = tokens(B, n, D)
-    match = kernel_match(seeds.to(device))
+    match = kernel_match(seeds.to(device), n, merge_steps(n, k, step))
     assert match is not None
-    found = match(seeds.to(device), merge_steps(n, k, step))
+    found = match.run(seeds.to(device), match.steps)
     exact = seeds.double()
     assert torch.equal(found.cpu(), bipartite(exact, merge_tables((B, n), k, step, exact)))
-    assert torch.equal(found, match(seeds.to(device), merge_steps(n, k, step)))
+    assert torch.equal(found, match.run(seeds.to(device), match.steps))
 
 
 def test_tokens_that_are_no_numbers(device: torch.device) -> None:
     seeds = tokens(2, 928, 64).to(device)
     seeds[0, 3], seeds[0, 7], seeds[1, ::2] = float("nan"), float("inf"), 0
-    match = kernel_match(seeds)
+    match = kernel_match(seeds, 928, merge_steps(928, 96, 100))
     assert match is not None
-    found = match(seeds, merge_steps(928, 96, 100))
+    found = match.run(seeds, match.steps)
     assert found.min() >= 0
     assert found.max() < 96

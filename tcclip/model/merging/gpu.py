@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 
@@ -13,30 +14,45 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-#: Tokens (B, n, D) and how many of them each step merges -> where each went, (B, n).
-Match = Callable[[Tensor, list[int]], Tensor]
+#: One program holds a row of the products of all pairs of tokens.
+MOST_TOKENS = 4096
 
 
-def kernel_match(tokens: Tensor) -> Match | None:
-    """The kernels that match on a GPU, up to float32; None where they cannot be used."""
-    if not tokens.is_cuda or tokens.dtype == torch.float64:
+@dataclass(frozen=True)
+class KernelMatch:
+    """Bipartite matching by kernels. `run`: tokens (B, n, D) and `steps`, how many of them each
+    step merges -> where each went, (B, n)."""
+
+    run: Callable[[Tensor, list[int]], Tensor]
+    steps: list[int]
+
+
+def kernel_match(like: Tensor, n: int, steps: list[int]) -> KernelMatch | None:
+    """The kernels for n tokens on the device and in the precision of `like`, up to float32; None
+    where they cannot be used.
+
+    To be called outside of what is compiled: tracing would try them on fake tensors.
+    """
+    if not like.is_cuda or like.dtype == torch.float64 or not steps or n > MOST_TOKENS:
         return None
-    return _tried(tokens.device)
+    run = _tried(like.device)
+    return None if run is None else KernelMatch(run, steps)
 
 
 @cache
-def _tried(device: torch.device) -> Match | None:
+def _tried(device: torch.device) -> Callable[[Tensor, list[int]], Tensor] | None:
     """The kernels, if Triton is there, compiles them and they run; warns if they do not."""
     if find_spec("triton") is None:
         return None
-    from triton import TritonError
-
-    from tcclip.model.merging.operator import match
-
     try:
-        match(torch.ones(1, 4, 16, device=device), [1])
-    # Compilers that are missing or fail, GPUs that are too old or too small.
-    except (TritonError, RuntimeError, OSError, subprocess.SubprocessError) as error:
+        from tcclip.model.merging.operator import match
+
+        match(torch.ones(1, 4, 16, device=device), [1]).cpu()
+    except torch.OutOfMemoryError:
+        raise
+    # Triton that cannot be imported, compilers that are missing or fail, GPUs that are too old or
+    # too small: `match` makes RuntimeErrors of Triton's own.
+    except (ImportError, RuntimeError, OSError, subprocess.SubprocessError) as error:
         log.warning("slower, as Triton's kernels cannot be used for matching: %s", error)
         return None
     return match

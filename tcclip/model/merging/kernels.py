@@ -1,13 +1,15 @@
 """Bipartite matching on a GPU: Triton kernels that work on the products of all pairs of tokens.
 
-Shape legend: B videos, n tokens of a video, m of them left at a step, r that it merges.
+Shape legend: B videos, n tokens of a video, of which a step has m and merges r, half of m at most.
 
 The similarity of two sums of tokens follows from the tokens' products: merging a token into another
 adds its row to the other's and its column to the other's. So the tokens are multiplied once a
-layer, not once a step, and a step only adds and looks numbers up.
+layer, not once a step, and a step only adds and looks numbers up. A token that others are merged
+into keeps its number among the n.
 
-No number depends on the order in which programs run. Nothing is read or written out of bounds
-whatever the tokens hold: a similarity that is no number counts as the lowest.
+No number depends on the order in which programs run, and no kernel reads what it writes. Nothing is
+read or written out of bounds whatever the tokens hold: a similarity that is no number counts as the
+lowest. Of equal similarities the first counts, but rounding decides which are equal.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-#: Sides of the square of products that one program computes, and how many columns it takes at once.
+#: Tokens, or merged ones, of a program, and how much of the tokens' width it multiplies at once.
 TILE, DEPTH = 64, 32
 #: Even tokens of a program that looks for partners, and odd ones that it looks at together.
 EVEN, ODD = 16, 128
@@ -34,24 +36,24 @@ def matched(tokens: Tensor, steps: list[int]) -> Tensor:
     found = torch.empty((B, n), device=tokens.device, dtype=torch.int64)
     gram = products(tokens)
     summed = torch.empty_like(gram)
-    # The seed that stands for a token, of all tokens left; and the one a merged one's went into.
+    # The numbers of the tokens left, and of the token that each merged one went into.
     seeds = torch.arange(n, device=tokens.device, dtype=torch.int32).repeat(B, 1)
     into, following = seeds.clone(), torch.empty_like(seeds)
     partners, order, merged, targets, heads, nexts = (torch.empty_like(seeds) for _ in range(6))
     similarity = torch.empty_like(seeds, dtype=torch.float32)
-    # Of the first step, the largest: one code for all of them.
-    EVENS, LISTED, COUNT = map(triton.next_power_of_2, (n - n // 2, max(steps), n))
+    # One code for all steps.
+    LISTED, COUNT = triton.next_power_of_2(max(steps)), triton.next_power_of_2(n)
     m = n
     for r in steps:
         evens, odds = m - m // 2, m // 2
         _find_partners[triton.cdiv(evens, EVEN), B](
             gram, similarity, partners, n, evens, odds, EVEN=EVEN, ODD=ODD
         )
-        _order[B,](
+        _order[triton.cdiv(evens, TILE), B](
             similarity, partners, seeds, following, into, order, merged, targets, heads,
-            n, r, evens, odds, EVENS=EVENS, CHUNK=CHUNK, num_warps=8,
+            n, r, evens, odds, TILE=TILE, CHUNK=CHUNK,
         )  # fmt: skip
-        _chain[B,](targets, heads, nexts, n, r, LISTED=LISTED, CHUNK=CHUNK)
+        _chain[triton.cdiv(r, TILE), B](targets, heads, nexts, n, r, TILE=TILE, CHUNK=CHUNK)
         m -= r
         _merge[m, B](
             gram, summed, order, merged, targets, heads, nexts, n, r, m,
@@ -75,7 +77,7 @@ def products(tokens: Tensor) -> Tensor:
 
 @triton.jit
 def _products(tokens, gram, n, D, TILE: tl.constexpr, DEPTH: tl.constexpr):
-    """A square of the products, and its mirror image. Each float32 factor as three in TF32."""
+    """A square of the products, and its mirror image, each the sum of three products in TF32."""
     video = tl.program_id(2).to(tl.int64)
     i, j = tl.program_id(1), tl.program_id(0)
     if j <= i:
@@ -127,18 +129,18 @@ def _find_partners(
 @triton.jit(do_not_specialize=["r", "evens", "odds"])
 def _order(
     similarity, partners, seeds, following, into, order, merged, targets, heads,
-    n, r, evens, odds, EVENS: tl.constexpr, CHUNK: tl.constexpr,
+    n, r, evens, odds, TILE: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """The r most similar even tokens are merged; the other even ones, then the odd ones follow.
 
-    `order`: where each that follows was. `merged`, `targets`: where each merged one was, and where
-    the one that it goes into will be.
+    `order`: for each place after the step, the one before. `merged`, `targets`: the place of each
+    merged one before, and of the token that it goes into after the step, most similar first.
     """
-    first = tl.program_id(0).to(tl.int64) * n
-    one = tl.arange(0, EVENS)
+    first = tl.program_id(1).to(tl.int64) * n
+    one = tl.program_id(0) * TILE + tl.arange(0, TILE)
     is_even, is_odd = one < evens, one < odds
     value = tl.load(similarity + first + one, is_even, float("-inf"))
-    before = tl.zeros((EVENS, CHUNK), tl.int32)
+    before = tl.zeros((TILE, CHUNK), tl.int32)
     for start in range(0, evens, CHUNK):
         other = start + tl.arange(0, CHUNK)
         against = tl.load(similarity + first + other, other < evens, float("-inf"))
@@ -163,21 +165,22 @@ def _order(
 
 
 @triton.jit(do_not_specialize=["r"])
-def _chain(targets, heads, nexts, n, r, LISTED: tl.constexpr, CHUNK: tl.constexpr):
-    """For each target the first token merged into it; for each of these the next, -1 if none."""
-    first = tl.program_id(0).to(tl.int64) * n
-    one = tl.arange(0, LISTED)
+def _chain(targets, heads, nexts, n, r, TILE: tl.constexpr, CHUNK: tl.constexpr):
+    """For each target the first token merged into it, for each of these the next, -1 if none: of
+    those that `merged` and `targets` list, their places in these lists."""
+    first = tl.program_id(1).to(tl.int64) * n
+    one = tl.program_id(0) * TILE + tl.arange(0, TILE)
     target = tl.load(targets + first + one, one < r, -1)
-    following = tl.full((LISTED,), LISTED, tl.int32)
-    earlier = tl.zeros((LISTED,), tl.int32)
+    following = tl.full((TILE,), r, tl.int32)
+    earlier = tl.zeros((TILE,), tl.int32)
     for start in range(0, r, CHUNK):
         other = start + tl.arange(0, CHUNK)
         against = tl.load(targets + first + other, other < r, -2)
         same = target[:, None] == against[None, :]
-        later = tl.where(same & (other[None, :] > one[:, None]), other[None, :], LISTED)
+        later = tl.where(same & (other[None, :] > one[:, None]), other[None, :], r)
         following = tl.minimum(following, tl.min(later, 1))
         earlier += tl.sum((same & (other[None, :] < one[:, None])).to(tl.int32), 1)
-    tl.store(nexts + first + one, tl.where(following < LISTED, following, -1), one < r)
+    tl.store(nexts + first + one, tl.where(following < r, following, -1), one < r)
     tl.store(heads + first + target, one, (one < r) & (earlier == 0))
 
 

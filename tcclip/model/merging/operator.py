@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from triton import TritonError
 
 from tcclip.model.merging.kernels import matched
 
@@ -12,10 +13,13 @@ from tcclip.model.merging.kernels import matched
 def match(tokens: Tensor, steps: list[int]) -> Tensor:
     """Tokens (B, n, D) -> which of those that are left each went into, (B, n).
 
-    `steps`: how many tokens each step merges.
+    `steps`: how many tokens each step merges, at least one step. RuntimeError if Triton fails.
     """
-    with torch.cuda.device_of(tokens):  # Triton runs them on the current one
-        return matched(tokens.contiguous(), steps)
+    try:
+        with torch.cuda.device_of(tokens):  # Triton runs them on the current one
+            return matched(tokens.contiguous(), steps)
+    except TritonError as error:
+        raise RuntimeError(f"Triton: {error}") from error
 
 
 @match.register_fake

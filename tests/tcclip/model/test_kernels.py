@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tcclip.model.merging import bipartite
+from tcclip.model.merging import bipartite, gpu
 from tests.places import ROOT
 
 
@@ -36,7 +36,7 @@ def test_they_compile_for_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     from tcclip.model.merging import kernels
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    sizes = {"EVENS": 512, "LISTED": 128, "COUNT": 1024}
+    sizes = {"LISTED": 128, "COUNT": 1024}
     sizes |= {name: getattr(kernels, name) for name in ("TILE", "DEPTH", "EVEN", "ODD", "CHUNK")}
     numbers = {"n", "D", "r", "evens", "odds", "left", "steps"}
     types = {"found": "*i64"} | dict.fromkeys(("tokens", "gram", "summed", "similarity"), "*fp32")
@@ -49,15 +49,41 @@ def test_they_compile_for_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             for name in kernel.arg_names
         }  # fmt: skip
         constants = {name: size for name, size in sizes.items() if name in signature}
-        source = triton.compiler.ASTSource(kernel, signature, constants)
+        # As they are launched: tensors are aligned, and 928 and 768 are multiples of 16.
+        aligned = [
+            (at,) for at, (name, of) in enumerate(signature.items())
+            if of.startswith("*") or name in ("n", "D")
+        ]  # fmt: skip
+        attributes = {at: [["tt.divisibility", 16]] for at in aligned}
+        source = triton.compiler.ASTSource(kernel, signature, constants, attributes)
         assert triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
 
 
+def test_kernels_that_fail_are_said_once_and_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    operator = pytest.importorskip("tcclip.model.merging.operator", exc_type=ImportError)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no C compiler")
+
+    monkeypatch.setattr(operator, "match", fail)
+    gpu._tried.cache_clear()
+    try:
+        assert [gpu._tried(torch.device("cpu")) for _ in range(2)] == [None, None]
+    finally:
+        gpu._tried.cache_clear()
+    assert caplog.text.count("no C compiler") == 1
+
+
 def check() -> None:
-    """All that follows, in a process in which Triton interprets."""
+    """All that follows, in a process in which Triton interprets, in tiles that small cases fill."""
+    from tcclip.model.merging import kernels
+
+    kernels.TILE = 16
     for case in (
-        (2, 29, 40, 10, 10),  # odd numbers of tokens
-        (1, 69, 8, 60, 9),  # one step, several tiles
+        (1, 29, 40, 10, 10),  # odd numbers of tokens
+        (1, 52, 8, 34, 18),  # one step, several tiles of each kind
         (1, 20, 24, 3, 20),  # half of them at each step
     ):
         as_torch_does(*case)

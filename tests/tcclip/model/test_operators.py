@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tcclip.config import ModelConfig
 from tcclip.model import Model, vision
-from tcclip.model.merging import assignment
+from tcclip.model.merging.gpu import KernelMatch
 from tcclip.model.vision import take_patches
 
 #: Sorting is what selecting seeds (once a layer) and matching (nine steps a layer) are made of.
@@ -60,8 +60,9 @@ def test_a_step_sorts_no_more_than_it_selects(training: bool, most: int) -> None
 def test_with_kernels_a_layer_matches_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: a third of the 8,647 operators there were, of sorts the selection of seeds."""
     operator = pytest.importorskip("tcclip.model.merging.operator", exc_type=ImportError)
-    for module in (assignment, vision):
-        monkeypatch.setattr(module, "kernel_match", lambda tokens: operator.match)
+    monkeypatch.setattr(
+        vision, "kernel_match", lambda x, n, steps: KernelMatch(operator.match, steps)
+    )
     counted = count(training=False)
     assert counted.calls["match"] == 12
     assert counted.of("sort", "topk", "unique") == 12
