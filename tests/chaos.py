@@ -32,7 +32,7 @@ GRID = (
     "--set", "model.context_tokens=4", "--set", "execution.checkpoint_minutes=0.01",
 )  # fmt: skip
 #: Six runs, and the three shorter ones of the form that is one of the tests.
-LONG = ("--models", "tc_clip,vifi_clip", "--set", "train.epochs=3", "--set", "model.num_frames=4")
+LONG = ("--models", "tc_clip,vifi_clip", "--set", "train.epochs=6", "--set", "model.num_frames=4")
 SHORT = ("--models", "vifi_clip", "--set", "train.epochs=1", "--set", "model.num_frames=2")
 #: A killed sweep that is not started again in vain: how long one start may take, seconds.
 PATIENCE = 900.0
