@@ -158,11 +158,14 @@ def mirrored(uri: str) -> dict[str, list[tuple[str, Counter[tuple[str, int]]]]]:
     """run id -> of each of its copies in MLflow: the status, and how often each metric is there."""
     from mlflow.tracking import MlflowClient
 
+    from experiments.tracking.logged_models import TEST
+
     client = MlflowClient(uri)
     found: dict[str, list[tuple[str, Counter[tuple[str, int]]]]] = {}
     ids = [one.experiment_id for one in client.search_experiments()]
     for run in client.search_runs(ids, "tags.`tcclip.run_id` != ''", max_results=1000):
-        keys = [key for key in run.data.metrics if not key.startswith("final/")]
+        # Those of the finished run are from its result.
+        keys = [key for key in run.data.metrics if not key.startswith(("final/", TEST))]
         points = [one for key in keys for one in client.get_metric_history(run.info.run_id, key)]
         counts = Counter((point.key, point.step) for point in points)
         found.setdefault(run.data.tags["tcclip.run_id"], []).append((run.info.status, counts))
