@@ -25,7 +25,8 @@ def test_the_path_to_the_loss_is_short_and_its_names_exist() -> None:
             node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)
         }
         named = set(re.findall(r"`(\w+)`", text))
-        assert named & defined, f"{file} defines none of {sorted(named)}"
+        assert named, f"nothing of {file} is named"
+        assert named <= defined, f"{file} does not define {sorted(named - defined)}"
 
 
 def test_every_file_of_the_path_is_imported_by_one_before_it() -> None:
