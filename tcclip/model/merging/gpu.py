@@ -12,6 +12,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from tcclip.model.merging.bipartite import bipartite, merge_tables
+
 log = logging.getLogger(__name__)
 
 #: One program holds a row of the products of all pairs of tokens.
@@ -41,13 +43,18 @@ def kernel_match(like: Tensor, n: int, steps: list[int]) -> KernelMatch | None:
 
 @cache
 def _tried(device: torch.device) -> Callable[[Tensor, list[int]], Tensor] | None:
-    """The kernels, if Triton is there, compiles them and they run; warns if they do not."""
+    """The kernels, if Triton is there, compiles them and they choose as the operators do in
+    float64; warns if not."""
     if find_spec("triton") is None:
         return None
     try:
         from tcclip.model.merging.operator import match
 
-        match(torch.ones(1, 4, 16, device=device), [1]).cpu()
+        tokens = torch.randn(2, 208, 32, generator=torch.Generator().manual_seed(0))
+        tables = merge_tables((2, 208), 24, 100, tokens.double())
+        found = match(tokens.to(device), tables.steps).cpu()
+        if not torch.equal(found, bipartite(tokens.double(), tables)):
+            raise RuntimeError("they choose otherwise than PyTorch's operators")
     except torch.OutOfMemoryError:
         raise
     # Triton that cannot be imported, compilers that are missing or fail, GPUs that are too old or

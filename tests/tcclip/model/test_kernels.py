@@ -59,21 +59,28 @@ def test_they_compile_for_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
 
 
+def fail(*_: object) -> torch.Tensor:
+    raise RuntimeError("no C compiler")
+
+
+def choose_otherwise(tokens: torch.Tensor, steps: list[int]) -> torch.Tensor:
+    return torch.zeros(tokens.shape[:2], dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("match", "why"), [(fail, "no C compiler"), (choose_otherwise, "choose otherwise")]
+)
 def test_kernels_that_fail_are_said_once_and_not_used(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    match: object, why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     operator = pytest.importorskip("tcclip.model.merging.operator", exc_type=ImportError)
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("no C compiler")
-
-    monkeypatch.setattr(operator, "match", fail)
+    monkeypatch.setattr(operator, "match", match)
     gpu._tried.cache_clear()
     try:
         assert [gpu._tried(torch.device("cpu")) for _ in range(2)] == [None, None]
     finally:
         gpu._tried.cache_clear()
-    assert caplog.text.count("no C compiler") == 1
+    assert caplog.text.count(why) == 1
 
 
 def check() -> None:
