@@ -5,9 +5,9 @@
 CHECKOUT holds another version of this project, such as `git worktree add CHECKOUT f705e7f`. Both
 train ViT-B/16 with their own trainer on videos of noise: 16 frames, batches of 4, 4 of them a step,
 400 class names as long as Kinetics' rephrased ones. Activations are recomputed on both sides:
-otherwise a step of f705e7f takes more than 24 GB. Prints seconds and ratios; a side takes some ten
-minutes of two cores. Expected against f705e7f: at least 1.5 for the step, 0.95 for the forward. Not
-a test: nothing is asserted.
+otherwise a step of f705e7f takes more than 24 GB. Prints seconds and ratios; a side takes eight to
+fifteen minutes of two cores. Expected against f705e7f: at least 1.5 for the step, 0.95 for the
+forward. Not a test: nothing is asserted.
 """
 
 from __future__ import annotations
