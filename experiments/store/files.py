@@ -180,14 +180,18 @@ def _sync_names(folder: Path) -> None:
 
 def sizes(folder: Location) -> dict[str, int]:
     """The files in a folder and the folders in it: name relative to it -> bytes."""
+    found: dict[str, int] = {}
     with storage_errors(folder), suppress(FileNotFoundError):
         if isinstance(folder, Path):
-            found = [one for one in folder.rglob("*") if one.is_file()]
-            return {one.relative_to(folder).as_posix(): one.stat().st_size for one in found}
+            for one in folder.rglob("*"):
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    if one.is_file():
+                        found[one.relative_to(folder).as_posix()] = one.stat().st_size
+            return found
         own = folder.path.strip("/") + "/"
         infos = folder.fs.find(folder.path, detail=True).items()
-        return {name.strip("/").removeprefix(own): one["size"] for name, one in infos}
-    return {}
+        found = {name.strip("/").removeprefix(own): one["size"] for name, one in infos}
+    return found
 
 
 def remove(path: Location) -> None:

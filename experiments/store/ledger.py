@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,6 +27,8 @@ from results.reading.location import (
 from results.reading.run_folder import RunFolder, State
 from results.records import Result
 from tcclip.text_files import parse_json
+
+log = logging.getLogger(__name__)
 
 #: Runs in an object store that are read at once.
 STORE_THREADS = 16
@@ -97,8 +100,10 @@ class Ledger:
         def name(run_id: str) -> None:
             folder = self.folder(run_id)
             if folder.read_name() != names[run_id]:
-                with suppress(StorageError):  # the run's own attempt says why
+                try:
                     write_text(folder.title, names[run_id] + "\n")
+                except StorageError as error:
+                    log.warning("the name of a row was not written, its id is shown: %s", error)
 
         self.for_each(name, names)
 

@@ -22,3 +22,9 @@ def device() -> torch.device:
 def tiny(device: torch.device) -> Bench:
     """The smallest geometry on the device."""
     return Bench(device, "tiny")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Print a failure at once: a card's time may be over before pytest's summary."""
+    if report.failed and report.nodeid.startswith("tests/gpu/"):
+        print(f"\n{report.nodeid}\n{report.longreprtext}", flush=True)

@@ -47,7 +47,11 @@ def test_watching_redraws_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     command = [str(COMMAND), "status", "--watch", "--out", str(tmp_path), "--state", "failed"]
     environment = {**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "ascii"}
-    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
+    process = subprocess.Popen(
+        command, stdin=slave, stdout=slave, stderr=slave, env=environment,
+        # Background jobs of a shell ignore it, and hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )  # fmt: skip
     os.close(slave)
     try:
         _expect(master, "0 runs")

@@ -62,6 +62,23 @@ def test_every_kind_of_location_does_the_same(folder: Location) -> None:
     assert names(folder) == []
 
 
+def test_a_file_that_is_deleted_meanwhile_has_no_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(name)
+    real = Path.is_file
+
+    def is_file(path: Path) -> bool:
+        found = real(path)
+        if path.name == "one":
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    assert files.sizes(tmp_path) == {"two": 3}
+
+
 def test_locations_are_absolute_and_travel_as_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

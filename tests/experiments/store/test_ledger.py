@@ -107,3 +107,17 @@ def test_a_spec_that_was_cut_short_or_lost_is_written_anew(
     stamp = path.stat()
     ledger.add([spec])
     assert path.stat() == stamp, "a whole one is left as it is"
+
+
+def test_a_name_that_cannot_be_written_is_reported(
+    tmp_path: Path, spec: RunSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger(tmp_path)
+    folder = ledger.folder(spec.run_id)
+    assert isinstance(folder.title, Path)
+    folder.title.mkdir(parents=True)
+    ledger.name({spec.run_id: "my idea"})
+    assert "the name of a row was not written" in caplog.text
+    folder.title.rmdir()
+    ledger.name({spec.run_id: "my idea"})
+    assert folder.read_name() == "my idea"
