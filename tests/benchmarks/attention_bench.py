@@ -85,39 +85,37 @@ class _TwoParts(torch.autograd.Function):
         B, T, N, H, E = q.shape
         own = [x.flatten(0, 1).transpose(1, 2) for x in (q, k, v)]
         shared = [x.transpose(1, 2) for x in (q.flatten(1, 2), ck, cv)]
-        forward = _cudnn if cudnn else _flash
-        a, a_sum, *a_rest = forward(*own)
-        b, b_sum, *b_rest = forward(*shared)
+        a, a_sum = _forward(*own, cudnn)
+        b, b_sum = _forward(*shared, cudnn)
         a_sum = a_sum.reshape(B, T, H, N)
         b_sum = b_sum.reshape(B, H, T, N).transpose(1, 2) + bias
-        a = a.view(B, T, H, N, E)
-        b = b.view(B, H, T, N, E).transpose(1, 2)
+        a = a.unflatten(0, (B, T))
+        b = b.unflatten(2, (T, N)).transpose(1, 2)
         weight = torch.sigmoid(b_sum - a_sum)
         out = torch.lerp(a.float(), b.float(), weight.unsqueeze(-1)).to(q.dtype)
         total = torch.logaddexp(a_sum, b_sum)
         ctx.save_for_backward(q, k, v, ck, cv, bias, b, out, total, weight)
-        ctx.rest, ctx.cudnn = (a_rest, b_rest), cudnn
+        ctx.cudnn = cudnn
         return out.transpose(2, 3)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, ck, cv, bias, b, out, total, weight = ctx.saved_tensors
-        backward = _cudnn_backward if ctx.cudnn else _flash_backward
         B, T, N, H, E = q.shape
         grad = grad.transpose(2, 3)
         own = [x.flatten(0, 1).transpose(1, 2) for x in (q, k, v)]
         shared = [x.transpose(1, 2) for x in (q.flatten(1, 2), ck, cv)]
         dq, dk, dv = (
             x.transpose(1, 2).view(B, T, N, H, E)
-            for x in backward(
-                grad.flatten(0, 1), *own, out.flatten(0, 1), total.flatten(0, 1), ctx.rest[0]
+            for x in _backward(
+                grad.flatten(0, 1), *own, out.flatten(0, 1), total.flatten(0, 1), ctx.cudnn
             )
         )
         grad_all, out_all = (x.transpose(1, 2).flatten(2, 3) for x in (grad, out))
-        context_total = (total - bias).transpose(1, 2).flatten(2).contiguous()
+        context_total = (total - bias).transpose(1, 2).flatten(2)
         other, dck, dcv = (
             x.transpose(1, 2)
-            for x in backward(grad_all, *shared, out_all, context_total, ctx.rest[1])
+            for x in _backward(grad_all, *shared, out_all, context_total, ctx.cudnn)
         )
         dbias = (
             ((grad.float() * (b.float() - out.float())).sum(-1) * weight)
@@ -127,46 +125,63 @@ class _TwoParts(torch.autograd.Function):
         return dq + other.view(B, T, N, H, E), dk, dv, dck, dcv, dbias, None
 
 
-def _flash(q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
-    """Output (.., S, E), log-sum-exp (.., S), and what else the backward pass takes."""
-    if q.is_cuda:
-        return tuple(torch.ops.aten._scaled_dot_product_flash_attention(q, k, v))
-    return tuple(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v))
+# Operators, so that compiled code takes the calls as they are: compiled as a part of it, cuDNN's
+# gave wrong numbers. All tensors (.., S, E) are laid out with heads after positions.
 
 
-def _flash_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, total: Tensor, rest: list[Any]
-) -> tuple[Tensor, ...]:
-    if q.is_cuda:
-        # As the forward pass lays them out: heads after positions.
-        grad, out = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (grad, out))
-        cum_q, cum_k, max_q, max_k, seed, offset, _ = rest
+@torch.library.custom_op("attention_bench::forward", mutates_args=())
+def _forward(q: Tensor, k: Tensor, v: Tensor, cudnn: bool) -> tuple[Tensor, Tensor]:
+    """Output (.., S, E) and log-sum-exp (.., S)."""
+    if not q.is_cuda:
+        out, total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
+    elif cudnn:
+        out, total, *_ = torch.ops.aten._scaled_dot_product_cudnn_attention(q, k, v, None, True)
+    else:
+        out, total, *_ = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)
+    return _heads_last(out), total.reshape(q.shape[:-1]).contiguous()
+
+
+@_forward.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, cudnn: bool) -> tuple[Tensor, Tensor]:
+    return _heads_last(torch.empty_like(q)), q.new_empty(q.shape[:-1], dtype=torch.float32)
+
+
+@torch.library.custom_op("attention_bench::backward", mutates_args=())
+def _backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, total: Tensor, cudnn: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of queries, keys and values."""
+    grad, out, total = _heads_last(grad), _heads_last(out), total.contiguous()
+    sizes = q.shape[2], k.shape[2]
+    if not q.is_cuda:
+        backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+        found = backward(grad, q, k, v, out, total, 0.0, False)
+    elif cudnn:  # the random states are not read without dropout
+        state = torch.zeros((), dtype=torch.int64, device=q.device)
+        backward = torch.ops.aten._scaled_dot_product_cudnn_attention_backward
+        found = backward(
+            grad, q, k, v, out, total.unsqueeze(-1), state, state, None, None, None, *sizes,
+            0.0, False,
+        )  # fmt: skip
+    else:
+        state = torch.zeros(2, dtype=torch.uint64, device=q.device)
         backward = torch.ops.aten._scaled_dot_product_flash_attention_backward
-        return tuple(
-            backward(
-                grad, q, k, v, out, total, cum_q, cum_k, max_q, max_k, 0.0, False, seed, offset
-            )
-        )
-    backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    return tuple(backward(grad, q, k, v, out, total, 0.0, False))
+        found = backward(
+            grad, q, k, v, out, total, None, None, *sizes, 0.0, False, state, state
+        )  # fmt: skip
+    dq, dk, dv = (_heads_last(x) for x in found)
+    return dq, dk, dv
 
 
-def _cudnn(q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
-    return tuple(torch.ops.aten._scaled_dot_product_cudnn_attention(q, k, v, None, True))
-
-
-def _cudnn_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, total: Tensor, rest: list[Any]
+@_backward.register_fake
+def _(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, total: Tensor, cudnn: bool
 ) -> tuple[Tensor, ...]:
-    grad, out = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (grad, out))
-    cum_q, cum_k, max_q, max_k, seed, offset, _ = rest
-    backward = torch.ops.aten._scaled_dot_product_cudnn_attention_backward
-    total = total.unsqueeze(-1).contiguous()
-    return tuple(
-        backward(
-            grad, q, k, v, out, total, seed, offset, None, cum_q, cum_k, max_q, max_k, 0.0, False
-        )
-    )
+    return tuple(_heads_last(torch.empty_like(x)) for x in (q, k, v))
+
+
+def _heads_last(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).contiguous().transpose(1, 2)
 
 
 def two_parts(frames: Tensor, context: Tensor, table: Tensor, cudnn: bool = False) -> Tensor:
@@ -184,6 +199,7 @@ WAYS: dict[str, Attend] = {
     "folded": folded,
     "folded, compiled": torch.compile(folded),
     "two parts": two_parts,
+    "two parts, compiled": torch.compile(two_parts),
     "two parts, cuDNN": two_parts_cudnn,
     "two parts, cuDNN, compiled": torch.compile(two_parts_cudnn),
     "masked": masked,
