@@ -37,4 +37,5 @@ def scenes(windows: Sequence[Window]) -> list[Scene]:
 
 def clock(seconds: float) -> str:
     """`75.5` -> `1:15.5`."""
-    return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
+    minutes, tenths = divmod(round(10 * seconds), 600)
+    return f"{minutes}:{tenths / 10:04.1f}"

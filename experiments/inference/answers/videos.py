@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from glob import glob, has_magic
+from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,14 +25,14 @@ def find_videos(arguments: Iterable[str]) -> tuple[list[Source], list[str]]:
     """
     found: dict[str, Source] = {}
     notes: list[str] = []
-    for text in arguments:
+    for text in map(expanduser, arguments):
         paths = [text]
         if has_magic(text) and not Path(text).exists():
             paths = sorted(glob(text, recursive=True))  # noqa: PTH207  # may be absolute
             if not paths:
                 raise UserError(f"{text!r} matches no file; in quotes, ** stands for folders")
         for path in map(Path, paths):
-            sources, left_out = _of(path.expanduser())
+            sources, left_out = _of(path)
             found |= {str(one.path): one for one in sources if str(one.path) not in found}
             notes += [f"{path}: {note}" for note in left_out]
     return list(found.values()), notes

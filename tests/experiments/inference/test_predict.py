@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import tcclip as package
+from experiments.inference.answers.timeline import clock
 from tests.made_videos import pictures, write_video
 from tests.tcclip.model.builders import NAMES
 from tests.tcclip.predict.made import make_checkpoint, make_clips
@@ -47,11 +48,16 @@ def test_json_says_what_python_says(predict: Run, folder: Path) -> None:
     assert "import " in err and "model " in err and "videos " in err
 
 
-def test_folders_patterns_and_what_is_left_out(predict: Run) -> None:
+def test_folders_patterns_and_what_is_left_out(
+    predict: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, out, err = predict("clips", "clips/*.mp4", "--format", "json", "--top", "1")
     assert code == 0
     assert [one["video"] for one in json.loads(out)] == ["clips/0.mp4", "clips/1.mp4"]
     assert "clips: left out, no videos: 1 files (1 .txt)" in err
+    monkeypatch.setenv("HOME", str(folder))
+    _, out, _ = predict("~/clips/*1.mp4", "--format", "json", "--top", "1")
+    assert [one["video"] for one in json.loads(out)] == [f"{folder}/clips/1.mp4"]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +90,12 @@ def test_one_frame_is_a_video(predict: Run, folder: Path) -> None:
     (found,) = json.loads(out)
     assert (code, len(found["windows"])) == (0, 1)
     assert "one.mp4 has 1 frame" in err
+
+
+def test_a_time_is_rounded_before_it_is_split() -> None:
+    assert [clock(one) for one in (0, 59.94, 59.96, 3600.0)] == [
+        "0:00.0", "0:59.9", "1:00.0", "60:00.0",
+    ]  # fmt: skip
 
 
 def test_a_timeline(predict: Run, folder: Path) -> None:
