@@ -22,7 +22,8 @@ class Decodes:
     """Views of test videos and training clips that a run reads, and those it has to decode.
 
     `*_decoded`: the others were decoded before, by itself or a run before it, and are kept.
-    `view_bytes`: what the views it decodes take in the cache. `core_hours`: of one core, decoding.
+    `view_bytes`: what the views it decodes take in the cache. `list_bytes`: what the videos of its
+    training list take, if that is too much to be kept, else 0. `core_hours`: of a core, decoding.
     """
 
     test_views: int
@@ -30,6 +31,7 @@ class Decodes:
     train_clips: int
     train_clips_decoded: int
     view_bytes: int
+    list_bytes: int
     core_hours: float
 
 
@@ -73,13 +75,15 @@ def _of_run(
     last = _videos(spec, final, paths)
     read = [*tested.values()] * number + [*last.values()]
     new = [one for key, one in (tested | last).items() if key not in seen]
-    clips = videos = 0
+    clips = videos = too_large = 0
     if spec.train.epochs:
         listed = paths[id(spec.train_list)]
         batch = spec.train.global_batch
         clips = videos = spec.epochs_to_train * (len(listed) // batch) * batch
-        size = VIDEO_BYTES.get(spec.train_list.dataset, OTHER_VIDEO_BYTES)
-        if size * len(listed) <= limit * share:
+        size = int(VIDEO_BYTES.get(spec.train_list.dataset, OTHER_VIDEO_BYTES) * len(listed))
+        if size > limit * share:
+            too_large = size
+        else:
             own = {(spec.train_list.dataset, path, spec.augment.resize) for path in listed}
             videos = min(len(own - seen), clips)
             seen |= own
@@ -90,7 +94,7 @@ def _of_run(
     seconds = sum(one.seconds for one in (new if limit else read))
     seconds += videos * clip_seconds(spec.train_list.dataset, spec.train_list.pack is not None)
     kept = sum(one.number for one in new) * size
-    return Decodes(views, decoded, clips, videos, kept, seconds / 3600)
+    return Decodes(views, decoded, clips, videos, kept, too_large, seconds / 3600)
 
 
 def _videos(
@@ -131,5 +135,12 @@ def decode_lines(decodes: Sequence[Decodes], limit: int) -> list[str]:
         lines.append(
             f"  these test views take {size / 1e9:.0f} GB, and the cache may hold "
             f"{limit / 1e9:.0f} GB: give it more (--cache-size), or they are decoded again"
+        )
+    size = max(one.list_bytes for one in decodes)
+    if size:
+        lines.append(
+            f"  the videos of a training list take up to {size / 1e9:.0f} GB, more than is kept of "
+            f"one in a cache of {limit / 1e9:.0f} GB: give it more (--cache-size), or their clips "
+            "are decoded in each epoch"
         )
     return lines

@@ -96,6 +96,7 @@ def test_a_dry_run_counts_them(
             assert ("816 of 124800 training clips" in counted) is (size == "100")
             assert ("none of which is kept" in counted) is (size == "0")
             assert ("these test views take 7 GB" in text) is (size == "1")
+            assert ("training list take up to 20 GB" in text) is (size == "1")
         else:
             rows = [row["decodes"] for row in json.loads(text) if "decodes" in row]
             assert sum(row["test_views"] for row in rows) == 110160
