@@ -14,7 +14,7 @@ from experiments.datasets.check.plan import check_lists
 from experiments.datasets.paths import DataPaths
 from experiments.errors import StorageError, UserError
 from experiments.grid.request import RunPlan
-from experiments.grid.spec import RunSpec
+from experiments.grid.spec import ListSpec, RunSpec
 from experiments.planning.lists import (
     ListsHere,
     changed_lists,
@@ -93,16 +93,19 @@ def check_plan(
     to_run = [one for one in specs if one.run_id in again or states[one.run_id] not in ENDED]
     lists = check_lists(to_run, data_paths, execution.max_unreadable)
     found.notes += [f"warning: {text}" for text in lists.warnings]
-    absent = [*absent_videos(to_run, here), *_cache_problem(data_paths.cache, to_run)]
-    found.notes += [f"on this machine: {text}" for text in absent if elsewhere]
-    of_all = [*lists.problems, *(() if elsewhere else absent)]
+    absent = dict(absent_videos(to_run, here))
+    of_all = list(_cache_problem(data_paths.cache, to_run))
+    if elsewhere:
+        found.notes += [f"on this machine: {text}" for text in (*absent.values(), *of_all)]
+        absent, of_all = {}, []
     for spec in specs:
         run_id = spec.run_id
         state = State.PLANNED if run_id in again else states[run_id]
         if state not in ENDED:
             key = spec.key.model_copy(update={"seed": 0})
             problems = problems_of(spec.model_copy(update={"key": key}))
-            found.add(run_id, dict.fromkeys([*problems, *of_all]))
+            of_lists = _of_lists(spec, lists.problems, absent)
+            found.add(run_id, dict.fromkeys([*problems, *of_lists, *of_all]))
         if state is State.FINISHED:
             found.notes += moved_videos(finished[run_id].provenance.video_folders, here)
             recorded = finished[run_id].provenance.digests
@@ -113,6 +116,15 @@ def check_plan(
                 found.add(run_id, changed_lists("began", begun, here.present(begun)))
     found.notes = list(dict.fromkeys(found.notes))
     return found
+
+
+def _of_lists(
+    spec: RunSpec, problems: Mapping[str, Sequence[ListSpec]], absent: Mapping[str, str]
+) -> Iterator[str]:
+    """The problems of the lists that a run reads, and of the folders of their videos."""
+    read = [one for one, read in spec.lists if read]
+    yield from (text for text, some in problems.items() if not set(some).isdisjoint(read))
+    yield from (absent[one.dataset] for one in read if one.dataset in absent)
 
 
 def _problems(

@@ -38,8 +38,8 @@ def video_problems(spec: RunSpec, execution: Execution, here: ListsHere) -> Iter
             )
 
 
-def absent_videos(specs: Sequence[RunSpec], here: ListsHere) -> Iterator[str]:
-    """Data sets whose folder of videos is not on this machine, or empty."""
+def absent_videos(specs: Sequence[RunSpec], here: ListsHere) -> Iterator[tuple[str, str]]:
+    """Data sets whose folder of videos is not on this machine, or empty: the name, and what is."""
     names = dict.fromkeys(one.dataset for spec in specs for one, read in spec.lists if read)
     for data in (here.data_paths.dataset(name) for name in names):
         if data.embedded:
@@ -51,11 +51,12 @@ def absent_videos(specs: Sequence[RunSpec], here: ListsHere) -> Iterator[str]:
             why = f"cannot be read: {error.strerror}"
         except MissingData as error:
             if here.folder(data.name) is not None:
-                yield str(error)
+                yield data.name, str(error)
             continue
         if why:
             place = "`videos:` in its YAML file" if data.digests else "--data-root"
-            yield f"{data.name}: the folder of its videos, {folder}, {why}; correct {place}"
+            text = f"{data.name}: the folder of its videos, {folder}, {why}; correct {place}"
+            yield data.name, text
 
 
 def moved_videos(recorded: Mapping[str, str], here: ListsHere) -> Iterator[str]:

@@ -17,9 +17,12 @@ from tcclip.data.annotations import AnnotationError, read_all_names, read_list
 
 
 class ListFindings(NamedTuple):
-    """What makes numbers of planned runs meaningless or their lists unusable; and what is odd."""
+    """What is wrong in lists of planned runs, and what is odd.
 
-    problems: list[str]
+    `problems`: what makes numbers meaningless or lists unusable -> the lists that it is true of.
+    """
+
+    problems: dict[str, list[ListSpec]]
     warnings: list[str]
 
 
@@ -41,7 +44,7 @@ def check_lists(
         else ((), (), spec.suites)
         for spec in specs
     )
-    problems: list[str] = []
+    problems: dict[str, list[ListSpec]] = {}
     warnings: list[str] = []
     read: dict[ListSpec, VideoList] = {}
     for one in dict.fromkeys(one for used in runs for some in used for one in some):
@@ -49,27 +52,31 @@ def check_lists(
             if (known := _read(one, data_paths)) is not None:
                 read[one] = known
         except AnnotationError as error:
-            problems.append(str(error))
-    for names, known in {tuple(known.classes): known for known in read.values()}.items():
-        if (text := equal_prompts(names)) is not None:
-            # Published names are used as published.
-            kind = warnings if known.dataset in DATASETS else problems
-            kind.append(f"{known.dataset}: {text}")
+            problems.setdefault(str(error), []).append(one)
+    equal = {names: equal_prompts(names) for names in {tuple(one.classes) for one in read.values()}}
+    for one, known in read.items():
+        if (text := equal[tuple(known.classes)]) is None:
+            continue
+        if one.dataset in DATASETS:  # published names are used as published
+            warnings.append(f"{one.dataset}: {text}")
+        else:
+            problems.setdefault(f"{one.dataset}: {text}", []).append(one)
     for name, labels in dict.fromkeys((one.dataset, one.labels.name) for one in read if one.llm):
         data = data_paths.dataset(name)
         for llm in check_llm_names(data, {labels}, data_paths) if name not in DATASETS else ():
             warnings += [f"{name} {labels}, {llm.file}: {text}" for text in llm.elsewhere]
     lists = list(read.values())
     found = _find_own(lists, data_paths)
-    for known in lists:
-        if known.dataset in found and found[known.dataset].folder.is_dir():
-            lost = missing_videos(known, found[known.dataset].missing, max_unreadable)
-            problems += [] if lost is None else [lost]
+    for one, known in read.items():
+        if one.dataset in found and found[one.dataset].folder.is_dir():
+            lost = missing_videos(known, found[one.dataset].missing, max_unreadable)
+            if lost is not None:
+                problems.setdefault(lost, []).append(one)
     same = same_video(lists, found)
     for used in runs:
         train, validation, suites = ([read[one] for one in some if one in read] for some in used)
         warnings += run_warnings(train, validation, suites, same)
-    return ListFindings(list(dict.fromkeys(problems)), list(dict.fromkeys(warnings)))
+    return ListFindings(problems, list(dict.fromkeys(warnings)))
 
 
 def missing_videos(one: VideoList, missing: Mapping[str, str], allowed: float) -> str | None:

@@ -161,6 +161,19 @@ def test_a_folder_of_videos_that_is_not_there(
     assert f"on this machine: {text}" in capsys.readouterr().err
 
 
+def test_a_problem_names_the_runs_that_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_own(tmp_path)
+    write_own(tmp_path / "other", "other", labels="id,name\n0,push\n1,Push\n")
+    shutil.rmtree(tmp_path / "other" / "videos")
+    both = ("--dataset-file", "other/own.yaml", "--datasets", "own,other", "--dry-run")
+    assert tcclip(monkeypatch, tmp_path, *SWEEP[:4], *both, *SWEEP[6:]) == 2
+    problems = [line for line in capsys.readouterr().err.splitlines() if "problem: " in line]
+    assert len(problems) == 2, problems
+    assert all("(few_shot-other-" in line and "-own-" not in line for line in problems), problems
+
+
 @pytest.mark.parametrize("home", ["/dev/null/cache", "read-only"])
 def test_a_cache_that_cannot_be_written_is_found_before_anything_starts(
     home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -69,16 +69,16 @@ def test_missing_videos_are_a_problem_of_the_plan(make: Make, tmp_path: Path) ->
     assert "listed videos are not there, allowed are 0.00%: a1.mp4. Add them" in problem
     grid = Grid("few_shot", datasets=("own",), shots=(2,))
     specs = expand(grid, data_paths.datasets())
-    assert check_lists(specs, data_paths, max_unreadable=0.5).problems == []
+    assert check_lists(specs, data_paths, max_unreadable=0.5).problems == {}
     shutil.rmtree(tmp_path / "videos")  # on other machines only
-    assert planned(data_paths).problems == []
+    assert planned(data_paths).problems == {}
 
 
 def test_sound_lists(make: Make) -> None:
     data_paths = make()
     found = checked(data_paths)
     assert (found.complete, found.warnings, found.examples) == (True, (), {})
-    assert planned(data_paths) == ([], [])
+    assert planned(data_paths) == ({}, [])
 
 
 ALL_SHARED = "own val: every video is also in the training list own train_2shot: "
@@ -140,7 +140,7 @@ def test_byte_copies_of_training_videos(make: Make, tmp_path: Path) -> None:
         "other.mp4 (there: a1.mp4)"
     )
     assert found.warnings == (text,)
-    assert planned(data_paths) == ([], [text])
+    assert planned(data_paths) == ({}, [text])
 
 
 def test_byte_copies_of_folders_of_frames(make: Make, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_byte_copies_of_folders_of_frames(make: Make, tmp_path: Path) -> None:
     (text,) = checked(data_paths).warnings
     assert "own val has byte copies for 1 of its 4 videos in the training" in text
     assert text.endswith(": g (there: f)")
-    assert planned(data_paths) == ([], [text])
+    assert planned(data_paths) == ({}, [text])
 
 
 def test_videos_that_select_the_epoch_and_are_tested_on(make: Make, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_videos_that_select_the_epoch_and_are_tested_on(make: Make, tmp_path: Pa
         (tmp_path / "videos" / f"{name}.mp4").write_text(name)
     text = "own test shares 1 of its 3 videos with the validation list own val: a2.mp4"
     assert checked(data_paths).warnings == (text,)
-    assert planned(data_paths) == ([], [text])
+    assert planned(data_paths) == ({}, [text])
 
 
 def test_a_copy_with_another_label(make: Make, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_classes_of_several_names(make: Make, tmp_path: Path) -> None:
         assert list(check.warnings) == plan.warnings
         return plan
 
-    assert found(["wave", "hello"], ["nod", "yes"], ["bow"]) == ([], [])
+    assert found(["wave", "hello"], ["nod", "yes"], ["bow"]) == ({}, [])
     (problem,) = found(["wave", "Greet"], ["greet", "wave"], ["bow"]).problems
     assert "cannot tell classes 0 'wave' / 'Greet' and 1 'greet' / 'wave' apart" in problem
     (warning,) = found(["play ball", "pitch"], ["Pitch"], ["bow"]).warnings
@@ -255,7 +255,7 @@ def test_llm_names_are_judged_by_check_and_plan(make: Make, tmp_path: Path) -> N
     assert plan.warnings[0] == f"own all, llm.json: {check.labels[0].elsewhere[0]}"
     assert "id 0 is 'wave', but 'nod' here, which is id 1" in plan.warnings[0]
     plan, check = found("move", "Move", "bow")
-    assert not check.complete and check.labels[0].problem in plan.problems[0]
+    assert not check.complete and check.labels[0].problem in next(iter(plan.problems))
 
 
 def test_novel_classes_that_are_trained_on(make: Make, tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_names_that_only_look_alike(make: Make) -> None:
 def test_what_is_trained_on_does_not_matter_where_nothing_is_trained(make: Make) -> None:
     data_paths = make(val="a1.mp4 0\nb1.mp4 1\nc1.mp4 2\n")
     grid = Grid("few_shot", datasets=("own",), shots=(2,), models=("clip",))
-    assert check_lists(expand(grid, data_paths.datasets()), data_paths) == ([], [])
+    assert check_lists(expand(grid, data_paths.datasets()), data_paths) == ({}, [])
 
 
 def test_an_empty_list_is_refused_by_name(make: Make) -> None:
@@ -321,7 +321,7 @@ def test_a_list_that_cannot_be_used_is_a_problem_of_the_plan(make: Make, tmp_pat
     (problem,) = planned(data_paths).problems
     assert "label 7 is out of range" in problem
     (tmp_path / "val.txt").unlink()
-    assert planned(data_paths) == ([], []), "a list that is not here"
+    assert planned(data_paths) == ({}, []), "a list that is not here"
 
 
 # ---- The published lists ----
@@ -341,4 +341,4 @@ def test_nothing_is_odd_in_the_published_lists(published_annotations: Path, tmp_
             assert [text for text in found.warnings if "is not there" not in text] == []
     for protocol in ("zero_shot", "few_shot", "base_to_novel", "fully_supervised"):
         variants = ("base", "llm")
-        assert check_lists(expand(Grid(protocol, variants=variants)), data_paths) == ([], [])
+        assert check_lists(expand(Grid(protocol, variants=variants)), data_paths) == ({}, [])
