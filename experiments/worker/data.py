@@ -134,10 +134,9 @@ class RunData:
             num_frames=spec.model.num_frames,
             augment=spec.augment.model_copy(update=no_flip),
             seed=spec.key.seed,
-            timeout=execution.decode_timeout,
+            decoder=self.decoder,
             augment_later=self.ranks.device.type == "cuda",
             store=self.store,
-            shared_decoder=self.decoder,
         )
         # Where nothing is trained, any number of workers will do.
         chunk_size = execution.chunk_size(spec.train) if spec.train.epochs else 1
@@ -181,9 +180,8 @@ class RunData:
             augment=spec.augment,
             views=views,
             seed=spec.key.seed,
-            timeout=execution.decode_timeout,
+            decoder=self.decoder,
             store=self.store,
-            shared_decoder=self.decoder,
         )
         # `eval_batch` counts views, since they take the memory.
         batch = max(1, math.ceil(execution.eval_batch / (views.clips * views.crops)))

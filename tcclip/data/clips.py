@@ -77,10 +77,8 @@ class TrainClip:
 class TrainClips(Dataset[TrainClip]):
     """Clips of a training list, augmented but for their colours, which batches change.
 
-    `timeout`: seconds a reader may take.
     `augment_later`: they are only cropped, and augmented where the model is.
     `store`: keeps all frames of each video, if so many videos of its size have room in it.
-    `shared_decoder`: one that others use too.
     """
 
     items: Sequence[Item]
@@ -89,15 +87,13 @@ class TrainClips(Dataset[TrainClip]):
     num_frames: int
     augment: AugmentConfig
     seed: int
-    timeout: float = 60.0
+    decoder: Decoder
     augment_later: bool = False
     store: Store | None = None
-    shared_decoder: Decoder | None = None
 
     def __post_init__(self) -> None:
         self.names = unique_names(self.items)
         self.transform = TrainTransform(self.augment)
-        self.decoder = self.shared_decoder or Decoder(self.augment.reader, self.timeout)
         short, budget = self.augment.resize, training_budget(self.store, len(self.items))
         self._frames = Cached(
             self.decoder, partial(_resized, short), f"short side {short}", "train",
@@ -196,16 +192,13 @@ class EvalClips(Dataset[EvalClip]):
     augment: AugmentConfig
     views: Views
     seed: int
-    timeout: float = 60.0
+    decoder: Decoder
     store: Store | None = None
-    shared_decoder: Decoder | None = None
 
     def __post_init__(self) -> None:
         self.names = unique_names(self.items)
-        self.transform = EvalTransform(self.augment, self.views.crops)
-        self.decoder = self.shared_decoder or Decoder(self.augment.reader, self.timeout)
         made = f"{self.augment.resize} {self.augment.crop} crops {self.views.crops}"
-        prepare = partial(_cropped, self.transform)
+        prepare = partial(_cropped, EvalTransform(self.augment, self.views.crops))
         self._frames = Cached(self.decoder, prepare, made, "test", self.store)
 
     def __len__(self) -> int:
@@ -213,17 +206,18 @@ class EvalClips(Dataset[EvalClip]):
 
     def __getitem__(self, index: int) -> EvalClip:
         """Video `index` of the list; an unreadable one carries its cause instead of raising."""
-        item = self.items[index]
-
-        def choose(total: int) -> Indices:
-            name = self.names[index]
-            return view_indices(total, self.num_frames, self.views, self.seed, name).flatten()
-
+        item, name = self.items[index], self.names[index]
         try:
-            video, clip = self.read(self.locate(item.path), choose)
+            video, clip = self.read(
+                self.locate(item.path), lambda total: self.indices(total, name).flatten()
+            )
         except UnreadableVideo as error:
             return EvalClip(index, item.label, None, error.cause)
         return EvalClip(index, item.label, video, None, clip.reader, self._counts(clip))
+
+    def indices(self, total: int, name: str) -> Indices:
+        """(clips, T) frames of the temporal views of a video of `total` frames."""
+        return view_indices(total, self.num_frames, self.views, self.seed, name)
 
     def read(self, path: Path, choose: ChooseFrames) -> tuple[torch.Tensor, Prepared]:
         """The clips of a file, whose frames `choose` picks from its number of frames, clip after

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,7 +18,7 @@ from tcclip.config import AugmentConfig, Views
 from tcclip.data.clips import EvalClips
 from tcclip.data.decode.decoder import Decoder
 from tcclip.data.decode.reader import UnreadableVideo
-from tcclip.data.sampling import Indices, view_indices
+from tcclip.data.sampling import Indices
 from tcclip.predict.windows import Span, Timeline, probe
 
 #: Pixels as decoded that are held at once of a long video.
@@ -49,24 +48,13 @@ class Block(NamedTuple):
     rate: float | None
 
 
-@dataclass
 class ClipReader:
-    """Reads views of videos in a process of its own, which it keeps; for one thread at a time.
+    """Reads views of videos in a process of its own, which it keeps; for one thread at a time."""
 
-    `timeout`: seconds.
-    """
-
-    augment: AugmentConfig
-    num_frames: int
-    views: Views
-    seed: int
-    timeout: float = TIMEOUT
-
-    def __post_init__(self) -> None:
-        self._decoder = Decoder(self.augment.reader, self.timeout)
+    def __init__(self, augment: AugmentConfig, num_frames: int, views: Views, seed: int) -> None:
         self._clips = EvalClips(
-            (), Path, num_frames=self.num_frames, augment=self.augment, views=self.views,
-            seed=self.seed, shared_decoder=self._decoder,
+            (), Path, num_frames=num_frames, augment=augment, views=views, seed=seed,
+            decoder=Decoder(augment.reader, TIMEOUT),
         )  # fmt: skip
 
     def read(self, source: Source, timeline: Timeline | None = None) -> Iterator[Block]:
@@ -81,7 +69,8 @@ class ClipReader:
         if rate is None and timeline.needs_rate:
             cause = "its frames a second are not known; give lengths in frames, such as 64f"
             raise UnreadableVideo(str(source.path), cause)
-        most = max(1, BLOCK_BYTES // (frame_bytes * self.num_frames * self.views.clips))
+        of_window = self._clips.num_frames * self._clips.views.clips
+        most = max(1, BLOCK_BYTES // (frame_bytes * of_window))
         first = self._block(source, rate, lambda total: timeline.spans(total, rate)[:most])
         yield first
         spans = timeline.spans(first.total, rate)
@@ -97,19 +86,18 @@ class ClipReader:
         def choose(total: int) -> Indices:
             # Called again if the file does not hold as many frames as it says.
             last[:] = [(total, spans(total))]
-            return np.concatenate([self._indices(one, source.name) for one in last[0][1]])
+            chosen = [
+                start + self._clips.indices(end - start, source.name).flatten()
+                for start, end in last[0][1]
+            ]
+            return np.concatenate(chosen)
 
         video, _ = self._clips.read(source.path, choose)
         total, read = last[0]
         return Block(video.unflatten(0, (len(read), -1)), read, total, rate)
 
-    def _indices(self, span: Span, name: str) -> Indices:
-        start, end = span
-        drawn = view_indices(end - start, self.num_frames, self.views, self.seed, name)
-        return start + drawn.flatten()
-
     def close(self) -> None:
-        self._decoder.close()
+        self._clips.decoder.close()
 
 
 def _within(spans: Sequence[Span], total: int) -> list[Span]:

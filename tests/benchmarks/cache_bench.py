@@ -23,6 +23,7 @@ from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item
 from tcclip.data.cache.store import Store
 from tcclip.data.clips import EvalClips, TrainClips, TrainKey
+from tcclip.data.decode.decoder import Decoder
 from tcclip.data.loader import load_train
 
 FRAMES = 16
@@ -44,7 +45,7 @@ def _milliseconds(clips: EvalClips | TrainClips, use: Callable[[], object]) -> f
 
 def _measure(file: Path, times: int) -> dict[str, float]:
     items = [Item(file.name, 0)]
-    settings = {"num_frames": FRAMES, "augment": AugmentConfig(), "seed": 0}
+    settings = {"num_frames": FRAMES, "augment": AugmentConfig(), "seed": 0, "decoder": Decoder()}
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder), 10**10)
         test = [

@@ -82,7 +82,8 @@ def _by_loader(files: Sequence[Path], seconds: float, workers: int) -> Rate:
     """The loader, after its workers have started and filled their queues."""
     torch.set_num_threads(1)
     items = [Item(str(file), 0) for file in files] * (-(-64 // len(files)))
-    clips = TrainClips(items, Path, num_frames=FRAMES, augment=AugmentConfig(), seed=0)
+    augment = AugmentConfig()
+    clips = TrainClips(items, Path, num_frames=FRAMES, augment=augment, seed=0, decoder=Decoder())
     loader = TrainLoader(clips, global_batch=BATCH, chunk_size=BATCH, pool=LoaderPool(workers))
     batches = (batch for epoch in itertools.count() for batch in loader.epoch(epoch))
     for _ in range(4 * workers):

@@ -46,7 +46,9 @@ def _measured(clips: TrainClips, epoch: int) -> float:
 def _clips(files: list[Path], later: bool) -> TrainClips:
     augment = AugmentConfig(jitter=0.0, grey=0.0)
     items = [Item(str(file), 0) for file in files]
-    return TrainClips(items, Path, num_frames=16, augment=augment, seed=0, augment_later=later)
+    return TrainClips(
+        items, Path, num_frames=16, augment=augment, seed=0, decoder=Decoder(), augment_later=later
+    )
 
 
 def main() -> None:

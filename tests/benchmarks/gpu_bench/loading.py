@@ -10,6 +10,7 @@ from pathlib import Path
 from tcclip.config import AugmentConfig
 from tcclip.data.annotations import Item
 from tcclip.data.clips import TrainClips
+from tcclip.data.decode.decoder import Decoder
 from tcclip.data.loader import Batch, TrainLoader
 from tcclip.data.loader_pool import LoaderPool
 from tests.benchmarks.gpu_bench.drive import Bench, Clock, Steps
@@ -70,6 +71,7 @@ def waited(
         num_frames=model.config.num_frames,
         augment=augment,
         seed=0,
+        decoder=Decoder(augment.reader),
         augment_later=bench.on_gpu,
     )
     loader = Waiting(

@@ -40,14 +40,14 @@ def _train_clips(
     items = items or read_list(shapes / "splits" / "train.txt")[:40]
     return TrainClips(
         items, (shapes / "videos").joinpath, num_frames=4, augment=AUGMENT, seed=seed,
-        augment_later=later, shared_decoder=DECODER,
+        augment_later=later, decoder=DECODER,
     )  # fmt: skip
 
 
 def _eval_clips(shapes: Path, items: list[Item], views: Views) -> EvalClips:
     locate = (shapes / "videos").joinpath
     return EvalClips(
-        items, locate, num_frames=4, augment=AUGMENT, views=views, seed=0, shared_decoder=DECODER
+        items, locate, num_frames=4, augment=AUGMENT, views=views, seed=0, decoder=DECODER
     )
 
 
@@ -254,8 +254,9 @@ def test_many_workers_on_hmdb51_do_not_deadlock(real_clips: Path) -> None:
     for reader in ("auto", "published"):
         augment = AUGMENT.model_copy(update={"reader": reader})
         clips = EvalClips(
-            items, real_clips.joinpath, num_frames=16, augment=augment, views=Views(), seed=0
-        )
+            items, real_clips.joinpath, num_frames=16, augment=augment, views=Views(), seed=0,
+            decoder=Decoder(augment.reader),
+        )  # fmt: skip
         videos, unreadable = _together([EvalLoader(clips, batch=4, pool=LoaderPool(12))])
         assert len(videos) == len(items)
         assert unreadable == {}

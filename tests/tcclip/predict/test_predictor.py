@@ -12,6 +12,7 @@ import tcclip
 from tcclip.config import Views
 from tcclip.data.annotations import Item
 from tcclip.data.clips import EvalClips
+from tcclip.data.decode.decoder import Decoder
 from tcclip.data.decode.reader import UnreadableVideo
 from tcclip.data.loader import EvalLoader
 from tcclip.data.loader_pool import LoaderPool
@@ -49,7 +50,7 @@ def test_scores_are_the_evaluation_s_bit_for_bit(
     def loader(_: str, items: Sequence[Item], views: Views) -> EvalLoader:
         made = EvalClips(
             items, (folder / "clips").joinpath, num_frames=predictor.config.num_frames,
-            augment=predictor.augment, views=views, seed=predictor.seed,
+            augment=predictor.augment, views=views, seed=predictor.seed, decoder=Decoder(),
         )  # fmt: skip
         return EvalLoader(made, batch=2, pool=LoaderPool(0))
 

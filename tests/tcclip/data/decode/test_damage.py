@@ -9,6 +9,7 @@ import pytest
 from tcclip.config import AugmentConfig, Views
 from tcclip.data.annotations import Item, read_list
 from tcclip.data.clips import EvalClips
+from tcclip.data.decode.decoder import Decoder
 from tcclip.data.loader import EvalLoader
 from tcclip.data.loader_pool import LoaderPool
 from tcclip.data.seeding import seeded_rng
@@ -51,7 +52,7 @@ def _run(sources: list[Path], folder: Path, copies: int, workers: int) -> tuple[
         items.append(Item(name, 0))
     clips = EvalClips(
         items, folder.joinpath, num_frames=8, augment=AugmentConfig(resize=64, crop=56),
-        views=Views(), seed=0, timeout=20,
+        views=Views(), seed=0, decoder=Decoder(timeout=20),
     )  # fmt: skip
     read: list[int] = []
     unreadable: dict[int, str] = {}
