@@ -140,18 +140,10 @@ UNKNOWN = Layout("tensors with unknown names", ())
 #: Parts of a name that say how a module was wrapped (DDP, torch.compile, FSDP).
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 #: First parts of names that are towers of a model, and no wrapper of the whole.
-TOWERS = (
-    "visual",
-    "vision",
-    "vision_model",
-    "text",
-    "text_model",
-    "image_encoder",
-    "text_encoder",
-    "transformer",
-    "blocks",
-    "encoder",
-)
+TOWERS = {
+    *("visual", "vision", "vision_model", "text", "text_model", "image_encoder", "text_encoder"),
+    *("transformer", "blocks", "encoder"),
+}
 #: Counters and sizes beside the weights.
 NO_WEIGHTS = ("n_averaged", "num_batches_tracked")
 #: Dicts are nested this deep at most; a pickle can hold itself.
@@ -179,7 +171,10 @@ class WeightsFile:
     def require(self, use: Use) -> None:
         """ValueError, with what the file is and what to do, unless it can be used so."""
         if self.layout.use != use:
-            raise ValueError(f"{self.path} {WANTED[use]}: {self._instead()}")
+            wanted = "is no checkpoint of TC-CLIP or ViFi-CLIP"
+            if use == "clip":
+                wanted = "holds no plain CLIP weights"
+            raise ValueError(f"{self.path} {wanted}: {self._instead()}")
 
     def renamed(self, use: Use) -> State:
         """The tensors under our names (a checkpoint) or OpenAI's (CLIP).
@@ -202,13 +197,6 @@ class WeightsFile:
             remedy = "test it with `tcclip evaluate --checkpoint`, or start pretrained runs from it"
             return f"it is a checkpoint ({self.layout.name}); {remedy} with --init-checkpoint"
         return f"it holds {self.layout.name}; {self.layout.advice}"
-
-
-#: What a file is not.
-WANTED: dict[Use, str] = {
-    "checkpoint": "is no checkpoint of TC-CLIP or ViFi-CLIP",
-    "clip": "holds no plain CLIP weights",
-}
 
 
 def known() -> str:
@@ -291,7 +279,7 @@ def unwrapped(state: Mapping[str, Tensor]) -> State:
     }
     while names and all(len(parts) > 1 for parts in names.values()):
         first = {parts[0] for parts in names.values()}
-        if len(first) > 1 or first & set(TOWERS):
+        if len(first) > 1 or first & TOWERS:
             break
         names = {name: parts[1:] for name, parts in names.items()}
     plain = {".".join(parts): state[name] for name, parts in names.items()}

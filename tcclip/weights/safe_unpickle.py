@@ -12,7 +12,7 @@ import math
 import pickletools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,17 +43,11 @@ DATA_CALLS = {
     *(f"{module}.{t}" for module in _BUILTINS for t in ("bool", "bytes", "float", "int", "str")),
 }
 DTYPES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
-}
+}  # fmt: skip
 #: Far more than a training state with its optimiser has (about 100,000); each takes 200 bytes.
 MAX_OPCODES = 2_000_000
 #: An integer of more bits is no count, seed or random state.
@@ -81,13 +75,6 @@ class Storage:
     dtype: torch.dtype
 
 
-class Source(Protocol):
-    """What `pickletools` reads a pickle from."""
-
-    def read(self, size: int, /) -> bytes: ...
-    def readline(self) -> bytes: ...
-
-
 class Machine:
     """Reads pickles of one file.
 
@@ -102,14 +89,14 @@ class Machine:
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
-    def load(self, source: Source) -> Any:
-        """The value of the next pickle; the source stands behind it then.
+    def load(self, source: Any) -> Any:
+        """The value of the next pickle in an open file or map, which stands behind it then.
 
         RunsCode if it asks to call something; a damaged pickle raises ValueError, LookupError,
         TypeError or a RuntimeError of torch.
         """
         self._stack, self._memo = [], {}
-        for opcode, argument, _ in pickletools.genops(source):  # type: ignore[arg-type]
+        for opcode, argument, _ in pickletools.genops(source):
             self._parts.take()
             self._step(opcode.name, argument)
         (value,) = self._stack
@@ -201,7 +188,8 @@ class Machine:
             return arguments[0]
         if path in _DICTS | _LISTS:
             self._parts.take(sum(len(x) for x in arguments if isinstance(x, dict | list | tuple)))
-            return _dict_of(arguments) if path in _DICTS else _list_of(arguments)
+            given = arguments[-1] if arguments else ()
+            return _dict_of(given) if path in _DICTS else list(_sequence(given))
         if path.split(".")[0] in DATA_PACKAGES or path in DATA_CALLS:
             return Stub(path, tuple(arguments))
         raise RunsCode(f"it asks to call {path[:100]}, which could run code")
@@ -283,17 +271,12 @@ def _key(key: Any) -> Any:
     return key if plain else Stub("key", key)
 
 
-def _dict_of(arguments: Sequence[Any]) -> dict[Any, Any]:
+def _dict_of(given: Any) -> dict[Any, Any]:
     """A dict of nothing, of a dict or of pairs."""
-    given = arguments[-1] if arguments else ()
     if isinstance(given, Named) or given is None:  # defaultdict's way to make values
         return {}
     pairs = given.items() if isinstance(given, dict) else map(_sequence, _sequence(given))
     return {_key(key): value for key, value in pairs}
-
-
-def _list_of(arguments: Sequence[Any]) -> list[Any]:
-    return list(_sequence(arguments[-1])) if arguments else []
 
 
 def _sequence(value: Any) -> tuple[Any, ...] | list[Any]:

@@ -35,12 +35,9 @@ class Parts:
             raise ValueError(f"{self.what} has more than {self.most:,} parts, or holds itself")
 
 
-def module_tensors(module: Stub) -> dict[str, Tensor]:
+def module_tensors(module: Stub, depth: int = 0, parts: Parts | None = None) -> dict[str, Tensor]:
     """The tensors of a pickled module or a TorchScript program, by their dotted names."""
-    return _module_tensors(module, 0, Parts("its module", MAX_PARTS))
-
-
-def _module_tensors(module: Stub, depth: int, parts: Parts) -> dict[str, Tensor]:
+    parts = parts or Parts("its module", MAX_PARTS)
     members = module.state if isinstance(module.state, dict) else {}
     if "_modules" in members:  # pickled whole; TorchScript keeps everything in one dict
         groups = [members.get(name) for name in ("_parameters", "_buffers", "_modules")]
@@ -53,18 +50,15 @@ def _module_tensors(module: Stub, depth: int, parts: Parts) -> dict[str, Tensor]
         if isinstance(value, Tensor):
             found[name] = value
         elif isinstance(value, Stub) and depth < MAX_DEPTH:
-            inner = _module_tensors(value, depth + 1, parts)
+            inner = module_tensors(value, depth + 1, parts)
             found |= {f"{name}.{below}": x for below, x in inner.items()}
     return found
 
 
-def to_plain(value: Any) -> Any:
+def to_plain(value: Any, depth: int = 0, parts: Parts | None = None) -> Any:
     """Stubs to plain values: OmegaConf containers and nodes as dicts, lists and scalars."""
-    return _to_plain(value, 0, Parts("its config", MAX_PARTS))
-
-
-def _to_plain(value: Any, depth: int, parts: Parts) -> Any:
-    parts.take(1)
+    parts = parts or Parts("its config", MAX_PARTS)
+    parts.take()
     if depth > MAX_DEPTH:
         raise ValueError(f"its settings are nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, Stub):
@@ -74,12 +68,12 @@ def _to_plain(value: Any, depth: int, parts: Parts) -> Any:
         if not isinstance(state, dict):
             return None
         inner = state["_content"] if "_content" in state else state.get("_val")
-        return _to_plain(inner, depth + 1, parts)
+        return to_plain(inner, depth + 1, parts)
     if isinstance(value, dict):
         named = {k: v for k, v in value.items() if isinstance(k, str | int)}
-        return {str(k): _to_plain(v, depth + 1, parts) for k, v in named.items()}
+        return {str(k): to_plain(v, depth + 1, parts) for k, v in named.items()}
     if isinstance(value, list | tuple):
-        return [_to_plain(v, depth + 1, parts) for v in value]
+        return [to_plain(v, depth + 1, parts) for v in value]
     if isinstance(value, str):
         return value if len(value) <= MAX_TEXT else None
     return value if isinstance(value, int | float | bool) else None
