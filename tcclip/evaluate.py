@@ -46,18 +46,13 @@ class EvalList:
         """Whether a model gives both the same scores; they may be called differently."""
         return replace(self, suite=other.suite, split=other.split) == other
 
-    def of_classes(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits (videos, prompts) -> (videos, classes)."""
-        if self.all_names is None:
-            return logits
-        parts = logits.split([len(names) for names in self.all_names], dim=-1)
-        return torch.stack([part.mean(-1) for part in parts], dim=-1)
-
     def summed(self, logits: torch.Tensor, views: int) -> torch.Tensor:
         """Logits (videos * views, prompts) -> scores (videos, classes), see `Scores`."""
-        summed: torch.Tensor = (
-            self.of_classes(logits.float()).softmax(-1).unflatten(0, (-1, views)).sum(1)
-        )
+        logits = logits.float()
+        if self.all_names is not None:
+            parts = logits.split([len(names) for names in self.all_names], dim=-1)
+            logits = torch.stack([part.mean(-1) for part in parts], dim=-1)
+        summed: torch.Tensor = logits.softmax(-1).unflatten(0, (-1, views)).sum(1)
         return summed
 
 

@@ -69,16 +69,13 @@ def unseen_classes(part: int | None = None) -> list[ShapeClass]:
     A list holds each pair of shape and motion once, and each colour two or three times.
     """
     unseen = [one for one in _all_classes() if (one.colour + one.shape + one.motion) % 2 == 1]
-    return [one for one in unseen if part in (None, _part(one))]
+    parts = [1 + (one.colour // 2 + one.shape * 2 + one.motion // 2) % 3 for one in unseen]
+    return [one for one, own in zip(unseen, parts, strict=True) if part in (None, own)]
 
 
 def _all_classes() -> list[ShapeClass]:
     indices = product(range(len(COLOURS)), range(len(SHAPES)), range(len(MOTIONS)))
     return [ShapeClass(*one) for one in indices]
-
-
-def _part(one: ShapeClass) -> int:
-    return 1 + (one.colour // 2 + one.shape * 2 + one.motion // 2) % 3
 
 
 def ensure_built(folder: Path) -> Path:

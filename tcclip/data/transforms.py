@@ -106,17 +106,11 @@ class TrainTransform:
 
     augment: AugmentConfig
 
-    def __call__(self, frames: NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
-        """(T, H, W, 3) uint8 -> (T, 3, S, S) uint8, S the crop size; all draws from `rng`."""
-        video, draws = self.shape(frames, rng)
-        self.recolour(video[None], [draws])
-        return video
-
     def shape(
         self, frames: NDArray[np.uint8], rng: np.random.Generator
     ) -> tuple[torch.Tensor, Draws]:
-        """(T, H, W, 3) uint8 -> the crop, resized and flipped, (T, 3, S, S) uint8, its colours as
-        they were, and all that is drawn from `rng`.
+        """(T, H, W, 3) uint8 -> the crop, resized and flipped, (T, 3, S, S) uint8, S the crop size,
+        its colours as they were, and all that is drawn from `rng`.
         """
         crop, draws = self.cut(frames, rng)
         return resample(crop[None], *_taps([draws], self.augment.crop))[0], draws

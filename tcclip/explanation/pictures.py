@@ -53,11 +53,6 @@ def tiles_of(explanation: Explanation, about: int) -> Pixels:
     )
 
 
-def heat_scale(heat: Floats) -> float:
-    """The attention that gets the brightest colour: a few outliers would leave the rest black."""
-    return max(float(np.quantile(heat, 0.995)), 1e-9)
-
-
 def heat_tiles(tiles: Pixels, heat: Floats, scale: float) -> Pixels:
     """Attention (T, P) as colours over the grey frames; each patch has one colour."""
     strength = np.clip(_on_tiles(heat, tiles) / scale, 0, 1)[..., None]
@@ -127,8 +122,7 @@ class Row:
 
     @property
     def caption(self) -> str:
-        """Name and explanation in a line."""
-        return f"{self.name}: {self.about}" if self.about else self.name
+        return f"{self.name}: {self.about}"
 
 
 @dataclass(frozen=True)
@@ -151,23 +145,21 @@ def layer_picture(view: LayerView, tiles: Pixels, groups: int) -> LayerPicture:
     merged = f"the {len(biggest)} biggest of {tokens}, each in one colour through all frames"
     rows.append(Row("Context tokens", merged, group_tiles(tiles, view.groups, biggest)))
     members = [view.groups == group for group in biggest]
-    said = [f"{_patches(one.sum())} in {_frames(one.any(1).sum())}" for one in members]
+    counts = [(int(one.sum()), int(one.any(1).sum())) for one in members]
+    said = [
+        f"{patches} patch{'es' * (patches > 1)} in {frames} frame{'s' * (frames > 1)}"
+        for patches, frames in counts
+    ]
     return LayerPicture(rows, list(zip(COLOURS, said, strict=False)))
-
-
-def _patches(count: int) -> str:
-    return "1 patch" if count == 1 else f"{count} patches"
-
-
-def _frames(count: int) -> str:
-    return "1 frame" if count == 1 else f"{count} frames"
 
 
 def heat_row(
     view: LayerView, tiles: Pixels, name: str = "CLS attention", said: str = "to a patch"
 ) -> Row:
-    """The attention to each patch, on the layer's own scale."""
-    heat, scale = view.heat, heat_scale(view.heat)
+    """The attention to each patch, on the layer's own scale: a few outliers would leave the rest
+    black, so the brightest colour begins below them."""
+    heat = view.heat
+    scale = max(float(np.quantile(heat, 0.995)), 1e-9)
     about = f"{said}, dark 0 %, yellow {100 * scale:.1f} % or more, mean {100 * heat.mean():.2f} %"
     return Row(name, about, heat_tiles(tiles, heat, scale))
 

@@ -158,8 +158,6 @@ _STAND_IN = "tcclip.export.plain_settings"
 
 
 def _read(name: str) -> _Module:
-    if name.split(".")[0] != PACKAGE:
-        return _Module(name, ast.Module([], []), [])
     spec = find_spec(name)
     assert spec is not None and spec.origin is not None, name
     text = Path(spec.origin).read_text(encoding="utf-8")

@@ -117,7 +117,8 @@ Writer = Callable[[nn.Module, Sequence[Tensor], Path], Callable[..., Any]]
 
 
 def _torch_export(module: nn.Module, inputs: Sequence[Tensor], path: Path) -> Callable[..., Any]:
-    torch.export.save(_program(module, inputs), path)
+    program = torch.export.export(module, tuple(inputs), dynamic_shapes=_free_batch(inputs))
+    torch.export.save(program, path)
     loaded: Callable[..., Any] = torch.export.load(path).module()
     return loaded
 
@@ -197,10 +198,6 @@ def onnx_session(path: Path) -> Callable[..., Any]:
 _WRITERS: dict[GraphFormat, Writer] = {
     "torch_export": _torch_export, "torchscript": _torchscript, "onnx": _onnx,
 }  # fmt: skip
-
-
-def _program(module: nn.Module, inputs: Sequence[Tensor]) -> torch.export.ExportedProgram:
-    return torch.export.export(module, tuple(inputs), dynamic_shapes=_free_batch(inputs))
 
 
 def _free_batch(inputs: Sequence[Tensor]) -> tuple[Any, ...]:

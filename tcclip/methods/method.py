@@ -9,22 +9,6 @@ from typing import Any
 from tcclip.config import ModelConfig, TrainConfig, Wording
 
 
-def _no_other_rates(train: TrainConfig) -> Mapping[str, float]:
-    return {}
-
-
-def _at_the_weights(settings: Any, seed: int, step: int) -> tuple[tuple[float, float], ...]:
-    return ((0.0, 1.0),)
-
-
-def _no_averages(settings: Any) -> bool:
-    return False
-
-
-def _same_name(name: str) -> str | None:
-    return name
-
-
 @dataclass(frozen=True)
 class Method:
     """A method by the name it has in settings, and the title it has in tables.
@@ -57,14 +41,16 @@ class Method:
 
     #: Beginnings of parameters' names -> what the learning rate is multiplied by for them. Each
     #: is a parameter group.
-    rate_scales: Callable[[TrainConfig], Mapping[str, float]] = _no_other_rates
+    rate_scales: Callable[[TrainConfig], Mapping[str, float]] = lambda train: {}
     #: Settings, seed and step -> where the step's gradient is taken: shares of CLIP's weights in
     #: an average with the trained ones (0: the trained ones), each with its factor. As many, and
     #: the same shares above 0 or not, whatever the step.
-    gradients_at: Callable[[Any, int, int], tuple[tuple[float, float], ...]] = _at_the_weights
+    gradients_at: Callable[[Any, int, int], tuple[tuple[float, float], ...]] = (
+        lambda settings, seed, step: ((0.0, 1.0),)
+    )
     #: Whether the weights after each epoch, from the end of the warm-up on, are averaged: the
     #: average is what is validated, tested and kept.
-    averages: Callable[[Any], bool] = _no_averages
+    averages: Callable[[Any], bool] = lambda settings: False
 
     # ---- Its published weights ----
 
@@ -72,6 +58,6 @@ class Method:
     #: nested in; none: nothing is published.
     published_keys: tuple[str, ...] = ()
     #: Such a name, without what it is nested in -> ours or OpenAI CLIP's; None: left out.
-    published_name: Callable[[str], str | None] = _same_name
+    published_name: Callable[[str], str | None] = lambda name: name
     #: Their licence, by the Hub's name for it; None: not known here.
     published_licence: str | None = None

@@ -262,11 +262,6 @@ def _download(repository: str, name: str) -> Path:
     return path
 
 
-def read_state(source: str | Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint file, on the CPU, under the names the file gives them."""
-    return look_at(fetch(source)).state
-
-
 def read_header(path: Path) -> dict[str, Any]:
     """The json beside an own checkpoint: format, version, model, class_names, start and, of
     newer ones, test_view and precision."""

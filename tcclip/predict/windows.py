@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from tcclip.data.decode.reader import UnreadableVideo
 from tcclip.data.decode.video_file import DecodingError, open_video
@@ -75,23 +74,18 @@ class Timeline:
         return [(start, start + size) for start in starts]
 
 
-class Probe(NamedTuple):
-    """What a file says of itself: frames a second on average, None if it does not; bytes of a frame
-    in RGB."""
+def probe(path: Path) -> tuple[float | None, int]:
+    """(frames a second on average, None if the file does not say; bytes of a frame in RGB).
 
-    rate: float | None
-    frame_bytes: int
-
-
-def probe(path: Path) -> Probe:
-    """UnreadableVideo for what cannot be opened."""
+    UnreadableVideo for what cannot be opened.
+    """
     if path.is_dir():
-        return Probe(None, _FULL_HD)
+        return None, _FULL_HD
     if not path.is_file():
         raise UnreadableVideo(str(path), "no such file")
     try:
         with open_video(path) as (_, stream):
             rate = stream.average_rate or stream.guessed_rate
-            return Probe(float(rate) if rate else None, 3 * stream.width * stream.height)
+            return float(rate) if rate else None, 3 * stream.width * stream.height
     except DecodingError as error:
         raise UnreadableVideo(str(path), str(error)) from error

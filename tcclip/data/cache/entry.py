@@ -40,10 +40,6 @@ class Header:
     shape: tuple[int, ...]
     checks: Mapping[str, int]
 
-    def labels(self, indices: Sequence[int]) -> list[str]:
-        """Those of the frames `indices`."""
-        return frame_labels(indices, self.exact)
-
 
 def frame_labels(indices: Sequence[int], exact: bool) -> list[str]:
     """The labels of a draw's frames; see `Header.exact`."""

@@ -6,7 +6,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,7 +111,7 @@ class _OneVideo:
         """The frames from the cache; None unless all are there."""
 
         def wanted(header: Header) -> list[str] | None:
-            labels = header.labels(_wanted(choose, header.total))
+            labels = frame_labels(_wanted(choose, header.total), header.exact)
             return labels if header.checks.keys() >= set(labels) else None
 
         found = self._read(wanted)
@@ -208,17 +207,12 @@ class _OneVideo:
         step = max(1, BLOCK_BYTES // clip.frames[0].nbytes)
         found: dict[str, Frames] = {}
         for block in (lacking[start : start + step] for start in range(0, len(lacking), step)):
-            other = self.cached.decoder.read(self.path, partial(_always, block))
-            if other.total_frames != clip.total_frames or other.reader != clip.reader:
-                break
-            if not self._exact(other):
+            other = self.cached.decoder.read(self.path, lambda _: block)  # noqa: B023
+            same = (other.total_frames, other.reader) == (clip.total_frames, clip.reader)
+            if not same or not self._exact(other):
                 break
             found |= zip(map(str, block), self.cached.prepare(other.frames), strict=True)
         return found
-
-
-def _always(indices: Sequence[int], total: int) -> Sequence[int]:
-    return indices
 
 
 def _wanted(choose: ChooseFrames, total: int) -> list[int]:

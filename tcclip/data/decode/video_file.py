@@ -47,17 +47,13 @@ def shown_stream(streams: Sequence[av.VideoStream]) -> av.VideoStream:
     """
 
     def rank(stream: av.VideoStream) -> tuple[bool, int]:
+        is_cover = Disposition.attached_pic in stream.disposition  # a title page
         default = Disposition.default in stream.disposition
         # The program's own sum: a default stream wins over any size that is read here.
-        return not is_cover(stream), (_pixels(stream) or 0) + 5_000_000 * default
+        return not is_cover, (_pixels(stream) or 0) + 5_000_000 * default
 
     # max() takes the first of equal ones.
     return max(streams, key=rank)
-
-
-def is_cover(stream: av.VideoStream) -> bool:
-    """Whether it is a picture that belongs to the file, such as a title page."""
-    return Disposition.attached_pic in stream.disposition
 
 
 def _pixels(stream: av.VideoStream) -> int | None:

@@ -41,7 +41,7 @@ from results.reading.location import (
 from results.reading.run_folder import State
 from results.report.report import report
 from tcclip.model import Model, build_model
-from tcclip.model.checkpoints import read_state
+from tcclip.weights.layouts import look_at
 from tests.experiments.s3 import Gate, answers, environment, free_port, serving
 from tests.experiments.sweeping import (
     EVERY_STEP,
@@ -126,7 +126,7 @@ def test_a_child_starts_from_its_parents_selected_weights(
     path = Job.model_validate_json(job.model_dump_json()).initial_weights
     assert path is not None
     with local_copy(path) as copy:
-        kept = read_state(copy)
+        kept = look_at(copy).state
     assert str(path).startswith("s3://")
     assert kept.keys() == model.state_dict().keys()
     assert not copy.exists(), "the copy goes with its use"

@@ -53,7 +53,7 @@ def frame_files(folder: Path) -> list[Path]:
             raise DecodingError(f"the folder's frames cannot be told by their names: {names}")
         frames = kinds[usual[0]]
     frames.sort()
-    endings = {_ending(name) for _, name in frames}
+    endings = {Path(name).suffix.lower().replace(".jpeg", ".jpg") for _, name in frames}
     if len(endings) > 1:
         raise DecodingError(
             f"the folder's frames end in {' and in '.join(sorted(endings))}: keep one kind in it"
@@ -62,10 +62,6 @@ def frame_files(folder: Path) -> list[Path]:
         if number == following:
             raise DecodingError(f"{name} and {other} have one number: keep one of them")
     return [folder / name for _, name in frames]
-
-
-def _ending(name: str) -> str:
-    return Path(name).suffix.lower().replace(".jpeg", ".jpg")
 
 
 def _read(path: Path, size: tuple[int, ...] | None) -> Frames:
