@@ -15,12 +15,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGE = "tcclip"
-#: What the file has instead: (module, name) -> module of ours.
+STAND_IN = "tcclip.export.plain_settings"
+#: What the file has from there instead: (module, name).
 REPLACED = {
-    ("tcclip.config", "FrozenModel"): "tcclip.export.plain_settings",
-    ("pydantic", "Field"): "tcclip.export.plain_settings",
-    ("pydantic", "field_validator"): "tcclip.export.plain_settings",
-    ("tcclip.model.merging.gpu", "kernel_match"): "tcclip.export.plain_settings",
+    ("tcclip.config", "FrozenModel"),
+    ("pydantic", "Field"),
+    ("pydantic", "field_validator"),
+    ("tcclip.model.merging.gpu", "kernel_match"),
 }
 #: Packages without which the file can be imported all the same.
 OPTIONAL = ("av",)
@@ -50,51 +51,44 @@ def bundle(root: str, introduction: str) -> str:
     Made once a process: it takes a second.
     """
     sources = _Sources()
-    for name in sources.module(root).statements:
+    source = _module(root)
+    for name in source.statements:
         sources.require((root, name))
     order = sources.order(root)
     sources.check_names(order)
     parts = [f'"""{introduction}"""', "from __future__ import annotations", sources.imports()]
     parts += [sources.text(name) for name in order]
-    main = [one for one in sources.module(root).tree.body if _is_main(one)]
-    parts += [_text(sources.module(root), one) for one in main]
+    parts += [_text(source, one) for one in source.tree.body if _is_main(one)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 class _Sources:
-    """Modules as far as they were read, and what is needed of them."""
+    """What is needed of the modules."""
 
     def __init__(self) -> None:
-        self._modules: dict[str, _Module] = {}
         self._needed: dict[str, set[str]] = {}
         self._imports: dict[str, tuple[str, str]] = {}
-
-    def module(self, name: str) -> _Module:
-        if name not in self._modules:
-            self._modules[name] = _read(name)
-        return self._modules[name]
 
     def require(self, place: Place) -> None:
         """Take a definition, and all that it uses."""
         todo = [place]
         while todo:
             module, name = todo.pop()
-            source = self.module(module)
+            source = _module(module)
             if (module, name) in REPLACED:
-                todo.append((REPLACED[module, name], name))
+                todo.append((STAND_IN, name))
             elif name in source.ours:
                 todo.append(source.ours[name])
             elif name in source.others:
-                self._imports[name] = self._same(name, source.others[name])
+                wanted = source.others[name]
+                present = self._imports.setdefault(name, wanted)
+                if present != wanted:
+                    raise ValueError(
+                        f"{name} is imported from {present[0]} and {wanted[0]}: rename one"
+                    )
             elif name in source.statements and name not in self._needed.setdefault(module, set()):
                 self._needed[module].add(name)
                 todo += [(module, used) for used in _used(source.statements[name])]
-
-    def _same(self, name: str, wanted: tuple[str, str]) -> tuple[str, str]:
-        present = self._imports.get(name, wanted)
-        if present != wanted:
-            raise ValueError(f"{name} is imported from {present[0]} and {wanted[0]}: rename one")
-        return wanted
 
     def order(self, root: str) -> list[str]:
         """The needed modules, each after those that it imports from."""
@@ -104,9 +98,9 @@ class _Sources:
         def add(name: str) -> None:
             if name not in seen:
                 seen.add(name)
-                source = self.module(name)
+                source = _module(name)
                 below = [place[0] for place in source.ours.values()]
-                for other in (*below, *REPLACED.values()) if name != _STAND_IN else ():
+                for other in (*below, STAND_IN) if name != STAND_IN else ():
                     add(other)
                 found[name] = None
 
@@ -142,7 +136,7 @@ class _Sources:
 
     def text(self, name: str) -> str:
         """The needed definitions of a module, under its introduction as a comment."""
-        source = self.module(name)
+        source = _module(name)
         about = (ast.get_docstring(source.tree) or "").splitlines()
         path = name.replace(".", "/") + ".py"
         head = "\n".join([f"# ---- {path} ----", "#", *(f"# {line}".rstrip() for line in about)])
@@ -154,10 +148,8 @@ class _Sources:
         return "\n\n".join(parts)
 
 
-_STAND_IN = "tcclip.export.plain_settings"
-
-
-def _read(name: str) -> _Module:
+@cache
+def _module(name: str) -> _Module:
     spec = find_spec(name)
     assert spec is not None and spec.origin is not None, name
     text = Path(spec.origin).read_text(encoding="utf-8")
@@ -185,7 +177,7 @@ def _add_import(source: _Module, one: ast.Import | ast.ImportFrom) -> None:
         if isinstance(one, ast.Import):
             source.others[known.split(".")[0]] = (alias.name, f"import {renamed}")
         elif (one.module, alias.name) in REPLACED:
-            source.ours[known] = (REPLACED[str(one.module), alias.name], alias.name)
+            source.ours[known] = (STAND_IN, alias.name)
         elif one.module and one.module.split(".")[0] == PACKAGE:
             assert alias.asname is None, f"{source.name}: {renamed} cannot be put into one file"
             source.ours[known] = (one.module, alias.name)

@@ -18,10 +18,9 @@ from tcclip.methods.method import Method
 
 GROUP = "tcclip.methods"
 #: In the order of the paper's tables.
-_METHODS: tuple[Method, ...] = (
-    clip.METHOD, vifi_clip.METHOD, open_vclip.METHOD, tc_clip.METHOD,
-)  # fmt: skip
-OWN = {one.name: one for one in _METHODS}
+OWN: dict[str, Method] = {
+    one.METHOD.name: one.METHOD for one in (clip, vifi_clip, open_vclip, tc_clip)
+}
 
 
 @cache

@@ -86,24 +86,20 @@ def clip_shapes(sizes: Geometry) -> dict[str, tuple[int, ...]]:
     for tower, width, layers in towers:
         for i in range(layers):
             block = f"{tower}transformer.resblocks.{i}"
-            shapes |= {f"{block}.{name}": shape for name, shape in _block_shapes(width).items()}
+            shapes |= {
+                f"{block}.attn.in_proj_weight": (3 * width, width),
+                f"{block}.attn.in_proj_bias": (3 * width,),
+                f"{block}.attn.out_proj.weight": (width, width),
+                f"{block}.attn.out_proj.bias": (width,),
+                f"{block}.mlp.c_fc.weight": (4 * width, width),
+                f"{block}.mlp.c_fc.bias": (4 * width,),
+                f"{block}.mlp.c_proj.weight": (width, 4 * width),
+                f"{block}.mlp.c_proj.bias": (width,),
+            }
             norms |= {f"{block}.ln_1": width, f"{block}.ln_2": width}
     for name, width in norms.items():
         shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (width,)
     return shapes
-
-
-def _block_shapes(width: int) -> dict[str, tuple[int, ...]]:
-    return {
-        "attn.in_proj_weight": (3 * width, width),
-        "attn.in_proj_bias": (3 * width,),
-        "attn.out_proj.weight": (width, width),
-        "attn.out_proj.bias": (width,),
-        "mlp.c_fc.weight": (4 * width, width),
-        "mlp.c_fc.bias": (4 * width,),
-        "mlp.c_proj.weight": (width, 4 * width),
-        "mlp.c_proj.bias": (width,),
-    }
 
 
 def geometry_of(state: Mapping[str, Tensor], known: Geometry | None) -> Geometry:

@@ -17,12 +17,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from tcclip import methods
-from tcclip.weights.parameter_names import (
-    from_custom_text,
-    from_huggingface,
-    from_published,
-    listed,
-)
+from tcclip.weights.parameter_names import from_huggingface, from_published, listed
 from tcclip.weights.stubs import MAX_PARTS, Parts, Stub, module_tensors
 from tcclip.weights.weight_files import read_file
 
@@ -110,7 +105,7 @@ LAYOUTS = (
         "CLIP with open_clip's names (custom text tower)",
         (r"\bvisual\.conv1\.weight$", r"\btext\.transformer\.resblocks\."),
         "clip",
-        from_custom_text,
+        lambda state: {name.removeprefix("text."): x for name, x in state.items()},
     ),
     Layout(
         "CLIP in an open_clip training file", (r"^state_dict\.(module\.)?visual\.conv1\.",), "clip"

@@ -97,11 +97,6 @@ def from_published(
     return _pack({_ours(name): x for name, x in renamed.items() if name is not None})
 
 
-def from_custom_text(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """open_clip's models that keep the text tower under "text.": OpenAI's names otherwise."""
-    return {name.removeprefix("text."): x for name, x in state.items()}
-
-
 def from_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Hugging Face's CLIPModel under OpenAI's names; the values stay as they are."""
     renamed = {}
