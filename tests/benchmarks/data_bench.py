@@ -31,7 +31,7 @@ from tcclip.data import moving_shapes
 from tcclip.data.annotations import Item
 from tcclip.data.clips import TrainClips
 from tcclip.data.decode.decoder import Decoder
-from tcclip.data.decode.decord_reader import DecordReader
+from tcclip.data.decode.decord_reader import read_published
 from tcclip.data.decode.reader import UnreadableVideo
 from tcclip.data.loader import TrainLoader
 from tcclip.data.loader_pool import LoaderPool
@@ -72,8 +72,8 @@ def _by_decord(files: Sequence[Path], seconds: float) -> Rate:
     clock, clips = Clock(), 0
     while clock.wall() < seconds:
         for file in files:
-            reader = DecordReader(file)
-            reader.seek(train_indices(len(reader), FRAMES, seeded_rng("bench", clips)).tolist())
+            rng = seeded_rng("bench", clips)
+            read_published(file, lambda total, rng=rng: train_indices(total, FRAMES, rng))
             clips += 1
     return clock.rate(clips)
 

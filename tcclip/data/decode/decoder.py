@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from tcclip.config import Reader
-from tcclip.data.decode.images.packed_video import is_packed, read_packed
+from tcclip.data.decode.images.packed_video import is_packed
 from tcclip.data.decode.pyav_reader import ChooseFrames
-from tcclip.data.decode.reader import Clip, UnreadableVideo
+from tcclip.data.decode.reader import Clip, UnreadableVideo, read_video
 from tcclip.data.decode.shared_memory import SharedFrames, unnamed_file
-from tcclip.data.decode.video_file import DecodingError
 
 #: Times that reading a video may hang or crash: the cause may have been a machine out of memory.
 ATTEMPTS = 2
@@ -55,7 +54,7 @@ class Decoder:
         is how the system ends what takes too much memory, and says nothing of the video.
         """
         if is_packed(path):
-            return _read_packed(path, choose)
+            return read_video(path, choose)
         if str(path) in self._failed:
             raise UnreadableVideo(str(path), self._failed[str(path)])
         causes: list[str] = []
@@ -98,13 +97,6 @@ class Decoder:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"mode": self.mode, "timeout": self.timeout, "_process": None, "_failed": {}}
-
-
-def _read_packed(path: Path, choose: ChooseFrames) -> Clip:
-    try:
-        return Clip(*read_packed(path, choose), "pack")
-    except DecodingError as error:
-        raise UnreadableVideo(str(path), str(error)) from error
 
 
 class _ProcessStopped(Exception):

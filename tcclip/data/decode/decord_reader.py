@@ -5,46 +5,34 @@ One thread, so that files with hidden frames open and frames do not depend on ti
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tcclip.data.decode.pixels import Frames
+from tcclip.data.decode.pyav_reader import ChooseFrames, checked_indices
 from tcclip.data.decode.video_file import DecodingError
 
 
-def decord_installed() -> bool:
-    """Whether decord is installed: it is built for few platforms."""
-    return importlib.util.find_spec("decord") is not None
+def read_published(path: Path, choose: ChooseFrames) -> tuple[Frames, int]:
+    """(chosen frames (T, H, W, 3), decord's number of frames, which is not always the file's).
 
-
-class DecordReader:
-    """An open file. Raises DecodingError, with decord's message, whatever decord raised."""
-
-    def __init__(self, path: Path) -> None:
-        decord = importlib.import_module("decord")
-        decord.logging.set_level(decord.logging.QUIET)
-        # Two unrelated types, as decord raises them.
-        self._errors = (RuntimeError, decord.DECORDError)
-        try:
-            self._reader: Any = decord.VideoReader(str(path), num_threads=1)
-        except self._errors as error:
-            raise DecodingError(_cause(error)) from error
-
-    def __len__(self) -> int:
-        """decord's number of frames: not always the file's."""
-        return len(self._reader)
-
-    def seek(self, indices: Sequence[int]) -> Frames:
-        """(T, H, W, 3) frames, one index at a time, as the published numbers were read."""
-        try:
-            return np.stack([_pixels(self._reader[int(index)]) for index in indices])
-        except (*self._errors, IndexError) as error:
-            raise DecodingError(_cause(error)) from error
+    DecodingError, with decord's message, whatever decord raised; ValueError for an index that is
+    not in the file, and without decord, which is built for few platforms.
+    """
+    if find_spec("decord") is None:
+        raise ValueError("reader 'published' needs decord, which is not installed; use 'auto'")
+    decord = import_module("decord")
+    decord.logging.set_level(decord.logging.QUIET)
+    try:
+        reader: Any = decord.VideoReader(str(path), num_threads=1)
+        wanted = checked_indices(choose, len(reader))
+        return np.stack([_pixels(reader[index]) for index in wanted]), len(reader)
+    except (RuntimeError, decord.DECORDError, IndexError) as error:  # unrelated types
+        raise DecodingError(_cause(error)) from error
 
 
 def _pixels(frame: Any) -> Frames:

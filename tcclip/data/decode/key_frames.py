@@ -51,8 +51,8 @@ def claimed_key_frames(stream: av.VideoStream) -> int:
     return sum(entry.is_keyframe for entry in stream.index_entries)
 
 
-def find_groups(container: InputContainer, stream: av.VideoStream, *, at_least: int = 1) -> Groups:
-    """The groups, `at_least` so many, of H.264 in MP4 or of a codec that knows only key frames.
+def find_groups(container: InputContainer, stream: av.VideoStream) -> Groups:
+    """The groups of H.264 in MP4 or of a codec that knows only key frames.
 
     DecodingError with what is in doubt, if it is not certain that skipping gives the frames that
     reading from the first one on does.
@@ -67,8 +67,6 @@ def find_groups(container: InputContainer, stream: av.VideoStream, *, at_least: 
         raise DecodingError(doubt)
     index = {time: number for number, time in enumerate(sorted(_times(packets)))}
     starts = _times([packet for packet in packets if packet.is_start])
-    if len(starts) < at_least:
-        raise DecodingError("few key frames")
     return Groups(tuple(index), tuple(index[time] for time in starts))
 
 

@@ -39,8 +39,9 @@ def read(path: Path, choose: ChooseFrames) -> tuple[Frames, int, int]:
         if claimed_key_frames(stream) < MIN_GROUPS:
             return _read_all(path, container, stream, choose)
         try:
-            groups = find_groups(container, stream, at_least=MIN_GROUPS)
-            return *_read_groups(container, stream, groups, choose), 0
+            groups = find_groups(container, stream)
+            if len(groups.starts) >= MIN_GROUPS:
+                return *_read_groups(container, stream, groups, choose), 0
         except (DecodingError, av.error.FFmpegError):
             pass  # in doubt: every frame, in a file opened anew
     return read_sequentially(path, choose)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tcclip.data.decode.decord_reader import DecordReader, decord_installed
+from tcclip.data.decode.decord_reader import read_published
 from tcclip.data.decode.images.frame_folder import read_frame_folder
-from tcclip.data.decode.pyav_reader import ChooseFrames, checked_indices, read, read_sequentially
+from tcclip.data.decode.images.packed_video import is_packed, read_packed
+from tcclip.data.decode.pyav_reader import ChooseFrames, read, read_sequentially
 from tcclip.data.decode.video_file import DecodingError
 
 if TYPE_CHECKING:
@@ -64,27 +65,21 @@ def read_video(
     `on_attempt` is called with the method before it is tried.
     Raises UnreadableVideo if the file cannot be read; ValueError for an index not in it.
     """
-    if path.is_dir():
-        try:
+    try:
+        if is_packed(path):
+            return Clip(*read_packed(path, choose), "pack")
+        if path.is_dir():
             return Clip(*read_frame_folder(path, choose), "frames")
-        except DecodingError as error:
-            raise UnreadableVideo(str(path), str(error)) from error
+    except DecodingError as error:
+        raise UnreadableVideo(str(path), str(error)) from error
     if not path.is_file():
         raise UnreadableVideo(str(path), "no such file")
     method: Method = "published" if mode == "published" else "pyav"
     on_attempt(method)
     try:
-        return _read_with(method, path, choose, mode)
+        if mode == "published":
+            return Clip(*read_published(path, choose), method)
+        frames, total, damaged = (read_sequentially if mode == "pyav" else read)(path, choose)
     except DecodingError as error:
         raise UnreadableVideo(str(path), f"{method}: {error}") from error
-
-
-def _read_with(method: Method, path: Path, choose: ChooseFrames, mode: Reader) -> Clip:
-    if method == "pyav":
-        frames, total, damaged = (read_sequentially if mode == "pyav" else read)(path, choose)
-        return Clip(frames, total, method, damaged)
-    if not decord_installed():
-        raise ValueError("reader 'published' needs decord, which is not installed; use 'auto'")
-    reader = DecordReader(path)
-    total = len(reader)
-    return Clip(reader.seek(checked_indices(choose, total)), total, method)
+    return Clip(frames, total, method, damaged)

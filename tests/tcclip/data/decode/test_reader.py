@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tcclip.data.decode import pyav_reader, reader, video_file
+from tcclip.config import Reader
+from tcclip.data.decode import decord_reader, pyav_reader, video_file
 from tcclip.data.decode.decoder import Decoder
 from tcclip.data.decode.reader import UnreadableVideo, read_video
 from tcclip.data.decode.video_file import DecodingError
@@ -58,7 +59,7 @@ def _levels(frames: NDArray[np.uint8]) -> list[int]:
 
 
 @pytest.mark.parametrize("mode", ["auto", "pyav", "published", "decord"])
-def test_requested_frames(tmp_path: Path, mode: reader.Reader) -> None:
+def test_requested_frames(tmp_path: Path, mode: Reader) -> None:
     _write(tmp_path / "a.mp4", g="5")
     wanted = [3, 3, 17, 39]
     clip = read_video(tmp_path / "a.mp4", lambda total: wanted, mode)
@@ -86,7 +87,7 @@ def test_the_stream_decides_not_the_extension(tmp_path: Path) -> None:
 
 
 def test_without_decord_pyav_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "decord_installed", lambda: False)
+    monkeypatch.setattr(decord_reader, "find_spec", lambda _: None)
     _write(tmp_path / "a.mp4", g="5")
     assert read_video(tmp_path / "a.mp4", lambda _: [39]).reader == "pyav"
     with pytest.raises(ValueError, match="needs decord"):
@@ -184,14 +185,14 @@ def test_damage_raises_only_unreadable_video(tmp_path: Path, data: st.DataObject
 
 
 @pytest.fixture
-def decoders() -> Iterator[dict[reader.Reader, Decoder]]:
+def decoders() -> Iterator[dict[Reader, Decoder]]:
     made = {mode: Decoder(mode) for mode in reader_check.READERS}
     yield made
     for one in made.values():
         one.close()
 
 
-def _check(paths: Iterable[Path], decoders: dict[reader.Reader, Decoder]) -> list[str]:
+def _check(paths: Iterable[Path], decoders: dict[Reader, Decoder]) -> list[str]:
     ffmpeg = which("ffmpeg") is not None
     return [
         f"{path.name}: {line}"
@@ -201,14 +202,14 @@ def _check(paths: Iterable[Path], decoders: dict[reader.Reader, Decoder]) -> lis
 
 
 def test_some_made_files_are_what_ffmpeg_shows(
-    tmp_path: Path, decoders: dict[reader.Reader, Decoder]
+    tmp_path: Path, decoders: dict[Reader, Decoder]
 ) -> None:
     for name, write in list(made_videos.recipes())[::40]:
         write(tmp_path / name)
     assert not _check(tmp_path.iterdir(), decoders)
 
 
-def test_a_disagreement_is_found(tmp_path: Path, decoders: dict[reader.Reader, Decoder]) -> None:
+def test_a_disagreement_is_found(tmp_path: Path, decoders: dict[Reader, Decoder]) -> None:
     path = made_videos.write_video(tmp_path / "a.mp4", matrix=(-1, 0, 0, 1))
     decoders["auto"].mode = "published"
     found = _check([path], decoders)
@@ -220,7 +221,7 @@ def test_a_disagreement_is_found(tmp_path: Path, decoders: dict[reader.Reader, D
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("made", [False, True])
 def test_all_clips_are_what_ffmpeg_shows(
-    real_clips: Path, tmp_path: Path, decoders: dict[reader.Reader, Decoder], made: bool
+    real_clips: Path, tmp_path: Path, decoders: dict[Reader, Decoder], made: bool
 ) -> None:
     if made:
         made_videos.make_videos(tmp_path)
