@@ -117,13 +117,14 @@ class LoaderPool:
                 "persistent_workers": True,
                 # They have this one's modules and descriptors; others import torch for seconds.
                 "multiprocessing_context": "fork",
-                "worker_init_fn": _leave_group,
+                # A signal to the run's process group is for the run, which needs them then.
+                "worker_init_fn": lambda _: os.setpgrp(),
             }
         return DataLoader(
             _Sources(self._sources, [_Pieces() for _ in range(self.workers)]),
             batch_size=None,
             sampler=self._keys,
-            collate_fn=_unchanged,
+            collate_fn=lambda batch: batch,
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
             # Its own generator: otherwise each epoch would draw from torch's global one.
@@ -139,15 +140,6 @@ class LoaderPool:
     def close(self) -> None:
         """End the processes; the next batch starts others."""
         self._loader = None
-
-
-def _leave_group(_: int) -> None:
-    """A signal to the run's process group is for the run, which still needs its loaders then."""
-    os.setpgrp()
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
 
 
 class _Keys(Sampler[Any]):

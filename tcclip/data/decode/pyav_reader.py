@@ -154,15 +154,12 @@ class FrameStream:
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
         """The frames in the order they are shown."""
-        for packet in self._packets():
-            try:
-                yield from packet.decode()
-            except av.error.FFmpegError:
-                self.damaged += 1
-
-    def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
         try:
-            yield from self._container.demux(self._stream)
+            for packet in self._container.demux(self._stream):
+                try:
+                    yield from packet.decode()
+                except av.error.FFmpegError:
+                    self.damaged += 1
         except av.error.FFmpegError:
             # As ffmpeg does: what came before the damage counts.
             self.damaged += 1
