@@ -99,7 +99,8 @@ class TrainClips(Dataset[TrainClip]):
             self.decoder, partial(_resized, short), f"short side {short}", "train",
             # No video is smaller than this: of a large list none is looked up in vain.
             self.store if budget >= 3 * short**2 * self.num_frames else None,
-            whole=budget, prepare_unkept=_as_decoded,
+            # `TrainTransform` resizes no more than the crop.
+            whole=budget, prepare_unkept=False,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -138,11 +139,6 @@ class TrainClips(Dataset[TrainClip]):
         rng = seeded_rng("pixels", self.seed, epoch, name)
         made = self.transform.cut if self.augment_later else self.transform.shape
         return *made(clip.frames, rng), counts
-
-
-def _as_decoded(frames: Frames) -> Frames:
-    """`TrainTransform` resizes no more of them than the crop."""
-    return frames
 
 
 def _resized(short: int, frames: Frames) -> Frames:

@@ -11,7 +11,7 @@ from tcclip import methods
 from tcclip.config import AugmentConfig, Precision
 from tcclip.export.bundle import bundle
 from tcclip.export.card import About, card
-from tcclip.export.graphs import GraphFormat, check_format, write_graphs
+from tcclip.export.graphs import GraphFormat, write_graphs
 from tcclip.export.standalone import WEIGHTS
 from tcclip.model import Model, save_checkpoint
 
@@ -54,8 +54,6 @@ def write_folder(
     method = methods.get(model.config.name)
     if method.build is not None:
         raise ValueError(f"{method.title} has a model of its own, which no exported file holds")
-    if format is not None:
-        check_format(format)
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")

@@ -55,7 +55,7 @@ class Cached:
     `prepare`: (n, H, W, 3) uint8 -> (n, ...) uint8, frame by frame; `prepared_as` says how, in
     words that differ where the frames would. `whole`: all frames of a video are kept at its first
     use if they take at most so many bytes, else none; None: those that are asked for.
-    `prepare_unkept`: the same for frames that are not to be kept. `kind`: ending of the files.
+    `prepare_unkept`: also frames that are not to be kept. `kind`: ending of the files.
     """
 
     decoder: Decoder
@@ -64,7 +64,7 @@ class Cached:
     kind: str
     store: Store | None = None
     whole: int | None = None
-    prepare_unkept: Callable[[Frames], Frames] | None = None
+    prepare_unkept: bool = True
     _too_large: set[Path] = field(default_factory=set)
 
     def read(self, path: Path, choose: ChooseFrames) -> Prepared:
@@ -80,7 +80,7 @@ class Cached:
                 of_video = _OneVideo(self, self.store, path, known_as, self._name(digest), notes)
                 return of_video.read(choose)
         clip = self.decoder.read(path, choose)
-        frames = (self.prepare_unkept or self.prepare)(clip.frames)
+        frames = self.prepare(clip.frames) if self.prepare_unkept else clip.frames
         return Prepared(frames, clip.reader, np.ones(len(frames), np.bool_), notes)
 
     def _name(self, content: str) -> str:
@@ -147,8 +147,14 @@ class _OneVideo:
         labels = frame_labels(_wanted(choose, clip.total_frames), exact)
         frames = self.cached.prepare(clip.frames)
         kept: dict[str, Frames] = {}
-        if before is not None and _alike(before[0], clip, exact):
-            kept = dict(zip(before[0].checks, before[1], strict=True))
+        if before is not None:
+            header, known = before
+            if (header.total, header.reader, header.exact) == (
+                clip.total_frames,
+                clip.reader,
+                exact,
+            ):
+                kept = dict(zip(header.checks, known, strict=True))
         self._keep(kept | dict(zip(labels, frames, strict=True)), clip, exact)
         new = np.array([label not in kept for label in labels])
         return Prepared(frames, clip.reader, new, self.notes)
@@ -195,8 +201,3 @@ class _OneVideo:
 
 def _wanted(choose: ChooseFrames, total: int) -> list[int]:
     return [int(index) for index in choose(total)]
-
-
-def _alike(header: Header, clip: Clip, exact: bool) -> bool:
-    """Whether frames of an entry and of a clip may stand in one entry."""
-    return (header.total, header.reader, header.exact) == (clip.total_frames, clip.reader, exact)
