@@ -19,7 +19,8 @@ from typing import Literal
 from experiments.errors import UserError
 from protocols.manifest import COMMIT, REPOSITORY, Entry, manifest
 from results.reading.location import storage_error
-from tcclip.data.annotations import AnnotationError, read_class_names, read_list, sha256_of
+from tcclip.data.annotations import read_class_names, read_list, sha256_of
+from tcclip.text_files import FileError
 
 PUBLISHED = f"https://raw.githubusercontent.com/{REPOSITORY}/{COMMIT}"
 ATTEMPTS = 4
@@ -69,7 +70,7 @@ def _fault(folder: Path, entry: Entry) -> Fault | None:
         return None
     try:
         read_class_names(path) if entry.path.startswith("labels/") else read_list(path)
-    except AnnotationError as error:
+    except FileError as error:
         return Fault(entry.path, "changed", str(error), known)
     return None
 

@@ -20,8 +20,9 @@ from results.reading.metrics_log import recorded_lists
 from results.reading.run_folder import RunFolder
 from tcclip import methods
 from tcclip.config import Execution, ModelConfig
-from tcclip.data.annotations import AnnotationError, read_all_names, read_list, sha256_of
+from tcclip.data.annotations import read_all_names, read_list, sha256_of
 from tcclip.data.cache.store import TRAINING_SHARE
+from tcclip.text_files import FileError
 
 #: Digits of a sha256 in messages.
 _SHORT = 10
@@ -64,7 +65,7 @@ class ListsHere:
         file = None if folder is None else folder / one.split.annotations
         if file not in self._paths:
             self._paths[file] = None
-            with suppress(OSError, AnnotationError):
+            with suppress(OSError, FileError):
                 if file is not None:
                     self._paths[file] = tuple(item.path for item in read_list(file))
         return self._paths[file]
@@ -144,7 +145,7 @@ def _names_problem(digest: str, file: Path, classes: int, model: ModelConfig) ->
     """Why the class names in a file of this content cannot be used with a model, if so."""
     try:
         names = [name for own in read_all_names(file, classes) for name in own]
-    except AnnotationError as error:
+    except FileError as error:
         return str(error)
     # No text has more tokens than bytes; start, end and full stop are three more.
     wording = methods.get(model.name).wording

@@ -11,7 +11,8 @@ from experiments.errors import MissingData
 from experiments.grid.spec import ListSpec, RunSpec
 from experiments.planning.lists import ListsHere
 from tcclip.config import Execution
-from tcclip.data.annotations import AnnotationError, read_list
+from tcclip.data.annotations import read_list
+from tcclip.text_files import FileError
 
 #: How many videos a message names, beside their count.
 NAMED = 5
@@ -78,7 +79,7 @@ def _unreadable(one: ListSpec, here: ListsHere) -> tuple[dict[str, str], int]:
     decoded = {name: file for name, file in read_decoded(state).items() if file.cause is not None}
     if folder is None or not decoded or not (folder / one.split.annotations).is_file():
         return {}, 0
-    with suppress(MissingData, AnnotationError):  # `check_lists` reports a list that is broken
+    with suppress(MissingData, FileError):  # `check_lists` reports a list that is broken
         items = read_list(folder / one.split.annotations)
         paths = [item.path for item in items]
         locate = here.data_paths.find_videos(one.dataset, paths).locate

@@ -88,7 +88,7 @@ class RunData:
     def load(cls, job: Job, ranks: Ranks, cpus: int = 1) -> RunData:
         """Read the lists of `job` and look for their videos. `cpus`: this worker's share.
 
-        Raises AnnotationError for a broken line, MissingData for a list or too many videos that
+        Raises FileError for a broken line, MissingData for a list or too many videos that
         are not there, ListsChanged for a user's own list that has changed since it was planned.
         """
         spec, paths = job.spec, job.data_paths

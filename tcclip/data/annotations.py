@@ -12,10 +12,6 @@ from pathlib import Path
 from tcclip.text_files import FileError, parse_json, read_text
 
 
-class AnnotationError(ValueError):
-    """A list or label file that cannot be used; the message says where and why."""
-
-
 @dataclass(frozen=True)
 class Item:
     """One video of a list: its path relative to the video folder, and its label id."""
@@ -28,7 +24,7 @@ def read_list(path: Path, classes: int | None = None) -> list[Item]:
     """The videos of an annotation list, in its order; empty lines are skipped.
 
     A line is `relative/path label`; the path may hold spaces. `classes`: how many classes the
-    label ids index, if they are to be checked. Raises AnnotationError naming file and line, or the
+    label ids index, if they are to be checked. Raises FileError naming file and line, or the
     file if it lists no video.
     """
     items = [
@@ -37,7 +33,7 @@ def read_list(path: Path, classes: int | None = None) -> list[Item]:
         if line.strip()
     ]
     if not items:
-        raise AnnotationError(f"{path} lists no video; a line is `relative/path label`")
+        raise FileError(f"{path} lists no video; a line is `relative/path label`")
     return items
 
 
@@ -49,32 +45,30 @@ def _lines(path: Path) -> list[str]:
 def _text(path: Path) -> str:
     try:
         return read_text(path)
-    except FileError as error:
-        raise AnnotationError(str(error)) from error
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise AnnotationError(f"{path} cannot be read: {error.strerror}") from error
+        raise FileError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _item(line: str, where: str, classes: int | None) -> Item:
     parts = line.strip().rsplit(maxsplit=1)
     if len(parts) != 2:
-        raise AnnotationError(f"{where}: {line!r} is not `relative/path label`")
+        raise FileError(f"{where}: {line!r} is not `relative/path label`")
     path, label = parts
     if not is_id(label):
-        raise AnnotationError(
+        raise FileError(
             f"{where}: label {label!r} is not a class id; a line is `relative/path label`, "
             "with a whole number from 0"
         )
     if classes is not None and int(label) >= classes:
         counted = "; are the labels counted from 1?" if int(label) == classes else ""
-        raise AnnotationError(
+        raise FileError(
             f"{where}: label {label} is out of range; the class list has ids 0 to "
             f"{classes - 1}{counted}"
         )
     if path.startswith("/") or ".." in path.split("/"):
-        raise AnnotationError(f"{where}: path {path!r} leaves the video folder; give it relative")
+        raise FileError(f"{where}: path {path!r} leaves the video folder; give it relative")
     return Item(path, int(label))
 
 
@@ -93,27 +87,27 @@ def read_all_names(path: Path, classes: int | None = None) -> list[tuple[str, ..
     a class may have several: {"id": ["name", "other name"]}.
 
     Of a CSV file with more columns, those that its header calls id and name count. Raises
-    AnnotationError if ids are not exactly 0 to n-1, a name is empty, or n is not `classes`.
+    FileError if ids are not exactly 0 to n-1, a name is empty, or n is not `classes`.
     """
     pairs = _json_pairs(path) if path.suffix.lower() == ".json" else _csv_pairs(path)
     names: dict[int, tuple[str, ...]] = {}
     for where, number, own in pairs:
         if not is_id(number):
-            raise AnnotationError(f"{where}: class id {number!r} is not a whole number from 0")
+            raise FileError(f"{where}: class id {number!r} is not a whole number from 0")
         if int(number) in names:
-            raise AnnotationError(f"{where}: class id {number} is given twice")
+            raise FileError(f"{where}: class id {number} is given twice")
         if not own or not all(name.strip() for name in own):
-            raise AnnotationError(f"{where}: class {number} has no name, or an empty one")
+            raise FileError(f"{where}: class {number} has no name, or an empty one")
         names[int(number)] = tuple(dict.fromkeys(name.strip() for name in own))
     missing = set(range(len(names))) - set(names)
     if missing or not names:
         counted = "; are they counted from 1?" if missing == {0} and len(names) in names else ""
-        raise AnnotationError(
+        raise FileError(
             f"{path}: ids must be 0 to n-1; {len(names)} names, missing {sorted(missing)[:5]}"
             f"{counted}"
         )
     if classes is not None and len(names) != classes:
-        raise AnnotationError(f"{path}: {len(names)} classes where {classes} are expected")
+        raise FileError(f"{path}: {len(names)} classes where {classes} are expected")
     return [names[number] for number in range(len(names))]
 
 
@@ -125,19 +119,19 @@ def _csv_pairs(path: Path) -> Iterable[tuple[str, str, tuple[str, ...]]]:
         if number == 1 and "id" in header and not any(cell.isdigit() for cell in cells):
             columns, at_id = len(header), header.index("id")
             if columns > 2 and "name" not in header:
-                raise AnnotationError(f"{where}: call the column of the names `name`: {row}")
+                raise FileError(f"{where}: call the column of the names `name`: {row}")
             at_name = header.index("name") if "name" in header else 1 - at_id
             continue
         if any(cells[columns:]):
             quoted = f'{cells[0]},"{",".join(row[1:]).strip()}"'
-            raise AnnotationError(
+            raise FileError(
                 f"{where}: {','.join(row)!r} has {len(row)} columns, where {columns} are expected. "
                 f"Put a name with a comma in quotes ({quoted}), or name the columns in a first "
                 "line: id,name,..."
             )
         if any(cells):
             if len(cells) <= max(at_id, at_name):
-                raise AnnotationError(f"{where}: {','.join(row)!r} is not `id,name`")
+                raise FileError(f"{where}: {','.join(row)!r} is not `id,name`")
             yield where, cells[at_id], (cells[at_name],)
 
 
@@ -146,20 +140,17 @@ def _csv_rows(path: Path) -> Iterable[list[str]]:
     try:
         yield from rows
     except csv.Error as error:  # a cell of more than 128 KiB: a quotation mark that is not closed
-        raise AnnotationError(f"{path}:{rows.line_num}: {error}") from error
+        raise FileError(f"{path}:{rows.line_num}: {error}") from error
 
 
 def _json_pairs(path: Path) -> Iterable[tuple[str, str, tuple[str, ...]]]:
-    try:
-        content = parse_json(_text(path), str(path))
-    except FileError as error:
-        raise AnnotationError(str(error)) from error
+    content = parse_json(_text(path), str(path))
     if not isinstance(content, dict):
-        raise AnnotationError(f'{path}: expected {{"id": "name"}}, got a {type(content).__name__}')
+        raise FileError(f'{path}: expected {{"id": "name"}}, got a {type(content).__name__}')
     for number, value in content.items():
         own = tuple(value) if isinstance(value, list) else (value,)
         if not all(isinstance(name, str) for name in own):
-            raise AnnotationError(f"{path}: name of class {number} is {value!r}, not text")
+            raise FileError(f"{path}: name of class {number} is {value!r}, not text")
         yield str(path), number, own
 
 

@@ -26,8 +26,9 @@ from experiments.datasets.video_files import (
 from experiments.errors import MissingData, UserError
 from experiments.grid.plan import Grid, expand
 from protocols.datasets import DATASETS, Dataset, Split
-from tcclip.data.annotations import AnnotationError, read_all_names, read_list
+from tcclip.data.annotations import read_all_names, read_list
 from tcclip.data.seeding import seeded_rng
+from tcclip.text_files import FileError
 
 #: How many examples of each kind a record names. Of own data, all substituted files are named.
 EXAMPLES = 20
@@ -109,7 +110,7 @@ def _read(dataset: Dataset, split: Split, data_paths: DataPaths) -> tuple[VideoL
         items = read_list(folder / split.annotations, len(names))
     except FileNotFoundError as error:
         return empty, SplitCheck(split=split.name, problem=f"{error.filename} is not there")
-    except (AnnotationError, MissingData) as error:
+    except (FileError, MissingData) as error:
         return empty, SplitCheck(split=split.name, expected=split.videos, problem=str(error))
     problem = None
     if split.videos is not None and len(items) != split.videos:

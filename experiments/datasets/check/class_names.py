@@ -12,7 +12,8 @@ from experiments.datasets.check.record import LabelCheck
 from experiments.datasets.paths import DataPaths
 from experiments.errors import MissingData
 from protocols.datasets import DATASETS, Dataset, LabelSet
-from tcclip.data.annotations import AnnotationError, read_all_names
+from tcclip.data.annotations import read_all_names
+from tcclip.text_files import FileError
 
 
 def equal_prompts(names: Sequence[Sequence[str]]) -> str | None:
@@ -107,7 +108,7 @@ def _check_llm_names(
     except FileNotFoundError as error:
         text = f"{error.filename} is not there; `tcclip data fetch` brings it"
         return LabelCheck(labels=labels.name, file=llm, problem=text)
-    except (AnnotationError, MissingData) as error:
+    except (FileError, MissingData) as error:
         return LabelCheck(labels=labels.name, file=llm, problem=str(error))
     elsewhere = tuple(_names_of_other_ids(own, rephrased))
     # Published names are used as published.

@@ -13,7 +13,8 @@ from experiments.datasets.video_files import FoundVideos
 from experiments.errors import MissingData
 from experiments.grid.spec import ListSpec, RunSpec
 from protocols.datasets import DATASETS
-from tcclip.data.annotations import AnnotationError, read_all_names, read_list
+from tcclip.data.annotations import read_all_names, read_list
+from tcclip.text_files import FileError
 
 
 class ListFindings(NamedTuple):
@@ -51,7 +52,7 @@ def check_lists(
         try:
             if (known := _read(one, data_paths)) is not None:
                 read[one] = known
-        except AnnotationError as error:
+        except FileError as error:
             problems.setdefault(str(error), []).append(one)
     equal = {names: equal_prompts(names) for names in {tuple(one.classes) for one in read.values()}}
     for one, known in read.items():

@@ -25,12 +25,11 @@ from experiments.errors import MissingData, UserError, user_errors
 from protocols.datasets import DATASETS, Dataset, LabelSet, Split
 from tcclip.config import FrozenModel
 from tcclip.data.annotations import (
-    AnnotationError,
     content_digest,
     read_all_names,
     read_list,
 )
-from tcclip.text_files import mistake, read_yaml
+from tcclip.text_files import FileError, mistake, read_yaml
 
 #: Names of data sets and splits become part of run ids and file names.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
@@ -108,7 +107,7 @@ def read_own(path: Path) -> OwnData:
         raise MissingData(f"{path}: {error.filename} is not there") from error
     except OSError as error:
         raise UserError(f"{path}: {error.filename} cannot be read: {error.strerror}") from error
-    except AnnotationError as error:
+    except FileError as error:
         raise UserError(f"{path}: {error}") from error
     except ValidationError as error:
         found = "; ".join(map(mistake, error.errors(include_url=False)))
@@ -124,7 +123,7 @@ def _label_sets(folder: Path, content: OwnFile, digests: dict[str, str]) -> tupl
     )
     for name in llm:
         if name not in named:
-            raise AnnotationError(f"llm: no label set {name!r}; there are: {', '.join(named)}")
+            raise FileError(f"llm: no label set {name!r}; there are: {', '.join(named)}")
     sets = []
     for name, file in named.items():
         names = read_all_names(folder / file)
@@ -147,7 +146,7 @@ def _split(
     known = {one.name: one.classes for one in labels}
     begins = name.partition("_")[0]
     if split.labels is None and "all" in known and begins in known and begins != "all":
-        raise AnnotationError(
+        raise FileError(
             f"split {name}: its ids may be those of the labels all or of {begins}; say which: "
             f"{name}: {{annotations: {split.annotations}, labels: {begins}}}"
         )

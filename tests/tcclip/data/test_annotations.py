@@ -6,13 +6,13 @@ import pytest
 
 from protocols.datasets import DATASETS
 from tcclip.data.annotations import (
-    AnnotationError,
     Item,
     read_all_names,
     read_class_names,
     read_list,
     sha256_of,
 )
+from tcclip.text_files import FileError
 
 
 def _written(tmp_path: Path, text: str, name: str = "list.txt") -> Path:
@@ -44,7 +44,7 @@ def test_line_ends_and_empty_lines(tmp_path: Path, text: str) -> None:
 )
 def test_a_malformed_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     path = _written(tmp_path, f"fine.mp4 0\n{line}\n")
-    with pytest.raises(AnnotationError) as error:
+    with pytest.raises(FileError) as error:
         read_list(path, classes=5)
     assert f"{path}:2" in str(error.value)
     assert message in str(error.value)
@@ -96,7 +96,7 @@ def test_the_column_of_names_is_found_by_the_header(tmp_path: Path, text: str) -
     ],
 )
 def test_a_malformed_class_list_is_explained(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(AnnotationError) as error:
+    with pytest.raises(FileError) as error:
         read_class_names(_written(tmp_path, text, "labels.csv"), 2)
     assert message in str(error.value)
     assert "labels.csv" in str(error.value)
@@ -115,20 +115,20 @@ def test_a_malformed_class_list_is_explained(tmp_path: Path, text: str, message:
     ],
 )
 def test_malformed_json_is_named(tmp_path: Path, text: str) -> None:
-    with pytest.raises(AnnotationError, match=r"labels\.json"):
+    with pytest.raises(FileError, match=r"labels\.json"):
         read_class_names(_written(tmp_path, text, "labels.json"))
 
 
 @pytest.mark.parametrize("text", ["", "\n \n", "\ufeff\r\n"])
 def test_a_list_without_a_video(tmp_path: Path, text: str) -> None:
-    with pytest.raises(AnnotationError, match=r"list\.txt lists no video"):
+    with pytest.raises(FileError, match=r"list\.txt lists no video"):
         read_list(_written(tmp_path, text))
 
 
 def test_a_list_that_is_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(AnnotationError, match="is not UTF-8 text"):
+    with pytest.raises(FileError, match="is not UTF-8 text"):
         read_list(path)
 
 
@@ -154,5 +154,5 @@ def test_ids_from_1_and_a_suffix_in_capitals(tmp_path: Path) -> None:
     (tmp_path / "L.JSON").write_text('{"0": "wave", "1": "nod"}')
     assert read_class_names(tmp_path / "L.JSON") == ["wave", "nod"]
     (tmp_path / "l.csv").write_text("id,name\n1,wave\n2,nod\n")
-    with pytest.raises(AnnotationError, match=r"missing \[0\]; are they counted from 1\?"):
+    with pytest.raises(FileError, match=r"missing \[0\]; are they counted from 1\?"):
         read_class_names(tmp_path / "l.csv")
