@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-
-from PIL import Image
 
 from tcclip.explanation import pictures
 from tcclip.explanation.chart import class_chart
@@ -75,12 +72,12 @@ def draw(explanation: Explanation, beside: Sequence[Explanation], groups: int) -
     moving = pictures.animation(last)
     name = Path(explanation.video).name
     files = {
-        f"layer_{number:02d}.png": _png(pictures.sheet(f"{name}, layer {number}", picture))
+        f"layer_{number:02d}.png": pictures.sheet(f"{name}, layer {number}", picture)
         for number, picture in layers.items()
     }
     kinds = _side_by_side([explanation, *beside]) if beside else None
     if kinds is not None:
-        files["side_by_side.png"] = _png(pictures.sheet(f"{name}, last layers", kinds))
+        files["side_by_side.png"] = pictures.sheet(f"{name}, last layers", kinds)
     files["classes.png"] = class_chart(explanation.scores)
     files["animation.gif"] = moving
     files["index.html"] = page(explanation, layers, moving, kinds).encode()
@@ -100,9 +97,3 @@ def _side_by_side(several: Sequence[Explanation]) -> pictures.LayerPicture:
             pictures.heat_row(one.layers[-1], own, one.title, f"{said}; {split}; to a patch")
         )
     return pictures.LayerPicture(rows, [])
-
-
-def _png(picture: Image.Image) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, "PNG", compress_level=3)
-    return file.getvalue()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from base64 import b64encode
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
-from PIL import Image
-
 from tcclip.explanation.chart import shown_classes
 from tcclip.explanation.explanation import Explanation
-from tcclip.explanation.pictures import LayerPicture, strip
+from tcclip.explanation.pictures import LayerPicture, encoded, strip
 from tcclip.explanation.prompting import softmax
 
 _STYLE = Path(__file__).with_name("page.css")
@@ -139,7 +136,7 @@ def _layers(layers: Mapping[int, LayerPicture]) -> list[str]:
 def _strips(picture: LayerPicture) -> str:
     rows = "".join(
         f'<p class="about"><b>{escape(row.name)}</b>: {escape(row.about)}</p>'
-        + _image(_webp(strip(row.tiles)), "webp", row.name, "strip")
+        + _image(encoded(strip(row.tiles), "WEBP", quality=85), "webp", row.name, "strip")
         for row in picture.rows
     )
     items = "".join(
@@ -177,12 +174,6 @@ def _reading(explanation: Explanation) -> str:
 
 
 # ---- Pictures ----
-
-
-def _webp(picture: Image.Image) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, "WEBP", quality=85)
-    return file.getvalue()
 
 
 def _image(data: bytes, kind: str, text: str, style: str = "") -> str:

@@ -164,8 +164,8 @@ def heat_row(
     return Row(name, about, heat_tiles(tiles, heat, scale))
 
 
-def sheet(title: str, picture: LayerPicture) -> Image.Image:
-    """Captioned strips below one another, and the legend."""
+def sheet(title: str, picture: LayerPicture) -> bytes:
+    """Captioned strips below one another, and the legend, as a PNG file."""
     strips = [strip(row.tiles) for row in picture.rows]
     texts = [title, *(row.caption for row in picture.rows)]
     room = max([one.width for one in strips] + [int(font().getlength(text)) for text in texts])
@@ -186,7 +186,14 @@ def sheet(title: str, picture: LayerPicture) -> Image.Image:
             draw.text((x + 20, y + 5), text, DIM, font())
             x += _entry_width(text)
         y += LINE
-    return page
+    return encoded(page, "PNG", compress_level=3)
+
+
+def encoded(picture: Image.Image, format: str, **options: Any) -> bytes:
+    """The file that a picture is in this format."""
+    file = io.BytesIO()
+    picture.save(file, format, **options)
+    return file.getvalue()
 
 
 def _broken(legend: Legend, room: int) -> list[Legend]:
@@ -220,9 +227,8 @@ def animation(picture: LayerPicture) -> bytes:
     sample = np.concatenate([np.asarray(page)[::3, ::3] for page in pages])
     palette = Image.fromarray(sample).quantize(256)
     first, *others = (page.quantize(palette=palette, dither=Image.Dither.NONE) for page in pages)
-    file = io.BytesIO()
-    first.save(file, "GIF", save_all=True, append_images=others, duration=FRAME_MS, loop=0)
-    return file.getvalue()
+    moving = {"save_all": True, "append_images": others, "duration": FRAME_MS, "loop": 0}
+    return encoded(first, "GIF", **moving)
 
 
 def _panel(name: str, tile: Pixels) -> Image.Image:
