@@ -49,7 +49,7 @@ class StepGradient:
         # Copied to the device only where it is asked for.
         self._interpolation: Interpolation | None = None
         if any(share for share, _ in self._gradients_at(self.model.config, self.seed, 0)):
-            self._interpolation = Interpolation.of(
+            self._interpolation = Interpolation(
                 self.model, self.model.state_dict() if self.start is None else self.start
             )
         trained = [p for p in self.model.parameters() if p.requires_grad]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,24 +12,18 @@ from torch import Tensor, nn
 from tcclip.weights.parameter_names import is_clip_parameter
 
 
-@dataclass(frozen=True)
 class Interpolation:
     """The trained parameters that CLIP has, `own`, and the values they `start` from."""
 
-    own: list[Tensor]
-    start: list[Tensor]
-
-    @classmethod
-    def of(cls, model: nn.Module, start: Mapping[str, Tensor]) -> Interpolation:
+    def __init__(self, model: nn.Module, start: Mapping[str, Tensor]) -> None:
         """`start`: CLIP's weights under our names, on any device; copied to the model's."""
-        named = [
-            (name, parameter.data)
+        named = {
+            name: parameter.data
             for name, parameter in model.named_parameters()
             if parameter.requires_grad and is_clip_parameter(name)
-        ]
-        return cls(
-            [own for _, own in named], [start[name].to(own, copy=True) for name, own in named]
-        )
+        }
+        self.own = list(named.values())
+        self.start = [start[name].to(own, copy=True) for name, own in named.items()]
 
     @contextmanager
     def at(self, share: float) -> Iterator[None]:

@@ -31,7 +31,7 @@ from tcclip.model.tc_clip import Model
 from tcclip.model.tokens import tokenizer
 from tcclip.text_files import mistake
 from tcclip.weights.clip_weights import geometry_of
-from tcclip.weights.layouts import OWN, WeightsFile, layout_of, look_at, unwrapped
+from tcclip.weights.layouts import OWN, Use, WeightsFile, layout_of, look_at, unwrapped
 from tcclip.weights.parameter_names import (
     TOKEN_EMBEDDING,
     is_clip_parameter,
@@ -160,15 +160,15 @@ def convert(source: str | Path, destination: str | Path) -> None:
     _write(state, destination, _settings(found, state), NOT_KEPT)
 
 
-def describe(source: str | Path) -> dict[str, Any]:
+def describe(source: str | Path, use: Use | None = None) -> dict[str, Any]:
     """What is in a file of weights, as JSON values; None where it does not say.
 
     `format`: "own", "published" or, for CLIP's weights to start from, "clip". ValueError, which
-    names them, for weights that this program cannot use.
+    names them, for weights that this program cannot use, or not for `use`.
     """
     found = look_at(fetch(source))
     shown: dict[str, Any] = {"path": str(source), "holds": found.layout.name}
-    state = found.renamed(found.layout.use or "checkpoint")
+    state = found.renamed(use or found.layout.use or "checkpoint")
     if found.layout.use == "clip":
         shown |= {"format": "clip", "use": f"--set train.clip_weights={source}"}
     elif _is_own(found):
@@ -202,8 +202,7 @@ def _number(value: Any) -> int | float | None:
 def describe_checkpoint(source: str | Path) -> dict[str, Any]:
     """As `describe`, with a model: ValueError if it is no checkpoint, FileNotFoundError for one of
     our own without its json."""
-    look_at(fetch(source)).require("checkpoint")
-    shown = describe(source)
+    shown = describe(source, use="checkpoint")
     if shown["model"] is None:
         raise FileNotFoundError(shown["missing"])
     return shown

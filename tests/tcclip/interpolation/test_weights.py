@@ -21,7 +21,7 @@ def set_to(model: Model, value: float) -> None:
 
 def test_in_between_what_clip_has_and_after_it_as_before() -> None:
     model, start = small_model(seed=1), small_model(seed=0).state_dict()
-    interpolation, before = Interpolation.of(model, start), trained(model)
+    interpolation, before = Interpolation(model, start), trained(model)
     with pytest.raises(KeyError), interpolation.at(0.25):  # an error restores them too
         for name, x in trained(model).items():
             own = "prompt" in name or "bias_table" in name
