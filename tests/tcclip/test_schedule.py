@@ -113,13 +113,3 @@ def test_steps_are_those_of_adamw_bit_for_bit() -> None:
     assert torch.equal(trained[0].weight, trained[1].weight)
     assert torch.equal(trained[0].bias, trained[1].bias)
     assert not torch.equal(trained[0].bias, torch.zeros(2))
-
-
-def test_steps_use_the_rates_set() -> None:
-    layer = nn.Linear(1, 1, bias=False)
-    before = layer.weight.detach().clone()
-    optimizer = build_optimizer(layer, {}, protocols.get("few_shot").train)
-    set_rates(optimizer, Schedule(protocols.get("few_shot").train, 816), 0)
-    layer(torch.ones(1, 1)).sum().backward()
-    optimizer.step()
-    assert torch.equal(layer.weight, before), "the first step runs at rate 0"

@@ -10,7 +10,6 @@ from tcclip.data.annotations import (
     read_all_names,
     read_class_names,
     read_list,
-    sha256_of,
 )
 from tcclip.text_files import FileError
 
@@ -130,11 +129,6 @@ def test_a_list_that_is_not_utf8(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(FileError, match="is not UTF-8 text"):
         read_list(path)
-
-
-def test_digest(tmp_path: Path) -> None:
-    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert sha256_of(_written(tmp_path, "abc")) == digest
 
 
 @pytest.mark.parametrize("name", [name for name, one in DATASETS.items() if not one.embedded])

@@ -71,12 +71,6 @@ def test_attribute_values_are_balanced() -> None:
         assert set(Counter(one.colour for one in dealt).values()) == {2, 3}
 
 
-def test_size_and_manifest(shapes: Path) -> None:
-    files = [path for path in shapes.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 20e6
-    assert moving_shapes.is_complete(shapes)
-
-
 def test_unordered_frames_tell_motions_apart() -> None:
     def spread(motion: str, number: int) -> tuple[float, float, float]:
         frames = render_clip("white", "circle", motion, seeded_rng("test", motion, number))
@@ -124,15 +118,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for caller in callers:
             caller.join()
         assert [caller.exitcode for caller in callers] == [0, 0, 0]
+        assert moving_shapes.is_complete(folder)
         yield folder
 
 
 def _contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*.*")}
-
-
-def test_simultaneous_callers_make_a_whole_set(small: Path) -> None:
-    assert moving_shapes.is_complete(small)
 
 
 def test_an_incomplete_folder_is_rebuilt(small: Path) -> None:

@@ -8,7 +8,6 @@ import open_clip
 import pytest
 import torch
 from huggingface_hub import constants
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -19,6 +18,7 @@ from tcclip.model import Model, build_model, create_model
 from tcclip.model.tokens import normalise_name, tokenise, word_ids
 from tests.golden.seeding import clip_weights
 from tests.tcclip.model.builders import NAMES, SMALL, small_config, small_model, small_video
+from tests.tcclip.weights.made import clip_of_open_clip
 from tests.tcclip.weights.test_hostile_files import program
 
 
@@ -155,21 +155,6 @@ def test_weights_of_something_else() -> None:
         build_model(small_config(), NAMES, clip_weights={"layer4.0.weight": torch.zeros(1)})
     with pytest.raises(FileNotFoundError, match="no weights at"):
         build_model(small_config(), NAMES, clip_weights="nowhere.pt")
-
-
-def test_a_weights_file_that_runs_code_is_refused(tmp_path: Path) -> None:
-    torch.save({"visual.proj": Path}, tmp_path / "bad.pt")
-    with pytest.raises(ValueError, match=r"bad\.pt holds no tensor by name"):
-        build_model(small_config(), NAMES, clip_weights=tmp_path / "bad.pt")
-
-
-def clip_of_open_clip() -> CLIP:
-    return CLIP(
-        embed_dim=SMALL.embed_dim,
-        vision_cfg=CLIPVisionCfg(layers=3, width=32, head_width=8, patch_size=8, image_size=32),
-        text_cfg=CLIPTextCfg(width=24, layers=3, heads=2),
-        quick_gelu=True,
-    ).eval()
 
 
 def test_openai_weights_come_through_open_clip(

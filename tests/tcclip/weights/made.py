@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor, nn
 
 from tcclip.weights.clip_weights import random_clip_state
@@ -21,6 +22,16 @@ def openai_state(seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     state = random_clip_state(SMALL, generator)
     return {n: x + 0.05 * torch.randn(x.shape, generator=generator) for n, x in state.items()}
+
+
+def clip_of_open_clip(quick_gelu: bool = True) -> CLIP:
+    """open_clip's own model of the same size."""
+    return CLIP(
+        embed_dim=SMALL.embed_dim,
+        vision_cfg=CLIPVisionCfg(layers=3, width=32, head_width=8, patch_size=8, image_size=32),
+        text_cfg=CLIPTextCfg(width=24, layers=3, heads=2),
+        quick_gelu=quick_gelu,
+    ).eval()
 
 
 class Node(nn.Module):

@@ -7,7 +7,6 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from tests.tcclip.model.builders import NAMES, SMALL, small_config, small_model,
 from tests.tcclip.model.test_checkpoints import published
 from tests.tcclip.weights.made import (
     as_module,
+    clip_of_open_clip,
     openai_state,
     save_openai_script,
     to_huggingface,
@@ -73,12 +73,7 @@ def test_hugging_face(tmp_path: Path, suffix: str, norm: str) -> None:
 def features(quick_gelu: bool, **settings: Any) -> tuple[Tensor, Tensor]:
     """Class features by open_clip's own model and by ours, from its weights in a dict."""
     torch.manual_seed(0)
-    reference = CLIP(
-        embed_dim=SMALL.embed_dim,
-        vision_cfg=CLIPVisionCfg(layers=3, width=32, head_width=8, patch_size=8, image_size=32),
-        text_cfg=CLIPTextCfg(width=24, layers=3, heads=2),
-        quick_gelu=quick_gelu,
-    ).eval()
+    reference = clip_of_open_clip(quick_gelu)
     for parameter in reference.parameters():  # so loud that the activation matters
         parameter.data.mul_(3)
     path = settings.pop("path")

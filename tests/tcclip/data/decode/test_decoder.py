@@ -134,11 +134,6 @@ def test_a_copy_starts_its_own_process(decoder: Decoder, video: Path) -> None:
     assert decoder.read(video, lambda _: [0]).total_frames > 0
 
 
-def test_a_missing_video(decoder: Decoder, tmp_path: Path) -> None:
-    with pytest.raises(UnreadableVideo, match="no such file"):
-        decoder.read(tmp_path / "no.mp4", range)
-
-
 def test_without_memory_files(monkeypatch: pytest.MonkeyPatch, video: Path) -> None:
     monkeypatch.delattr(os, "memfd_create")
     decoder = Decoder(timeout=10)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcclip.data.decode.decoder import Decoder
 from tcclip.data.decode.reader import UnreadableVideo, read_video
 
 
@@ -93,11 +92,3 @@ def test_what_cannot_be_read_says_why(kind: str, tmp_path: Path) -> None:
     }
     with pytest.raises(UnreadableVideo, match=causes[kind]):
         read_video(folder, range)
-
-
-def test_a_decoding_process_reads_them_too(tmp_path: Path) -> None:
-    frames(tmp_path / "a", "img_", 3)
-    decoder = Decoder()
-    clip = decoder.read(tmp_path / "a", lambda total: [2, 0])
-    decoder.close()
-    assert clip.frames[:, 0, 0, 0].tolist() == [20, 0]
