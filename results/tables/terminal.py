@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.text import Text as Styled
@@ -14,10 +15,7 @@ from results.statistics.columns import Column
 from results.tables.caption import caption
 from results.tables.text_table import (
     OVER_SEEDS,
-    Heading,
-    Line,
     Text,
-    TextTable,
     columns_by_dataset,
     count,
     superscript,
@@ -35,7 +33,16 @@ _GAP = 2
 _SHORTEST_NAME, _LONGEST_NAME = 16, 32
 
 
-def render(report: Report, *, width: int, colour: bool, encoding: str = "utf-8") -> str:
+class _Line(NamedTuple):
+    """A line of a table: its labels, and its numbers with their footnote marks."""
+
+    labels: list[str]
+    texts: list[Text]
+
+
+def render(
+    report: Report, *, width: int = 120, colour: bool = False, encoding: str = "utf-8"
+) -> str:
     """The report in at most `width` characters a line, unless a single column needs more.
 
     Characters that `encoding` lacks are replaced before anything is laid out.
@@ -51,8 +58,8 @@ def render(report: Report, *, width: int, colour: bool, encoding: str = "utf-8")
         lines.extend(Styled(line, style=style) for line in wrapped)
 
     for table in _tables(report, width, encoding):
-        if table.lines:
-            lines += [*_table(table, width), Styled()]
+        if len(table) > 2:  # than its titles
+            lines += [*_laid_out(table, width), Styled()]
     lines += [] if report.rows else [Styled("No finished run.")]
     for text in caption(report):
         add(text, "dim")
@@ -80,11 +87,11 @@ def _printed(lines: Sequence[Styled], colour: bool) -> str:
     return capture.get()
 
 
-def _tables(report: Report, width: int, encoding: str) -> list[TextTable]:
+def _tables(report: Report, width: int, encoding: str) -> list[list[_Line]]:
     """One table if it fits, else one a data set, or as few as its columns fit into."""
 
-    def table(columns: Sequence[Column]) -> TextTable:
-        return _printable(text_table(report, columns), encoding)
+    def table(columns: Sequence[Column]) -> list[_Line]:
+        return _table(report, columns, encoding)
 
     whole = table(report.columns)
     if _width(whole) <= width:
@@ -99,70 +106,45 @@ def _tables(report: Report, width: int, encoding: str) -> list[TextTable]:
     return [table(part) for part in parts]
 
 
-def _printable(table: TextTable, encoding: str) -> TextTable:
-    """The table in characters that `encoding` has."""
-
-    def shown(texts: Iterable[str]) -> tuple[str, ...]:
-        return tuple(printable(text, encoding) for text in texts)
-
-    return TextTable(
-        shown(table.labels),
-        tuple(Heading(*shown((one.dataset, one.title, one.paper))) for one in table.headings),
-        tuple(
-            Line(
-                shown((line.labels[0] + superscript(line.notes), *line.labels[1:])),
-                tuple(Text(printable(one.marked, encoding), (), one.kind) for one in line.texts),
-                line.first,
-            )
-            for line in table.lines
-        ),
-    )
+def _table(report: Report, columns: Sequence[Column], encoding: str) -> list[_Line]:
+    """Two lines of titles, then the table's, in characters that `encoding` has."""
+    table = text_table(report, columns)
+    above = [Text(text) for one in table.headings for text in (one.title, "")]
+    below = [Text(text) for one in table.headings for text in (one.paper, OVER_SEEDS)]
+    lines: list[tuple[Sequence[str], Sequence[Text]]]
+    lines = [([""] * len(table.labels), above), (table.labels, below)]
+    lines += [(line.marked_labels, line.texts) for line in table.lines]
+    return [
+        _Line(
+            [printable(label, encoding) for label in labels],
+            [Text(printable(text.marked, encoding), (), text.kind) for text in texts],
+        )
+        for labels, texts in lines
+    ]
 
 
-def _column_widths(table: TextTable) -> list[int]:
-    above, below = _headings(table)
-    rows = [above, below]
-    rows += [[*line.labels, *(text.marked for text in line.texts)] for line in table.lines]
+def _column_widths(table: Sequence[_Line]) -> list[int]:
+    rows = [[*line.labels, *(text.text for text in line.texts)] for line in table]
     return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
-def _headings(table: TextTable) -> tuple[list[str], list[str]]:
-    """The two lines of column titles."""
-    above, below = [""] * len(table.labels), list(table.labels)
-    for heading in table.headings:
-        above += [heading.title, ""]
-        below += [heading.paper, OVER_SEEDS]
-    return above, below
-
-
-def _width(table: TextTable) -> int:
+def _width(table: Sequence[_Line]) -> int:
     """Characters a line; longer names of rows than `_LONGEST_NAME` can be wrapped."""
-    widths = _column_widths(table)
-    widths[0] = min(widths[0], _LONGEST_NAME)
-    return sum(widths) + _GAP * (len(widths) - 1)
+    first, *others = _column_widths(table)
+    return min(first, _LONGEST_NAME) + sum(others) + _GAP * len(others)
 
 
-def _table(table: TextTable, width: int) -> list[Styled]:
+def _laid_out(table: Sequence[_Line], width: int) -> list[Styled]:
     """The table's lines. Model names too long for `width` are wrapped."""
-    widths, labels = _column_widths(table), len(table.labels)
+    widths, gap = _column_widths(table), " " * _GAP
     rest = sum(widths[1:]) + _GAP * (len(widths) - 1)
     widths[0] = min(widths[0], max(_SHORTEST_NAME, width - rest))
-    lines = [
-        _line(texts[:labels], [Text(text) for text in texts[labels:]], widths, style="bold")
-        for texts in _headings(table)
-    ]
-    for line in table.lines:
-        first, *others = textwrap.wrap(line.shown_labels[0], widths[0]) or [""]
-        lines.append(_line([first, *line.shown_labels[1:]], line.texts, widths))
-        lines += [Styled("  " + more) for more in others]
+    lines: list[Styled] = []
+    for number, (labels, texts) in enumerate(table):
+        name, *more = textwrap.wrap(labels[0], widths[0]) or [""]
+        shown = gap.join(map(str.ljust, [name, *labels[1:]], widths))
+        line = Styled(shown, style="bold" if number < 2 else "")
+        for text, room in zip(texts, widths[len(labels) :], strict=True):
+            line.append(gap + text.text.rjust(room), style=STYLES.get(text.kind, ""))
+        lines += [line, *(Styled(f"  {part}") for part in more)]
     return lines
-
-
-def _line(
-    labels: Sequence[str], texts: Sequence[Text], widths: Sequence[int], style: str = ""
-) -> Styled:
-    gap = " " * _GAP
-    line = Styled(gap.join(map(str.ljust, labels, widths)), style=style)
-    for text, width in zip(texts, widths[len(labels) :], strict=True):
-        line.append(gap + text.marked.rjust(width), style=STYLES.get(text.kind, ""))
-    return line
