@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,39 +20,17 @@ from results.report.report import report as make_report
 from results.report.shown import PublishedChoice, Shown
 from results.tables import html, json_csv, latex, markdown, terminal
 
-_WRITERS: dict[str, Callable[[Report], str]] = {
+_WRITERS: dict[str, Callable[..., str]] = {
+    "terminal": terminal.render,
     "md": markdown.render,
     "json": json_csv.to_json,
     "csv": json_csv.to_csv,
     "latex": latex.render,
     "html": html.render,
 }
-FORMATS = ("terminal", *_WRITERS)
+FORMATS = tuple(_WRITERS)
 #: File endings that are not the format's name.
 _ENDINGS = {"terminal": "txt", "latex": "tex"}
-#: Characters a line of the terminal's table in a file.
-_FILE_WIDTH = 120
-
-
-def render(
-    report: Report,
-    format: str,
-    *,
-    width: int | None = None,
-    colour: bool = False,
-    encoding: str = "utf-8",
-) -> str:
-    """`report` as text in `format`, one of `FORMATS`.
-
-    `width` (characters a line), `colour` and `encoding` are the terminal's: its table is split to
-    fit, and has substitutes for characters that the encoding lacks.
-    """
-    if format == "terminal":
-        width = width or _FILE_WIDTH
-        return terminal.render(report, width=width, colour=colour, encoding=encoding)
-    return _WRITERS[format](report)
-
-
 PAPER = "paper"
 
 
@@ -64,21 +42,29 @@ class Page:
     lines: tuple[str, ...]
     reports: tuple[Report, ...]
 
-    def render(self, format: str, **terminal: Any) -> str:
-        """The page as text; `terminal`: what `render` takes of one."""
-        if format == "html":
-            return html.page(self.title, self.lines, self.reports)
-        if format == "latex":
-            return latex.document(self.reports, (f"{self.title}.", *self.lines))
-        parts = [render(one, format, **terminal) for one in self.reports]
-        if format == "json":
-            head = json.dumps({"title": self.title, "progress": self.lines}, ensure_ascii=False)
-            return f'{head[:-1]}, "reports": [\n{",".join(parts)}]}}\n'
-        if format == "csv":
-            return parts[0] + "".join(part.partition("\n")[2] for part in parts[1:])
-        listed = "\n".join(f"- {line}" for line in self.lines)
-        title = f"# {self.title}\n" if format == "md" else self.title
-        return "\n".join([title, listed, "", *parts])
+
+def render(report: Report | Page, format: str, **options: Any) -> str:
+    """`report` as text in `format`, one of `FORMATS`; `options`: the terminal's, as of its
+    `render`."""
+    if isinstance(report, Page):
+        return _render_page(report, format, options)
+    return _WRITERS[format](report, **(options if format == "terminal" else {}))
+
+
+def _render_page(page: Page, format: str, options: Mapping[str, Any]) -> str:
+    if format == "html":
+        return html.page(page.title, page.lines, page.reports)
+    if format == "latex":
+        return latex.document(page.reports, (f"{page.title}.", *page.lines))
+    parts = [render(one, format, **options) for one in page.reports]
+    if format == "json":
+        head = json.dumps({"title": page.title, "progress": page.lines}, ensure_ascii=False)
+        return f'{head[:-1]}, "reports": [\n{",".join(parts)}]}}\n'
+    if format == "csv":
+        return parts[0] + "".join(part.partition("\n")[2] for part in parts[1:])
+    listed = "\n".join(f"- {line}" for line in page.lines)
+    title = f"# {page.title}\n" if format == "md" else page.title
+    return "\n".join([title, listed, "", *parts])
 
 
 def make(
@@ -112,14 +98,10 @@ def make(
 
 def show(report: Report | Page, format: str) -> None:
     """Print a report; for a terminal as wide as it is, in colour where it has any."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    terminal: Any = {
-        "width": width, "colour": Console().is_terminal, "encoding": sys.stdout.encoding,
-    }  # fmt: skip
-    if isinstance(report, Page):
-        printing.show(report.render(format, **terminal), format)
-    else:
-        printing.show(render(report, format, **terminal), format)
+    options: dict[str, Any] = {"colour": Console().is_terminal, "encoding": sys.stdout.encoding}
+    if sys.stdout.isatty():
+        options["width"] = shutil.get_terminal_size().columns
+    printing.show(render(report, format, **options), format)
 
 
 def write(report: Report | Page, folder: Path | str) -> list[Path]:
@@ -130,13 +112,14 @@ def write(report: Report | Page, folder: Path | str) -> list[Path]:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    first = report.reports[0] if isinstance(report, Page) else report
-    stem = "paper" if isinstance(report, Page) else report.protocol.name
-    stem += "-demo" if first.protocol.demo else ""
+    if isinstance(report, Page):
+        stem, demo = PAPER, report.reports[0].protocol.demo
+    else:
+        stem, demo = report.protocol.name, report.protocol.demo
+    stem += "-demo" * demo
     paths = []
     for format in FORMATS:
         path = folder / f"{stem}.{_ENDINGS.get(format, format)}"
-        text = report.render(format) if isinstance(report, Page) else render(report, format)
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+        path.write_text(render(report, format), encoding="utf-8", errors="backslashreplace")
         paths.append(path)
     return paths
