@@ -19,7 +19,7 @@ from results.reading.run_folder import RunFolder
 from results.records import Checkpoint, WeightSet
 from results.statistics.bootstrap import Scored
 from results.statistics.columns import Column
-from results.statistics.runs import FinishedRun, Method
+from results.statistics.runs import FinishedRun, Method, published_weights, settings_in
 from tcclip import methods
 
 _PARTS = {
@@ -67,15 +67,13 @@ def parse_selection(text: str, protocol: Protocol, outs: Sequence[Path | str]) -
             raise ValueError(f"{text!r}: {kind} given twice, as {found[kind]!r} and {part!r}")
         found[kind] = part
     model = found.get("model", "tc_clip")
-    ensembled = protocol.ensemble_weight is not None and methods.shown(model).trained
     return Selection(
         name=text,
         outs=(found["folder"],) if "folder" in found else tuple(map(str, outs)),
         model=model,
         variant=found.get("variant", "base"),
-        # A comma within a value, as in [6, 12], separates no settings.
-        overrides=", ".join(sorted(re.split(r",\s*(?=[\w.]+=)", found.get("settings", "")))),
-        weights=found.get("weights", "ensembled" if ensembled else "raw"),
+        overrides=", ".join(sorted(settings_in(found.get("settings", "")))),
+        weights=found.get("weights", published_weights(protocol, model)),
         checkpoint=found.get("epoch", "best"),
     )
 
@@ -102,10 +100,9 @@ def _of_row(selection: Selection, protocol: Protocol, meant: Collection[Method])
             "--models, --variants or --run, or give them names of their own"
         )
     for method in meant:
-        ensembled = protocol.ensemble_weight is not None and methods.shown(method.model).trained
         selection = replace(
             selection, model=method.model, variant=method.variant, overrides=method.overrides,
-            weights="ensembled" if ensembled else "raw",
+            weights=published_weights(protocol, method.model),
         )  # fmt: skip
     return selection
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from results.errors import StorageError
 from results.reading.location import read_bytes
 from results.reading.metrics_log import read_epochs
-from results.reading.predictions import Confusion, confusion
+from results.reading.predictions import Confusion, Predictions, confusion
 from results.report.report import Report
 from results.statistics.columns import HARMONIC, Column
-from results.statistics.runs import Method, Point
-from tcclip import methods
+from results.statistics.runs import FinishedRun, Method, Point, published_weights
 
 #: The split's title, and method title -> confusion over all its seeds (and base splits).
 SplitScores = tuple[str, dict[str, Confusion]]
@@ -91,24 +90,36 @@ def split_scores(
     return [scores for scores in found.values() if scores[1]]
 
 
+def kept_scores(
+    report: Report,
+    method: Method,
+    column: Column,
+    lists: Collection[tuple[str, str]],
+    complaints: list[str],
+) -> Iterator[tuple[FinishedRun, Predictions]]:
+    """The scores that a method's models for `column` kept of these (suite, split), at the best
+    epoch."""
+    weights = published_weights(report.protocol, method.model)
+    for run in report.finished:
+        point = run.point
+        if (run.method, point.trained_on, point.shots) == (method, column.trained_on, column.shots):
+            for suite, split in lists:
+                one = run.scores(
+                    suite, split, weights=weights, checkpoint="best", complaints=complaints
+                )
+                if one is not None:
+                    yield run, one
+
+
 def _pooled(
     report: Report, method: Method, column: Column, split: str, complaints: list[str]
 ) -> Confusion | None:
     """Over the method's models; None if none of them kept scores of this split."""
-    ensembled = report.protocol.ensemble_weight is not None and methods.shown(method.model).trained
-    kept = [
-        run.scores(
-            column.suite, split, weights="ensembled" if ensembled else "raw", checkpoint="best",
-            complaints=complaints,
-        )
-        for run in report.finished
-        if run.method == method
-        and run.point.trained_on == column.trained_on
-        and run.point.shots == column.shots
-    ]  # fmt: skip
-    classes = next((one.scores.shape[1] for one in kept if one is not None), 0)
-    several = [one for one in kept if one is not None and one.scores.shape[1] == classes]
-    if len(several) < sum(one is not None for one in kept):
+    lists = [(column.suite, split)]
+    kept = [one for _, one in kept_scores(report, method, column, lists, complaints)]
+    several = [one for one in kept if one.scores.shape[1] == kept[0].scores.shape[1]]
+    if len(several) < len(kept):
+        classes = kept[0].scores.shape[1]
         complaints.append(
             f"{report.titles.of(method)}, {column.title}, {split}: runs of {classes} classes alone"
         )

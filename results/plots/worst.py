@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
+from results.plots.data import kept_scores
 from results.reading.predictions import Predictions
 from results.report.report import Report
 from results.statistics.columns import HARMONIC, Column
@@ -81,7 +82,10 @@ def worst_videos(report: Report, complaints: list[str]) -> list[WorstVideos]:
         if method is None:
             continue
         gathered = _Gathered()
-        for run, scores in _scores(report, method, several, weights, complaints):
+        lists = dict.fromkeys(
+            (column.suite, split) for column in several for split in column.splits
+        )
+        for run, scores in kept_scores(report, method, several[0], lists, complaints):
             gathered.add(run, scores)
         if gathered.surest:
             found.append(
@@ -104,23 +108,6 @@ def _best(report: Report, column: Column, weights: str) -> Method | None:
         if (ours := row.cells[at].ours) is not None and ours.paper is not None
     }
     return max(numbers, key=lambda method: numbers[method], default=None)
-
-
-def _scores(
-    report: Report, method: Method, columns: Sequence[Column], weights: str, complaints: list[str]
-) -> Iterator[tuple[FinishedRun, Predictions]]:
-    """The kept scores of a method's models, each list once."""
-    lists = dict.fromkeys((column.suite, split) for column in columns for split in column.splits)
-    shots, trained_on = columns[0].shots, columns[0].trained_on
-    for run in report.finished:
-        if run.method != method or (run.point.shots, run.point.trained_on) != (shots, trained_on):
-            continue
-        for suite, split in lists:
-            one = run.scores(
-                suite, split, weights=weights, checkpoint="best", complaints=complaints
-            )
-            if one is not None:
-                yield run, one
 
 
 @dataclass

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from protocols.protocol import Protocol
 from results.reading.location import location
 from results.reading.predictions import Predictions, read_predictions
 from results.reading.run_folder import RunFolder
-from results.records import Result, RunKey
+from results.records import Result, RunKey, WeightSet
 from tcclip import methods
 
 VARIANT_TITLES = {"base": "", "llm": "LLM", "pretrained": "P"}
@@ -57,6 +58,12 @@ class Method:
 def settings_in(text: str) -> list[str]:
     """`"a=1, b=[2, 3]"` -> `["a=1", "b=[2, 3]"]`: a comma within a value separates no settings."""
     return re.split(r",\s*(?=[\w.]+=)", text) if text else []
+
+
+def published_weights(protocol: Protocol, model: str) -> WeightSet:
+    """The weights whose numbers papers print: ensembled, where the protocol has these of it."""
+    trained = methods.shown(model).trained
+    return "ensembled" if trained and protocol.ensemble_weight is not None else "raw"
 
 
 class Point(NamedTuple):
