@@ -184,7 +184,7 @@ def report(
             formats.write(made, write)
             print(f"written in every format to {write}", file=sys.stderr)
     if check:
-        raise typer.Exit(check_rows(getattr(made, "reports", [made])).show())
+        raise typer.Exit(check_rows(getattr(made, "reports", [made])))
 
 
 @app.command()
