@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from experiments.grid.spec import ListSpec, RunSpec
 from experiments.machine import cpu_count
-from experiments.monitor.rates import CARD, MODEL, clip_seconds
+from experiments.monitor.rates import MODEL, TEST_VIEWS, TRAINING_CLIPS, clip_seconds
 from results.records import Result, RunKey
 from tcclip import methods
 from tcclip.config import Execution
@@ -67,13 +67,13 @@ def cost(
     parameters = estimated_parameters(spec.model)
     gigabytes = parameters * (KEPT_BYTES + (TRAINING_BYTES if trained else 0)) / 1e9
     hours = measured.get(kind(spec.key))
-    if hours is not None:
-        return Cost(videos, steps, eval_videos, hours, "measured", gigabytes)
-    if videos is None or steps is None:
-        return Cost(videos, steps, eval_videos, None, "unknown", gigabytes)
+    basis = "unknown" if hours is None else "measured"
+    made = Cost(videos, steps, eval_videos, hours, basis, gigabytes)
+    if hours is not None or videos is None or steps is None:
+        return made
     compute = _compute_hours(spec, execution, videos, steps)
     decode = _decode_hours(spec, videos, kept=execution.cache_size != 0)
-    made = Cost(videos, steps, eval_videos, compute, "estimated", gigabytes, compute)
+    made = replace(made, basis="estimated", compute_hours=compute)
     return with_decoding(made, decode, execution)
 
 
@@ -122,7 +122,7 @@ def _compute_hours(spec: RunSpec, execution: Execution, videos: int, steps: int)
     weight_sets = weight_sets if spec.train.epochs else 1
     views = validations(spec) * _views(spec.validation) + weight_sets * _views(spec.suites)
     views -= 2 * _views(repeated_tests(spec))
-    return (clips / CARD.training + view * views / CARD.testing) / 3600
+    return (clips / TRAINING_CLIPS + view * views / TEST_VIEWS) / 3600
 
 
 def _decode_hours(spec: RunSpec, videos: int, kept: bool) -> float:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from experiments.errors import StorageError, UserError
 from experiments.monitor.status_table import (
+    chosen_states,
     duration,
     print_statuses,
     status_note,
@@ -153,9 +154,7 @@ def status(
     """
     if protocol is not None and protocol not in PROTOCOLS:
         raise UserError(f"--protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
-    states = None if state is None else {part.strip() for part in state.split(",") if part.strip()}
-    if states is not None and not set() < states <= set(State):
-        raise UserError(f"--state {state!r}; known: {', '.join(State)}")
+    states = chosen_states(state)
     console = Console()
 
     def read() -> list[RunStatus]:

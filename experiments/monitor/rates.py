@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from tcclip.config import ModelConfig
-
-
-class Card(NamedTuple):
-    """What one GPU computes a second of `MODEL` in bf16: clips trained on, views tested.
-
-    `source`: the file in docs/ that has the measurement.
-    """
-
-    name: str
-    training: float
-    testing: float
-    source: str
-
-    @property
-    def label(self) -> str:
-        """How the rates came about, in words."""
-        rates = f"{self.training:.0f} training clips and {self.testing:.0f} test views a second"
-        return f"measured on an {self.name} ({self.source}): {rates} of tc_clip"
-
 
 #: The model whose rates are given (tc_clip, ViT-B/16, 16 frames); others by their multiply-adds.
 MODEL = ModelConfig()
-#: The GPU that costs are estimated for; 32 clips or views at once, compiled.
-CARD = Card("H200", training=150, testing=364, source="docs/gpu_bench_2026-11-27.md")
+#: What one GPU of this name computes a second of `MODEL`, in bf16, compiled, 32 clips or views at
+#: once.
+GPU, TRAINING_CLIPS, TEST_VIEWS = "H200", 150, 364
+GPU_SOURCE = "docs/gpu_bench_2026-11-27.md"
 
 #: Clips of 16 frames that a loader process prepares in a second of one core, by data set: the
 #: column "loader", one core (moving shapes: half of two); K600 as K400.

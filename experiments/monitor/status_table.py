@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from experiments.errors import UserError
 from experiments.monitor.table import GAP, aligned, print_json, print_rows
 from results.printing import printable
 from results.reading.run_folder import State
@@ -91,6 +92,16 @@ def _title(rows: Sequence[RunStatus], width: int | None) -> str:
     hours = sum(row.gpu_hours or 0.0 for row in rows)
     whole = f"{title}; {hours:,.1f} GPU-hours" if hours else title
     return whole if width is None or cell_len(whole) <= width else title
+
+
+def chosen_states(text: str | None) -> set[str] | None:
+    """The states of `--state running,failed`; None if it is not given. UserError for others."""
+    if text is None:
+        return None
+    states = {part.strip() for part in text.split(",") if part.strip()}
+    if not set() < states <= set(State):
+        raise UserError(f"--state {text!r}; known: {', '.join(State)}")
+    return states
 
 
 def count_states(states: Sequence[State]) -> str:

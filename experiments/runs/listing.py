@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.monitor.status_table import NONE, count_states, duration
+from experiments.monitor.status_table import NONE, chosen_states, count_states, duration
 from experiments.monitor.table import aligned, print_json, print_rows
 from experiments.store.files import sizes
 from experiments.store.ledger import Ledger, check_runs
 from results.printing import printable, show
 from results.reading.location import RECORD_BYTES, Location, read_bytes
 from results.reading.location import printable as harmless
-from results.reading.run_folder import RunFolder, State
+from results.reading.run_folder import RunFolder
 from results.reading.status import RunStatus, run_status
 from results.records import Result
 from tcclip.text_files import parse_json
@@ -100,9 +100,7 @@ class _Row:
 
 def print_list(out: Location, patterns: Sequence[str], state: str | None, format: str) -> None:
     """Print the runs that the patterns name, those in a state ("running,failed") alone."""
-    states = None if state is None else {part.strip() for part in state.split(",")}
-    if states is not None and not states <= set(State):
-        raise UserError(f"--state {state!r}; known: {', '.join(State)}")
+    states = chosen_states(state)
     rows = Ledger(out).for_each(_Row.of, choose(out, patterns))
     rows = [row for row in rows if states is None or row.status.state in states]
     if format == "json":

@@ -192,9 +192,9 @@ def _attempts(folder: RunFolder, gpu_hours: float) -> dict[str, Any]:
     found = read_attempts(read_bytes(folder.metrics) or b"")
     return {
         "host": socket.gethostname(),
-        "gpu_hours": gpu_hours + ((found.earlier_gpu_hours or 0.0) if found else 0.0),
-        "attempts": found.count if found else None,
-        "clips_per_second": found.clips_per_second if found else None,
+        "gpu_hours": gpu_hours + (found.earlier_gpu_hours or 0.0),
+        "attempts": found.count or None,
+        "clips_per_second": found.clips_per_second,
     }
 
 

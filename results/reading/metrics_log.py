@@ -7,7 +7,7 @@ that is torn or damaged is skipped and counted, whoever reads the file.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -94,24 +94,24 @@ class Attempts:
     tell: older start records lack host, device, workers and batch.
     """
 
-    count: int
-    gpu_hours: float | None
-    earlier_gpu_hours: float | None
-    start: Record
-    step: Record | None
-    validated: Record | None
-    clips_per_second: float | None
-    latest: float
+    count: int = 0
+    gpu_hours: float | None = None
+    earlier_gpu_hours: float | None = None
+    start: Record = field(default_factory=dict)
+    step: Record | None = None
+    validated: Record | None = None
+    clips_per_second: float | None = None
+    latest: float = 0.0
     reduced: Record | None = None
     waited: float | None = None
 
 
-def read_attempts(metrics: bytes) -> Attempts | None:
-    """What a metrics.jsonl says of the run's attempts; None if none has begun."""
+def read_attempts(metrics: bytes) -> Attempts:
+    """What a metrics.jsonl says of the run's attempts, of which none may have begun."""
     records, _ = read_records(metrics, all_steps=False)
     begins = [i for i, one in enumerate(records) if one["kind"] == "start"]
     if not begins:
-        return None
+        return Attempts()
     starts = [records[i] for i in begins]
     ends = [records[i - 1]["time"] for i in begins[1:]] + [records[-1]["time"]]
     reductions = [one for one in records if one["kind"] == "memory"]

@@ -62,9 +62,6 @@ class RunStatus:
         return {**asdict(self), "since": since}
 
 
-_NO_ATTEMPTS = Attempts(0, None, None, {}, None, None, None, latest=0.0)
-
-
 def run_status(folder: RunFolder) -> RunStatus:
     """The status of the run in `folder`, which may change or vanish while it is read.
 
@@ -114,7 +111,7 @@ def _finished(run_id: str, result: Result) -> RunStatus:
 
 
 def _unfinished(folder: RunFolder, state: State) -> RunStatus:
-    attempts = read_attempts(read_bytes(folder.metrics) or b"") or _NO_ATTEMPTS
+    attempts = read_attempts(read_bytes(folder.metrics) or b"")
     holder = read_holder(folder.path)
     failure = folder.read_failure() if state is State.FAILED else None
     start, step = attempts.start, attempts.step or {}

@@ -8,7 +8,7 @@ import pytest
 from experiments.grid.plan import Grid, expand
 from experiments.monitor.cost import cost
 from experiments.monitor.dry_run import dry_run, print_plan
-from experiments.monitor.rates import CARD, CLIPS
+from experiments.monitor.rates import CLIPS, GPU_SOURCE, TEST_VIEWS, TRAINING_CLIPS
 from tcclip.config import Execution, ModelConfig
 from tcclip.model_size import forward_operations
 from tests.places import ROOT
@@ -60,7 +60,7 @@ def test_hours_are_those_of_what_takes_longer() -> None:
         assert one.decode_hours == pytest.approx(clips / CLIPS["hmdb51"] / 3600)
     assert (alone.gpu_hours, alone.bound) == (alone.decode_hours, "decoding")
     # The model is the one whose rates are given.
-    seconds = 50 * 16 * 51 / CARD.training + 1530 * 2 * 6 / CARD.testing
+    seconds = 50 * 16 * 51 / TRAINING_CLIPS + 1530 * 2 * 6 / TEST_VIEWS
     assert alone.compute_hours == pytest.approx(seconds / 3600, rel=0.01)
     many = cost(spec, {}, Execution(loader_workers=64))
     assert (many.gpu_hours, many.bound) == (alone.compute_hours, "GPU")
@@ -79,7 +79,7 @@ def test_class_lists_cost_once_a_step_and_worker() -> None:
     one, four = compute(1), compute(4)
     steps = 50 * (174 * 2 // 64)
     operations = 174 * 30 * 12 * (12 * 512**2 + 2 * 512 * 30)
-    per_step = operations / forward_operations(ModelConfig()) / CARD.training / 3600
+    per_step = operations / forward_operations(ModelConfig()) / TRAINING_CLIPS / 3600
     assert four - one == pytest.approx(3 * steps * per_step, rel=1e-6)
 
 
@@ -92,7 +92,10 @@ def test_a_dry_run_says_what_its_hours_come_from(
         print_plan(dry_run(specs, tmp_path, execution, lambda one: None), execution, "terminal")
         out = capsys.readouterr().out
         assert f"estimated ({bound})" in out
-        assert CARD.label in out and "docs/data_bench_2026-11-24.md" in out
+        assert (
+            "computing: measured on an H200 (docs/" in out
+            and "docs/data_bench_2026-11-24.md" in out
+        )
         advised = "decoding bounds 2 of 2 runs: more, up to " in out
         assert advised is (bound == "decoding")
-    assert (ROOT / CARD.source).is_file()
+    assert (ROOT / GPU_SOURCE).is_file()
