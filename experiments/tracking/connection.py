@@ -64,7 +64,7 @@ def open_database(uri: str, path: Path) -> None:
 
     MLflow creates its tables in many steps: one process that is killed halfway, or several at
     once, leave an unusable file. So the database is made elsewhere, and created here as a whole.
-    StorageError if it cannot be created.
+    StorageError if it cannot be created or read.
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -74,13 +74,7 @@ def open_database(uri: str, path: Path) -> None:
             new = folder / path.name
             SqlAlchemyStore(sqlite_uri(new), path.parent.as_uri()).engine.dispose()
             create_bytes(path, new.read_bytes())
-    _check_database(path)
-    # Connections that MLflow kept may lead to a file that was deleted since.
-    SqlAlchemyStore._get_or_create_engine(uri).dispose()
-
-
-def _check_database(path: Path) -> None:
-    """StorageError unless SQLite can read the file: MLflow would try again for minutes."""
+    # MLflow would try for minutes to read what is no database.
     advice = "move it away: the copy is made again from the run folders"
     if not path.is_file():
         raise StorageError(f"{path} is no file, so no database; {advice}")
@@ -90,6 +84,8 @@ def _check_database(path: Path) -> None:
     except sqlite3.Error as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:  # another process writes it now
             raise StorageError(f"{path} cannot be read as a database: {error}; {advice}") from error
+    # Connections that MLflow kept may lead to a file that was deleted since.
+    SqlAlchemyStore._get_or_create_engine(uri).dispose()
 
 
 def redact_url(text: str) -> str:

@@ -198,23 +198,19 @@ def _harmonic(base: _Compared | None, novel: _Compared | None) -> _Compared | No
 
 
 def _difference(column: Column, one: _Compared, points: float | None) -> Difference:
-    per_seed = (one.by_seed[0] - one.by_seed[1]).dropna().tolist()
+    (a, b), drawn = one.by_seed, one.drawn.fixed[0] - one.drawn.fixed[1]
+    per_seed = (a - b).dropna().tolist()
     over_seeds = None
     if one.drawn.seeds is not None:
         over_seeds = interval(one.drawn.seeds[0] - one.drawn.seeds[1], CONFIDENCE)
     return Difference(
         dataset=column.title, part=column.part_title, a=float(one.means[0]), b=float(one.means[1]),
-        over_videos=interval(one.drawn.fixed[0] - one.drawn.fixed[1], CONFIDENCE),
+        over_videos=interval(drawn, CONFIDENCE),
         over_seeds=over_seeds,
         per_seed=estimate(per_seed, axis="seeds", ddof=SEEDS_DDOF) if per_seed else None,
-        videos=one.videos, seeds=(len(one.by_seed[0]), len(one.by_seed[1])),
-        power=None if points is None else _power(points, one),
+        videos=one.videos, seeds=(len(a), len(b)),
+        power=None if points is None else power_of(points, a, b, drawn, one.videos),
     )  # fmt: skip
-
-
-def _power(points: float, one: _Compared) -> Power:
-    a, b = (dict(zip(map(int, own.index), own.tolist(), strict=True)) for own in one.by_seed)
-    return power_of(points, a, b, one.drawn.fixed[0] - one.drawn.fixed[1], one.videos)
 
 
 def render(comparison: Comparison, format: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import NormalDist, variance
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 #: Of a two-sided test: the chance to find a difference that is there, and one that is not.
@@ -37,8 +38,8 @@ class Power:
 
 def power(
     points: float,
-    a: dict[int, float],
-    b: dict[int, float],
+    a: pd.Series[float],
+    b: pd.Series[float],
     over_videos: NDArray[np.float64],
     videos: int,
 ) -> Power:
@@ -46,13 +47,13 @@ def power(
 
     Seeds that both have are compared pair by pair, as far as there are two.
     """
-    common = [a[seed] - b[seed] for seed in a if seed in b]
+    common = (a - b).dropna().tolist()
     paired = len(common) > 1
     std, freedom = None, 0
     if paired:
         std, freedom = math.sqrt(variance(common)), len(common) - 1
     elif min(len(a), len(b)) > 1:
-        std = math.sqrt(variance(a.values()) + variance(b.values()))
+        std = math.sqrt(variance(a.tolist()) + variance(b.tolist()))
         freedom = len(a) + len(b) - 2
     found: list[int | None] = [None, None]
     if std is not None:

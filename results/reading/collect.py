@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
@@ -85,9 +85,9 @@ class Collected:
     table: pd.DataFrame
     problems: tuple[Problem, ...]
     unfinished: tuple[Unfinished, ...]
-    names: Mapping[str, str] = field(default_factory=dict)
-    run_ids: tuple[str, ...] = ()
-    left_out: int = 0
+    names: Mapping[str, str]
+    run_ids: tuple[str, ...]
+    left_out: int
 
 
 def collect(
@@ -105,19 +105,17 @@ def collect(
     Anything else that is wrong with a run is named in `problems`, and the run is unfinished.
     """
     collector = _Collector(protocol, demo, asked_for)
-    run_ids: dict[str, None] = {}
-    left_out = 0
     for out in [outs] if isinstance(outs, Path | str) else outs:
         for folder in run_folders(location(out)):
             named = point_of(folder.run_id).get("protocol", protocol)
             if protocol not in (None, named):
                 continue
-            run_ids[folder.run_id] = None
+            collector.run_ids[folder.run_id] = None
             if meant is None or meant(folder):
                 collector.add(folder, str(out))
             else:
-                left_out += 1
-    return replace(collector.collected(), run_ids=tuple(run_ids), left_out=left_out)
+                collector.left_out += 1
+    return collector.collected()
 
 
 class _Collector:
@@ -129,6 +127,8 @@ class _Collector:
         self.problems: list[Problem] = []
         self.unfinished: dict[str, Unfinished] = {}
         self.names: dict[str, str] = {}
+        self.run_ids: dict[str, None] = {}
+        self.left_out = 0
 
     def add(self, folder: RunFolder, out: str) -> None:
         """Read one run folder of the output folder `out`."""
@@ -182,8 +182,9 @@ class _Collector:
         unfinished.sort(key=lambda one: one.run_id)
         table = _long_table([result for _, result in finished])
         return Collected(
-            tuple(finished), table, tuple(self.problems), tuple(unfinished), self.names
-        )
+            tuple(finished), table, tuple(self.problems), tuple(unfinished), self.names,
+            tuple(self.run_ids), self.left_out,
+        )  # fmt: skip
 
     def _agree(self, several: Sequence[tuple[str, Result]]) -> bool:
         """Whether a run's numbers are the same in all output folders; if not, none is used."""

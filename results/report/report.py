@@ -216,41 +216,37 @@ def _position(name: str, order: Sequence[str]) -> int:
     return order.index(name) if name in order else len(order)
 
 
+@dataclass(frozen=True)
 class _Table:
-    """Makes the rows of a table of `columns`."""
+    """What the rows of a table are made of."""
 
-    def __init__(
-        self,
-        columns: Sequence[Column],
-        numbers: Mapping[CellKey, Aggregated],
-        expected: ExpectedRuns,
-        notes: Footnotes,
-        shown: Shown,
-    ) -> None:
-        self.columns, self._numbers, self._expected, self._notes = columns, numbers, expected, notes
-        self._with_llm_runs = {key.column[0] for key in numbers if key.method.variant == "llm"}
-        # The published means are over all base splits.
-        self._published = shown.published != "none" and shown.runs.splits is None
+    columns: Sequence[Column]
+    numbers: Mapping[CellKey, Aggregated]
+    expected: ExpectedRuns
+    notes: Footnotes
+    shown: Shown
 
     def row(self, method: Method, weights: str, checkpoint: str) -> Row:
         """The row of one method under one weight set and checkpoint."""
-        protocol, cells = self._expected.protocol, []
+        protocol, titles, cells = self.expected.protocol, self.expected.titles, []
+        llm_runs = {key.column[0] for key in self.numbers if key.method.variant == "llm"}
+        # The published means are over all base splits.
+        beside = self.shown.published != "none" and self.shown.runs.splits is None
         for column in self.columns:
             source, note = method, []
-            named = has_llm_names(column) or column.dataset in self._with_llm_runs
+            named = has_llm_names(column) or column.dataset in llm_runs
             if method.variant == "llm" and not named:
                 # Planned as the base run: there are no LLM names for this data set (SPEC 5).
                 source = replace(method, variant="base")
                 note = [f"no LLM names for {column.title}: the base row repeated"]
-            ours = self._numbers.get(CellKey(source, weights, checkpoint, column.key))
+            ours = self.numbers.get(CellKey(source, weights, checkpoint, column.key))
             published = None
-            if self._published and not protocol.demo:
+            if beside and not protocol.demo:
                 published = matching_number(protocol.name, method, column, weights, checkpoint)
-            marks = () if ours is None else self._notes.of_cell(source, column, ours, note)
-            beside = self._notes.of_published(published)
-            cells.append(Cell(ours, published, marks, beside))
-        title, notes = self._expected.titles.of(method), self._notes.of_row(method)
-        return Row(title, weights, checkpoint, tuple(cells), method, notes)
+            marks = () if ours is None else self.notes.of_cell(source, column, ours, note)
+            cells.append(Cell(ours, published, marks, self.notes.of_published(published)))
+        notes = self.notes.of_row(method)
+        return Row(titles.of(method), weights, checkpoint, tuple(cells), method, notes)
 
 
 def _with_published_rows(

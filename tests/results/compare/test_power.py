@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp, ttest_ind
 
@@ -14,7 +15,7 @@ from results.compare.power import _seeds, power
 from tests.results.compare.test_compare import write_demo_run
 
 Run = Callable[..., tuple[int, str, str]]
-SEEDS = dict(enumerate((50.0, 51.0, 52.5)))
+SEEDS = pd.Series([50.0, 51.0, 52.5])
 
 
 def found(seeds: int, points: float, std: float, paired: bool) -> float:
@@ -37,21 +38,21 @@ def test_so_many_seeds_have_the_power_and_fewer_have_not(std: float, paired: boo
 
 def test_videos_and_what_few_seeds_leave_open() -> None:
     drawn = np.random.default_rng(0).normal(0.0, 0.5, 20_000)
-    one = power(0.5, SEEDS, {0: 50.0, 1: 50.5, 2: 51.0}, drawn, videos=1000)
+    one = power(0.5, SEEDS, pd.Series([50.0, 50.5, 51.0]), drawn, videos=1000)
     assert one.seed_std == pytest.approx(np.std([0.0, 0.5, 1.5], ddof=1))
     assert one.seeds is not None and one.seeds_at_most is not None
     assert one.seeds_at_most > 3 * one.seeds, "three seeds say little of their std"
     assert one.videos == pytest.approx(2.8016**2 * 1000, rel=0.03)
-    half = power(0.25, SEEDS, {0: 50.0, 1: 50.5, 2: 51.0}, drawn, videos=1000)
+    half = power(0.25, SEEDS, pd.Series([50.0, 50.5, 51.0]), drawn, videos=1000)
     assert half.videos == pytest.approx(4 * one.videos, rel=1e-3)
 
 
 def test_seeds_that_differ_are_not_paired_and_one_seed_says_nothing() -> None:
-    other = {7: 40.0, 8: 41.0, 9: 42.5}
+    other = pd.Series([40.0, 41.0, 42.5], [7, 8, 9])
     drawn = np.array([0.0, 1.0])
     one = power(0.5, SEEDS, other, drawn, videos=10)
-    assert one.seed_std == pytest.approx(2**0.5 * np.std(list(SEEDS.values()), ddof=1))
-    single = power(0.5, SEEDS, {0: 50.0}, drawn, videos=10)
+    assert one.seed_std == pytest.approx(2**0.5 * SEEDS.std())
+    single = power(0.5, SEEDS, pd.Series([50.0]), drawn, videos=10)
     assert (single.seed_std, single.seeds, single.seeds_at_most) == (None, None, None)
     far = power(0.001, SEEDS, other, drawn, videos=10)
     assert far.seeds is None and far.seed_std is not None
