@@ -21,18 +21,19 @@ TEST = "test/"
 DIGEST_LENGTH, NAME_LENGTH = 36, 250
 
 
-def log_model(client: Any, mlflow_id: str, experiment: str, weights: str, result: Result) -> str:
+def log_model(client: Any, mlflow_id: str, weights: str, result: Result) -> str:
     """The id of the model of an MLflow run, whose file is `weights`; made unless it is there."""
     from mlflow.entities import LoggedModelOutput
 
-    found = models_of(client, mlflow_id, experiment)
+    run = client.get_run(mlflow_id)
+    found = models_of(client, run)
     model_id = next((one.model_id for one in found if one.tags.get(WEIGHTS) == weights), None)
     if model_id is None:
         predict = shlex.join(["tcclip", "predict", "VIDEO", "--checkpoint", weights])
         key, epoch = result.key, result.selection.best_epoch
         tags = {RUN_ID: result.run_id, WEIGHTS: weights, "mlflow.note.content": f"`{predict}`"}
         made = client.create_logged_model(
-            experiment,
+            run.info.experiment_id,
             name=re.sub(r"[/:.%\"']", "_", result.run_id),
             source_run_id=mlflow_id,
             tags=tags,
@@ -41,8 +42,8 @@ def log_model(client: Any, mlflow_id: str, experiment: str, weights: str, result
         )
         model_id = made.model_id
     client.finalize_logged_model(model_id, "READY")
-    outputs = client.get_run(mlflow_id).outputs  # twice would be refused
-    if outputs is None or model_id not in [one.model_id for one in outputs.model_outputs]:
+    outputs = [] if run.outputs is None else run.outputs.model_outputs
+    if model_id not in [one.model_id for one in outputs]:  # twice would be refused
         client.log_outputs(mlflow_id, [LoggedModelOutput(model_id, 0)])
     return str(model_id)
 

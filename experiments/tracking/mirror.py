@@ -91,7 +91,6 @@ class _Copy:
     """What this process knows of a run's copy. `sent`: kind of record -> the last step sent."""
 
     mlflow_id: str
-    experiment: str
     sent: dict[str, int]
     complete: bool
     #: The start records that were read: a new one begins another attempt.
@@ -251,7 +250,7 @@ class Mirror:
         for kind, fields in {} if complete else METRICS.items():
             history = self.client.get_metric_history(mlflow_id, list(fields.values())[-1])
             sent[kind] = max((point.step for point in history), default=0)
-        return _Copy(mlflow_id, run.info.experiment_id, sent, complete, starts)
+        return _Copy(mlflow_id, sent, complete, starts)
 
     def _show_state(self, copy: _Copy, folder: RunFolder, state: State) -> None:
         """The state of a run that is not finished; a run that goes on is RUNNING again."""
@@ -280,7 +279,7 @@ class Mirror:
         model = None
         if result.selection.best_epoch:
             weights = str(folder.best_of(result.selection.best_epoch))
-            model = log_model(self.client, copy.mlflow_id, copy.experiment, weights, result)
+            model = log_model(self.client, copy.mlflow_id, weights, result)
         spec = self.ledger.spec(folder.run_id)
         metrics = final_metrics(spec, result, finished, model)
         self.client.log_batch(copy.mlflow_id, metrics=metrics)

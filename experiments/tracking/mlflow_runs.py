@@ -128,7 +128,7 @@ class MlflowRuns:
 
     def delete(self, run: Any) -> None:
         """Delete an MLflow run and the models that it made."""
-        for one in models_of(self.client, run.info.run_id, run.info.experiment_id):
+        for one in models_of(self.client, run):
             self.client.delete_logged_model(one.model_id)
         self.client.delete_run(run.info.run_id)
 
@@ -159,10 +159,10 @@ class MlflowRuns:
         return str(found.experiment_id)
 
 
-def models_of(client: Any, mlflow_id: str, experiment: str) -> list[Any]:
+def models_of(client: Any, run: Any) -> list[Any]:
     """The models that an MLflow run made."""
-    query = f"source_run_id = '{mlflow_id}'"
-    return list(client.search_logged_models([experiment], filter_string=query))
+    query = f"source_run_id = '{run.info.run_id}'"
+    return list(client.search_logged_models([run.info.experiment_id], filter_string=query))
 
 
 def _method(spec: RunSpec, name: str | None) -> str:

@@ -34,7 +34,7 @@ def test_the_selected_weights_are_a_model_that_points_to_their_file(
         (run,) = copies(made, spec)
         made.client.delete_tag(run.info.run_id, "tcclip.synced")
     folder = Ledger(out).folder(spec.run_id)
-    (model,) = models_of(made.client, run.info.run_id, run.info.experiment_id)
+    (model,) = models_of(made.client, run)
     assert (model.tags[WEIGHTS], model.status) == (str(folder.best), "READY")
     assert f"--checkpoint {folder.best}" in model.tags["mlflow.note.content"]
     assert [one.model_id for one in run.outputs.model_outputs] == [model.model_id]
@@ -46,7 +46,7 @@ def test_the_selected_weights_are_a_model_that_points_to_their_file(
         assert lists[one.dataset_name] == one.dataset_digest and split in one.dataset_name
     assert not [name for name in numbers if "/last-" in name], "those weights are no model"
     made.runs.delete(run)
-    assert not models_of(made.client, run.info.run_id, run.info.experiment_id)
+    assert not models_of(made.client, run)
 
 
 def test_the_view_compares_methods_over_their_seeds() -> None:

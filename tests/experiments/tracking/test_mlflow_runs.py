@@ -78,22 +78,6 @@ def test_a_run_that_begins_after_its_first_failure_has_one_copy(tmp_path: Path) 
     assert run.info.start_time == 1_000_000
 
 
-def test_a_call_that_is_repeated_leaves_one_copy(
-    again: tuple[Path, RunSpec], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, spec = again
-    made = mirror_of(out)
-    create = made.client.create_run
-
-    def twice(*arguments: Any, **named: Any) -> Any:
-        create(*arguments, **named)  # its answer came too late
-        return create(*arguments, **named)
-
-    monkeypatch.setattr(made.client, "create_run", twice)
-    made.sync([spec.run_id])
-    has_all(made, spec)
-
-
 def test_two_processes_that_create_a_copy_at_once_keep_one(
     again: tuple[Path, RunSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,16 +187,6 @@ def test_a_deleted_database_is_filled_again(again: tuple[Path, RunSpec]) -> None
         assert sync(out) == "1 runs are in MLflow; 1 have not begun\n"
         has_all(mirror_of(out), spec)
         (out / "mlflow.db").unlink()
-
-
-def test_the_copy_of_a_deleted_run_is_deleted(again: tuple[Path, RunSpec]) -> None:
-    out, spec = again
-    begin(out)
-    assert ui.sync(out) == (2, 0)
-    shutil.rmtree(Ledger(out).folder(OTHER.run_id).path)
-    assert ui.sync(out) == (1, 0)
-    assert copies(mirror_of(out), OTHER) == []
-    has_all(mirror_of(out), spec)
 
 
 def test_rebuild_replaces_a_damaged_database(again: tuple[Path, RunSpec]) -> None:

@@ -11,10 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import protocols
 from results.report.report import report
 from results.tables.formats import FORMATS, render
-from tests.results import builder
 from tests.results.compare.test_compare import write_demo_run
 
 Command = Callable[..., tuple[int, str, str]]
@@ -181,18 +179,3 @@ def test_figures_leave_out_what_cannot_be_used(out: Path, tcclip: Command) -> No
         made(file)
     code, _, error = tcclip("report", "zero_shot", "--demo", "--out", out, "--write", out / "t")
     assert code == 0 and len(list((out / "t").iterdir())) >= 6, error
-
-
-def test_seeds_select_the_runs_of_a_report(tmp_path: Path, tcclip: Command) -> None:
-    protocol = protocols.get("zero_shot", demo=True)
-    for seed, value in enumerate((20.0, 60.0)):
-        one = builder.result(protocol, builder.key(protocol, seed=seed), lambda *_, v=value: v)
-        builder.write_result(tmp_path, one)
-    arguments = ("report", "zero_shot", "--demo", "--out", tmp_path, "--weights", "raw")
-    code, text, _ = tcclip(*arguments)
-    assert code == 0 and "40.0" in text
-    code, text, _ = tcclip(*arguments, "--seeds", "1")
-    assert code == 0 and "60.0" in text and "40.0" not in text
-    assert "Left out by --seeds: 1 run." in text
-    code, text, _ = tcclip(*arguments, "--seeds", "1,2")
-    assert "seed 2: no such run" in text

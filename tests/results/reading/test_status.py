@@ -257,11 +257,6 @@ def test_records_of_unknown_form_spoil_one_row(folder: RunFolder, name: str, tex
     assert status_text([row], 80)
 
 
-def test_a_folder_in_place_of_a_file_is_an_error_of_its_row(folder: RunFolder) -> None:
-    Path(folder.metrics).mkdir(parents=True)
-    assert str(folder.path) in str(run_status(folder).error)
-
-
 def test_a_run_that_is_deleted_while_it_is_read(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

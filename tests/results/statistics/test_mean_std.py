@@ -22,11 +22,6 @@ def test_population_and_sample_std_by_hand() -> None:
     assert estimate([5.0, 5.0, 5.0], axis="splits", ddof=0).std == 0.0
 
 
-def test_the_std_of_one_value_is_undefined() -> None:
-    assert estimate([54.2], axis="splits", ddof=0).std is None
-    assert estimate([54.2], axis="seeds", ddof=1).std is None
-
-
 @pytest.mark.parametrize(("a", "b", "hm"), [(0, 50, 0), (50, 0, 0), (0, 0, 0), (40, 60, 48)])
 def test_harmonic_mean(a: float, b: float, hm: float) -> None:
     assert harmonic_mean(a, b) == pytest.approx(hm)
