@@ -136,9 +136,9 @@ UNKNOWN = Layout("tensors with unknown names", ())
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 #: First parts of names that are towers of a model, and no wrapper of the whole.
 TOWERS = {
-    *("visual", "vision", "vision_model", "text", "text_model", "image_encoder", "text_encoder"),
-    *("transformer", "blocks", "encoder"),
-}
+    "visual", "vision", "vision_model", "text", "text_model", "image_encoder", "text_encoder",
+    "transformer", "blocks", "encoder",
+}  # fmt: skip
 #: Counters and sizes beside the weights.
 NO_WEIGHTS = ("n_averaged", "num_batches_tracked")
 #: Dicts are nested this deep at most; a pickle can hold itself.

@@ -140,24 +140,40 @@ class _OneVideo:
                 return None
 
     def _decoded(self, choose: ChooseFrames) -> Prepared:
-        """Decode the wanted frames, and put those into the cache that it lacks."""
+        """Decode what is not in the cache, and put it there."""
         before = self._read(lambda header: list(header.checks))
-        clip = self.cached.decoder.read(self.path, choose)
-        exact = self._exact(clip) and (before is None or before[0].exact)
-        labels = frame_labels(_wanted(choose, clip.total_frames), exact)
-        frames = self.cached.prepare(clip.frames)
-        kept: dict[str, Frames] = {}
-        if before is not None:
-            header, known = before
-            if (header.total, header.reader, header.exact) == (
-                clip.total_frames,
-                clip.reader,
-                exact,
-            ):
-                kept = dict(zip(header.checks, known, strict=True))
-        self._keep(kept | dict(zip(labels, frames, strict=True)), clip, exact)
-        new = np.array([label not in kept for label in labels])
-        return Prepared(frames, clip.reader, new, self.notes)
+        header = None if before is None else before[0]
+        clip, missing = self._decode(choose, header)
+        exact = self._exact(clip) and (header is None or header.exact)
+        wanted = _wanted(choose, clip.total_frames)
+        indices = wanted if missing is None else missing
+        labels = frame_labels(wanted, exact)
+        new = dict(zip(frame_labels(indices, exact), self.cached.prepare(clip.frames), strict=True))
+        frames = dict(new)
+        if before is not None and _alike(before[0], clip, exact):
+            frames = dict(zip(before[0].checks, before[1], strict=True)) | new
+        self._keep(frames, clip, exact)
+        return Prepared(
+            np.stack([frames[label] for label in labels]),
+            clip.reader,
+            np.array([label in new for label in labels]),
+            self.notes,
+        )
+
+    def _decode(self, choose: ChooseFrames, header: Header | None) -> tuple[Clip, list[int] | None]:
+        """The frames that the entry lacks, and their indices; or all that are wanted, and None."""
+        decoder = self.cached.decoder
+        if header is not None and header.exact:
+            lacking = [
+                index
+                for index in sorted(set(_wanted(choose, header.total)))
+                if str(index) not in header.checks
+            ]
+            known = header.total
+            clip = decoder.read(self.path, lambda total: lacking if total == known else [0])
+            if clip.total_frames == known and _alike(header, clip, self._exact(clip)):
+                return clip, lacking
+        return decoder.read(self.path, choose), None
 
     def _exact(self, clip: Clip) -> bool:
         """Whether frames do not depend on what is read with them.
@@ -201,3 +217,8 @@ class _OneVideo:
 
 def _wanted(choose: ChooseFrames, total: int) -> list[int]:
     return [int(index) for index in choose(total)]
+
+
+def _alike(header: Header, clip: Clip, exact: bool) -> bool:
+    """Whether frames of an entry and of a clip may stand in one entry."""
+    return (header.total, header.reader, header.exact) == (clip.total_frames, clip.reader, exact)
