@@ -34,28 +34,8 @@ def read_torch_file(file: io.BufferedReader, *, in_memory: bool = False) -> Any:
     """
     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     if mapped[:2] == b"PK":
-        return _read_zip(file, mapped, in_memory)
+        return _Archive(file, mapped, in_memory).read()
     return _Legacy(mapped).read()
-
-
-def _read_zip(file: io.BufferedReader, mapped: mmap.mmap, in_memory: bool) -> Any:
-    """`torch.save` and `torch.jit.save` write the same archive; a program has code beside it."""
-    if not zipfile.is_zipfile(file):
-        raise ValueError("its end is missing")
-    with zipfile.ZipFile(_SmallReads(file)) as archive:
-        members = archive.infolist()
-    names = [member.filename for member in members]
-    found = [name for name in names if f"/{name}".endswith("/data.pkl")]
-    if not found:
-        raise ValueError(f"it is an archive of {', '.join(names[:3]) or 'nothing'}; unpack it")
-    if len(set(names)) < len(names) or sum(x.compress_size for x in members) > len(mapped):
-        raise ValueError("its members lie over each other")
-    size = len(mapped) + sum(x.file_size - x.compress_size for x in members)
-    if size > max(ALWAYS_ALLOWED, MAX_RATIO * len(mapped)):
-        raise ValueError(f"its {len(mapped):,} bytes would unpack to {size:,}")
-    folder = min(found, key=len).removesuffix("data.pkl")
-    below = {x.filename.removeprefix(folder): x for x in members if x.filename.startswith(folder)}
-    return _Archive(mapped, below, size, file if in_memory else None).read()
 
 
 class _SmallReads(io.FileIO):
@@ -71,19 +51,28 @@ class _SmallReads(io.FileIO):
 
 
 class _Archive:
-    """`data.pkl` refers to the members `data/N`. `size`: of all members, unpacked.
+    """What `torch.save` and `torch.jit.save` write; a program has code beside `data.pkl`, which
+    refers to the members `data/N`."""
 
-    `file`: tensors are read from it, and not mapped.
-    """
-
-    def __init__(
-        self,
-        mapped: mmap.mmap,
-        members: dict[str, zipfile.ZipInfo],
-        size: int,
-        file: io.BufferedReader | None,
-    ) -> None:
-        self.mapped, self.members, self.size, self.file = mapped, members, size, file
+    def __init__(self, file: io.BufferedReader, mapped: mmap.mmap, in_memory: bool) -> None:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("its end is missing")
+        with zipfile.ZipFile(_SmallReads(file)) as archive:
+            members = archive.infolist()
+        names = [member.filename for member in members]
+        found = [name for name in names if f"/{name}".endswith("/data.pkl")]
+        if not found:
+            raise ValueError(f"it is an archive of {', '.join(names[:3]) or 'nothing'}; unpack it")
+        if len(set(names)) < len(names) or sum(x.compress_size for x in members) > len(mapped):
+            raise ValueError("its members lie over each other")
+        #: Of all members, unpacked.
+        self.size = len(mapped) + sum(x.file_size - x.compress_size for x in members)
+        if self.size > max(ALWAYS_ALLOWED, MAX_RATIO * len(mapped)):
+            raise ValueError(f"its {len(mapped):,} bytes would unpack to {self.size:,}")
+        folder = min(found, key=len).removesuffix("data.pkl")
+        below = [x for x in members if x.filename.startswith(folder)]
+        self.members = {x.filename.removeprefix(folder): x for x in below}
+        self.mapped, self.file = mapped, file if in_memory else None
         self.storages: dict[str, torch.UntypedStorage] = {}
 
     def read(self) -> Any:
