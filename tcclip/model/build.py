@@ -12,7 +12,8 @@ from tcclip import methods
 from tcclip.config import ModelConfig
 from tcclip.model.tc_clip import Model
 from tcclip.model.tokens import PROMPT_WORDS, word_ids
-from tcclip.weights.clip_weights import ClipWeights, StateDict, clip_state, initial_values
+from tcclip.weights.clip_weights import ClipWeights, clip_state, initial_values
+from tcclip.weights.layouts import State
 from tcclip.weights.parameter_names import from_openai, listed
 
 
@@ -68,7 +69,7 @@ def empty_model(config: ModelConfig) -> Model:
     return model
 
 
-def _initial_state(model: Model, clip: StateDict, generator: torch.Generator) -> StateDict:
+def _initial_state(model: Model, clip: State, generator: torch.Generator) -> State:
     state = {from_openai(name): x for name, x in clip.items()}
     config = model.config
     if config.positional_embedding == "joint":
@@ -93,7 +94,7 @@ def _initial_state(model: Model, clip: StateDict, generator: torch.Generator) ->
     return state | _of_the_method(model, state, generator)
 
 
-def _of_the_method(model: Model, state: StateDict, generator: torch.Generator) -> StateDict:
+def _of_the_method(model: Model, state: State, generator: torch.Generator) -> State:
     """What only the model's method knows how to begin with."""
     method, shapes = methods.get(model.config.name), dict(model.named_parameters())
     left = {name: tuple(p.shape) for name, p in shapes.items() if name not in state}

@@ -89,11 +89,6 @@ class Attention(nn.Module):
         out = F.linear(x, self.in_proj_weight, self.in_proj_bias)
         return out.view(*x.shape[:-1], 3, self.heads, -1)
 
-    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(..., D) -> queries, keys, values, each (..., H, E)."""
-        q, k, v = self.packed(x).unbind(-3)
-        return q, k, v
-
     def queries(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., H, E)."""
         return self._project(x, 0, 1)[0]

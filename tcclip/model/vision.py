@@ -97,7 +97,7 @@ class VisionBlock(nn.Module):
 
     def _frames(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Chosen | None]:
         """The frames (B, T, N, D), one layer on, and their seeds."""
-        q, k, v = self.attn.qkv(self.ln_1(x))
+        q, k, v = self.attn.packed(self.ln_1(x)).unbind(-3)
         keys = self._keys(k, v, context)
         x = x + self.attn.merge_heads(attend_frames(q, keys))
         if not self.config.uses_context:

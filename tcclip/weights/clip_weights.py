@@ -14,11 +14,10 @@ from huggingface_hub import constants
 from torch import Tensor
 
 from tcclip.config import GEOMETRIES, Geometry, ModelConfig
-from tcclip.weights.layouts import UNKNOWN, look_at
+from tcclip.weights.layouts import UNKNOWN, State, look_at
 from tcclip.weights.parameter_names import TOKEN_EMBEDDING, from_openai, listed, mismatch
 
 ClipWeights = str | Path | Mapping[str, Tensor] | None
-StateDict = dict[str, Tensor]
 #: The tensors that tell the sizes of a model, under our names, with their dimensions.
 SIZED = {
     "vision.conv1.weight": (4,),
@@ -33,7 +32,7 @@ NOT_ALWAYS = {TOKEN_EMBEDDING, "text.prompt_vectors"}
 HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
 
 
-def clip_state(weights: ClipWeights, config: ModelConfig, seed: int) -> tuple[StateDict, Geometry]:
+def clip_state(weights: ClipWeights, config: ModelConfig, seed: int) -> tuple[State, Geometry]:
     """The starting weights that `weights` names, and their geometry (see `build_model`).
 
     ValueError if they are not a CLIP ViT or contradict `config.geometry`.
@@ -147,7 +146,7 @@ def layer_count(state: Mapping[str, Tensor], prefix: str) -> int:
     return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
 
 
-def random_clip_state(sizes: Geometry, generator: torch.Generator) -> StateDict:
+def random_clip_state(sizes: Geometry, generator: torch.Generator) -> State:
     """CLIP's own initialisation, drawn from `generator` alone, to train from scratch."""
     state = {}
     for name, shape in clip_shapes(sizes).items():
