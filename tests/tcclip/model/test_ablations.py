@@ -109,10 +109,7 @@ def moved_frames(mode: str, changed: int, token: int) -> list[bool]:
 def test_which_frames_depend_on_the_first(mode: str, cls: list[int], patch: list[int]) -> None:
     assert moved_frames(mode, 0, 0) == [t in cls for t in range(5)]
     assert moved_frames(mode, 0, 2) == [t in patch for t in range(5)]
-
-
-def test_a_window_has_two_sides() -> None:
-    assert moved_frames("window", 2, 3) == [False, True, True, True, False]
+    assert moved_frames(mode, 4, 2) == [4 - t in patch for t in range(5)]
 
 
 @pytest.mark.parametrize("mode", ["none", "cls", "window", "joint"])

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import pickle
 import re
 import shutil
 import sys
@@ -21,7 +20,6 @@ from tcclip.weights.parameter_names import TOKEN_EMBEDDING, from_openai, is_clip
 from tests.tcclip.model.builders import NAMES, SMALL, small_model, small_video
 from tests.tcclip.model.golden import golden_model, recorded
 from tests.tcclip.model.published import to_published
-from tests.tcclip.weights.made import Calls
 
 
 def published(model: Model) -> dict[str, Tensor]:
@@ -230,14 +228,6 @@ def test_no_function_is_called(tmp_path: Path, call: Any) -> None:
     path = save_published(small_model(), tmp_path / "bad.pth", config=CallsIt())
     with pytest.raises(ValueError, match=f"asks to call .*{call.__name__}"):
         load_checkpoint(small_model(), path)
-
-
-def test_a_bare_pickle_is_refused(tmp_path: Path) -> None:
-    trace = tmp_path / "ran"
-    (tmp_path / "bad.pth").write_bytes(pickle.dumps(Calls(trace)))
-    with pytest.raises(ValueError, match=r"is refused: it asks to call posix\.system"):
-        load_checkpoint(small_model(), tmp_path / "bad.pth")
-    assert not trace.exists()
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

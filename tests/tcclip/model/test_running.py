@@ -29,25 +29,6 @@ def test_one_encoding_scores_many_lists(settings: dict[str, Any]) -> None:
             torch.testing.assert_close(some, found[picked])
 
 
-def test_intermediates_have_their_shapes() -> None:
-    model = small_model(prompt_layers=(1, 3))
-    output = model(small_video(), intermediates=True)
-    seen = output.intermediates
-    assert seen.frame_features.shape == (2, 4, 24)
-    assert seen.context_tokens.shape == (2, 2, 5, 24)
-    assert [tuple(x.shape) for x in seen.seeds] == [(2, 4, 4)] * 3
-    assert [tuple(x.shape) for x in seen.assignments] == [(2, 64)] * 3
-    assert [tuple(x.shape) for x in seen.cls_attention] == [(2, 4, 4, 16)] * 3
-    assert model(small_video()).intermediates is None
-
-
-@pytest.mark.parametrize("settings", [{}, {"prompt_layers": (1,)}, {"video_prompting": False}])
-def test_asking_for_intermediates_changes_nothing(settings: dict[str, Any]) -> None:
-    model = small_model(**settings)
-    video = small_video()
-    assert torch.equal(model(video).logits, model(video, intermediates=True).logits)
-
-
 def test_seeds_are_in_descending_order_of_score() -> None:
     seen = small_model()(small_video(), intermediates=True).intermediates
     for seeds, scores, owner in zip(seen.seeds, seen.cls_attention, seen.assignments, strict=True):
