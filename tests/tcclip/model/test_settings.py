@@ -10,6 +10,7 @@ import torch
 from huggingface_hub import constants
 from pydantic import ValidationError
 from safetensors.torch import save_file
+from torch import Tensor
 
 import tcclip
 from tcclip.config import Geometry, ModelConfig
@@ -215,3 +216,20 @@ def test_defaults_make_the_published_model() -> None:
     # 127.5 million by the paper's count, which leaves the token embedding's 25 million out
     # of CLIP's 150 and adds one prompting layer.
     assert counted == pytest.approx(127.5e6, rel=0.005)
+
+
+def test_learning_from_scratch() -> None:
+    """From random weights, the tiny backbone tells four still pictures apart in a few steps."""
+    model = create_model(
+        "tc_clip", NAMES, backbone="tiny", prompt_layers=(2,), context_tokens=8, num_frames=8
+    )
+    labels = torch.arange(8) % 4
+    pictures = small_video(4, frames=1, seed=1)
+    video: Tensor = pictures[labels] + 0.3 * small_video(8, frames=8)
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    for _ in range(25):
+        loss = torch.nn.functional.cross_entropy(model(video).logits, labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss.item() < 0.2
