@@ -162,19 +162,27 @@ def test_a_state_of_another_model_ends_the_run_with_its_name(
     name, tensor = max(good["model"].items(), key=lambda one: one[1].numel())
     parameters = len(good["model"])
     optimizer = {"param_groups": [{"params": list(range(parameters))}], "state": {}}
+    started = build_model(spec.model, ["a", "b"], clip_weights="random", seed=0)
+    trainer = Trainer(
+        model=started, loader=cast(TrainLoader, OneStep()), config=spec.train, videos=64, seed=0,
+        augment=spec.augment, execution=Execution(device="cpu"), ranks=current_ranks("cpu"),
+        validate=lambda *_: {}, recorder=RunCheckpoints(folder, None),
+    )  # fmt: skip
     for change, message in (
-        ({"model": good["model"] | {name: tensor[:-1]}}, name),
         ({"model": good["model"] | {"odd": tensor}}, "odd"),
         ({"model": list(good["model"])}, "AttributeError"),
         ({"progress": good["progress"] | {"step": 10**12}}, "step 1000000000000"),
         ({"progress": good["progress"] | {"odd": 1}}, "TypeError: .*odd"),
-        ({"progress": good["progress"] | {"step": 5}}, "KeyError: 'optimizer'"),
-        ({"progress": good["progress"] | {"step": 5}, "optimizer": optimizer}, "the optimiser's"),
+        ({"progress": good["progress"] | {"step": 1}}, "KeyError: 'optimizer'"),
+        ({"progress": good["progress"] | {"step": 1}, "optimizer": optimizer}, "the optimiser's"),
     ):
         torch.save(good | change, folder.last)
-        failed = run_sweep([spec], out, cache).failed[spec.run_id]
-        assert re.search(rf"Damaged: .*last.pt cannot be used .*{message}", failed), failed
-        assert f"--rerun {spec.run_id}" in failed
+        with pytest.raises(CheckpointDamaged, match=f"last.pt cannot be used .*{message}"):
+            trainer.fit()
+    torch.save(good | {"model": good["model"] | {name: tensor[:-1]}}, folder.last)
+    failed = run_sweep([spec], out, cache).failed[spec.run_id]
+    assert re.search(rf"Damaged: .*last.pt cannot be used .*{name}", failed), failed
+    assert f"--rerun {spec.run_id}" in failed
     torch.save(good, folder.last)
     assert run_sweep([spec], out, cache).exit_code == 0
 
