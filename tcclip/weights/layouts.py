@@ -59,21 +59,16 @@ CLIP_PART = (
     "this program cannot run it, use its own; to start from its CLIP alone, save that state dict "
     "under OpenAI's names"
 )
-MERGE = "merge them into the weights they change, with their own library"
 #: The first row whose keys are all found. Names are searched with what they are nested in.
 LAYOUTS = (
-    Layout(
-        "Open-VCLIP or FROSTER",
-        (r"\braw_model\.|\bmodel_state\.(module\.)?model\.projector",),
-        advice=CLIP_PART,
-    ),
+    Layout("Open-VCLIP or FROSTER",
+           (r"\braw_model\.|\bmodel_state\.(module\.)?model\.projector",), advice=CLIP_PART),
     Layout("X-CLIP", (r"\bmit\.|\bprompts_generator\.|\bmessage_(fc|attn|ln)\b",)),
-    Layout(
-        "ActionCLIP",
-        (r"\bfusion_model_state_dict\b|\bframe_position_embeddings\b|\bvisual\.time_embedding",),
-        advice=CLIP_PART,
-    ),
-    Layout("LoRA adapters", (r"\blora_[AB]\b|\blora_(up|down)\b",), advice=MERGE),
+    Layout("ActionCLIP",
+           (r"\bfusion_model_state_dict\b|\bframe_position_embeddings\b|\bvisual\.time_embedding",),
+           advice=CLIP_PART),
+    Layout("LoRA adapters", (r"\blora_[AB]\b|\blora_(up|down)\b",),
+           advice="merge them into the weights they change, with their own library"),
     Layout("CLIP with adapters (AIM, ST-Adapter or alike)", (r"(?i)adapter",)),
     Layout("ViFi-CLIP with vision-language prompts", (r"\bVPT(_shallow)?$",)),
     _published("open_vclip"),
@@ -85,42 +80,24 @@ LAYOUTS = (
     Layout("SigLIP", (r"\blogit_bias$",)),
     Layout("a CLIP ResNet", (r"\bvisual\.(layer1|attnpool)\.",), advice="take a CLIP ViT"),
     Layout("CoCa", (r"\btext_decoder\.",), advice="take a CLIP ViT"),
-    Layout(
-        "CLIP with a timm or EVA tower",
-        (r"\bvisual\.(trunk|blocks)\.",),
-        advice="take a CLIP ViT with OpenAI's names",
-    ),
-    Layout(
-        "CLIP with Hugging Face's names",
-        (r"\bvision_model\.encoder\.layers\.", r"\btext_model\.encoder\.layers\."),
-        "clip",
-        from_huggingface,
-    ),
-    Layout(
-        "one tower of a Hugging Face model",
-        (r"\b(vision|text)_model\.",),
-        advice="give the file of the whole CLIP model, with both towers",
-    ),
-    Layout(
-        "CLIP with open_clip's names (custom text tower)",
-        (r"\bvisual\.conv1\.weight$", r"\btext\.transformer\.resblocks\."),
-        "clip",
-        lambda state: {name.removeprefix("text."): x for name, x in state.items()},
-    ),
-    Layout(
-        "CLIP in an open_clip training file", (r"^state_dict\.(module\.)?visual\.conv1\.",), "clip"
-    ),
-    Layout(
-        "CLIP with OpenAI's names",
-        (
-            r"\bvisual\.conv1\.weight$|\binput_resolution$",
-            r"(?<!visual\.)\btransformer\.resblocks\.|\blogit_scale$",
-        ),
-        "clip",
-    ),
+    Layout("CLIP with a timm or EVA tower", (r"\bvisual\.(trunk|blocks)\.",),
+           advice="take a CLIP ViT with OpenAI's names"),
+    Layout("CLIP with Hugging Face's names",
+           (r"\bvision_model\.encoder\.layers\.", r"\btext_model\.encoder\.layers\."),
+           "clip", from_huggingface),
+    Layout("one tower of a Hugging Face model", (r"\b(vision|text)_model\.",),
+           advice="give the file of the whole CLIP model, with both towers"),
+    Layout("CLIP with open_clip's names (custom text tower)",
+           (r"\bvisual\.conv1\.weight$", r"\btext\.transformer\.resblocks\."), "clip",
+           lambda state: {name.removeprefix("text."): x for name, x in state.items()}),
+    Layout("CLIP in an open_clip training file",
+           (r"^state_dict\.(module\.)?visual\.conv1\.",), "clip"),
+    Layout("CLIP with OpenAI's names",
+           (r"\bvisual\.conv1\.weight$|\binput_resolution$",
+            r"(?<!visual\.)\btransformer\.resblocks\.|\blogit_scale$"), "clip"),
     Layout("a ViT without a text tower (timm, VideoMAE)", (r"\bblocks\.\d+\.attn\.(qkv|proj)\.",)),
     Layout("a ViT without a text tower (Hugging Face)", (r"\bencoder\.layer\.\d+\.attention\.",)),
-)
+)  # fmt: skip
 
 
 def rows() -> tuple[Layout, ...]:

@@ -34,12 +34,8 @@ _LISTS = {
 #: Packages of the objects in settings and counters: a call to them makes a stub.
 DATA_PACKAGES = ("omegaconf", "typing", "numpy", "yacs", "argparse", "enum", "pathlib")
 DATA_CALLS = {
-    "operator.getitem",
-    "_operator.getitem",
-    "copyreg._reconstructor",
-    "copy_reg._reconstructor",
-    "_codecs.encode",
-    "torch.device",
+    *("operator.getitem", "_operator.getitem", "_codecs.encode", "torch.device"),
+    *("copyreg._reconstructor", "copy_reg._reconstructor"),
     *(f"{module}.{t}" for module in _BUILTINS for t in ("bool", "bytes", "float", "int", "str")),
 }
 DTYPES = {
@@ -225,15 +221,10 @@ _PUSHES = {
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BYTEARRAY8"),
 }
 _MAKES: dict[str, Callable[[], Any]] = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_DICT": dict,
-    "EMPTY_LIST": list,
-    "EMPTY_SET": list,
-    "EMPTY_TUPLE": tuple,
+    "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False,
+    "EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": list, "EMPTY_TUPLE": tuple,
     "MARK": lambda: _MARK,
-}
+}  # fmt: skip
 #: How many values an opcode takes off the stack to make a value, to fill the one below, or for
 #: nothing.
 _TAKES = {

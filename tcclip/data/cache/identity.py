@@ -21,15 +21,9 @@ from tcclip.data.cache.store import Store
 
 #: What frames depend on beside this project's code.
 PACKAGES = (
-    "av",
-    "decord",
-    "numpy",
-    "opencv-python-headless",
-    "pillow",
-    "simplejpeg",
-    "torch",
+    "av", "decord", "numpy", "opencv-python-headless", "pillow", "simplejpeg", "torch",
     "torchvision",
-)
+)  # fmt: skip
 #: A file may change twice within one tick of its clock: younger ones are read each time.
 _SETTLED_NANOSECONDS = 2_000_000_000
 

@@ -148,7 +148,7 @@ class _DecodingProcess:
                     self._connection.send([int(index) for index in choose(*content)])
                 elif kind == "clip":
                     shape, total, reader, damaged = content
-                    return Clip(self._pixels.read(shape), total, reader, damaged)
+                    return Clip(self._pixels.view(shape).copy(), total, reader, damaged)
                 elif kind == "unreadable":
                     raise UnreadableVideo(str(path), *content)
                 elif kind == "error":

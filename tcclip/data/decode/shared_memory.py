@@ -40,10 +40,6 @@ class SharedFrames:
         for start, one in zip(starts, arrays, strict=False):
             self.view(one.shape, start)[...] = one
 
-    def read(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """A copy of the frames (T, H, W, 3) uint8 that the other process wrote."""
-        return self.view(shape).copy()
-
     def views(self, sizes: Sequence[int]) -> list[NDArray[np.uint8]]:
         """The arrays of `sizes` bytes that the other process wrote, until it writes again."""
         starts = _starts(sizes)
