@@ -20,6 +20,7 @@ from tcclip.data.decode.video_file import DecodingError
 from tcclip.data.sampling import segment_indices
 from tests import made_videos
 from tests.benchmarks import reader_check
+from tests.made_videos import pictures, write_video
 
 #: The real clips that no method can read.
 UNREADABLE = {"exo_vp9_invalid.webm", "mp4parse_zero_empty_stsc.mp4"}
@@ -29,44 +30,20 @@ def _sixteen(total: int) -> NDArray[np.int64]:
     return segment_indices(total, 16)
 
 
-def _write(
-    path: Path,
-    frames: int = 40,
-    size: tuple[int, int] = (64, 96),
-    codec: str = "libx264",
-    **options: str,
-) -> NDArray[np.uint8]:
-    """A clip whose frame n has grey level 4 n + 20 and a bright column at n."""
-    pictures = np.empty((frames, *size, 3), np.uint8)
-    for number in range(frames):
-        pictures[number] = 20 + 4 * number
-        pictures[number, :, number : number + 8] = 250
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.height, stream.width = size
-        stream.pix_fmt = "yuv420p"
-        stream.options = options
-        stream.bit_rate = 8_000_000
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
-    return pictures
-
-
-def _levels(frames: NDArray[np.uint8]) -> list[int]:
-    """Which frames of `_write` these are, by their grey level."""
-    return [round((float(np.median(frame)) - 20) / 4) for frame in frames]
+def _numbers(frames: NDArray[np.uint8]) -> list[int]:
+    """Which of `pictures()` these are, by their level of blue."""
+    return [round(float(np.median(frame[..., 2])) / 5) for frame in frames]
 
 
 @pytest.mark.parametrize("mode", ["auto", "pyav", "published", "decord"])
 def test_requested_frames(tmp_path: Path, mode: Reader) -> None:
-    _write(tmp_path / "a.mp4", g="5")
+    write_video(tmp_path / "a.mp4", g="5")
     wanted = [3, 3, 17, 39]
     clip = read_video(tmp_path / "a.mp4", lambda total: wanted, mode)
     assert clip.total_frames == 40
     assert clip.frames.shape == (4, 64, 96, 3)
     assert clip.frames.dtype == np.uint8
-    assert _levels(clip.frames) == wanted
+    assert _numbers(clip.frames) == wanted
     assert clip.reader == ("published" if mode == "published" else "pyav")
 
 
@@ -74,21 +51,21 @@ def test_requested_frames(tmp_path: Path, mode: Reader) -> None:
     ("name", "codec"), [("a.avi", "mpeg4"), ("a.mkv", "libx264"), ("a.webm", "libvpx")]
 )
 def test_other_streams_are_read_sequentially(tmp_path: Path, name: str, codec: str) -> None:
-    _write(tmp_path / name, codec=codec)
+    write_video(tmp_path / name, codec)
     clip = read_video(tmp_path / name, range)
     assert clip.reader == "pyav"
-    assert _levels(clip.frames) == list(range(40))
+    assert _numbers(clip.frames) == list(range(40))
 
 
 def test_the_stream_decides_not_the_extension(tmp_path: Path) -> None:
-    _write(tmp_path / "a.avi", codec="mpeg4")
+    write_video(tmp_path / "a.avi", "mpeg4")
     (tmp_path / "a.avi").rename(tmp_path / "a.mp4")
     assert read_video(tmp_path / "a.mp4", range).reader == "pyav"
 
 
 def test_without_decord_pyav_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decord_reader, "find_spec", lambda _: None)
-    _write(tmp_path / "a.mp4", g="5")
+    write_video(tmp_path / "a.mp4", g="5")
     assert read_video(tmp_path / "a.mp4", lambda _: [39]).reader == "pyav"
     with pytest.raises(ValueError, match="needs decord"):
         read_video(tmp_path / "a.mp4", range, "published")
@@ -120,7 +97,7 @@ def test_a_file_without_video(tmp_path: Path) -> None:
 
 
 def test_an_index_that_is_not_in_the_file_is_an_error(tmp_path: Path) -> None:
-    _write(tmp_path / "a.mp4")
+    write_video(tmp_path / "a.mp4")
     with pytest.raises(ValueError, match=r"indices \[40\] are not in a video of 40 frames"):
         read_video(tmp_path / "a.mp4", lambda total: [total])
 
@@ -130,7 +107,7 @@ def test_a_large_file_is_read_twice_if_it_does_not_say_its_length(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: int, passes: int
 ) -> None:
     """0: says nothing. The frames are the same whatever it says."""
-    _write(tmp_path / "a.mp4")
+    write_video(tmp_path / "a.mp4")
     whole, opened = read_video(tmp_path / "a.mp4", range).frames, []
     likely, open_video = pyav_reader._likely_frames, pyav_reader.open_video
     monkeypatch.setattr(
@@ -148,7 +125,7 @@ def test_a_large_file_is_read_twice_if_it_does_not_say_its_length(
 
 
 def test_absurd_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _write(tmp_path / "a.mp4")
+    write_video(tmp_path / "a.mp4")
     monkeypatch.setattr(video_file, "MAX_PIXELS", 64)
     with pytest.raises(DecodingError, match="frames of 96 x 64 pixels"):
         pyav_reader.read_sequentially(tmp_path / "a.mp4", range)
@@ -159,7 +136,7 @@ def test_absurd_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_damage_raises_only_unreadable_video(tmp_path: Path, data: st.DataObject) -> None:
     source = tmp_path / "whole.mp4"
     if not source.exists():
-        _write(source, frames=12)
+        write_video(source, shown=pictures(12))
     content = bytearray(source.read_bytes())
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=20)):
         content[place] ^= data.draw(st.integers(1, 255))
