@@ -6,7 +6,7 @@ In: run folders. Out: reports beside the published numbers, comparisons of two m
 
 records, errors     what a run leaves behind; the errors of reading it
 printing            standard output and error that never fail
-reading             run folders, and the long table: a row a number
+reading             run folders
 statistics          mean, std and n of every cell; bootstrap
 published           the papers' numbers
 report              rows, columns, footnotes

@@ -16,14 +16,7 @@ from experiments.monitor.cost import (
     with_decoding,
 )
 from experiments.monitor.decodes import Decodes, decode_lines
-from experiments.monitor.rates import (
-    CLIPS_SOURCE,
-    GPU,
-    GPU_SOURCE,
-    PACKED_SOURCE,
-    TEST_VIEWS,
-    TRAINING_CLIPS,
-)
+from experiments.monitor.rates import CLIPS_SOURCE, GPU_RATES, PACKED_SOURCE
 from experiments.monitor.status_table import count_states
 from experiments.monitor.table import print_json, print_rows
 from experiments.store.ledger import Ledger, matching
@@ -152,8 +145,7 @@ def _totals(left: Sequence[Cost], execution: Execution) -> list[str]:
             f"estimated: the longer of {compute:.1f} GPU-hours of computing and {decode:.1f} "
             f"core-hours of decoding, here by {loaders} loader process"
             f"{'es' * (loaders > 1)} a worker",
-            f"  computing: measured on an {GPU} ({GPU_SOURCE}): {TRAINING_CLIPS} training clips "
-            f"and {TEST_VIEWS} test views a second of tc_clip",
+            f"  computing: {GPU_RATES}",
             f"  decoding: clips a second and core measured in {CLIPS_SOURCE}, of packs in "
             f"{PACKED_SOURCE}",
         ]

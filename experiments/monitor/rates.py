@@ -6,10 +6,13 @@ from tcclip.config import ModelConfig
 
 #: The model whose rates are given (tc_clip, ViT-B/16, 16 frames); others by their multiply-adds.
 MODEL = ModelConfig()
-#: What one GPU of this name computes a second of `MODEL`, in bf16, compiled, 32 clips or views at
-#: once.
-GPU, TRAINING_CLIPS, TEST_VIEWS = "H200", 150, 364
+#: What an H200 computes a second of `MODEL`, in bf16, compiled, 32 clips or views at once.
+TRAINING_CLIPS, TEST_VIEWS = 150, 364
 GPU_SOURCE = "docs/gpu_bench_2026-11-27.md"
+GPU_RATES = (
+    f"measured on an H200 ({GPU_SOURCE}): {TRAINING_CLIPS} training clips and {TEST_VIEWS} test "
+    "views a second of tc_clip"
+)
 
 #: Clips of 16 frames that a loader process prepares in a second of one core, by data set: the
 #: column "loader", one core (moving shapes: half of two); K600 as K400.

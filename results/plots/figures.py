@@ -1,4 +1,4 @@
-"""The plots. matplotlib is imported only when one is made."""
+"""The plots. matplotlib and pandas are imported only when one is made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from results.plots.data import Curve
 from results.reading.predictions import Confusion
@@ -103,6 +102,8 @@ def learning(curves: Sequence[Curve]) -> Figure:
 
 def _band(axes: Any, several: Sequence[Mapping[int, float]], label: str, style: Any) -> None:
     """The mean over seeds, with a band from the lowest to the highest."""
+    import pandas as pd
+
     values = pd.DataFrame(several).sort_index(axis=1)  # a row a seed, a column an epoch
     if values.empty:
         return

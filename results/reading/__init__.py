@@ -9,6 +9,6 @@ holder        who holds a run's lease
 metrics_log   metrics.jsonl: records, epochs, attempts
 run_folder    the files of one run, its result and its state
 status        what one run is doing
-collect       every result under some output folders, and one long table
+collect       every result under some output folders
 predictions   per-video scores
 """

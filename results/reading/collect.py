@@ -1,4 +1,4 @@
-"""From run folders to results, and one long table of their numbers.
+"""From run folders to results.
 
 A file that cannot be used is a `Problem`, a run without a usable result is an `Unfinished`; every
 report shows both.
@@ -7,13 +7,11 @@ report shows both.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import pandas as pd
 from pydantic import ValidationError
 from pydantic.dataclasses import dataclass as checked
 
@@ -27,7 +25,7 @@ from results.reading.run_folder import (
     run_folders,
     without_control,
 )  # fmt: skip
-from results.records import SCHEMA_VERSION, Measurement, Result, RunKey
+from results.records import SCHEMA_VERSION, Result, RunKey
 from tcclip.text_files import parse_json
 
 ProblemKind = Literal["broken", "schema", "folder", "duplicate", "superseded", "conflict"]
@@ -38,11 +36,6 @@ _CAUSES = {
     State.PAUSED: "saved a checkpoint and ended; the same sweep command continues it",
     State.STALE: "stopped without a word; the same sweep command continues it",
 }
-#: Types of the long table's numbers; its other columns are texts.
-_NUMBER_TYPES = {
-    "shots": "Int64", "classes": "int64", "videos": "int64", "unreadable": "int64",
-    "value": "float64",
-}  # fmt: skip
 
 
 @checked(frozen=True)
@@ -76,13 +69,12 @@ class Unfinished:
 class Collected:
     """Everything under some output folders that a report is made of.
 
-    `finished`: (output folder, result). `table`: their numbers, see `_long_table`. `names`: run id
-    -> the name that its row was given, where one was. `run_ids`: of all folders there are of the
-    protocol; `left_out`: how many of them a filter left out.
+    `finished`: (output folder, result). `names`: run id -> the name that its row was given, where
+    one was. `run_ids`: of all folders there are of the protocol; `left_out`: how many of them a
+    filter left out.
     """
 
     finished: tuple[tuple[str, Result], ...]
-    table: pd.DataFrame
     problems: tuple[Problem, ...]
     unfinished: tuple[Unfinished, ...]
     names: Mapping[str, str]
@@ -180,9 +172,8 @@ class _Collector:
         # A run that is finished in one output folder may be unfinished in another.
         unfinished = [one for name, one in self.unfinished.items() if name not in run_ids]
         unfinished.sort(key=lambda one: one.run_id)
-        table = _long_table([result for _, result in finished])
         return Collected(
-            tuple(finished), table, tuple(self.problems), tuple(unfinished), self.names,
+            tuple(finished), tuple(self.problems), tuple(unfinished), self.names,
             tuple(self.run_ids), self.left_out,
         )  # fmt: skip
 
@@ -250,24 +241,6 @@ class _Collector:
             self._add_problem("conflict", out, run_id, message)
             self._exclude(out, result, f"same point of the grid as {others}")
         return False
-
-
-def _long_table(results: Sequence[Result]) -> pd.DataFrame:
-    """`run_id`, `trained_on` and `shots` of the run, then the fields of `Measurement`.
-
-    A row a number. Texts are categories: they repeat, and are compared often.
-    """
-    runs = [result for result in results for _ in result.measurements]
-    numbers = [one for result in results for one in result.measurements]
-    columns: dict[str, Iterator[Any]] = {
-        "run_id": (run.run_id for run in runs),
-        "trained_on": (run.key.dataset for run in runs),
-        "shots": (run.key.shots for run in runs),
-        **{name: map(attrgetter(name), numbers) for name in Measurement.model_fields},
-    }
-    types = {name: _NUMBER_TYPES.get(name, "category") for name in columns}
-    series = {name: pd.Series(values, dtype=types[name]) for name, values in columns.items()}
-    return pd.DataFrame(series, copy=False)
 
 
 def _lists(result: Result) -> set[tuple[str, str]]:

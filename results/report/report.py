@@ -172,7 +172,7 @@ def report(
     collected = collect(outs, protocol, demo, asked_for, shown.runs_of(whole))
     expected = ExpectedRuns(collected, definition, shown.runs.seeds)
     columns = shown.columns(expected)
-    numbers = aggregate(collected.table, expected, partial=partial)
+    numbers = aggregate(expected, partial=partial)
     notes, given_up = Footnotes(expected), expected.given_up()
     table = _Table(columns, numbers, expected, notes, shown)
     rows = [

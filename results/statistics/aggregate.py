@@ -11,8 +11,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import pandas as pd
-
 from protocols.protocol import Protocol
 from results.statistics.columns import AXES, HARMONIC, Column
 from results.statistics.expected import ExpectedRuns
@@ -49,14 +47,12 @@ class Aggregated:
 _Values = dict[int, dict[str, float]]
 
 
-def aggregate(
-    table: pd.DataFrame, expected: ExpectedRuns, *, partial: bool = False
-) -> dict[CellKey, Aggregated]:
+def aggregate(expected: ExpectedRuns, *, partial: bool) -> dict[CellKey, Aggregated]:
     """Every cell for which there is at least one number or one run of the grid.
 
-    `table` is the long table. An incomplete cell has no average unless `partial`.
+    An incomplete cell has no average unless `partial`.
     """
-    values = _values(table, expected)
+    values = _values(expected)
     columns = {column.key: column for column in expected.columns}
     cells: dict[CellKey, Aggregated] = {}
     for key in dict.fromkeys((*values, *_expected_cells(values, expected))):
@@ -69,32 +65,25 @@ def aggregate(
     return cells
 
 
-def _values(table: pd.DataFrame, expected: ExpectedRuns) -> dict[CellKey, _Values]:
-    """The table's numbers by cell, seed and unit of the paper's statistic.
+def _values(expected: ExpectedRuns) -> dict[CellKey, _Values]:
+    """The numbers of finished runs by cell, seed and unit of the paper's statistic.
 
-    Other suites, views and metrics than the published table's stay in the long table only.
+    Those of other suites, views and metrics than the published table's are left out.
     """
-    runs = {run.run_id: run for run in expected.finished}
-    names = ["run_id", "weights", "checkpoint", "split", "value"]
+    columns: dict[tuple[str, ...], list[Column]] = defaultdict(list)
+    for one in expected.columns:
+        columns[one.suite, one.dataset, one.metric, one.views, one.trained_on].append(one)
     values: dict[CellKey, _Values] = defaultdict(dict)
-    for column in expected.columns:
-        numbers = table.loc[_rows_of(column, table), names]
-        for run_id, weights, checkpoint, split, value in numbers.itertuples(index=False, name=None):
-            run = runs[run_id]
-            by_seed = values[CellKey(run.method, weights, checkpoint, column.key)]
-            unit = column.unit(split, run.point.base_split)
-            by_seed.setdefault(run.point.seed, {})[unit] = value
+    for run in expected.finished:
+        method, point = run.method, run.point
+        for number in run.result.measurements:
+            place = (number.suite, number.dataset, number.metric, number.views, point.trained_on)
+            for column in columns.get(place, ()):
+                if column.shots in (None, point.shots):
+                    key = CellKey(method, number.weights, number.checkpoint, column.key)
+                    unit = column.unit(number.split, point.base_split)
+                    values[key].setdefault(point.seed, {})[unit] = number.value
     return values
-
-
-def _rows_of(column: Column, table: pd.DataFrame) -> pd.Series[bool]:
-    """Which rows of the long table hold the column's numbers."""
-    found = table["suite"] == column.suite
-    for name in ("dataset", "metric", "views", "trained_on"):
-        found &= table[name] == getattr(column, name)
-    if column.shots is not None:
-        found &= (table["shots"] == column.shots).fillna(False)
-    return found
 
 
 def _expected_cells(values: Collection[CellKey], expected: ExpectedRuns) -> Iterator[CellKey]:

@@ -1,4 +1,4 @@
-"""A report for machines: JSON (the whole report) and CSV (the long table of statistics)."""
+"""A report for machines: JSON (the whole report) and CSV (a line a number)."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ _CSV_COLUMNS = (
 
 
 def to_csv(report: Report) -> str:
-    """The long table of statistics: a row a number, ours (two statistics) and published."""
+    """A line a number, ours (two statistics) and published."""
     data, file = _data(report), io.StringIO()
     writer = csv.DictWriter(file, _CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
