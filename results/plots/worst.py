@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,6 +14,9 @@ from results.report.report import Report
 from results.statistics.columns import HARMONIC, Column
 from results.statistics.runs import FinishedRun, Method
 from tcclip import methods
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: How many are shown of a data set, and of each contested class.
 MOST_MISTAKES, MOST_CLASSES, MOST_VIDEOS = 6, 4, 2
@@ -30,11 +32,6 @@ class Video(NamedTuple):
     of_true: float
     of_taken: float
     run: FinishedRun
-
-    @property
-    def distance(self) -> float:
-        """How far from a tie the two classes are."""
-        return abs(self.of_taken - self.of_true)
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,8 @@ def worst_videos(report: Report, complaints: list[str]) -> list[WorstVideos]:
     Selected epoch; ensembled weights where the protocol has them; few-shot: the most shots. A file
     that cannot be read adds to `complaints`.
     """
+    import pandas as pd
+
     most_shots = max((column.shots or 0 for column in report.columns), default=0) or None
     weights = "raw" if report.protocol.ensemble_weight is None else "ensembled"
     columns: dict[tuple[str, str], list[Column]] = defaultdict(list)
@@ -81,17 +80,17 @@ def worst_videos(report: Report, complaints: list[str]) -> list[WorstVideos]:
         method = _best(report, several[0], weights)
         if method is None:
             continue
-        gathered = _Gathered()
         lists = dict.fromkeys(
             (column.suite, split) for column in several for split in column.splits
         )
-        for run, scores in kept_scores(report, method, several[0], lists, complaints):
-            gathered.add(run, scores)
-        if gathered.surest:
+        kept = kept_scores(report, method, several[0], lists, complaints)
+        usable = [one for one in kept if one[1].scores.shape[1] > 1 and one[1].readable.any()]
+        videos = pd.concat([each_video(*one) for one in usable]) if usable else None
+        if videos is not None and not videos["right"].all():
             found.append(
                 WorstVideos(
                     dataset, several[0].title, report.titles.of(method), weights,
-                    tuple(_distinct(gathered.surest, MOST_MISTAKES)), gathered.contested(),
+                    surest_mistakes(videos), contested(videos),
                 )
             )  # fmt: skip
     return found
@@ -110,63 +109,52 @@ def _best(report: Report, column: Column, weights: str) -> Method | None:
     return max(numbers, key=lambda method: numbers[method], default=None)
 
 
-@dataclass
-class _Gathered:
-    """The surest mistakes so far, and by class the videos and how they compare."""
+def each_video(run: FinishedRun, scores: Predictions) -> pd.DataFrame:
+    """A row for each readable video of a list: the fields of `Video`, and whether it is `right`."""
+    import pandas as pd
 
-    surest: list[Video] = field(default_factory=list)
-    distances: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    right: Counter[str] = field(default_factory=Counter)
-    rivals: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    closest: dict[str, list[Video]] = field(default_factory=lambda: defaultdict(list))
-
-    def add(self, run: FinishedRun, scores: Predictions) -> None:
-        """The readable videos of a list."""
-        if scores.scores.shape[1] < 2:
-            return
-        rows = np.flatnonzero(scores.readable)
-        labels, each = scores.labels[rows], np.arange(len(rows))
-        shares = scores.scores[rows] / np.maximum(scores.scores[rows].sum(1, keepdims=True), 1e-12)
-        own = shares[each, labels]
-        others = shares.copy()
-        others[each, labels] = -1.0
-        rivals = others.argmax(1)
-        best = others[each, rivals]
-        names = scores.class_names or tuple(f"class {i}" for i in range(shares.shape[1]))
-
-        def video(i: int) -> Video:
-            name, true, taken = scores.videos[rows[i]], names[labels[i]], names[rivals[i]]
-            return Video(name, true, taken, float(own[i]), float(best[i]), run)
-
-        wrong = np.flatnonzero(scores.predicted()[rows] != labels)
-        for i in wrong[np.argsort(-best[wrong], kind="stable")][:MOST_MISTAKES]:
-            self.surest.append(video(int(i)))
-        distance = np.abs(best - own)
-        for label in np.unique(labels):
-            of_class, name = np.flatnonzero(labels == label), names[label]
-            self.distances[name] += distance[of_class].tolist()
-            self.right[name] += int((scores.predicted()[rows][of_class] == label).sum())
-            self.rivals[name].update(names[rival] for rival in rivals[of_class])
-            closest = of_class[np.argsort(distance[of_class], kind="stable")][:MOST_VIDEOS]
-            self.closest[name] += [video(int(i)) for i in closest]
-        self.surest.sort(key=lambda one: -one.of_taken)
-
-    def contested(self) -> tuple[Contested, ...]:
-        """The classes whose videos are closest to a tie on average."""
-        means = {name: float(np.mean(values)) for name, values in self.distances.items()}
-        return tuple(
-            Contested(
-                name, self.rivals[name].most_common(1)[0][0], self.right[name],
-                len(self.distances[name]), means[name],
-                tuple(_distinct(sorted(self.closest[name], key=lambda v: v.distance), MOST_VIDEOS)),
-            )
-            for name in sorted(means, key=lambda name: means[name])[:MOST_CLASSES]
-        )  # fmt: skip
+    rows = np.flatnonzero(scores.readable)
+    labels, each = scores.labels[rows], np.arange(len(rows))
+    shares = scores.scores[rows] / np.maximum(scores.scores[rows].sum(1, keepdims=True), 1e-12)
+    others = shares.copy()
+    others[each, labels] = -1.0
+    rivals = others.argmax(1)
+    names = np.array(scores.class_names or [f"class {i}" for i in range(shares.shape[1])])
+    return pd.DataFrame(
+        {
+            "name": np.array(scores.videos)[rows],
+            "true": names[labels],
+            "taken": names[rivals],
+            "of_true": shares[each, labels].astype(float),
+            "of_taken": others[each, rivals].astype(float),
+            "run": [run] * len(rows),
+            "right": scores.predicted()[rows] == labels,
+        }
+    )
 
 
-def _distinct(videos: Sequence[Video], most: int) -> list[Video]:
+def surest_mistakes(videos: pd.DataFrame) -> tuple[Video, ...]:
+    """The mistakes with the highest probability; `videos`: rows of `each_video`."""
+    wrong = videos[~videos["right"]].sort_values("of_taken", ascending=False, kind="stable")
+    return _first(wrong, MOST_MISTAKES)
+
+
+def contested(videos: pd.DataFrame) -> tuple[Contested, ...]:
+    """The classes whose videos are closest to a tie on average; `videos`: as above."""
+    videos = videos.assign(distance=(videos["of_taken"] - videos["of_true"]).abs())
+    classes = videos.groupby("true", sort=False)
+    means = classes["distance"].mean().nsmallest(MOST_CLASSES)
+    found = []
+    for name, mean in means.items():
+        own = classes.get_group(name)
+        rival = Counter(own["taken"]).most_common(1)[0][0]
+        closest = _first(own.sort_values("distance", kind="stable"), MOST_VIDEOS)
+        right = int(own["right"].sum())
+        found.append(Contested(str(name), rival, right, len(own), float(mean), closest))
+    return tuple(found)
+
+
+def _first(videos: pd.DataFrame, most: int) -> tuple[Video, ...]:
     """The first ones, each video once, whichever seed's model it is of."""
-    found: dict[str, Video] = {}
-    for one in videos:
-        found.setdefault(one.name, one)
-    return list(found.values())[:most]
+    rows = videos.drop_duplicates("name").head(most)[[*Video._fields]]
+    return tuple(Video(*row) for row in rows.itertuples(index=False, name=None))

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from results.plots.worst import _Gathered
+from results.plots.worst import contested, each_video, surest_mistakes
 from results.reading.predictions import Predictions
 from results.tables import html as html_tables
 
@@ -26,19 +27,18 @@ def scores(videos: dict[str, tuple[int, list[float]]], unreadable: str = "") -> 
 
 def test_the_surest_mistakes_and_the_closest_classes() -> None:
     run: Any = object()
-    gathered = _Gathered()
-    gathered.add(run, scores({
+    first = each_video(run, scores({
         "a": (0, [0.1, 0.7, 0.2]), "b": (0, [0.8, 0.1, 0.1]), "c": (1, [0.45, 0.47, 0.08]),
         "d": (2, [0.95, 0.0, 0.05]), "e": (1, [1.0, 0.0, 0.0]),
     }, unreadable="e"))  # fmt: skip
     # Another seed's model is surer of the same mistake.
-    gathered.add(run, scores({"a": (0, [0.05, 0.9, 0.05]), "c": (1, [0.50, 0.48, 0.02])}))
-    surest = [(one.name, one.true, one.taken, round(one.of_taken, 2)) for one in gathered.surest]
+    other = each_video(run, scores({"a": (0, [0.05, 0.9, 0.05]), "c": (1, [0.50, 0.48, 0.02])}))
+    videos = pd.concat([first, other])
+    surest = [(*one[:3], round(one.of_taken, 2)) for one in surest_mistakes(videos)]
     assert surest == [
-        ("d", "jump", "run", 0.95), ("a", "run", "walk", 0.9), ("a", "run", "walk", 0.7),
-        ("c", "walk", "run", 0.5),
+        ("d", "jump", "run", 0.95), ("a", "run", "walk", 0.9), ("c", "walk", "run", 0.5)
     ]  # fmt: skip
-    closest = gathered.contested()
+    closest = contested(videos)
     assert [one.name for one in closest] == ["walk", "run", "jump"]
     walk = closest[0]
     assert (walk.rival, walk.right, walk.total) == ("run", 1, 2)
