@@ -62,7 +62,7 @@ class Footnotes:
     def of_cell(
         self, method: Method, column: Column, ours: Aggregated, more: Iterable[str] = ()
     ) -> tuple[int, ...]:
-        """The footnotes of a cell, as indices into `texts`, beginning with `more`."""
+        """The numbers of a cell's footnotes, beginning with those of `more`."""
         texts, name = list(more), self._expected.titles.of(method)
         if ours.missing:
             effect = "averaged without" if ours.partial else "incomplete, no average"
@@ -83,7 +83,7 @@ class Footnotes:
         return self._numbered([] if note is None else [note])
 
     def _numbered(self, texts: Iterable[str]) -> tuple[int, ...]:
-        return tuple(self._numbers.setdefault(text, len(self._numbers)) for text in texts)
+        return tuple(self._numbers.setdefault(text, len(self._numbers) + 1) for text in texts)
 
     def of_published(self, one: PublishedNumber | None) -> tuple[int, ...]:
         """The footnotes of a published figure: what keeps it from being compared."""

@@ -36,8 +36,8 @@ _DECIMALS = 9
 
 @dataclass(frozen=True)
 class Cell:
-    """One column of a row: ours, the published number, footnotes (indices into `Report.notes`) of
-    each.
+    """One column of a row: ours, the published number, numbers of the footnotes of each: 1 is the
+    first of `Report.notes`.
 
     `ours` is None where the sweep's grid has nothing for this column.
     """

@@ -103,7 +103,7 @@ def _table(table: TextTable) -> str:
 
 
 def _row(line: Line) -> str:
-    title, *labels = line.shown_labels
+    title, *labels = line.labels
     cells = _cell(Text(title, line.notes, "label"))
     cells += "".join(f'<td class="label">{escape(label)}</td>' for label in labels)
     cells += "".join(map(_cell, line.texts))

@@ -65,14 +65,14 @@ def _row(report: Report, row: Row) -> dict[str, Any]:
             "difference": cell.difference,
             "mark": cell.mark,
             "seed_noise": cell.noise,
-            "notes": [index + 1 for index in cell.notes],
-            "published_notes": [index + 1 for index in cell.published_notes],
+            "notes": cell.notes,
+            "published_notes": cell.published_notes,
         }
         for column, cell in zip(report.columns, row.cells, strict=True)
     ]
     return {
         "title": row.title,
-        "title_notes": [index + 1 for index in row.notes],
+        "title_notes": row.notes,
         "method": asdict(row.method) if row.method else None,
         "weights": row.weights,
         "checkpoint": row.checkpoint,

@@ -74,7 +74,7 @@ def _tabular(table: TextTable) -> list[str]:
     for number, line in enumerate(table.lines):
         if line.first:
             lines.append(r"\addlinespace" if number else r"\midrule")
-        title, *labels = line.shown_labels
+        title, *labels = line.labels
         labels = [_text(Text(title, line.notes)), *map(escape, labels)]
         lines.append(_row([*labels, *map(_text, line.texts)]))
     return [*lines, r"\bottomrule", r"\end{tabular}"]

@@ -52,7 +52,7 @@ class Heading:
 class Line:
     """A printed line: labels (as `TextTable.labels` names them) and two texts a heading.
 
-    `first`: of its row; the lines after it repeat the row's labels but for the last.
+    `first`: of its row; the lines after it have the last label alone.
     """
 
     labels: tuple[str, ...]
@@ -62,14 +62,9 @@ class Line:
     notes: tuple[int, ...] = ()
 
     @property
-    def shown_labels(self) -> tuple[str, ...]:
-        """The labels without those that the line above has already."""
-        return self.labels if self.first else ("",) * (len(self.labels) - 1) + self.labels[-1:]
-
-    @property
     def marked_labels(self) -> tuple[str, ...]:
-        """The shown labels, the title with its footnotes as superscript digits."""
-        title, *others = self.shown_labels
+        """The labels, the title with its footnotes as superscript digits."""
+        title, *others = self.labels
         return title + superscript(self.notes), *others
 
 
@@ -111,7 +106,7 @@ def text_table(report: Report, columns: Sequence[Column]) -> TextTable:
         of_row = zip(report.columns, row.cells, strict=True)
         labels = [getattr(row, name) for name in fields]
         cells = [cell for column, cell in of_row if column in columns]
-        lines += _lines(labels, cells, tuple(note + 1 for note in row.notes))
+        lines += _lines(labels, cells, row.notes)
     if lines:
         chance = [Text(f"{column.chance:.2f}", (), "chance") for column in columns]
         texts = tuple(text for one in chance for text in (one, Text("")))
@@ -139,7 +134,8 @@ def _lines(labels: Sequence[str], cells: Sequence[Cell], notes: tuple[int, ...])
     for label, pairs in texts.items():
         if any(first is not _EMPTY for first, _ in pairs):
             both = tuple(text for pair in pairs for text in pair)
-            lines.append(Line((*labels, label), both, not lines, () if lines else notes))
+            lines.append(Line((*labels, label), both, not lines, notes))
+            labels, notes = [""] * len(labels), ()
     return lines
 
 
@@ -152,24 +148,22 @@ def _usual_seeds(cells: Sequence[Cell]) -> int | None:
 def _ours(cell: Cell, usual_seeds: int | None) -> tuple[Text, Text]:
     if cell.ours is None:
         return _EMPTY, _EMPTY
-    notes = tuple(index + 1 for index in cell.notes)
     if cell.ours.paper is None or cell.ours.seeds is None:
-        return Text("incomplete", notes, "missing"), _EMPTY
+        return Text("incomplete", cell.notes, "missing"), _EMPTY
     kind = "partial" if cell.ours.partial else "ours"
     paper, seeds = number(cell.ours.paper), number(cell.ours.seeds)
     if cell.ours.partial:
         paper += f" (n={cell.ours.paper.n})"
     if cell.ours.seeds.n != usual_seeds:
         seeds += f" (n={cell.ours.seeds.n})"
-    return Text(paper, notes, kind), Text(seeds, (), kind)
+    return Text(paper, cell.notes, kind), Text(seeds, (), kind)
 
 
 def _published(cell: Cell) -> Text:
     if cell.published is None:
         return _EMPTY
     std = "" if cell.published.std is None else f" ± {cell.published.std:.1f}"
-    notes = tuple(index + 1 for index in cell.published_notes)
-    return Text(f"{cell.published.value:.1f}{std}", notes, "published")
+    return Text(f"{cell.published.value:.1f}{std}", cell.published_notes, "published")
 
 
 def _difference(cell: Cell) -> Text:
