@@ -285,11 +285,10 @@ class Trainer:
         AttributeError for what is no state."""
         step = Progress(**state["progress"]).step
         last = self.config.epochs * self.schedule.steps_per_epoch
-        own, saved = self.model.state_dict(), state["model"]
+        both = self.model.state_dict(), state["model"]
+        own, saved = ({name: x.shape for name, x in one.items()} for one in both)
         wrong = [] if 0 <= step <= last else [f"step {step} of {last}"]
-        for name in sorted(own.keys() | saved.keys(), key=str):
-            if name not in own or name not in saved or saved[name].shape != own[name].shape:
-                wrong.append(str(name))
+        wrong += sorted({str(name) for name, _ in own.items() ^ saved.items()})
         if self.average is not None and not self.average.fits(state["average"]):
             wrong.append("the averaged weights")
         optimizer = {"param_groups": [], "state": {}} if step >= last else state["optimizer"]

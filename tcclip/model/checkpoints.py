@@ -176,7 +176,8 @@ def describe(source: str | Path, use: Use | None = None) -> dict[str, Any]:
     else:
         config = _settings(found, state)
         shown |= {"format": "published", "model": config.model_dump(mode="json"), **NOT_KEPT}
-        shown |= {name: _number(found.content.get(name)) for name in ("epoch", "max_accuracy")}
+        said = {name: found.content.get(name) for name in ("epoch", "max_accuracy")}
+        shown |= {name: x if isinstance(x, int | float) else None for name, x in said.items()}
     return shown | {
         "parameters": sum(x.numel() for x in state.values()),
         "token_embedding": any(name.endswith("token_embedding.weight") for name in state),
@@ -193,10 +194,6 @@ def _settings(found: WeightsFile, state: Mapping[str, Tensor]) -> ModelConfig:
         return published_config(found.layout.method or "tc_clip", state, settings)
     except ValueError as error:
         raise ValueError(f"{found.path} is no checkpoint that can be read: {error}") from error
-
-
-def _number(value: Any) -> int | float | None:
-    return value if isinstance(value, int | float) else None
 
 
 def describe_checkpoint(source: str | Path) -> dict[str, Any]:
