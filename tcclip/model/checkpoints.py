@@ -39,7 +39,6 @@ from tcclip.weights.parameter_names import (
     mismatch,
 )
 from tcclip.weights.published_config import published_config
-from tcclip.weights.stubs import to_plain
 from tcclip.weights.weight_files import is_safetensors
 
 logger = logging.getLogger(__name__)
@@ -190,8 +189,8 @@ def _settings(found: WeightsFile, state: Mapping[str, Tensor]) -> ModelConfig:
     """The settings of a published checkpoint; ValueError, which names it, if it has no possible
     ones."""
     try:
-        settings = to_plain(found.content.get("config"))
-        return published_config(found.layout.method or "tc_clip", state, settings)
+        method, settings = found.layout.method or "tc_clip", found.content.get("config")
+        return published_config(method, state, settings)
     except ValueError as error:
         raise ValueError(f"{found.path} is no checkpoint that can be read: {error}") from error
 

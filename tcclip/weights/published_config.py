@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from tcclip import methods
 from tcclip.config import ModelConfig
 from tcclip.weights.clip_weights import geometry_of, layer_count
+from tcclip.weights.stubs import named_settings
 
 #: Published option -> ours, where both mean the same.
 OPTIONS = {
@@ -23,12 +24,12 @@ OPTIONS = {
 
 
 def published_config(name: str, state: Mapping[str, Tensor], settings: Any) -> ModelConfig:
-    """The settings of a method's checkpoint with our parameter names. `settings`: its config as
-    plain values, or None; what it does not say keeps the published default."""
+    """The settings of a method's checkpoint with our parameter names. `settings`: its config, or
+    None; what it does not say keeps the published default."""
     if name == "tc_clip" and "text.prompt_vectors" not in state:
         # As published: TC-CLIP's project names both alike.
         name = "vifi_clip"
-    options = dict(_leaves(settings))
+    options = named_settings(settings)
     said = {ours: options[theirs] for theirs, ours in OPTIONS.items() if theirs in options}
     config = methods.settings({"name": name, **said})
     found: dict[str, Any] = {}
@@ -42,17 +43,6 @@ def published_config(name: str, state: Mapping[str, Tensor], settings: Any) -> M
     if geometry != config.sizes:
         found["geometry"] = geometry
     return config.model_copy(update=found)
-
-
-def _leaves(settings: Any) -> Iterator[tuple[str, Any]]:
-    """Every named scalar of nested settings, outer ones last so that they win."""
-    if not isinstance(settings, dict):
-        return
-    for value in settings.values():
-        yield from _leaves(value)
-    for name, value in settings.items():
-        if not isinstance(value, dict) and value is not None:
-            yield name, value
 
 
 def _prompted_layers(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> tuple[int, ...]:

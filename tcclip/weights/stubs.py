@@ -9,8 +9,6 @@ from torch import Tensor
 #: Modules and settings are nested this deep at most, and hold this many others; a pickle can hold
 #: itself, and one part under many names.
 MAX_DEPTH, MAX_PARTS = 50, 300_000
-#: A longer text is no setting.
-MAX_TEXT = 10_000
 
 
 class Stub:
@@ -55,25 +53,30 @@ def module_tensors(module: Stub, depth: int = 0, parts: Parts | None = None) -> 
     return found
 
 
-def to_plain(value: Any, depth: int = 0, parts: Parts | None = None) -> Any:
-    """Stubs to plain values: OmegaConf containers and nodes as dicts, lists and scalars."""
+def named_settings(config: Any, depth: int = 0, parts: Parts | None = None) -> dict[str, Any]:
+    """The texts and numbers in nested settings by their names, outer ones before inner ones of the
+    same name; of dicts, and of OmegaConf's containers and nodes."""
     parts = parts or Parts("its config", MAX_PARTS)
-    parts.take()
     if depth > MAX_DEPTH:
         raise ValueError(f"its settings are nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, Stub):
-        state = value.state
-        if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):
-            state = state[1]
-        if not isinstance(state, dict):
-            return None
-        inner = state["_content"] if "_content" in state else state.get("_val")
-        return to_plain(inner, depth + 1, parts)
-    if isinstance(value, dict):
-        named = {k: v for k, v in value.items() if isinstance(k, str | int)}
-        return {str(k): to_plain(v, depth + 1, parts) for k, v in named.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(v, depth + 1, parts) for v in value]
-    if isinstance(value, str):
-        return value if len(value) <= MAX_TEXT else None
-    return value if isinstance(value, int | float | bool) else None
+    content = _opened(config)
+    inner: dict[str, Any] = {}
+    own: dict[str, Any] = {}
+    for name, given in content.items() if isinstance(content, dict) else ():
+        parts.take()
+        value = _opened(given)
+        if isinstance(value, dict):
+            inner |= named_settings(value, depth + 1, parts)
+        elif isinstance(value, str | int | float):
+            own[str(name)] = value
+    return inner | own
+
+
+def _opened(value: Any) -> Any:
+    """What an OmegaConf container or node holds, None for another stub; other values themselves."""
+    if not isinstance(value, Stub):
+        return value
+    state = value.state
+    if isinstance(state, tuple) and len(state) == 2:
+        state = state[1]
+    return state.get("_content", state.get("_val")) if isinstance(state, dict) else None
