@@ -103,10 +103,7 @@ def _table(table: TextTable) -> str:
 
 
 def _row(line: Line) -> str:
-    title, *labels = line.labels
-    cells = _cell(Text(title, line.notes, "label"))
-    cells += "".join(f'<td class="label">{escape(label)}</td>' for label in labels)
-    cells += "".join(map(_cell, line.texts))
+    cells = "".join(map(_cell, line.texts))
     return f'<tr class="first">{cells}</tr>' if line.first else f"<tr>{cells}</tr>"
 
 

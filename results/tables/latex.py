@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from results.report.report import Report
 from results.tables.caption import caption
@@ -74,13 +74,11 @@ def _tabular(table: TextTable) -> list[str]:
     for number, line in enumerate(table.lines):
         if line.first:
             lines.append(r"\addlinespace" if number else r"\midrule")
-        title, *labels = line.labels
-        labels = [_text(Text(title, line.notes)), *map(escape, labels)]
-        lines.append(_row([*labels, *map(_text, line.texts)]))
+        lines.append(_row(map(_text, line.texts)))
     return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
-def _row(cells: list[str]) -> str:
+def _row(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 

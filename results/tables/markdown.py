@@ -29,8 +29,8 @@ def _table(table: TextTable) -> str:
     rule = "|" + ":---|" * len(table.labels) + "---:|" * (2 * len(table.headings))
     lines = ["| " + " | ".join(titles) + " |", rule]
     for line in table.lines:
-        cells = [*map(_escape, line.marked_labels), *(text.marked for text in line.texts)]
-        lines.append("| " + " | ".join(cells) + " |")
+        cells = " | ".join(_escape(text.marked) for text in line.texts)
+        lines.append(f"| {cells} |")
     return "\n".join(lines)
 
 

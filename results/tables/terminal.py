@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.text import Text as Styled
@@ -33,11 +32,8 @@ _GAP = 2
 _SHORTEST_NAME, _LONGEST_NAME = 16, 32
 
 
-class _Line(NamedTuple):
-    """A line of a table: its labels, and its numbers with their footnote marks."""
-
-    labels: list[str]
-    texts: list[Text]
+#: Lines of texts: two of titles, then the rows'.
+_Table = list[list[Text]]
 
 
 def render(
@@ -87,10 +83,10 @@ def _printed(lines: Sequence[Styled], colour: bool) -> str:
     return capture.get()
 
 
-def _tables(report: Report, width: int, encoding: str) -> list[list[_Line]]:
+def _tables(report: Report, width: int, encoding: str) -> list[_Table]:
     """One table if it fits, else one a data set, or as few as its columns fit into."""
 
-    def table(columns: Sequence[Column]) -> list[_Line]:
+    def table(columns: Sequence[Column]) -> _Table:
         return _table(report, columns, encoding)
 
     whole = table(report.columns)
@@ -106,45 +102,40 @@ def _tables(report: Report, width: int, encoding: str) -> list[list[_Line]]:
     return [table(part) for part in parts]
 
 
-def _table(report: Report, columns: Sequence[Column], encoding: str) -> list[_Line]:
-    """Two lines of titles, then the table's, in characters that `encoding` has."""
+def _table(report: Report, columns: Sequence[Column], encoding: str) -> _Table:
+    """The table of `columns`, in characters that `encoding` has."""
     table = text_table(report, columns)
-    above = [Text(text) for one in table.headings for text in (one.title, "")]
-    below = [Text(text) for one in table.headings for text in (one.paper, OVER_SEEDS)]
-    lines: list[tuple[Sequence[str], Sequence[Text]]]
-    lines = [([""] * len(table.labels), above), (table.labels, below)]
-    lines += [(line.marked_labels, line.texts) for line in table.lines]
+    above = [Text("", (), "label") for _ in table.labels]
+    below = [Text(label, (), "label") for label in table.labels]
+    for heading in table.headings:
+        above += [Text(heading.title), Text("")]
+        below += [Text(heading.paper), Text(OVER_SEEDS)]
     return [
-        _Line(
-            [printable(label, encoding) for label in labels],
-            [Text(printable(text.marked, encoding), (), text.kind) for text in texts],
-        )
-        for labels, texts in lines
+        [Text(printable(text.marked, encoding), (), text.kind) for text in line]
+        for line in (above, below, *(line.texts for line in table.lines))
     ]
 
 
-def _column_widths(table: Sequence[_Line]) -> list[int]:
-    rows = [[*line.labels, *(text.text for text in line.texts)] for line in table]
-    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+def _column_widths(table: _Table) -> list[int]:
+    return [max(len(text.text) for text in column) for column in zip(*table, strict=True)]
 
 
-def _width(table: Sequence[_Line]) -> int:
+def _width(table: _Table) -> int:
     """Characters a line; longer names of rows than `_LONGEST_NAME` can be wrapped."""
     first, *others = _column_widths(table)
     return min(first, _LONGEST_NAME) + sum(others) + _GAP * len(others)
 
 
-def _laid_out(table: Sequence[_Line], width: int) -> list[Styled]:
+def _laid_out(table: _Table, width: int) -> list[Styled]:
     """The table's lines. Model names too long for `width` are wrapped."""
-    widths, gap = _column_widths(table), " " * _GAP
-    rest = sum(widths[1:]) + _GAP * (len(widths) - 1)
-    widths[0] = min(widths[0], max(_SHORTEST_NAME, width - rest))
+    first, *widths = _column_widths(table)
+    first = min(first, max(_SHORTEST_NAME, width - sum(widths) - _GAP * len(widths)))
     lines: list[Styled] = []
-    for number, (labels, texts) in enumerate(table):
-        name, *more = textwrap.wrap(labels[0], widths[0]) or [""]
-        shown = gap.join(map(str.ljust, [name, *labels[1:]], widths))
-        line = Styled(shown, style="bold" if number < 2 else "")
-        for text, room in zip(texts, widths[len(labels) :], strict=True):
-            line.append(gap + text.text.rjust(room), style=STYLES.get(text.kind, ""))
+    for number, (name, *texts) in enumerate(table):
+        begin, *more = textwrap.wrap(name.text, first) or [""]
+        line = Styled(begin.ljust(first), style="bold" if number < 2 else "")
+        for text, room in zip(texts, widths, strict=True):
+            shown = text.text.ljust(room) if text.kind == "label" else text.text.rjust(room)
+            line.append(" " * _GAP + shown, style=STYLES.get(text.kind, ""))
         lines += [line, *(Styled(f"  {part}") for part in more)]
     return lines

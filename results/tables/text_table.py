@@ -36,7 +36,7 @@ class Text:
         return self.text + superscript(self.notes)
 
 
-_EMPTY = Text(NOTHING)
+_EMPTY, _NO_LABEL = Text(NOTHING), Text("", (), "label")
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,13 @@ class Heading:
 
 @dataclass(frozen=True)
 class Line:
-    """A printed line: labels (as `TextTable.labels` names them) and two texts a heading.
+    """A printed line: its labels (as `TextTable.labels` names them), then two texts a heading.
 
     `first`: of its row; the lines after it have the last label alone.
     """
 
-    labels: tuple[str, ...]
     texts: tuple[Text, ...]
     first: bool
-    #: Footnote numbers of the row's title.
-    notes: tuple[int, ...] = ()
-
-    @property
-    def marked_labels(self) -> tuple[str, ...]:
-        """The labels, the title with its footnotes as superscript digits."""
-        title, *others = self.labels
-        return title + superscript(self.notes), *others
 
 
 @dataclass(frozen=True)
@@ -104,13 +95,14 @@ def text_table(report: Report, columns: Sequence[Column]) -> TextTable:
     lines: list[Line] = []
     for row in report.rows:
         of_row = zip(report.columns, row.cells, strict=True)
-        labels = [getattr(row, name) for name in fields]
-        cells = [cell for column, cell in of_row if column in columns]
-        lines += _lines(labels, cells, row.notes)
+        notes = {"title": row.notes}
+        labels = [Text(getattr(row, name), notes.get(name, ()), "label") for name in fields]
+        lines += _lines(labels, [cell for column, cell in of_row if column in columns])
     if lines:
         chance = [Text(f"{column.chance:.2f}", (), "chance") for column in columns]
-        texts = tuple(text for one in chance for text in (one, Text("")))
-        lines.append(Line(("chance", *[""] * len(fields)), texts, first=True))
+        texts = (text for one in chance for text in (one, Text("")))
+        labels = [Text("chance", (), "label"), *[_NO_LABEL] * len(fields)]
+        lines.append(Line((*labels, *texts), first=True))
     one_each = len(report.columns) == len(columns_by_dataset(report))
     headings = []
     for column in columns:
@@ -121,7 +113,7 @@ def text_table(report: Report, columns: Sequence[Column]) -> TextTable:
     return TextTable(titles, tuple(headings), tuple(lines))
 
 
-def _lines(labels: Sequence[str], cells: Sequence[Cell], notes: tuple[int, ...]) -> list[Line]:
+def _lines(labels: Sequence[Text], cells: Sequence[Cell]) -> list[Line]:
     """A row's lines: ours, published and their difference, those that have a number."""
     seeds = _usual_seeds(cells)
     ours = f"ours, {count(seeds, 'seed')}" if seeds else "ours"
@@ -133,9 +125,9 @@ def _lines(labels: Sequence[str], cells: Sequence[Cell], notes: tuple[int, ...])
     lines: list[Line] = []
     for label, pairs in texts.items():
         if any(first is not _EMPTY for first, _ in pairs):
-            both = tuple(text for pair in pairs for text in pair)
-            lines.append(Line((*labels, label), both, not lines, notes))
-            labels, notes = [""] * len(labels), ()
+            both = (text for pair in pairs for text in pair)
+            lines.append(Line((*labels, Text(label, (), "label"), *both), first=not lines))
+            labels = [_NO_LABEL] * len(labels)
     return lines
 
 
