@@ -12,8 +12,10 @@ import os
 import re
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from rich.cells import cell_len, set_cell_size
 
 from results.errors import UserError
 
@@ -27,6 +29,8 @@ _SUBSTITUTES = {
 _DIGITS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 _FOOTNOTES = re.compile(f"[{_DIGITS}]+(?:,[{_DIGITS}]+)*")
 _PLAIN_DIGITS = str.maketrans(_DIGITS, "0123456789")
+#: Between two columns of text.
+GAP = "  "
 #: Terminals without escape sequences.
 _DUMB = ("dumb", "unknown")
 
@@ -129,7 +133,7 @@ def _output() -> _Stream | None:
     return stream if isinstance(stream, _Stream) else None
 
 
-# ---- Characters that an encoding lacks ----
+# ---- Characters that an encoding lacks, and tables laid out in those it has ----
 
 
 def printable(text: str, encoding: str | None = None) -> str:
@@ -140,6 +144,24 @@ def printable(text: str, encoding: str | None = None) -> str:
     # As a whole: Latin-1 has three of the digits.
     text = _FOOTNOTES.sub(lambda found: _footnotes(found[0], encoding), text)
     return text.encode(encoding, SUBSTITUTE).decode(encoding)
+
+
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Head, rule and rows as lines of text; the first `left` columns are aligned left.
+
+    Not rich's Table: it needs about 2 ms a row, and a sweep may have thousands of runs.
+    """
+    rows = [[printable(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(map(cell_len, cells)) for cells in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            set_cell_size(cell, width) if number < left else " " * (width - cell_len(cell)) + cell
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(GAP.join(cells).rstrip())
+    lines.insert(1, printable("─") * (sum(widths) + len(GAP) * (len(widths) - 1)))
+    return lines
 
 
 def show(text: str, format: str) -> None:

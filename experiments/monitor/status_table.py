@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments.errors import UserError
-from experiments.monitor.table import GAP, aligned, print_json, print_rows
-from results.printing import printable
+from experiments.monitor.table import print_json, print_rows
+from results.printing import GAP, aligned, printable
 from results.reading.run_folder import State
 from results.reading.status import RunStatus
 

@@ -1,19 +1,11 @@
-"""Tables as aligned text, markdown or JSON.
-
-Not rich's Table: it needs about 2 ms a row, and a sweep may have thousands of runs.
-"""
+"""Tables as aligned text, markdown or JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
-from rich.cells import cell_len, set_cell_size
-
-from results.printing import printable
-
-#: Between two columns of text.
-GAP = "  "
+from results.printing import aligned
 
 
 def print_rows(
@@ -37,18 +29,3 @@ def print_json(rows: Sequence[dict[str, object]]) -> None:
     """A JSON list with one object a line, for programs and for `grep`."""
     lines = ",\n ".join(json.dumps(row) for row in rows)
     print(f"[{lines}]")
-
-
-def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Head, rule and rows as lines of text; the first `left` columns are aligned left."""
-    rows = [[printable(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(map(cell_len, cells)) for cells in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            set_cell_size(cell, width) if number < left else " " * (width - cell_len(cell)) + cell
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append(GAP.join(cells).rstrip())
-    lines.insert(1, printable("─") * (sum(widths) + len(GAP) * (len(widths) - 1)))
-    return lines

@@ -11,10 +11,10 @@ from typing import Any
 
 from experiments.errors import UserError
 from experiments.monitor.status_table import NONE, chosen_states, count_states, duration
-from experiments.monitor.table import aligned, print_json, print_rows
+from experiments.monitor.table import print_json, print_rows
 from experiments.store.files import sizes
 from experiments.store.ledger import Ledger, check_runs
-from results.printing import printable, show
+from results.printing import aligned, printable, show
 from results.reading.location import RECORD_BYTES, Location, read_bytes
 from results.reading.location import printable as harmless
 from results.reading.run_folder import RunFolder

@@ -20,7 +20,7 @@ from results.compare.power import ERROR, MOST_SEEDS, POWER, SURE, Power
 from results.compare.power import power as power_of
 from results.compare.selection import SelectedRuns, paired, parse_selection
 from results.plots import figures
-from results.printing import printable
+from results.printing import aligned, printable
 from results.reading.run_filter import EVERY_RUN, RunFilter
 from results.report.shown import Shown
 from results.statistics.bootstrap import Resampled, interval, resample
@@ -298,13 +298,8 @@ def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _aligned(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rows = [[printable(cell) for cell in row] for row in (titles, *rows)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
-        lines.append("  ".join(cells))
-    return "\n".join(lines)
+    head, _rule, *lines = aligned(titles, rows, left=1)
+    return "\n".join([head, *lines])
 
 
 def save_plot(comparison: Comparison, path: Path | str | None) -> None:

@@ -263,14 +263,6 @@ def newer_result(folder: RunFolder) -> None:
     Path(folder.result).write_text('{"schema_version": 999}')
 
 
-def no_spec(folder: RunFolder) -> None:
-    Path(folder.spec).unlink()
-
-
-def half_a_spec(folder: RunFolder) -> None:
-    Path(folder.spec).write_text('{"run_')
-
-
 def no_file_as_log(folder: RunFolder) -> None:
     Path(folder.log).mkdir()
     record_failure(folder, "ValueError", "why", "")
@@ -281,8 +273,6 @@ def no_file_as_log(folder: RunFolder) -> None:
     [
         (no_file_as_log, "cannot read .*run.log"),
         (newer_result, "schema version 999"),
-        (no_spec, "spec.json"),
-        (half_a_spec, "spec.json is not JSON"),
     ],
 )
 def test_a_damaged_run_is_named_and_keeps_no_other_from_being_copied(

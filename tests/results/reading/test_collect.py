@@ -219,13 +219,6 @@ def test_an_empty_folder_is_an_empty_report(tmp_path: Path) -> None:
     assert "No finished run." in render(shown, "md")
 
 
-def test_missing_folders_and_unknown_names_are_clear(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no such output folder"):
-        report(tmp_path / "none", "zero_shot")
-    with pytest.raises(ValueError, match="unknown protocol 'zero'; known: zero_shot"):
-        report(tmp_path, "zero")
-
-
 def test_a_report_imports_nothing_heavy(tmp_path: Path) -> None:
     write(tmp_path, 0)
     code = (
