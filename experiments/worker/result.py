@@ -192,7 +192,7 @@ def _attempts(folder: RunFolder, gpu_hours: float) -> dict[str, Any]:
     found = read_attempts(read_bytes(folder.metrics) or b"")
     return {
         "host": socket.gethostname(),
-        "gpu_hours": gpu_hours + (found.earlier_gpu_hours or 0.0),
+        "gpu_hours": gpu_hours + found.earlier_gpu_hours,
         "attempts": found.count or None,
         "clips_per_second": found.clips_per_second,
     }

@@ -91,12 +91,12 @@ class Attempts:
     data. `gpu_hours`: from each start to the last record before the
     next one, 0 on a CPU; `earlier_gpu_hours`: without the last attempt. What an attempt did after
     its last checkpoint is deleted by the next one, and not counted. None for what a file does not
-    tell: older start records lack host, device, workers and batch.
+    tell.
     """
 
     count: int = 0
     gpu_hours: float | None = None
-    earlier_gpu_hours: float | None = None
+    earlier_gpu_hours: float = 0.0
     start: Record = field(default_factory=dict)
     step: Record | None = None
     validated: Record | None = None
@@ -143,11 +143,9 @@ def _last(records: Sequence[Record], kind: str, field: str = "kind") -> Record |
     return next((one for one in reversed(records) if one["kind"] == kind and field in one), None)
 
 
-def _gpu_hours(starts: list[Record], ends: list[float]) -> float | None:
+def _gpu_hours(starts: list[Record], ends: list[float]) -> float:
     hours = 0.0
     for start, end in zip(starts, ends, strict=True):
-        if "device" not in start:
-            return None
         gpus = 0 if start["device"] == "cpu" else start.get("gpus", start["workers"])
         hours += max(0.0, end - start["time"]) * gpus / 3600
     return hours
@@ -163,7 +161,7 @@ def _waited(attempt: Sequence[Record]) -> float | None:
 def _speed(attempt: Sequence[Record]) -> float | None:
     """Training clips a second of the attempt with these records; validation is not counted."""
     start, step = attempt[0], _last(attempt, "step")
-    if step is None or "global_batch" not in start:
+    if step is None:
         return None
     epochs = [one for one in attempt if one["kind"] == "epoch"]
     seconds = sum(epoch.get("train_seconds", 0.0) for epoch in epochs)

@@ -127,7 +127,8 @@ def write_failure(out: Path, of: RunKey, message: str) -> Path:
 
 def write_metrics(folder: Path, *, epochs: int, loss: float, top1: float, every: int = 1) -> None:
     """A metrics.jsonl: loss falls from 4 towards `loss`, validation rises towards `top1`."""
-    lines: list[dict[str, Any]] = [{"kind": "start", "step": 0, "epochs": epochs}]
+    where = {"host": "node", "device": "cpu", "workers": 1, "global_batch": 32}
+    lines: list[dict[str, Any]] = [{"kind": "start", "step": 0, "epochs": epochs, **where}]
     for epoch in range(1, epochs + 1):
         share = 1 - 0.5 ** (6 * epoch / epochs)
         value = 4.0 + (loss - 4.0) * share

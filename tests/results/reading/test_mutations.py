@@ -145,14 +145,6 @@ def test_every_format_names_a_cut_result(out: Path, format: str) -> None:
     assert "half-written" in text and builder.run_id(VICTIM) in text
 
 
-def test_a_cut_result_leaves_its_row_without_an_average(out: Path) -> None:
-    truncate(out)
-    shown = report(out, "zero_shot")
-    (row,) = [r for r in shown.rows if r.title == TITLE and r.weights == "raw"]
-    assert all(cell.ours is not None and cell.ours.paper is None for cell in row.cells)
-    assert not shown.complete and len(shown.problems) == 1
-
-
 def test_only_the_data_set_of_the_other_list_is_footnoted(out: Path) -> None:
     other_annotations(out)
     (row,) = [r for r in report(out, "zero_shot").rows if r.title == TITLE and r.weights == "raw"]

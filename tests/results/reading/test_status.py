@@ -132,13 +132,6 @@ def test_a_stale_run_says_since_when(folder: RunFolder) -> None:
     assert status.gpu_hours == 0.0
 
 
-def test_start_records_of_older_versions(folder: RunFolder) -> None:
-    write_metrics(folder, attempt(0, 25, begin=0.0, where={}))
-    status = run_status(folder)
-    assert (status.epoch, status.top1, status.attempts) == (3, 20.0, 1)
-    assert (status.node, status.device, status.gpu_hours, status.clips_per_second) == (None,) * 4
-
-
 def test_paused_and_failed_follow_the_last_record(folder: RunFolder) -> None:
     write_metrics(folder, attempt(0, 12, begin=1000.0))
     record_failure(folder, "Boom", "Boom", "trace")
