@@ -67,14 +67,6 @@ def _read(path: Path, file: io.BufferedReader, head: bytes, in_memory: bool) -> 
         # A zip archive, or a pickle of the time before torch 1.6.
         if head.startswith((b"PK", b"\x80")):
             return read_torch_file(file, in_memory=in_memory)
-    except RunsCode as error:
-        cause = printable(str(error))
-        raise ValueError(
-            f"{path} is refused: {cause}; take only files that hold tensors and settings"
-        ) from error
-    except SafetensorError as error:
-        cause = printable(str(error))
-        raise ValueError(damaged(path, f"it is cut or changed ({cause})", AGAIN)) from error
     except MemoryError:
         raise
     except Exception as error:
@@ -83,7 +75,11 @@ def _read(path: Path, file: io.BufferedReader, head: bytes, in_memory: bool) -> 
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         cause = printable(str(error) or type(error).__name__)
-        raise ValueError(damaged(path, f"it cannot be read ({cause})", AGAIN)) from error
+        if isinstance(error, RunsCode):
+            text = f"{path} is refused: {cause}; take only files that hold tensors and settings"
+            raise ValueError(text) from error
+        what = "is cut or changed" if isinstance(error, SafetensorError) else "cannot be read"
+        raise ValueError(damaged(path, f"it {what} ({cause})", AGAIN)) from error
     raise ValueError(damaged(path, *_what_it_is(path, head)))
 
 
