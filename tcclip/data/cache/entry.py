@@ -40,6 +40,17 @@ class Header:
     shape: tuple[int, ...]
     checks: Mapping[str, int]
 
+    def frames(self, file: BinaryIO, start: int, labels: Sequence[str]) -> Frames:
+        """(len(labels), *shape) the frames `labels`, all in the entry; they begin at `start`."""
+        places = {label: place for place, label in enumerate(self.checks)}
+        frames = np.empty((len(labels), *self.shape), np.uint8)
+        size = math.prod(self.shape)
+        for frame, label in zip(frames, labels, strict=True):
+            read = os.preadv(file.fileno(), [frame.data], start + places[label] * size)
+            if read != size or checksum(frame.data) != self.checks[label]:
+                raise Damaged(self.name)
+        return frames
+
 
 def frame_labels(indices: Sequence[int], exact: bool) -> list[str]:
     """The labels of a draw's frames; see `Header.exact`."""
@@ -49,11 +60,16 @@ def frame_labels(indices: Sequence[int], exact: bool) -> list[str]:
     return [f"{place} of {draw}" for place in range(len(indices))]
 
 
-def packed(header: Header, frames: Sequence[Frames]) -> list[bytes | memoryview]:
-    """The parts of an entry's file."""
-    text = json.dumps(asdict(header)).encode()
+def packed(
+    name: str, total: int, reader: str, exact: bool, frames: Mapping[str, Frames]
+) -> list[bytes | memoryview]:
+    """The parts of an entry's file: see `Header`, and the frames by their labels."""
+    shape = next(iter(frames.values())).shape
+    data = {label: np.ascontiguousarray(one).data.cast("B") for label, one in frames.items()}
+    checks = {label: checksum(one) for label, one in data.items()}
+    text = json.dumps(asdict(Header(name, total, reader, exact, shape, checks))).encode()
     line = b"%016x %s\n" % (checksum(text), text)
-    return [line, *(np.ascontiguousarray(frame).data.cast("B") for frame in frames)]
+    return [line, *data.values()]
 
 
 def checksum(data: bytes | memoryview) -> int:
@@ -76,15 +92,3 @@ def read_header(file: BinaryIO, name: str) -> Header:
     if header.name != name:
         raise Damaged(name)
     return header
-
-
-def read_frames(file: BinaryIO, start: int, header: Header, labels: Sequence[str]) -> Frames:
-    """(len(labels), *shape) the frames `labels`, all of which it holds; they begin at `start`."""
-    places = {label: place for place, label in enumerate(header.checks)}
-    frames = np.empty((len(labels), *header.shape), np.uint8)
-    size = math.prod(header.shape)
-    for frame, label in zip(frames, labels, strict=True):
-        read = os.preadv(file.fileno(), [frame.data], start + places[label] * size)
-        if read != size or checksum(frame.data) != header.checks[label]:
-            raise Damaged(header.name)
-    return frames

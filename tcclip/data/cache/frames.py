@@ -12,16 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tcclip.data.cache.entry import (
-    Damaged,
-    Frames,
-    Header,
-    checksum,
-    frame_labels,
-    packed,
-    read_frames,
-    read_header,
-)
+from tcclip.data.cache.entry import Damaged, Frames, Header, frame_labels, packed, read_header
 from tcclip.data.cache.identity import Stamp, code_version, content_digest, stamp
 from tcclip.data.cache.store import Store
 from tcclip.data.decode.decoder import Decoder
@@ -133,7 +124,7 @@ class _OneVideo:
                 labels = which(header)
                 if labels is None:
                     return None
-                return header, read_frames(file, file.tell(), header, labels)
+                return header, header.frames(file, file.tell(), labels)
             except (Damaged, OSError):
                 self.notes[DAMAGED] = 1
                 self.store.remove(self.name)
@@ -193,11 +184,8 @@ class _OneVideo:
             frames |= self._others(frames, clip)
         if stamp(self.path) != self.known_as:
             return  # it was replaced while it was read
-        header = Header(
-            self.name, clip.total_frames, clip.reader, exact, next(iter(frames.values())).shape,
-            {label: checksum(np.ascontiguousarray(one).data) for label, one in frames.items()},
-        )  # fmt: skip
-        reason = self.store.write(self.name, packed(header, list(frames.values())))
+        parts = packed(self.name, clip.total_frames, clip.reader, exact, frames)
+        reason = self.store.write(self.name, parts)
         if reason is not None:
             self.notes[NOT_KEPT + reason] += 1
 
