@@ -21,13 +21,7 @@ from tcclip.data.decode.pyav_reader import ChooseFrames
 from tcclip.data.decode.reader import UnreadableVideo
 from tcclip.data.sampling import Indices, train_indices, view_indices
 from tcclip.data.seeding import seeded_rng
-from tcclip.data.transforms import (
-    Draws,
-    EvalTransform,
-    TrainTransform,
-    resize_short_side,
-    to_video,
-)
+from tcclip.data.transforms import Draws, EvalTransform, TrainTransform, resize_short_side, to_video
 
 #: From a list's path to the file, such as `folder.joinpath`.
 Locate = Callable[[str], Path]

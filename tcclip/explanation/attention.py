@@ -91,9 +91,7 @@ def encode(model: Model, video: Tensor) -> tuple[VideoFeatures, tuple[LayerView,
 
 
 @contextmanager
-def _noted_inputs(
-    blocks: list[VisionBlock],
-) -> Iterator[list[tuple[Tensor, Tensor | None]]]:
+def _noted_inputs(blocks: list[VisionBlock]) -> Iterator[list[tuple[Tensor, Tensor | None]]]:
     """What each layer's attention is given: frame tokens (1, T, N, D) and, if there are any,
     context tokens (1, k, D), both normalised. Filled while the model runs."""
     noted: list[tuple[Tensor, Tensor | None]] = []

@@ -32,12 +32,7 @@ from tcclip.model.tokens import tokenizer
 from tcclip.text_files import mistake
 from tcclip.weights.clip_weights import geometry_of
 from tcclip.weights.layouts import OWN, Use, WeightsFile, layout_of, look_at, unwrapped
-from tcclip.weights.parameter_names import (
-    TOKEN_EMBEDDING,
-    is_clip_parameter,
-    listed,
-    mismatch,
-)
+from tcclip.weights.parameter_names import TOKEN_EMBEDDING, is_clip_parameter, listed, mismatch
 from tcclip.weights.published_config import published_config
 from tcclip.weights.weight_files import is_safetensors
 
@@ -337,10 +332,7 @@ def _compare_start_token(table: Tensor, given: Mapping[str, Tensor], where: str)
 
 
 def _write(
-    state: Mapping[str, Tensor],
-    path: str | Path,
-    config: ModelConfig,
-    about: Mapping[str, Any],
+    state: Mapping[str, Tensor], path: str | Path, config: ModelConfig, about: Mapping[str, Any]
 ) -> None:
     path = Path(path)
     if path.suffix != ".safetensors":

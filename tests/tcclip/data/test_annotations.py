@@ -5,12 +5,7 @@ from pathlib import Path
 import pytest
 
 from protocols.datasets import DATASETS
-from tcclip.data.annotations import (
-    Item,
-    read_all_names,
-    read_class_names,
-    read_list,
-)
+from tcclip.data.annotations import Item, read_all_names, read_class_names, read_list
 from tcclip.text_files import FileError
 
 

@@ -15,12 +15,7 @@ from tcclip.config import AugmentConfig, Reader
 from tcclip.data.decode.reader import read_video
 from tcclip.data.sampling import segment_indices
 from tcclip.data.seeding import seeded_rng
-from tcclip.data.transforms import (
-    EvalTransform,
-    TrainTransform,
-    normalise,
-    resize_short_side,
-)
+from tcclip.data.transforms import EvalTransform, TrainTransform, normalise, resize_short_side
 from tests.places import GOLDEN
 
 RECORDED: dict[str, Any] = json.loads((GOLDEN / "preprocess.json").read_text())
