@@ -14,7 +14,6 @@ from results.compare.compare import Comparison, compare, render, save_plot
 from results.compare.selection import Selection, parse_selection
 from results.reading.predictions import read_predictions
 from results.reading.run_folder import RunFolder
-from results.records import Measurement
 from tests.results import builder, recorded_runs
 
 ZERO_SHOT = protocols.get("zero_shot")
@@ -84,13 +83,8 @@ def test_a_users_own_data_set_is_compared_too(tmp_path: Path) -> None:
         ("tc_clip", "gestures", 1.0), ("vifi_clip", "gestures", 0.0), ("tc_clip", "signs", 1.0),
     ):  # fmt: skip
         of = builder.key(protocol, dataset=name, model=model, shots=4)
-        measured = Measurement(
-            suite=name, dataset=name, split="val", classes=5, views="2x1", weights="raw",
-            checkpoint="best", metric="top1", value=100 * right, videos=20,
-        )  # fmt: skip
-        plain = builder.result(protocol, of.model_copy(update={"dataset": "hmdb51"}), lambda *_: 0)
-        update = {"run_id": builder.run_id(of), "key": of, "measurements": (measured,)}
-        folder = builder.write_result(tmp_path, plain.model_copy(update=update))
+        own = builder.own_result(protocol, of, {(name, "val"): 100 * right})
+        folder = builder.write_result(tmp_path, own)
         builder.write_scores(
             folder, name, "val", labels=[i % 5 for i in range(20)], classes=5, right=1.0, seed=1,
             weights=("raw",), checkpoints=("best",), unreadable=() if right else range(20),

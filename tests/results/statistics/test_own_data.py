@@ -7,7 +7,6 @@ from typing import Any
 import protocols
 from protocols.protocol import Protocol
 from results.reading.run_filter import RunFilter
-from results.records import Measurement
 from results.report.report import Report, report
 from results.report.shown import Shown
 from results.statistics.columns import Column
@@ -19,19 +18,8 @@ def write(
 ) -> None:
     """A finished run on the data set `mine`; `tests`: (suite, split) -> percent right."""
     of = builder.key(protocol, dataset="mine", **key)
-    measured = tuple(
-        Measurement(
-            suite=suite, dataset="mine", split=split, classes=5, views="2x1", weights="raw",
-            checkpoint="best", metric="top1", value=value, videos=20,
-        )
-        for (suite, split), value in tests.items()
-    )  # fmt: skip
-    plain = builder.result(
-        protocol, of.model_copy(update={"dataset": protocol.datasets[0]}), lambda *_: 0,
-        prov={"finished": f"2026-01-0{finished}T00:00:00+00:00"},
-    )  # fmt: skip
-    update = {"run_id": builder.run_id(of), "key": of, "measurements": measured}
-    builder.write_result(out, plain.model_copy(update=update))
+    finished = f"2026-01-0{finished}T00:00:00+00:00"
+    builder.write_result(out, builder.own_result(protocol, of, tests, finished=finished))
 
 
 def own(made: Report) -> list[Column]:
