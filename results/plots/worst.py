@@ -119,7 +119,7 @@ def each_video(run: FinishedRun, scores: Predictions) -> pd.DataFrame:
     others = shares.copy()
     others[each, labels] = -1.0
     rivals = others.argmax(1)
-    names = np.array(scores.class_names or [f"class {i}" for i in range(shares.shape[1])])
+    names = np.array(scores.class_names)
     return pd.DataFrame(
         {
             "name": np.array(scores.videos)[rows],

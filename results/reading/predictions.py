@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from results.reading.location import read_bytes
 from results.reading.run_folder import RunFolder
+from tcclip.accuracy import top_k_correct
 from tcclip.text_files import parse_json
 
 #: The most values that a file may hold: compressed, a few bytes can stand for billions. A test on
@@ -24,14 +25,14 @@ class Predictions:
     """One split under one weight set, a row a video, ordered by video.
 
     `scores` (videos, classes): sum over views of softmax. `readable`: False counts as wrong.
-    `class_names` is empty where the file does not name them.
+    `class_names`: "class 0" and so on where the file does not name them.
     """
 
     videos: tuple[str, ...]
     labels: NDArray[np.int64]
     scores: NDArray[np.float32]
     readable: NDArray[np.bool_]
-    class_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...]
 
     def predicted(self) -> NDArray[np.int64]:
         """The best-scored class of each video, the lowest id on ties; -1 where unreadable."""
@@ -40,8 +41,6 @@ class Predictions:
 
     def correct(self, k: int) -> NDArray[np.bool_]:
         """Whether the label is among the `k` best of each video (see `tcclip.accuracy`)."""
-        from tcclip.accuracy import top_k_correct
-
         return top_k_correct(self.scores, self.labels, self.readable, k)
 
 
@@ -95,9 +94,11 @@ def _parse(data: bytes, weights: str, checkpoint: str) -> Predictions | None:
     scores = scores.reshape(len(videos), -1).astype(np.float32)
     if labels.min() < 0 or labels.max() >= scores.shape[1]:
         raise ValueError(f"a label that is none of its {scores.shape[1]} classes")
-    kept = (table.schema.metadata or {}).get(CLASS_NAMES, b"[]")
-    names = tuple(str(name) for name in parse_json(kept, "class_names"))
-    if names and len(names) != scores.shape[1]:
+    kept = (table.schema.metadata or {}).get(CLASS_NAMES)
+    names = tuple(f"class {i}" for i in range(scores.shape[1]))
+    if kept is not None:
+        names = tuple(str(name) for name in parse_json(kept, "class_names"))
+    if len(names) != scores.shape[1]:
         raise ValueError(f"{len(names)} class names for {scores.shape[1]} classes")
     readable = table.column("readable").to_numpy().astype(np.bool_)
     return Predictions(videos, labels, scores, readable, names)
@@ -141,5 +142,4 @@ def confusion(several: Sequence[Predictions]) -> Confusion:
         totals += np.bincount(one.labels, minlength=classes)
         seen = one.readable
         np.add.at(counts, (one.labels[seen], one.predicted()[seen]), 1)
-    names = several[0].class_names or tuple(f"class {i}" for i in range(classes))
-    return Confusion(counts, totals, names)
+    return Confusion(counts, totals, several[0].class_names)
