@@ -9,7 +9,7 @@ from typing import NamedTuple
 from protocols.datasets import DATASETS
 from protocols.protocol import Protocol, Suite
 from results.reading.collect import Collected
-from results.records import Result
+from results.records import Measurement, Result
 from results.statistics.mean_std import Axis, chance_level, harmonic_mean
 
 HARMONIC = "HM"
@@ -110,21 +110,20 @@ def _published_test(suite: Suite) -> _Test:
 def _own_tests(results: Sequence[Result]) -> list[_Test]:
     """What of own data the newest of `results`, all of one data set, was tested on."""
     newest = max(results, key=lambda one: one.provenance.finished, default=None)
-    tests: dict[str, _Test] = {}
     if newest is None:
         return []
+    suites: dict[str, list[Measurement]] = {}
     for one in newest.measurements:
-        if one.dataset in DATASETS:
-            continue
-        test = tests.get(one.suite)
-        if test is None:
-            title = newest.provenance.titles.get(one.dataset, one.dataset)
-            tests[one.suite] = _Test(
-                one.suite, one.dataset, title, (one.split,), one.classes, one.views
-            )
-        elif one.split not in test.splits:
-            tests[one.suite] = test._replace(splits=(*test.splits, one.split))
-    return list(tests.values())
+        if one.dataset not in DATASETS:
+            suites.setdefault(one.suite, []).append(one)
+    titles = newest.provenance.titles
+    return [
+        _Test(
+            suite, own[0].dataset, titles.get(own[0].dataset, own[0].dataset),
+            tuple(dict.fromkeys(one.split for one in own)), own[0].classes, own[0].views,
+        )
+        for suite, own in suites.items()
+    ]  # fmt: skip
 
 
 def _columns(
