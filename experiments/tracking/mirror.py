@@ -148,7 +148,7 @@ class Mirror:
         present = set(folder_names(self.ledger.runs))
         running, emptied, kept = [], set(), set()
         for run in self.runs.all():
-            run_id, parent = run.data.tags[RUN_ID], run.data.tags.get("mlflow.parentRunId")
+            run_id, parent = run.data.tags[RUN_ID], run.data.tags["mlflow.parentRunId"]
             # On a server, a copy of this folder elsewhere may have the same id.
             ours = self._own_database or run.data.tags[OUTPUT] == self.runs.path
             if run_id not in present and ours:

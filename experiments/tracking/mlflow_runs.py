@@ -91,11 +91,11 @@ class MlflowRuns:
             self._parents[name] = run.info.run_id
         return self._parents[name]
 
-    def delete_parents(self, mlflow_ids: Collection[str | None]) -> None:
+    def delete_parents(self, mlflow_ids: Collection[str]) -> None:
         """Delete parent runs that have no run any more."""
-        for one in filter(None, mlflow_ids):
+        for one in mlflow_ids:
             self.client.delete_run(one)
-        self._parents = {name: one for name, one in self._parents.items() if one not in mlflow_ids}
+        self._parents.clear()
 
     def _find_or_create(
         self,
