@@ -15,8 +15,7 @@ from experiments.monitor.table import print_json, print_rows
 from experiments.store.files import sizes
 from experiments.store.ledger import Ledger, check_runs
 from results.printing import aligned, printable, show
-from results.reading.location import RECORD_BYTES, Location, read_bytes
-from results.reading.location import printable as harmless
+from results.reading.location import RECORD_BYTES, Location, escaped, read_bytes
 from results.reading.run_folder import RunFolder
 from results.reading.status import RunStatus, run_status
 from results.records import Result
@@ -204,4 +203,4 @@ def _numbers(result: Result) -> tuple[list[str], list[list[str]]]:
 
 def _log(folder: RunFolder) -> list[str]:
     text = (read_bytes(folder.log) or b"").decode(errors="replace")
-    return [printable(harmless(line)) for line in text.splitlines()[-LOG_LINES:]]
+    return [printable(escaped(line)) for line in text.splitlines()[-LOG_LINES:]]

@@ -182,7 +182,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def printable(text: str) -> str:
+def escaped(text: str) -> str:
     """`text` with what would steer a terminal, or is no Unicode (names of files may be in any
     encoding), as escapes; lines end as they do."""
     if text.isascii() and text.isprintable():
@@ -192,7 +192,7 @@ def printable(text: str) -> str:
 
 
 #: A text that may come from anywhere.
-Text = Annotated[str, AfterValidator(printable)]
+Text = Annotated[str, AfterValidator(escaped)]
 
 
 # ---- Local copies ----

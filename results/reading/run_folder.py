@@ -14,10 +14,10 @@ from results.reading.holder import read_holder
 from results.reading.location import (
     RECORD_BYTES,
     Location,
+    escaped,
     folder_names,
     is_local,
     names,
-    printable,
     read_bytes,
 )  # fmt: skip
 from results.records import SCHEMA_VERSION, Failure, Result
@@ -110,7 +110,7 @@ class RunFolder:
             if not is_local(self.path):
                 raise
             return None
-        return printable(data.decode(errors="replace").strip())[:NAME_LENGTH] or None
+        return escaped(data.decode(errors="replace").strip())[:NAME_LENGTH] or None
 
     def read_result(self) -> Result | None:
         """The result if it exists and is valid, else None: the run is not finished.

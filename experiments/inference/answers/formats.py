@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from experiments.inference.answers import page
 from experiments.inference.answers.timeline import NONE_OF_THESE, clock, scenes
 from results.printing import printable
-from results.reading.location import printable as harmless
+from results.reading.location import escaped
 
 if TYPE_CHECKING:
     from tcclip.predict import Prediction
@@ -38,8 +38,8 @@ def _terminal(predictions: Sequence[Prediction]) -> str:
     table.add_column("probability", justify="right")
     for one in predictions:
         for number, (time, name, probability) in enumerate(_lines(one)):
-            first = harmless(one.video) if not number else ""
-            cells = [first, *([time] if timed else []), harmless(name), probability]
+            first = escaped(one.video) if not number else ""
+            cells = [first, *([time] if timed else []), escaped(name), probability]
             table.add_row(*map(printable, cells))
     console = Console(highlight=False, markup=False, soft_wrap=False)
     if not console.is_terminal:  # a file or a pipe: no line is folded
