@@ -239,7 +239,7 @@ def _stored_otherwise(folder: Path, path: str) -> list[str]:
 def _remark(folder: Path, path: str, candidates: Sequence[str]) -> str:
     """Why an entry has no file and what may be done, as far as that is known."""
     if len(candidates) > 1:
-        return f"may be any of {_some(candidates)}"
+        return f"may be any of {first_few([*map(_shown, candidates)], NAMED)}"
     if candidates:
         return f"{_shown(candidates[0])} is there, but would answer another entry, too"
     try:
@@ -253,7 +253,8 @@ def _remark(folder: Path, path: str, candidates: Sequence[str]) -> str:
     if "\\" in path:
         return "write / between folders and file, not \\"
     if others := _named_like(folder, path):
-        return f"there is {_some(others)}: if that is the video, write its path into the list"
+        there = first_few([*map(_shown, others)], NAMED)
+        return f"there is {there}: if that is the video, write its path into the list"
     return ""
 
 
@@ -366,9 +367,10 @@ def difference(listed: str, stored: str) -> str:
     return ", ".join(kind for kind, applies in kinds.items() if applies) or "other Unicode form"
 
 
-def _some(paths: Sequence[str]) -> str:
-    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
-    return ", ".join(map(_shown, paths[:NAMED])) + more
+def first_few(texts: Sequence[str], most: int) -> str:
+    """`a, b, c and 4 more`: of many texts, the first `most`."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
 
 
 def _shown(path: str) -> str:

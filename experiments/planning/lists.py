@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from experiments.datasets.paths import DataPaths
+from experiments.datasets.video_files import first_few
 from experiments.errors import MissingData
 from experiments.grid.spec import ListSpec, RunSpec
 from experiments.monitor.decodes import Decodes, count_decodes
@@ -204,10 +205,9 @@ def other_lists(specs: Sequence[RunSpec], ledger: Ledger) -> Iterator[str]:
     keys = set(planned.values())
     same = [name for name, result in ledger.finished(others).items() if result.key in keys]
     if same:
-        more = f" and {len(same) - _NAMED} more" if len(same) > _NAMED else ""
         yield (
             "finished before with the same settings and other lists or class names (or in a "
-            f"version that did not compare them): {', '.join(same[:_NAMED])}{more}. They stay as "
+            f"version that did not compare them): {first_few(same, _NAMED)}. They stay as "
             "they are; the table shows the runs asked for"
         )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from experiments.datasets.check.plan import check_lists
 from experiments.datasets.paths import DataPaths
+from experiments.datasets.video_files import first_few
 from experiments.errors import StorageError, UserError
 from experiments.grid.request import RunPlan
 from experiments.grid.spec import ListSpec, RunSpec
@@ -61,9 +62,7 @@ class Findings:
 
     def _texts(self) -> Iterator[str]:
         for text, run_ids in self.problems.items():
-            rest = len(run_ids) - NAMED
-            more = f" and {rest} more" if rest > 0 else ""
-            yield f"{text} ({', '.join(run_ids[:NAMED])}{more})"
+            yield f"{text} ({first_few(run_ids, NAMED)})"
 
 
 def check_plan(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from experiments.datasets.check.class_names import common_names, shared_names
 from experiments.datasets.check.videos import SameVideo, VideoList
+from experiments.datasets.video_files import first_few
 
 #: How many videos or classes a warning names, beside their count.
 NAMED = 5
@@ -33,12 +34,12 @@ def list_warnings(one: VideoList, same: SameVideo) -> list[str]:
     if several:
         warnings.append(
             f"{one.title}: {_count(several, 'video')} with several labels, of which one is right "
-            f"at most: {_first_few(several)}"
+            f"at most: {first_few(several, NAMED)}"
         )
     if again:
         warnings.append(
             f"{one.title}: {_count(again, 'line')} whose video is listed before: "
-            f"{_first_few(again)}"
+            f"{first_few(again, NAMED)}"
         )
     if (text := shared_names(one.classes)) is not None:
         warnings.append(f"{one.dataset}: {text}")
@@ -53,7 +54,7 @@ def _empty_classes(one: VideoList) -> list[str]:
     if not empty or not used:
         return []
     text = f"{one.title}: no video of {len(empty)} of {len(one.classes)} classes: "
-    text += _first_few(empty)
+    text += first_few(empty, NAMED)
     if 0 not in used:
         text += "; labels count from 0: are these counted from 1?"
     return [text]
@@ -106,7 +107,8 @@ def leak_warnings(
         f"has byte copies for {len(leak.copies)} of its {videos} videos in": leak.copies,
     }
     return [
-        f"{test.title} {text} the {kind} list {train.title}: {_first_few(sorted(found.values()))}"
+        f"{test.title} {text} the {kind} list {train.title}: "
+        f"{first_few(sorted(found.values()), NAMED)}"
         for text, found in kinds.items()
         if found
     ]
@@ -120,7 +122,7 @@ def class_warnings(train: VideoList, test: VideoList) -> list[str]:
         return []
     return [
         f"{test.title}: {len(common)} of its {len(test.classes)} classes are trained on, too, in "
-        f"{train.title}, so they are not novel: {_first_few(common)}"
+        f"{train.title}, so they are not novel: {first_few(common, NAMED)}"
     ]
 
 
@@ -130,8 +132,3 @@ def _also(path: str, other: str) -> str:
 
 def _count(texts: Sequence[str], noun: str) -> str:
     return f"{len(texts)} {noun}{'s' if len(texts) > 1 else ''}"
-
-
-def _first_few(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
-    return ", ".join(texts[:NAMED]) + more
