@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from experiments.datasets.check.decoding import DecodedFile, read_decoded
+from experiments.datasets.check.decoding import read_decoded
 from experiments.datasets.check.record import check_file
 from experiments.errors import MissingData
 from experiments.grid.spec import ListSpec, RunSpec
@@ -76,22 +76,14 @@ def _unreadable(one: ListSpec, here: ListsHere) -> tuple[dict[str, str], int]:
     """(video -> cause, videos of the list); nothing where lists or videos are not here."""
     folder = here.folder(one.dataset)
     state = check_file(here.data_paths, one.dataset).with_suffix(".jsonl")
-    decoded = {name: file for name, file in read_decoded(state).items() if file.cause is not None}
+    decoded = {name: file for name, file in read_decoded(state).items() if file.cause}
     if folder is None or not decoded or not (folder / one.split.annotations).is_file():
         return {}, 0
     with suppress(MissingData, FileError):  # `check_lists` reports a list that is broken
         items = read_list(folder / one.split.annotations)
         paths = [item.path for item in items]
         locate = here.data_paths.find_videos(one.dataset, paths).locate
-        found = {item.path: decoded.get(str(locate(item.path))) for item in items}
-        causes = {path: _cause(file) for path, file in found.items() if file is not None}
-        return {path: cause for path, cause in causes.items() if cause is not None}, len(items)
+        found = ((path, decoded.get(str(locate(path)))) for path in dict.fromkeys(paths))
+        causes = {path: file.cause or "" for path, file in found if file and file.is_current()}
+        return causes, len(items)
     return {}, 0
-
-
-def _cause(file: DecodedFile) -> str | None:
-    """Why a file could not be decoded; None if it has changed since."""
-    try:
-        return file.cause if file.is_current() else None
-    except OSError:
-        return None

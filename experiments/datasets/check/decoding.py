@@ -41,8 +41,11 @@ class DecodedFile(FrozenModel):
     cause: str | None = None
 
     def is_current(self) -> bool:
-        """Whether the file has not changed since."""
-        now = _size_and_change(Path(self.file), frames=self.cause is not None)
+        """Whether the file is there and has not changed since."""
+        try:
+            now = _size_and_change(Path(self.file), frames=self.cause is not None)
+        except OSError:
+            return False
         return (self.bytes, self.modified_ns) == now
 
 
