@@ -18,7 +18,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from experiments.datasets.pack.packed_video import Packed, write_packed
+from experiments.datasets.pack.packed_video import write_packed
+from experiments.datasets.pack.record import PackedFile
 from protocols.datasets import Pack
 from tcclip.config import AugmentConfig
 from tcclip.data.annotations import Item
@@ -69,11 +70,11 @@ def main() -> None:
 
 
 def _show(name: str, files: list[Path], made: Path, options: argparse.Namespace) -> None:
-    packed: dict[Path, Packed] = {}
+    packed: dict[Path, PackedFile] = {}
     decoder = Decoder()
     for file in files:
         path = made / f"{file.name}{ENDING}"
-        packed[path] = write_packed(decoder, file, path, Pack(quality=options.quality))
+        packed[path] = write_packed(decoder, file.name, file, path, Pack(quality=options.quality))
     decoder.close()
     sides = {
         "source": _clips(files, not options.all),

@@ -39,6 +39,8 @@ from tcclip.data.seeding import seeded_rng
 
 #: Packed videos from whose size that of the rest is estimated.
 SAMPLE = 16
+#: Seconds that a decoder may take without an answer.
+TIMEOUT = 60.0
 JOURNAL = "done.csv"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -49,20 +51,19 @@ def pack(
     settings: Pack,
     *,
     workers: int,
-    timeout: float = 60.0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None],
 ) -> dict[str, PackedFile]:
     """Pack `videos`, `plain_name` of a list entry -> file, into `folder`; the pack's record.
 
-    What is there already, of the recorded size, is kept. `workers` processes, or this one; a
-    decoder may take `timeout` seconds without an answer. UserError for a folder that holds
+    What is there already, of the recorded size, is kept. `workers` processes, or this one.
+    UserError for a folder that holds
     something else or another pack, that another process is packing into, or without room.
     """
     with _naming_full_disks(folder):
         _claim(folder, settings)
         with _lock(folder / UNFINISHED / "lock"):
             files = {name: one for name, one in _packed(folder).items() if _is_there(folder, one)}
-            todo = _Videos(videos, videos.keys() - files.keys(), folder, settings, timeout)
+            todo = _Videos(videos, videos.keys() - files.keys(), folder, settings)
             total = len(todo) + len(files)
             journal = folder / UNFINISHED / JOURNAL
             write_text(journal, HEAD + lines(files.values()))
@@ -180,13 +181,12 @@ class _Videos(Dataset[PackedFile | OSError]):
         names: Collection[str],
         folder: Path,
         settings: Pack,
-        timeout: float,
     ) -> None:
         order = seeded_rng("pack").permutation(len(names))
         ordered = sorted(names)
         self.todo = [(ordered[place], videos[ordered[place]]) for place in order]
         self.folder, self.settings = folder, settings
-        self.decoder = Decoder("auto", timeout)
+        self.decoder = Decoder("auto", TIMEOUT)
 
     def __len__(self) -> int:
         return len(self.todo)
@@ -199,7 +199,7 @@ class _Videos(Dataset[PackedFile | OSError]):
         path = self.folder / file_name(name)
         aside = self.folder / UNFINISHED / f"{os.getpid()}.zip"
         try:
-            written = write_packed(self.decoder, video, aside, self.settings)
+            packed = write_packed(self.decoder, name, video, aside, self.settings)
             sync(aside)
             path.parent.mkdir(parents=True, exist_ok=True)
             aside.replace(path)
@@ -211,4 +211,4 @@ class _Videos(Dataset[PackedFile | OSError]):
             return error
         finally:
             aside.unlink(missing_ok=True)
-        return PackedFile(name, *written)
+        return packed

@@ -8,11 +8,11 @@ import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from experiments.datasets.pack.record import PackedFile
 from protocols.datasets import Pack
 from tcclip.data.decode.decoder import Decoder
 from tcclip.data.decode.images.packed_video import (
@@ -34,22 +34,10 @@ FIRST_FRAMES, READ_BYTES = 96, 2**28
 COMPARED = 16
 
 
-class Packed(NamedTuple):
-    """What was written: the video's frames, how many `kept`, the file's size and sha256.
-
-    `damaged`: packets of the video that could not be decoded. `psnr`: dB, over 16 frames' pixels.
-    """
-
-    frames: int
-    kept: int
-    bytes: int
-    sha256: str
-    damaged: int
-    psnr: float
-
-
-def write_packed(decoder: Decoder, video: Path, path: Path, settings: Pack) -> Packed:
-    """Write `video` to `path`, whatever is there.
+def write_packed(
+    decoder: Decoder, name: str, video: Path, path: Path, settings: Pack
+) -> PackedFile:
+    """Write `video`, whose list entry is `name`, to `path`, whatever is there.
 
     Its frames are resized as a run resizes them. Raises UnreadableVideo for a video that cannot be
     read or packed, OSError if the file cannot be written.
@@ -73,7 +61,7 @@ def write_packed(decoder: Decoder, video: Path, path: Path, settings: Pack) -> P
     error = _error(path, originals)
     psnr = 10 * math.log10(255**2 / error) if error else math.inf
     digest = hashlib.sha256(content).hexdigest()
-    return Packed(total, kept, len(content), digest, damaged, round(psnr, 2))
+    return PackedFile(name, total, kept, len(content), digest, damaged, round(psnr, 2))
 
 
 def _clips(decoder: Decoder, video: Path, most: int | None) -> Iterator[tuple[list[int], Clip]]:

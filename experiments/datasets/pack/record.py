@@ -31,7 +31,8 @@ class PackedFile(NamedTuple):
     """A video: its list entry, its frames and how many are kept, its file's bytes and sha256.
 
     `damaged`: packets of the video that could not be decoded; `psnr`: dB between the resized
-    frames and the packed ones. `cause`: why it could not be packed; then the rest is empty.
+    frames and the packed ones, over 16 frames. `cause`: why it could not be packed; then the rest
+    is empty.
     """
 
     video: str
