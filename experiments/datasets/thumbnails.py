@@ -22,18 +22,15 @@ FRAMES, HEIGHT = 3, 72
 TIMEOUT = 20.0
 
 
-def thumbnails(
-    dataset: str, videos: Sequence[str], paths: DataPaths | None = None
-) -> dict[str, tuple[Path, bytes]]:
+def thumbnails(dataset: str, videos: Sequence[str]) -> dict[str, tuple[Path, bytes]]:
     """Listed video -> its file, and a JPEG of its frames, for those that can be found and read.
 
-    Made once: kept beside the cached frames. `paths`: by default those of environment and
-    configuration.
+    Made once: kept beside the cached frames. Folders are those of environment and configuration.
     """
     from tcclip.data.decode.decoder import Decoder
     from tcclip.data.decode.reader import UnreadableVideo
 
-    paths = paths or DataPaths.find()
+    paths = DataPaths.find()
     if dataset not in paths.datasets():
         return {}
     try:
