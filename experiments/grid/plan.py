@@ -21,8 +21,7 @@ from results.records import RunKey
 from tcclip import methods
 from tcclip.config import AugmentConfig, FrozenModel, ModelConfig, TrainConfig, Views
 
-#: The options that choose on a protocol's axis, and their names in a grid file.
-OPTIONS = {"shots": "--shots", "base_split": "--splits"}
+#: A protocol's axis -> its name in a grid file; the command's option is called the same.
 _AXES = {"shots": "shots", "base_split": "splits"}
 #: Text length of LLM-rephrased class names (SPEC 5): CLIP's whole context.
 LLM_TEXT_LENGTH = 77
@@ -241,7 +240,7 @@ def _values(grid: Grid, protocol: Protocol, trained: bool) -> tuple[int | None, 
     for axis, values in asked.items():
         if values is not None and axis != protocol.axis:
             where = grid.sources.get(_AXES[axis], "")
-            raise UserError(f"{where}{protocol.name} has no {OPTIONS[axis]}; leave it out")
+            raise UserError(f"{where}{protocol.name} has no --{_AXES[axis]}; leave it out")
     if protocol.axis is None:
         return (None,)
     where = grid.sources.get(_AXES[protocol.axis], "")
@@ -249,7 +248,7 @@ def _values(grid: Grid, protocol: Protocol, trained: bool) -> tuple[int | None, 
     if not trained and len(set(values)) != 1:
         raise UserError(
             f"a checkpoint was trained at one point of {grid.protocol}: say which with "
-            f"{OPTIONS[protocol.axis]}"
+            f"--{_AXES[protocol.axis]}"
         )
     own = protocol.datasets[0] not in DATASETS
     allowed = ", ".join(map(str, protocol.axis_values)) or "none"

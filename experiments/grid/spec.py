@@ -100,9 +100,6 @@ class RunSpec(FrozenModel):
 
         A model that is not trained reads only the lists it is tested on.
         """
-        lists = (self.train_list, *self.validation, *self.suites)
-        if not any(datasets[one.dataset].digests or datasets[one.dataset].pack for one in lists):
-            return self
 
         def identified(one: ListSpec, read: bool) -> ListSpec:
             return one.with_digest(datasets[one.dataset], read)
