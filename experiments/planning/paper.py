@@ -135,7 +135,7 @@ def _within(plan: RunPlan, rows: Sequence[PlannedRun], budget: float | None) -> 
 def progress(outs: Sequence[str], demo: bool) -> tuple[str, ...]:
     """What of the paper is done in one of the folders, missing, and what that costs: a line a
     protocol."""
-    data = DataPaths.find(None, None)
+    data = DataPaths.find()
     plan = plan_paper(GridOptions(PAPER, demo=demo), data.datasets())
     found = [dry_run(plan.specs, location(one), Execution(), data.list_length) for one in outs]
     # Of a run's rows one that is done, if there is one.

@@ -4,5 +4,5 @@ In: a folder of class folders, or the lists of another project; the YAML file. O
 paths; for `tcclip data init`, files in our own form, so that runs read one form only.
 
 Read yaml_file (what the file may say), init (what is written), then where the videos and classes
-come from: class_folders, foreign_lists and kinetics_ssv2.
+come from: class_folders, foreign_lists and foreign_tables.
 """
