@@ -6,4 +6,5 @@ Used by cli, and by the worker, which compares its lists with those its run bega
 
 Read `problems` (all checks of a plan), then what it asks: `settings` (sizes, batches), `weights`
 (files to start from), `lists` (class names, changed lists) and `videos` (the last `data check`).
+Beside them `paper` (all protocols as one plan, `--budget`) and `chosen` (`--only`) make plans.
 """
