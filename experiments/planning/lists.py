@@ -80,9 +80,11 @@ class ListsHere:
         for name in recorded:
             dataset, _, file = name.partition("/")
             folder = self.folder(dataset) if file else None
-            if folder is not None and not self.data_paths.dataset(dataset).digests:
-                found[name] = self.digest(folder / file)
-        return {name: digest for name, digest in found.items() if digest is not None}
+            if folder is None or self.data_paths.dataset(dataset).digests:
+                continue
+            if (digest := self.digest(folder / file)) is not None:
+                found[name] = digest
+        return found
 
     def elsewhere(self, specs: Sequence[RunSpec]) -> Iterator[str]:
         """The data sets whose lists are not here, so that nothing can be said of them."""
