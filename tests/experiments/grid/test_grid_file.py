@@ -24,6 +24,7 @@ def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("seeds: [1]", "grid.yaml:6: 'seeds' is given twice, first in line 5"),
         ("set: {train.lr: 1, train.lr: 2}", "6: 'train.lr' is given twice, first in line 6"),
         ("splits:", "grid.yaml:6: splits has no value"),
+        ("shot: [2]", "grid.yaml:6: shot: "),
         ("variants: []", "grid.yaml:6: variants: .*; leave it out for all"),
         ("variants: [nope]", "grid.yaml:6: few_shot has no variant 'nope'"),
         ("splits: [true]", r"grid.yaml:6: splits.0: .*integer \(given: True\)$"),

@@ -3,8 +3,8 @@
 import pytest
 
 from experiments.errors import UserError
-from experiments.grid.overrides import apply, check_names, parse
-from tcclip.config import ModelConfig, TrainConfig
+from experiments.grid.overrides import apply, parse
+from tcclip.config import TrainConfig
 
 TRAIN = TrainConfig(epochs=2, warmup_epochs=1, lr=1e-3, lr_min=1e-5, global_batch=8)
 
@@ -29,12 +29,3 @@ def test_nested_names_reach_their_field() -> None:
     assert changed.mix.smoothing == 0.2
     assert changed.lr == TRAIN.lr
     assert TRAIN.mix.smoothing == 0.1, "the original is untouched"
-
-
-@pytest.mark.parametrize(
-    ("name", "nearest"),
-    [("train.epoch", "train.epochs"), ("mode.num_frames", "model.num_frames"), ("lr", "train.lr")],
-)
-def test_unknown_names_are_refused_with_the_nearest(name: str, nearest: str) -> None:
-    with pytest.raises(UserError, match=f"nearest is '{nearest}'"):
-        check_names({name: 1}, {"train": TRAIN, "model": ModelConfig()})

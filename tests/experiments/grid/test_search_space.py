@@ -55,14 +55,6 @@ def test_the_projects_grid_files_are_grids(file: Path) -> None:
     assert len(specs) == sum(line.startswith("  - ") for line in lines)
 
 
-def test_options_win_over_the_file_and_its_mistakes_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text("protocol: few_shot\nshots: [2]\nset: {train.lr: 1.0e-5}\n")
-    specs = expand(make_grid(GridOptions(str(path), settings=["train.lr=2e-5"], shots="4")))
-    assert {spec.key.shots for spec in specs} == {4}
-    assert {spec.train.lr for spec in specs} == {2e-5}
-    path.write_text("protocol: few_shot\nshot: [2]\n")
-    with pytest.raises(UserError, match=r"mine.yaml:2: shot: "):
-        make_grid(GridOptions(str(path)))
+def test_a_grid_file_that_is_not_there() -> None:
     with pytest.raises(UserError, match=r"no grid file 'no.yaml'; those of the project: aggreg"):
         make_grid(GridOptions("no.yaml"))

@@ -10,12 +10,7 @@ from typer.testing import CliRunner
 from experiments.datasets.check import decoding
 from experiments.datasets.check.check import check
 from experiments.datasets.check.class_names import check_llm_names
-from experiments.datasets.check.decoding import (
-    DecodedFile,
-    append_decoded,
-    decode_files,
-    read_decoded,
-)
+from experiments.datasets.check.decoding import DecodedFile, decode_files, read_decoded
 from experiments.datasets.commands import app
 from experiments.datasets.own.yaml_file import read_own
 from experiments.datasets.paths import DataPaths
@@ -96,12 +91,6 @@ def test_a_frame_replaced_in_place_is_decoded_again(tmp_path: Path) -> None:
     assert frames.stat().st_mtime_ns == before and not failed.is_current()
     assert (decoded().cause, decoded().frames) == (None, 2)
     assert read_decoded(state)[str(frames)].is_current()
-
-
-def test_decoded_files_are_read_back(tmp_path: Path) -> None:
-    decoded = DecodedFile(file="a b.mp4", bytes=3, modified_ns=2**60, cause="wörd")
-    append_decoded(tmp_path / "s.jsonl", decoded)
-    assert read_decoded(tmp_path / "s.jsonl") == {"a b.mp4": decoded}
 
 
 def test_changed_lists_are_named(own: tuple[Dataset, DataPaths], tmp_path: Path) -> None:

@@ -72,14 +72,6 @@ def test_from_a_yaml_file_to_a_row_of_the_report(own: Path, tmp_path: Path) -> N
     assert [(one.dataset, one.part) for one in compared.differences] == [("Eight shapes", "K=2")]
 
 
-def test_a_protocol_whose_lists_it_lacks_says_so(own: Path) -> None:
-    known = DataPaths.find(own=[own]).datasets()
-    with pytest.raises(UserError, match=r"base_to_novel cannot be run on shapes8: .*no split"):
-        expand(Grid("base_to_novel", datasets=("shapes8",)), known)
-    with pytest.raises(UserError, match="few_shot has no data set 'shapes9'"):
-        expand(Grid("few_shot", datasets=("shapes9",)), known)
-
-
 def test_a_missing_video_fails_its_run_with_its_name(own: Path, tmp_path: Path) -> None:
     lost = next((tmp_path / "videos" / "class 3").iterdir())
     listed = (tmp_path / "val.txt").read_text()
