@@ -13,7 +13,7 @@ from experiments.datasets.own.yaml_file import LISTS
 from experiments.errors import UserError
 from tcclip.data.annotations import Item
 
-#: How folders of splits are called.
+#: How splits are called: folders of them, and in tables.
 SPLIT_FOLDERS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validate": "val",
     "validation": "val", "dev": "val", "eval": "val", "test": "test", "testing": "test",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.datasets.own.class_folders import SPLIT_FOLDERS
 from experiments.datasets.own.foreign_lists import read_lines, split_name
 from experiments.datasets.own.videos import Finder, Found, Videos
 from experiments.errors import UserError, user_errors
@@ -15,7 +16,6 @@ from tcclip.data.annotations import Item
 from tcclip.text_files import parse_json, read_text
 
 _KINETICS = ("label", "youtube_id", "time_start", "time_end")
-_SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
 
 
 def is_kinetics(file: Path) -> bool:
@@ -37,9 +37,7 @@ def read_kinetics(videos: Videos, files: Sequence[Path]) -> Found:
     unlabelled = 0
     for file in filter(is_kinetics, files):
         for row in csv.DictReader(read_lines(file)[1:], _header(file), skipinitialspace=True):
-            split = _SPLITS.get((row.get("split") or "").strip()) or split_name(file)
-            if split is None:
-                raise UserError(f"{file}: neither its rows nor its name say train, val or test")
+            split = _split(row, file)
             label = (row.get("label") or "").strip()
             unlabelled += not label
             if label:
@@ -55,6 +53,17 @@ def read_kinetics(videos: Videos, files: Sequence[Path]) -> Found:
     if unlabelled:
         notes.append(f"left out, {unlabelled} rows without a label")
     return Found(tuple(classes), lists, tuple(notes))
+
+
+def _split(row: dict[str, str], file: Path) -> str:
+    """What a row's own column says, else the file's name. UserError if neither does."""
+    said = (row.get("split") or "").strip()
+    split = SPLIT_FOLDERS.get(said.lower()) if said else split_name(file)
+    if split is None and said:
+        raise UserError(f"{file}: split {said!r}; known: {', '.join(SPLIT_FOLDERS)}")
+    if split is None:
+        raise UserError(f"{file}: neither its rows nor its name say train, val or test")
+    return split
 
 
 def _clip_name(row: dict[str, str], file: Path) -> str:

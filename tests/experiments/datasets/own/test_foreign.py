@@ -83,7 +83,7 @@ KINETICS = Published(
      "val/xyz_000005_000015.mkv", "replacement/xyz_000010_000020.mp4"),
     {
         "train__csv": f'{HEAD}"playing, outside",-a_b,1,11,train,0\nabseiling,xyz,10,20,train,0\n',
-        "validate__csv": f"{HEAD}abseiling,xyz,5,15,validate,0\nabseiling,gone,5,15,validate,0\n",
+        "validate__csv": f"{HEAD}abseiling,xyz,5,15,validate,0\nabseiling,gone,5,15,Valid,0\n",
         "test__csv": f"{HEAD},xyz,7,17,test,0\n",
         "readme__csv": "unrelated,table\n1,2\n",
     },
@@ -197,6 +197,7 @@ def test_names_that_are_numbered_with_gaps(text: str, tmp_path: Path) -> None:
         ({"a_test_split1__txt": "1.mp4 3\n"}, "is not `video.avi 0`, 1 or 2"),
         ({"train__csv": "label,youtube_id,time_start,time_end\na,x,one,2\n"}, "not numbers"),
         ({"train__csv": "label,youtube_id,time_start,time_end\na,x,1,2\n"}, "none of the listed"),
+        ({"train__csv": f"{HEAD}a,x,1,2,held out,0\n"}, "split 'held out'; known: train, "),
         ({"labels__json": '{"a": "1"}', "train__json": "[]"}, "are not 0 to n-1"),
         ({"labels__json": '{"a": "0"}', "train__json": '[{"id": 1, "template": "b"}]'}, "no templ"),
         ({"labels__json": "{"}, "is not JSON"),
