@@ -75,8 +75,13 @@ def check(
         lambda done: progress("decode", done, len(sample)),
         packed_digests(found) if sample else {},
     )
-    labels = check_llm_names(dataset, {split.labels for split in chosen if llm}, data_paths)
-    return _summary(dataset, lists, found, decoded, labels)
+    used = {split.labels for split in chosen if llm}
+    checks = (
+        check_llm_names(dataset, labels, data_paths)
+        for labels in dataset.label_sets
+        if labels.name in used
+    )
+    return _summary(dataset, lists, found, decoded, tuple(filter(None, checks)))
 
 
 def lists_to_check(

@@ -87,20 +87,10 @@ def _quoted(names: Iterable[str]) -> str:
     return " / ".join(map(repr, names))
 
 
-def check_llm_names(
-    dataset: Dataset, used: Iterable[str], data_paths: DataPaths
-) -> tuple[LabelCheck, ...]:
-    """The LLM-rephrased names (variant llm) of those label sets in `used` that have any."""
-    return tuple(
-        _check_llm_names(dataset, labels, labels.llm, data_paths)
-        for labels in dataset.label_sets
-        if labels.name in set(used) and labels.llm
-    )
-
-
-def _check_llm_names(
-    dataset: Dataset, labels: LabelSet, llm: str, data_paths: DataPaths
-) -> LabelCheck:
+def check_llm_names(dataset: Dataset, labels: LabelSet, data_paths: DataPaths) -> LabelCheck | None:
+    """The LLM-rephrased names (variant llm) of a label set; None if it has none."""
+    if not (llm := labels.llm):
+        return None
     try:
         folder = data_paths.annotation_folder(dataset)
         rephrased = read_all_names(folder / llm, labels.classes)

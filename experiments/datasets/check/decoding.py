@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, closing
 from pathlib import Path
 from queue import SimpleQueue
-from types import MappingProxyType
 
 import numpy as np
 from pydantic import ValidationError
@@ -62,7 +61,7 @@ def decode_files(
     workers: int,
     state: Path,
     progress: Callable[[int], None],
-    digests: Mapping[str, str] = MappingProxyType({}),
+    digests: Mapping[str, str],
 ) -> dict[str, DecodedFile]:
     """List entry -> what decoding its file showed, `workers` files at once.
 

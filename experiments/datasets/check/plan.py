@@ -62,10 +62,11 @@ def check_lists(
             warnings.append(f"{one.dataset}: {text}")
         else:
             problems.setdefault(f"{one.dataset}: {text}", []).append(one)
-    for name, labels in dict.fromkeys((one.dataset, one.labels.name) for one in read if one.llm):
-        data = data_paths.dataset(name)
-        for llm in check_llm_names(data, {labels}, data_paths) if name not in DATASETS else ():
-            warnings += [f"{name} {labels}, {llm.file}: {text}" for text in llm.elsewhere]
+    for name, labels in dict.fromkeys((one.dataset, one.labels) for one in read if one.llm):
+        if name not in DATASETS and (
+            llm := check_llm_names(data_paths.dataset(name), labels, data_paths)
+        ):
+            warnings += [f"{name} {labels.name}, {llm.file}: {text}" for text in llm.elsewhere]
     lists = list(read.values())
     found = _find_own(lists, data_paths)
     for one, known in read.items():
