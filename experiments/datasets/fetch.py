@@ -10,7 +10,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
@@ -51,12 +51,11 @@ def verify(folder: Path) -> list[Fault]:
 
     A file without a known digest must be a list or label file that can be read.
     """
-    found = (_fault(folder, entry) for entry in manifest())
+    found = (_fault(folder / entry.path, entry) for entry in manifest())
     return [fault for fault in found if fault is not None]
 
 
-def _fault(folder: Path, entry: Entry) -> Fault | None:
-    path = folder / entry.path
+def _fault(path: Path, entry: Entry) -> Fault | None:
     known = entry.sha256 is not None
     if not path.is_file():
         return Fault(entry.path, "missing", f"expected as {path}", known)
@@ -85,7 +84,7 @@ def fetch(source: str | None, to: Path, progress: Callable[[str, int, int], None
     origin = _origin(source)
     faults = []
     for number, entry in enumerate(manifest(), start=1):
-        if _fault(to, entry) is not None:
+        if _fault(to / entry.path, entry) is not None:
             faults.append(_fetch_file(origin, to, entry))
         progress(entry.path, number, len(manifest()))
     return [fault for fault in faults if fault is not None]
@@ -109,10 +108,10 @@ def _fetch_file(origin: str | Path, to: Path, entry: Entry) -> Fault | None:
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(_read(origin, entry.path))
-        fault = _fault(to, entry.model_copy(update={"path": f"{entry.path}.part"}))
+        fault = _fault(part, entry)
         if fault is not None:
             part.unlink()
-            return Fault(entry.path, fault.kind, f"{fault.detail}; not kept", fault.known)
+            return replace(fault, detail=f"{fault.detail}; not kept")
         part.replace(to / entry.path)
     except _Unavailable as error:
         return Fault(entry.path, "unavailable", str(error), entry.sha256 is not None)
