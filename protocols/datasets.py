@@ -80,10 +80,6 @@ class Dataset(FrozenModel):
             self.labels(split.labels)
         return self
 
-    def has_split(self, name: str) -> bool:
-        """Whether there is a split called `name`."""
-        return any(one.name == name for one in self.splits)
-
     def split(self, name: str) -> Split:
         """The split called `name`; ValueError naming the known ones."""
         return _named(self.splits, name, f"data set {self.name} has no split")

@@ -61,9 +61,10 @@ def _tests(protocol: Protocol, data: Dataset, train: str) -> tuple[str, tuple[Su
 
 def _halves(protocol: Protocol, data: Dataset) -> tuple[str, tuple[Suite, ...]]:
     """(validation split, the suites of base and of novel classes)."""
+    there = {one.name for one in data.splits}
 
     def first(*names: str) -> str:
-        found = next((name for name in names if data.has_split(name)), None)
+        found = next((name for name in names if name in there), None)
         if found is None:
             raise ValueError(_lacks(data, " or ".join(names)))
         return found

@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from unicodedata import normalize
 
 from experiments.errors import UserError
+from protocols.datasets import SHOTS
 from tcclip.data.annotations import Item
 from tcclip.data.seeding import seeded_rng
 
 #: The lists a data set is split into. With few videos of a class, train is served first.
 SPLITS = ("train", "val", "test")
 SERVED = ("train", "test", "val")
-#: Shots of few-shot lists where none are asked for (SPEC 5).
-DEFAULT_SHOTS = (2, 4, 8, 16)
 
 
 def stratified(
@@ -54,7 +53,7 @@ def few_shot(
 ) -> tuple[dict[str, list[Item]], list[str]]:
     """(`train_Kshot` lists drawn from a training list, notes); fewer shots are part of more.
 
-    `shots` None: those of `DEFAULT_SHOTS` that every class has videos for. UserError for shots
+    `shots` None: the published ones that every class has videos for. UserError for shots
     that a class has too few videos for.
     """
     by_class = _by_class(items)
@@ -67,7 +66,7 @@ def few_shot(
             )
     notes = []
     if shots is None:
-        shots = [number for number in DEFAULT_SHOTS if number <= most]
+        shots = [number for number in SHOTS if number <= most]
         if not shots:
             notes.append(f"no few-shot lists: class {name!r} has {most} training videos")
     orders = [_shuffled(own, "few-shot lists", seed) for own in by_class.values()]
