@@ -38,9 +38,7 @@ def on_own_data(protocol: Protocol, data: Dataset, *, trained: bool = True) -> P
             "axis_values": _axis_values(train, data),
             "undefined": (),
             "train_split": train,
-            "validation": protocol.validation.model_copy(
-                update={"dataset": data.name, "splits": (validation,)}
-            ),
+            "validation": _with_lists(protocol.validation, data, validation),
             "suites": suites,
         }
     )
@@ -53,10 +51,8 @@ def _tests(protocol: Protocol, data: Dataset, train: str) -> tuple[str, tuple[Su
     if not tests:
         raise ValueError(_lacks(data, "test or val"))
     splits = tests if protocol.statistic.axis == "splits" else tests[:1]
-    suite = protocol.suites[0].model_copy(
-        update={"name": data.name, "dataset": data.name, "splits": tuple(splits)}
-    )
-    return (validations or tests)[0], (suite,)
+    suite = _with_lists(protocol.suites[0], data, *splits)
+    return (validations or tests)[0], (suite.model_copy(update={"name": data.name}),)
 
 
 def _halves(protocol: Protocol, data: Dataset) -> tuple[str, tuple[Suite, ...]]:
@@ -70,15 +66,14 @@ def _halves(protocol: Protocol, data: Dataset) -> tuple[str, tuple[Suite, ...]]:
         return found
 
     suites = tuple(
-        suite.model_copy(
-            update={
-                "dataset": data.name,
-                "splits": (first(f"{suite.name}_test", f"{suite.name}_val"),),
-            }
-        )
+        _with_lists(suite, data, first(f"{suite.name}_test", f"{suite.name}_val"))
         for suite in protocol.suites
     )
     return first("base_val", "base_test"), suites
+
+
+def _with_lists(suite: Suite, data: Dataset, *splits: str) -> Suite:
+    return suite.model_copy(update={"dataset": data.name, "splits": splits})
 
 
 def _numbered(data: Dataset, name: str) -> list[str]:
