@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,7 +63,8 @@ def pack(
         _claim(folder, settings)
         with _lock(folder / UNFINISHED / "lock"):
             files = {name: one for name, one in _packed(folder).items() if _is_there(folder, one)}
-            todo = _Videos(videos, videos.keys() - files.keys(), folder, settings)
+            left = {name: videos[name] for name in sorted(videos.keys() - files.keys())}
+            todo = _Videos(left, folder, settings)
             total = len(todo) + len(files)
             journal = folder / UNFINISHED / JOURNAL
             write_text(journal, HEAD + lines(files.values()))
@@ -170,21 +171,14 @@ def _results(videos: _Videos, workers: int) -> Iterator[PackedFile]:
 
 
 class _Videos(Dataset[PackedFile | OSError]):
-    """Packs video i of `names` when it is asked for.
+    """Packs video i when it is asked for.
 
     Not in their order: the size of those to come is estimated from those before.
     """
 
-    def __init__(
-        self,
-        videos: Mapping[str, Path],
-        names: Collection[str],
-        folder: Path,
-        settings: Pack,
-    ) -> None:
-        order = seeded_rng("pack").permutation(len(names))
-        ordered = sorted(names)
-        self.todo = [(ordered[place], videos[ordered[place]]) for place in order]
+    def __init__(self, videos: Mapping[str, Path], folder: Path, settings: Pack) -> None:
+        ordered = list(videos.items())
+        self.todo = [ordered[place] for place in seeded_rng("pack").permutation(len(ordered))]
         self.folder, self.settings = folder, settings
         self.decoder = Decoder("auto", TIMEOUT)
 
