@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 
 from experiments import machine
-from experiments.datasets.check.plan import missing_videos, run_warnings, same_video
-from experiments.datasets.check.videos import VideoList
+from experiments.datasets.check.plan import find_all, missing_videos, run_warnings
+from experiments.datasets.check.videos import SameVideo, VideoList
 from experiments.datasets.paths import DataPaths
 from experiments.datasets.video_files import FoundVideos, Locator
 from experiments.errors import (
@@ -28,6 +28,7 @@ from experiments.grid.spec import ListSpec
 from experiments.planning.lists import changed_lists, lists_to_resume, not_there
 from experiments.worker.job import Job
 from experiments.worker.memory import loader_processes
+from protocols.datasets import DATASETS
 from tcclip.config import Views
 from tcclip.data.annotations import (
     Item,
@@ -95,10 +96,11 @@ class RunData:
         digests: dict[str, str] = {}
         digests |= _check_packs(spec.lists, paths)
         used = [_read(one, paths, digests, items) for one, items in spec.lists]
-        found = _find_videos(used, paths)
-        for one in [one for one in used if one.items]:
+        known = [_video_list(one) for one in used]
+        found = find_all(known, paths)
+        for one in [one for one in known if one.items]:
             missing, allowed = found[one.dataset].missing, job.execution.max_unreadable
-            if (text := missing_videos(_video_list(one), missing, allowed)) is not None:
+            if (text := missing_videos(one, missing, allowed)) is not None:
                 raise MissingData(text)
         trained, tests = spec.train.epochs > 0, len(used) - len(spec.suites)
         return cls(
@@ -106,7 +108,7 @@ class RunData:
             listed=sum(len(one.files) + len(one.missing) for one in found.values()),
             missing=sum(len(one.missing) for one in found.values()),
             locators={name: one.locate for name, one in found.items()},
-            warnings=tuple(_warnings(used, tests, found, trained)) if ranks.rank == 0 else (),
+            warnings=tuple(_warnings(known, tests, found, trained)) if ranks.rank == 0 else (),
             store=paths.frame_store(job.execution.cache_size),
             cpus=cpus,
         )  # fmt: skip
@@ -330,21 +332,12 @@ def _check_packs(lists: Sequence[tuple[ListSpec, bool]], data_paths: DataPaths) 
     return digests
 
 
-def _find_videos(lists: Sequence[EvalList], data_paths: DataPaths) -> dict[str, FoundVideos]:
-    """Data set -> the files of all its videos in `lists`."""
-    paths: dict[str, list[str]] = {one.dataset: [] for one in lists}
-    for one in lists:
-        paths[one.dataset] += [item.path for item in one.items]
-    return {name: data_paths.find_videos(name, listed) for name, listed in paths.items() if listed}
-
-
 def _warnings(
-    lists: Sequence[EvalList], tests: int, found: Mapping[str, FoundVideos], trained: bool
+    lists: Sequence[VideoList], tests: int, found: Mapping[str, FoundVideos], trained: bool
 ) -> list[str]:
     """What is odd in the lists: the first is for training, those from `tests` on for tests."""
-    known = [_video_list(one) for one in lists]
-    same = same_video(known, found)
-    return run_warnings(known[: int(trained)], known[1:tests], known[tests:], same)
+    same = SameVideo(found, copies=found.keys() - DATASETS.keys())
+    return run_warnings(lists[: int(trained)], lists[1:tests], lists[tests:], same)
 
 
 def _video_list(one: EvalList) -> VideoList:

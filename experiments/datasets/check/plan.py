@@ -67,14 +67,14 @@ def check_lists(
             llm := check_llm_names(data_paths.dataset(name), labels, data_paths)
         ):
             warnings += [f"{name} {labels.name}, {llm.file}: {text}" for text in llm.elsewhere]
-    lists = list(read.values())
-    found = _find_own(lists, data_paths)
+    own = [known for known in read.values() if known.dataset not in DATASETS]
+    found = find_all(own, data_paths)
     for one, known in read.items():
         if one.dataset in found and found[one.dataset].folder.is_dir():
             lost = missing_videos(known, found[one.dataset].missing, max_unreadable)
             if lost is not None:
                 problems.setdefault(lost, []).append(one)
-    same = same_video(lists, found)
+    same = SameVideo(found, copies=found)
     for used in runs:
         train, validation, suites = ([read[one] for one in some if one in read] for some in used)
         warnings += run_warnings(train, validation, suites, same)
@@ -111,15 +111,17 @@ def run_warnings(
         warnings += [text for test in tests for text in class_warnings(one, test)]
     for one in validation:
         # Published: the test list itself (SPEC 4).
-        others = [test for test in suites if test.title != one.title]
-        for test in others:
+        for test in (test for test in suites if test.title != one.title):
             warnings += leak_warnings(one, test, same, kind="validation")
     return list(dict.fromkeys(warnings))
 
 
-def same_video(lists: Sequence[VideoList], found: Mapping[str, FoundVideos]) -> SameVideo:
-    """Which entries are one video, by their files where these were found; copies in own data."""
-    return SameVideo(found, {one.dataset for one in lists} - set(DATASETS))
+def find_all(lists: Sequence[VideoList], data_paths: DataPaths) -> dict[str, FoundVideos]:
+    """Data set -> the files of all its videos in `lists`."""
+    paths: dict[str, list[str]] = {one.dataset: [] for one in lists}
+    for one in lists:
+        paths[one.dataset] += [item.path for item in one.items]
+    return {name: data_paths.find_videos(name, listed) for name, listed in paths.items() if listed}
 
 
 def _read(one: ListSpec, data_paths: DataPaths) -> VideoList | None:
@@ -134,14 +136,3 @@ def _read(one: ListSpec, data_paths: DataPaths) -> VideoList | None:
     except (FileNotFoundError, MissingData):
         return None
     return VideoList(one.dataset, one.split.name, items, names)
-
-
-def _find_own(lists: Sequence[VideoList], data_paths: DataPaths) -> dict[str, FoundVideos]:
-    own = {one.dataset for one in lists} - set(DATASETS)
-    return {
-        name: data_paths.find_videos(
-            name,
-            [item.path for one in lists if one.dataset == name for item in one.items],
-        )
-        for name in sorted(own)
-    }
