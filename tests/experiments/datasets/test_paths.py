@@ -72,6 +72,7 @@ def test_the_embedded_data_set_is_made_where_the_cache_is(
         found.dataset("gestures")
 
 
+LABELS = "{all: labels.csv, novel: novel.csv}"
 OWN = """
 name: gestures
 videos: clips
@@ -140,6 +141,9 @@ def test_two_own_data_sets_of_one_name(tmp_path: Path) -> None:
         ("name: gestures", "name: ../gestures", "name"),
         ("name: gestures", "name: ge(s)t", "name"),
         ("train_2shot:", "train/2:", "splits"),
+        (LABELS, ".", "gestures.yaml: .* cannot be read: Is a directory"),
+        (LABELS, "{}", "gestures.yaml: .*the file: .*no label set 'all'"),
+        (OWN[OWN.index("splits:") :], "splits: {}\n", "gestures.yaml:6: splits: .*at least 1 item"),
     ],
 )
 def test_an_own_data_set_that_is_wrong(tmp_path: Path, old: str, new: str, message: str) -> None:

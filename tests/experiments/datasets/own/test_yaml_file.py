@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.datasets.own.yaml_file import read_own
 from experiments.datasets.paths import DataPaths
-from experiments.errors import UserError
 from experiments.grid.plan import Grid, expand
 from results.compare.compare import compare
 from results.report.report import report
@@ -83,23 +81,3 @@ def test_a_missing_video_fails_its_run_with_its_name(own: Path, tmp_path: Path) 
     assert summary.exit_code == 1
     assert cause.startswith("MissingData: shapes8 val: 1 of 16 listed videos are not there")
     assert name in cause
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("labels: labels.csv", "labels: .", "own.yaml: .* cannot be read: Is a directory"),
-        ("labels: labels.csv", "labels: {}", "own.yaml: .*the file: .*no label set 'all'"),
-        ("{val: val.txt}", "{}", "own.yaml:4: splits: .*at least 1 item"),
-    ],
-)
-def test_a_file_that_says_nothing_usable(old: str, new: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text("id,name\n0,a\n")
-    (tmp_path / "val.txt").write_text("1.mp4 0\n")
-    file = tmp_path / "own.yaml"
-    text = "name: own\nvideos: .\nlabels: labels.csv\nsplits: {val: val.txt}\n"
-    file.write_text(text)
-    read_own(file)
-    file.write_text(text.replace(old, new))
-    with pytest.raises(UserError, match=message):
-        read_own(file)
