@@ -31,11 +31,9 @@ def thumbnails(dataset: str, videos: Sequence[str]) -> dict[str, tuple[Path, byt
     from tcclip.data.decode.reader import UnreadableVideo
 
     paths = DataPaths.find()
-    if dataset not in paths.datasets():
-        return {}
     try:
         found = paths.find_videos(dataset, videos)
-    except MissingData:
+    except MissingData:  # no folder, or a data set that is not known here
         return {}
     made = {}
     with closing(Decoder("auto", TIMEOUT)) as decoder:
