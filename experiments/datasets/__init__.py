@@ -6,6 +6,6 @@ checks in the cache's checks/. Used by cli, worker, scheduler and doctor.
 
 Read in this order: video_files (a listed video -> its file), own (users' own data sets),
 paths (DataPaths), fetch (the published lists, verified), check/ (what is missing, unreadable or
-odd), tables (what `tcclip data` prints), commands, and thumbnails (for a report's
-page).
+odd), packing and pack/ (videos as frames), tables (what `tcclip data` prints), commands, and
+thumbnails (for a report's page).
 """

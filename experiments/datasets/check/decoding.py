@@ -95,7 +95,6 @@ def decode_files(
 def _decode(file: Path, idle: SimpleQueue[Decoder], digest: str | None) -> DecodedFile:
     decoder = idle.get()
     size, change = _size_and_change(file, frames=False)
-    decoded = DecodedFile(file=str(file), bytes=size, modified_ns=change)
     try:
         if digest is not None and sha256_of(file) != digest:
             raise UnreadableVideo(str(file), "not the file that was packed: another sha256")
@@ -105,12 +104,13 @@ def _decode(file: Path, idle: SimpleQueue[Decoder], digest: str | None) -> Decod
         raise UserError(f"{error}; what was decoded is kept: the same command goes on") from error
     except UnreadableVideo as error:
         size, change = _size_and_change(file, frames=True)
-        failed = {"bytes": size, "modified_ns": change, "cause": error.cause}
-        return decoded.model_copy(update=failed)
+        return DecodedFile(file=str(file), bytes=size, modified_ns=change, cause=error.cause)
     finally:
         idle.put(decoder)
-    shown = {"frames": clip.total_frames, "reader": clip.reader, "damaged": clip.damaged}
-    return decoded.model_copy(update=shown)
+    return DecodedFile(
+        file=str(file), bytes=size, modified_ns=change,
+        frames=clip.total_frames, reader=clip.reader, damaged=clip.damaged,
+    )  # fmt: skip
 
 
 def read_decoded(state: Path) -> dict[str, DecodedFile]:

@@ -56,8 +56,8 @@ def pack(
     """Pack `videos`, `plain_name` of a list entry -> file, into `folder`; the pack's record.
 
     What is there already, of the recorded size, is kept. `workers` processes, or this one.
-    UserError for a folder that holds
-    something else or another pack, that another process is packing into, or without room.
+    UserError for a folder that holds something else or another pack, that another process is
+    packing into, or without room.
     """
     with _naming_full_disks(folder):
         _claim(folder, settings)
