@@ -217,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=20, help="SIGKILLs")
     parser.add_argument("--executor", choices=("ray", "local"), default="ray", help="ray")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
-    parser.add_argument("--longest", type=float, default=25.0, help="seconds between kills")
+    parser.add_argument("--longest", type=float, default=18.0, help="seconds between kills")
     parser.add_argument("--keep", action="store_true", help="keep the folder")
     options = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="tcclip-chaos-"))
