@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -195,12 +196,16 @@ class _OneVideo:
         step = max(1, BLOCK_BYTES // clip.frames[0].nbytes)
         found: dict[str, Frames] = {}
         for block in (lacking[start : start + step] for start in range(0, len(lacking), step)):
-            other = self.cached.decoder.read(self.path, lambda _: block)  # noqa: B023
+            other = self.cached.decoder.read(self.path, partial(_these, block))
             same = (other.total_frames, other.reader) == (clip.total_frames, clip.reader)
             if not same or not self._exact(other):
                 break
             found |= zip(map(str, block), self.cached.prepare(other.frames), strict=True)
         return found
+
+
+def _these(indices: Sequence[int], total: int) -> Sequence[int]:
+    return indices
 
 
 def _wanted(choose: ChooseFrames, total: int) -> list[int]:
