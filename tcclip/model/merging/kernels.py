@@ -191,34 +191,32 @@ def _merge(
 ):  # fmt: skip
     """One row of the products of those that are left, after the merging.
 
-    It is the sum of the rows of a token and of those merged into it, in each of which the columns
-    of merged tokens are added to their targets'.
+    It is the sum of the rows of a token and of those merged into it, in which the columns of merged
+    tokens are added to their targets'.
     """
     start = tl.program_id(1).to(tl.int64) * n
     gram += start * n
     place = tl.arange(0, COUNT)
-    alone = (place < left) & (tl.load(heads + start + place, place < left, 0) < 0)
-    column = tl.load(order + start + place, alone, 0)
-    one = tl.arange(0, LISTED)
-    target = tl.load(targets + start + one, one < r, 0)
-    is_head = (one < r) & (tl.load(heads + start + target) == one)
-    own = tl.load(order + start + target)
-    total = tl.zeros((COUNT,), tl.float32)
-    joined = tl.zeros((LISTED,), tl.float32)
+    sums = tl.zeros((COUNT,), tl.float32)
     row = tl.load(order + start + tl.program_id(0))
     following = tl.load(heads + start + tl.program_id(0))
     more = 1
     while more == 1:
-        total += tl.load(gram + row * n + column, alone, 0.0)
-        joined += tl.load(gram + row * n + own, is_head, 0.0)
-        at = tl.where(is_head, one, -1)
-        while tl.max(at, 0) >= 0:
-            source = tl.load(merged + start + at, at >= 0, 0)
-            joined += tl.load(gram + row * n + source, at >= 0, 0.0)
-            at = tl.load(nexts + start + at, at >= 0, -1)
+        sums += tl.load(gram + row * n + place, place < left + r, 0.0)
         more = tl.where(following >= 0, 1, 0)
         row = tl.load(merged + start + following, following >= 0, 0)
         following = tl.load(nexts + start + following, following >= 0, -1)
+    alone = (place < left) & (tl.load(heads + start + place, place < left, 0) < 0)
+    total = tl.gather(sums, tl.load(order + start + place, alone, 0), 0)
+    one = tl.arange(0, LISTED)
+    target = tl.load(targets + start + one, one < r, 0)
+    is_head = (one < r) & (tl.load(heads + start + target) == one)
+    joined = tl.gather(sums, tl.load(order + start + target), 0)
+    at = tl.where(is_head, one, -1)
+    while tl.max(at, 0) >= 0:
+        column = tl.gather(sums, tl.load(merged + start + at, at >= 0, 0), 0)
+        joined += tl.where(at >= 0, column, 0.0)
+        at = tl.load(nexts + start + at, at >= 0, -1)
     summed += start * n + tl.program_id(0) * n
     tl.store(summed + place, total, alone)
     tl.store(summed + target, joined, is_head)
