@@ -35,6 +35,8 @@ class Compiler:
     """
 
     enabled: bool = True
+    #: Whether its numbers have been compared with those of eager code.
+    compared: bool = False
     _compiled: dict[Function, Function] = field(default_factory=dict)
 
     def __call__(self, function: Function) -> Function:

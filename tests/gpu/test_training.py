@@ -41,7 +41,7 @@ def test_compiled_scores_are_eager_scores(tiny: Bench, caplog: pytest.LogCapture
     )  # fmt: skip
     # Probabilities, kept in float32.
     assert compiled == pytest.approx(eager, abs=1e-6)
-    assert "torch.compile failed" not in caplog.text
+    assert "slower" not in caplog.text
 
 
 @pytest.mark.parametrize("compile", [False, True])

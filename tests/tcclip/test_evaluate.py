@@ -88,6 +88,29 @@ def test_compiled_batches_have_one_size_and_the_same_scores(
         assert torch.allclose(torch.from_numpy(found[at].values), torch.from_numpy(scores.values))
 
 
+@pytest.mark.parametrize("factor", [-1.0, float("nan")])
+def test_scores_do_not_come_from_compiled_code_that_is_wrong(
+    model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, factor: float
+) -> None:
+    def compile(function: Any, **_: Any) -> Any:
+        def wrong(block: Any, x: torch.Tensor, *inputs: Any) -> Any:
+            found, *others = function(block, x, *inputs)
+            return factor * found, *others
+
+        return wrong if function.__name__ == "_last_frames" else function
+
+    expected = evaluator().evaluate({"": model}, [listed(("wave",), ("nod",))])["", 0].values
+    monkeypatch.setattr(torch, "compile", compile)
+    compiled = replace(evaluator(), compile=True)
+    for _ in range(2):
+        found = compiled.evaluate({"": model}, [listed(("wave",), ("nod",))])["", 0].values
+        assert np.array_equal(found, expected)
+    model.set_compiled(False)
+    assert [record.message for record in caplog.records] == [
+        "slower from here on, as compiled code's scores are wrong"
+    ]
+
+
 class Counting(Evaluator):
     """Counts the passes over videos: of how many lists, under which models."""
 
