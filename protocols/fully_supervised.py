@@ -14,6 +14,7 @@ FULLY_SUPERVISED = Protocol(
     name="fully_supervised",
     version=1,
     title="Fully supervised on K-400",
+    title_on_others="Fully supervised",
     datasets=("k400",),
     variants=("base", "llm"),
     train=TrainConfig(epochs=30, warmup_epochs=5, lr=2.2e-5, lr_min=2.2e-7, global_batch=512),

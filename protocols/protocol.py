@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 from pydantic import Field, JsonValue
@@ -44,6 +45,8 @@ class Protocol(FrozenModel):
     name: str
     version: int
     title: str
+    #: The title where something else was trained on; empty: the same.
+    title_on_others: str = ""
     demo: bool = False
     #: Training data sets: an axis of the grid.
     datasets: tuple[str, ...]
@@ -67,6 +70,14 @@ class Protocol(FrozenModel):
     augment: AugmentConfig = AugmentConfig()
     seeds: tuple[int, ...] = (1024,)
     models: tuple[str, ...] = ("tc_clip",)
+
+    def title_on(self, datasets: Collection[str]) -> str:
+        """The title of what was trained on `datasets`, which it must not call something else."""
+        return (
+            self.title
+            if set(datasets) <= set(self.datasets)
+            else self.title_on_others or self.title
+        )
 
     def point_split(self, data: Dataset, value: int | None) -> Split:
         """The list a grid point trains on; `value` is the point's shots or base split.

@@ -19,6 +19,7 @@ ZERO_SHOT = Protocol(
     name="zero_shot",
     version=1,
     title="Zero-shot, trained on K-400",
+    title_on_others="Zero-shot",
     datasets=("k400",),
     variants=("base", "llm"),
     train=TrainConfig(epochs=10, warmup_epochs=5, lr=8e-6, lr_min=8e-8, global_batch=256),

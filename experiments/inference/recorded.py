@@ -87,7 +87,7 @@ def training(result: Result, ensemble: float | None) -> dict[str, str]:
     if chosen.best_value is not None:
         epoch += f" (top-1 {chosen.best_value:.2f} %)"
     facts = {
-        "Protocol": f"{protocol.title}, version {key.protocol_version}",
+        "Protocol": f"{protocol.title_on([key.dataset])}, version {key.protocol_version}",
         "Trained on": ", ".join(on),
         "Seed": str(key.seed),
         "Epoch": epoch,

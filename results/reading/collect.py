@@ -81,6 +81,12 @@ class Collected:
     run_ids: tuple[str, ...]
     left_out: int
 
+    @property
+    def trained_on(self) -> set[str]:
+        """The data sets of the runs, finished or not."""
+        keys = [result.key for _, result in self.finished]
+        return {key.dataset for key in (*keys, *(one.key for one in self.unfinished)) if key}
+
 
 def collect(
     outs: Sequence[Path | str] | Path | str,
@@ -217,8 +223,8 @@ class _Collector:
                 kept.append((out, result))
                 continue
             message = (
-                f"had other lists or class names than {used.run_id}, which {why} and alone is "
-                f"used: {', '.join(changed)}; give data sets that both count names of their own"
+                f"had other lists, class names or packs than {used.run_id}, which {why} and alone "
+                f"is used: {', '.join(changed)}; give data sets that both count names of their own"
             )
             self._add_problem("superseded", out, result.run_id, message)
         return kept

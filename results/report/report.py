@@ -170,6 +170,7 @@ def report(
     whole = protocols.get(protocol, demo=demo)
     definition = shown.narrowed(whole)
     collected = collect(outs, protocol, demo, asked_for, shown.runs_of(whole))
+    definition = definition.model_copy(update={"title": whole.title_on(collected.trained_on)})
     expected = ExpectedRuns(collected, definition, shown.runs.seeds)
     columns = shown.columns(expected)
     numbers = aggregate(expected, partial=partial)

@@ -73,6 +73,7 @@ def test_zero_shot_averages_over_the_test_lists_of_the_newest_run(tmp_path: Path
     (column,) = own(made)
     assert column.units == ("test1", "test2")
     assert values(made, "TC-CLIP") == {"top1": 30.0}
+    assert made.protocol.title == "Zero-shot", "it was not trained on K-400"
 
 
 def test_llm_names_of_own_data(tmp_path: Path) -> None:
