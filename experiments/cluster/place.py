@@ -54,7 +54,7 @@ class RayPlace:
     def __str__(self) -> str:
         note = f"; {self.note}" if self.note else ""
         if self.address is None:
-            return f"Ray: started on this machine for the sweep alone, files in {self.base}{note}"
+            return f"Ray: one on this machine for the sweep alone, files in {self.base}{note}"
         size = f": {self.cluster}" if self.cluster else ""
         if self.source == _HERE:
             return f"Ray: {_HERE} {self.address}{size} (--address local: one for the sweep alone)"

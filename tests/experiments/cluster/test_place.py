@@ -48,15 +48,15 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize(
     ("option", "variable", "here", "expected"),
     [
-        (None, None, False, "started on this machine for the sweep alone"),
+        (None, None, False, "one on this machine for the sweep alone"),
         (None, None, True, "the cluster on this machine, HERE: 2 nodes, 8 CPUs, 1 GPU (--address"),
         (None, "OTHER", True, "the cluster at OTHER (RAY_ADDRESS): 2 nodes, 8 CPUs, 1 GPU"),
         (None, "auto", True, "the cluster on this machine, HERE:"),
-        (None, "local", True, "started on this machine for the sweep alone"),
+        (None, "local", True, "one on this machine for the sweep alone"),
         ("HERE", "OTHER", False, "the cluster at HERE (--address):"),
         ("auto", None, True, "the cluster on this machine, HERE:"),
         ("auto", "OTHER", True, "the cluster at OTHER (RAY_ADDRESS):"),
-        ("local", "OTHER", True, "started on this machine for the sweep alone"),
+        ("local", "OTHER", True, "one on this machine for the sweep alone"),
     ],
 )
 def test_the_first_of_option_environment_and_machine_says_where_ray_is(
@@ -190,7 +190,7 @@ def test_why_a_cluster_cannot_be_joined(
         (base / "ray" / "ray_current_cluster").write_text(address)
         left_alone = doctor()
         assert left_alone.ok is None and message in left_alone.detail, "nobody asked for it"
-        assert left_alone.detail.startswith("started on this machine for the sweep alone")
+        assert left_alone.detail.startswith("one on this machine for the sweep alone")
 
 
 @pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
