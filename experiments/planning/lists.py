@@ -190,8 +190,9 @@ def changed_lists(
     ]
     if changed:
         yield (
-            f"{what} with other lists or class names: {', '.join(changed)}. Put them back, or give "
-            "another --out, or --rerun with the run's id to start it again with those of now"
+            f"{what} with other lists, class names or packs: {', '.join(changed)}. Put them back, "
+            "or give another --out, or --rerun with the run's id to start it again with those of "
+            "now"
         )
 
 
@@ -208,7 +209,7 @@ def other_lists(specs: Sequence[RunSpec], ledger: Ledger) -> Iterator[str]:
     same = [name for name, result in ledger.finished(others).items() if result.key in keys]
     if same:
         yield (
-            "finished before with the same settings and other lists or class names (or in a "
+            "finished before with the same settings and other lists, class names or packs (or in a "
             f"version that did not compare them): {first_few(same, _NAMED)}. They stay as "
             "they are; the table shows the runs asked for"
         )

@@ -99,8 +99,8 @@ class Shown:
         superseded = [one for one in collected.problems if one.kind == "superseded"]
         if superseded:
             texts.append(
-                f"Superseded and not counted: {_runs(len(superseded))} with other lists or class "
-                "names than newer ones of the same points"
+                f"Superseded and not counted: {_runs(len(superseded))} with other lists, class "
+                "names or packs than newer ones of the same points"
             )
         return texts
 

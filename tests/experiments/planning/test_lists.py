@@ -148,7 +148,7 @@ def test_finished_runs_with_other_published_lists_are_refused(
     change(tmp_path, name)
     found = check(specs, out, data_paths)
     ((text, run_ids),) = found.problems.items()
-    assert text.startswith(f"finished with other lists or class names: {name} (sha256 ")
+    assert text.startswith(f"finished with other lists, class names or packs: {name} (sha256 ")
     assert "Put them back, or give another --out, or --rerun" in text
     assert run_ids == [spec.run_id for spec in specs]
     assert not check(specs, out, data_paths, rerun="all").problems
@@ -202,7 +202,7 @@ def test_a_run_that_would_resume_with_other_lists_is_named(tmp_path: Path, saved
     change(tmp_path, TRAIN)
     found = list(check([spec], tmp_path, data_paths).problems)
     assert [text.partition(":")[0] for text in found] == (
-        ["began with other lists or class names"] if saved else []
+        ["began with other lists, class names or packs"] if saved else []
     )
 
 
@@ -218,7 +218,9 @@ def test_finished_runs_with_other_own_lists_are_mentioned(tmp_path: Path) -> Non
     found = check([after], out, own_paths(yaml))
     assert not found.problems
     (note,) = found.notes
-    assert note.startswith("finished before with the same settings and other lists or class names")
+    assert note.startswith(
+        "finished before with the same settings and other lists, class names or packs"
+    )
     assert before.run_id in note
     assert not check([before], out, own_paths(yaml)).notes
 

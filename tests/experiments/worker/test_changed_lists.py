@@ -50,7 +50,9 @@ def test_a_paused_run_does_not_go_on_with_other_lists(
         listed.write_text(change(before))
         summary = run_sweep([spec], out, own_cache)
         (cause,) = summary.failed.values()
-        assert f"began with other lists or class names: moving_shapes/{file} (sha256 " in cause
+        assert (
+            f"began with other lists, class names or packs: moving_shapes/{file} (sha256 " in cause
+        )
         assert "Put them back, or give another --out, or --rerun" in cause
         assert fails_for_good(out, spec)
         assert state.read_bytes() == saved

@@ -103,7 +103,7 @@ def test_of_two_runs_of_a_point_with_other_lists_the_newer_counts(tmp_path: Path
     assert [result.run_id for _, result in found.finished] == ["new"]
     (problem,) = found.problems
     assert problem.file == "runs/old/result.json"
-    assert "other lists or class names than new, which is newer" in problem.message
+    assert "other lists, class names or packs than new, which is newer" in problem.message
     assert "own/val.txt" in problem.message and "labels" not in problem.message
     assert not found.unfinished
     # The lists are again as they were before: the sweep that asks for them shows their number.
