@@ -121,7 +121,7 @@ def compare(
     both = [
         SelectedRuns(parse_selection(text, definition, outs), definition, meant) for text in (a, b)
     ]
-    complaints: list[str] = []
+    complaints = [text for runs in both for text in runs.complaints]
     compared: dict[tuple[str, str], _Compared] = {}
     differences: list[Difference] = []
     generator = np.random.Generator(np.random.PCG64(0))
@@ -168,6 +168,12 @@ def _compared(
     if not a.there.any(axis=1).all():
         complaints.append(f"{place}: a split has no video that both scored")
         return None
+    if a.seeds != b.seeds:
+        seeds = [", ".join(map(str, one.seeds)) for one in (a, b)]
+        complaints.append(
+            f"{place}: {names[0]} has the seeds {seeds[0]}, {names[1]} {seeds[1]}; A - B is of all "
+            "of them, by seed of those that both have"
+        )
     once = np.ones((1, a.there.shape[1]))
     of_a, of_b = a.percent(once)[0], b.percent(once)[0]
     by_seed = pd.Series(of_a, list(a.seeds)), pd.Series(of_b, list(b.seeds))

@@ -111,7 +111,7 @@ class SelectedRuns:
     """The runs of a selection; their kept scores are read when asked for.
 
     A selection without settings takes the runs without any, or, if there are none, those with the
-    only settings there are.
+    only settings there are. `complaints`: results that cannot be read, and settings to choose from.
     """
 
     def __init__(self, selection: Selection, protocol: Protocol, meant: RunFilter) -> None:
@@ -127,7 +127,18 @@ class SelectedRuns:
             for run in finished
             if (run.method.model, run.method.variant) == (selection.model, selection.variant)
         ]
+        self.complaints = [
+            f"{one.file} in {one.out}: {one.message}"
+            for one in collected.problems
+            if one.kind in ("broken", "schema", "conflict")
+        ]
         settings = {run.method.overrides for run in runs}
+        if len(settings) > 1 and selection.overrides not in settings:
+            *others, last = sorted(settings)
+            self.complaints.append(
+                f"{selection.name}: its runs have the settings {'; '.join(others)} or {last}; "
+                f"choose, for example {selection.name}:{last.replace(', ', ',')}"
+            )
         if not selection.overrides and len(settings) == 1:
             selection = replace(selection, overrides=settings.pop())
         self.selection = selection

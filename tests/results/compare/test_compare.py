@@ -29,9 +29,10 @@ def write_demo_run(
     right: float = 0.5,
     unreadable: Sequence[int] = (),
     overrides: tuple[str, ...] = (),
+    seed: int = 0,
 ) -> None:
     """One seed's zero-shot demo run, with the scores of its three splits."""
-    of = builder.key(DEMO, model=model, seed=0, overrides=overrides)
+    of = builder.key(DEMO, model=model, seed=seed, overrides=overrides)
     folder = builder.write_result(out, builder.result(DEMO, of, lambda *_: 50.0))
     for split in DEMO.suites[0].splits:
         builder.write_scores(
@@ -187,3 +188,18 @@ def test_a_selection_without_settings_takes_the_only_ones_there_are(tmp_path: Pa
     write_demo_run(tmp_path, "clip")
     comparison = compared(tmp_path, "tc_clip", "clip")
     assert comparison.a == "TC-CLIP [train.epochs=2], ensembled, best epoch"
+    write_demo_run(tmp_path, "tc_clip", overrides=("train.epochs=3",))
+    message = "settings train.epochs=2 or train.epochs=3; choose, for example tc_clip:train.epochs="
+    with pytest.raises(ValueError, match=message):
+        compared(tmp_path, "tc_clip", "clip")
+
+
+def test_seeds_of_one_side_alone_and_results_that_cannot_be_read_are_said(tmp_path: Path) -> None:
+    for model, seed in (("tc_clip", 0), ("tc_clip", 1), ("clip", 0), ("clip", 2)):
+        write_demo_run(tmp_path, model, seed=seed)
+    said = "tc_clip has the seeds 0, 1, clip 0, 2; A - B is of all of them"
+    assert said in " ".join(compared(tmp_path, "tc_clip", "clip").complaints)
+    result = next(tmp_path.glob("runs/*clip*s2*/result.json"))
+    result.write_text("{")
+    complaints = " ".join(compared(tmp_path, "tc_clip", "clip").complaints)
+    assert "half-written" in complaints and "tc_clip has the seeds 0, 1, clip 0;" in complaints
