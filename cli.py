@@ -252,6 +252,7 @@ app.add_typer(runs)
 app.add_typer(status)
 app.add_typer(data, name="data")
 app.add_typer(checkpoint, name="checkpoint")
+option.refuse_repeated(app)
 
 
 def _run(given: Mapping[str, Any], make_plan: Callable[..., RunPlan] | None = None) -> None:

@@ -102,6 +102,8 @@ for arguments in {QUICK!r}:
         (("sweep", "latin1.yaml"), "latin1.yaml:1 is not UTF-8 text: byte 0xe9"),
         (("sweep", "empty.yaml"), "rows: Tuple should have at least 1 item"),
         (("sweep", "zero_shot", "--dry-run", "--format", "xml"), "'xml' is not one of"),
+        (("sweep", "zero_shot", "--seeds", "0", "--seeds", "1"), "--seeds is given 2 times"),
+        (("runs", "list", "--state", "failed", "--state", "done"), "--state is given 2 times"),
         (("sweep", "zero_shot", "--demo", "--rerun", "nothing*"), "matches none of"),
         (("sweep", "zero_shot", "--demo", "--dry-run", "--rerun", "nothing*"), "matches none of"),
         (("status", "--out", "nowhere"), "nowhere holds no runs"),

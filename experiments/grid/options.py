@@ -6,6 +6,7 @@ Only Typer is imported here: `tcclip --help` reads this file.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from experiments.errors import UserError
 
@@ -355,3 +357,26 @@ class FilterOptions(_Options):
         asked |= {one: comma_list(f"--{one}", asked[one], str) for one in WORDS}
         asked |= {one: integers(f"--{one}", asked[one]) for one in NUMBERS}
         return RunFilter(**asked)
+
+
+# ---- Lists that are given twice ----
+
+
+class _Command(TyperCommand):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As the base class does, but an error for a list given twice: the last alone counts, as
+        of all options."""
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        for one, times in Counter(order).items():
+            if times > 1 and one.metavar in ("LIST", "RUN") and not getattr(one, "multiple", True):
+                ctx.fail(f"{one.opts[-1]} is given {times} times; give one list or pattern")
+        return super().parse_args(ctx, args)
+
+
+def refuse_repeated(app: typer.Typer) -> None:
+    """Make all commands of `app` refuse comma lists and patterns that are given twice."""
+    for command in app.registered_commands:
+        command.cls = _Command
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            refuse_repeated(group.typer_instance)

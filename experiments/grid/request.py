@@ -66,10 +66,20 @@ def plan_sweep(
     if options.search:
         check_search(specs)
     notes = [*grid.notes, *(f"not in the grid: {text}" for text in plan.undefined_points(grid))]
+    notes += _without_llm(grid, specs)
     used = [(spec.train.clip_weights, spec.model.activation) for spec in specs]
     notes += activation_notes(used, grid.files)
     names = _names(grid, lambda row: plan.expand(row, datasets), notes)
     return RunPlan(grid, specs, notes, searched=bool(options.search), names=names)
+
+
+def _without_llm(grid: Grid, specs: Sequence[RunSpec]) -> list[str]:
+    """What is said of data sets without LLM names whose llm variant was asked for."""
+    if "llm" not in grid.variants:
+        return []
+    rephrased = {spec.key.dataset for spec in specs if spec.key.variant == "llm"}
+    others = dict.fromkeys(one.key.dataset for one in specs if one.key.dataset not in rephrased)
+    return [f"{name} has no LLM names: its llm runs are its base runs" for name in others]
 
 
 def plan_evaluation(

@@ -93,7 +93,7 @@ def check_plan(
     lists = check_lists(to_run, data_paths, execution.max_unreadable)
     found.notes += [f"warning: {text}" for text in lists.warnings]
     absent = dict(absent_videos(to_run, here))
-    of_all = list(_cache_problem(data_paths.cache, to_run))
+    of_all = [*_cache_problem(data_paths.cache, to_run), *_device_problem(execution)]
     if elsewhere:
         found.notes += [f"on this machine: {text}" for text in (*absent.values(), *of_all)]
         absent, of_all = {}, []
@@ -137,6 +137,15 @@ def _problems(
     yield from settings_problems(spec, execution, sizes)
     yield from list_problems(spec, here)
     yield from video_problems(spec, execution, here)
+
+
+def _device_problem(execution: Execution) -> Iterator[str]:
+    """A GPU that is asked for and not there."""
+    if execution.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            yield "--device cuda, but torch finds no CUDA device on this machine; use --device cpu"
 
 
 def _cache_problem(folder: Path, to_run: Sequence[RunSpec]) -> Iterator[str]:

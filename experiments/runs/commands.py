@@ -18,7 +18,7 @@ Run = Annotated[str, typer.Argument(help="A run id, or a pattern that one run ma
 AnyRuns = Annotated[
     list[str] | None, typer.Argument(metavar="[RUN]...", help="Run ids or patterns.")
 ]
-State = Annotated[str | None, typer.Option(help="Comma list, e.g. running,failed.")]
+State = Annotated[str | None, typer.Option(metavar="LIST", help="Comma list, e.g. running,failed.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from experiments.errors import UserError
 from experiments.grid.spec import RunSpec
 from experiments.runs.listing import choose
+from experiments.scheduler.summary import shell_command
 from experiments.store.ledger import Ledger
 from protocols.datasets import DATASETS
 from results.reading.location import Location, exists
@@ -27,7 +28,7 @@ def extend(out: Location, patterns: Sequence[str], epochs: int) -> None:
     print("planned; the learning rate follows the schedule of all epochs from there on. Compute:")
     for spec in planned:
         own = "" if spec.key.dataset in DATASETS else " --dataset-file FILE"
-        print(f"  tcclip sweep --only {spec.run_id} --out {out}{own}")
+        print(f"  {shell_command(['sweep', '--only', spec.run_id], out)}{own}")
 
 
 def _extended(ledger: Ledger, folder: RunFolder, epochs: int) -> RunSpec:
@@ -36,7 +37,7 @@ def _extended(ledger: Ledger, folder: RunFolder, epochs: int) -> RunSpec:
     if state is not State.FINISHED:
         raise UserError(
             f"{folder.run_id} is {state}, and only finished runs are extended; "
-            f"tcclip sweep --only {folder.run_id}"
+            f"{shell_command(['sweep', '--only', folder.run_id], ledger.out)}"
         )
     if not spec.train.epochs:
         raise UserError(f"{folder.run_id} was only tested: there is no training to go on with")

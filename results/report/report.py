@@ -181,12 +181,21 @@ def report(
         for method, weight, epoch in _order(numbers, expected.titles)
         if weights in ("both", weight) and checkpoint in ("both", epoch) and method not in given_up
     ]
+    remarks = shown.remarks(collected, expected)
+    if not rows and expected.finished and not given_up:
+        remarks.append(
+            f"Finished runs without {weights} weights of the {checkpoint} epoch: "
+            f"{len(expected.finished)}; --weights and --checkpoint choose others"
+        )
+    elif not rows and (others := len(collect(outs, protocol, not demo).finished)):
+        what, how = ("not of", "leave out --demo") if demo else ("of", "give --demo")
+        remarks.append(f"Finished runs here that are {what} the demo: {others}; {how}")
     if not demo:
         beside = shown.published_rows(protocol)
         rows = _with_published_rows(rows, beside, columns, weights, notes)
     return Report(
         definition, columns, tuple(rows), notes.texts(),
-        (*shown.remarks(collected, expected), *notes.general), tuple(expected.finished),
+        (*remarks, *notes.general), tuple(expected.finished),
         collected.unfinished, collected.problems, partial, expected.titles, links or {},
     )  # fmt: skip
 

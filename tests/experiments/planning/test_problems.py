@@ -47,6 +47,7 @@ def test_a_dry_run_lists_every_problem_and_a_sweep_refuses(
     assert tcclip(monkeypatch, tmp_path, *again, "--dry-run", **wrong) == 2
     shown = capsys.readouterr()
     assert "3 runs: 3 planned" in shown.out
+    assert "own has no LLM names" not in shown.err
     lines = [line for line in shown.err.splitlines() if line.startswith("problem: ")]
     assert len(lines) == 2 and all(line.endswith(" and 1 more)") for line in lines), lines
     assert tcclip(monkeypatch, tmp_path, *again, **wrong) == 2
@@ -54,6 +55,12 @@ def test_a_dry_run_lists_every_problem_and_a_sweep_refuses(
     assert "do not fill one global batch of 64" in error and "augment.resize 20" in error
     assert error.endswith("nothing was started\n") and "Traceback" not in error
     assert not (tmp_path / "out").exists()
+    asked = (*SWEEP[:-1], "cuda", "--variants", "llm", "--dry-run")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert tcclip(monkeypatch, tmp_path, *asked) == 2
+    error = capsys.readouterr().err
+    assert "problem: --device cuda, but torch finds no CUDA device" in error
+    assert "own has no LLM names: its llm runs are its base runs" in error
 
 
 def test_a_search_is_checked_in_every_trial(
