@@ -18,6 +18,11 @@ import re
 from protocols.datasets import Dataset
 from protocols.protocol import Protocol, Suite
 
+#: Names of lists that a protocol reads, see below.
+READ = re.compile(
+    r"train[0-9]*|train_[1-9][0-9]*shot|base_s[1-9][0-9]*|(base|novel)_(val|test)|(val|test)[0-9]*"
+)
+
 
 def on_own_data(protocol: Protocol, data: Dataset, *, trained: bool = True) -> Protocol:
     """`protocol` with the lists of `data`; its axis has the values that `data` has lists for.

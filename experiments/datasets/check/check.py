@@ -26,6 +26,7 @@ from experiments.datasets.video_files import (
 from experiments.errors import MissingData, UserError
 from experiments.grid.plan import Grid, expand
 from protocols.datasets import DATASETS, Dataset, Split
+from protocols.own_data import READ
 from tcclip.data.annotations import read_all_names, read_list
 from tcclip.data.seeding import seeded_rng
 from tcclip.text_files import FileError
@@ -36,10 +37,6 @@ EXAMPLES = 20
 MIN_FRAMES = 16
 #: Lists that are trained on, by their splits' names; all others are tested on.
 TRAINING = re.compile(r"base_s\d|.*train", re.IGNORECASE)
-#: Names of lists of own data that a protocol reads.
-_READ_BY_PROTOCOLS = re.compile(
-    r"train(_[0-9]+shot)?|base_s[0-9]+|(base|novel)_val|(val|test)[0-9]*"
-)
 #: The number in the names of lists that belong together: train1 and val1.
 NUMBER = re.compile(r"(?:train|val|test|split|fold)_?(\d+)(?!\d|_?shot)", re.IGNORECASE)
 
@@ -198,7 +195,7 @@ def _warnings(
         warnings += [
             f"{dataset.name} {split.name}: no protocol reads a list of this name"
             for split in dataset.splits
-            if not _READ_BY_PROTOCOLS.fullmatch(split.name)
+            if not READ.fullmatch(split.name)
         ]
     else:
         names = dict.fromkeys(tuple(one.classes) for one in lists)

@@ -17,6 +17,8 @@ from tcclip.text_files import read_text
 
 #: Files that may hold the class names beside mmaction2's lists.
 NAME_FILES = ("label_map*.txt", "classInd.txt", "classes.txt", "class_names.txt", "label*.csv")
+#: What a file of class names may have as its first line, in place of a name.
+HEADERS = ("class", "classes", "class_name", "classname", "label", "labels", "name", "names")
 #: Lines of a file of class names: `0 wave`, `wave 0`.
 NUMBERED = (r"(?P<number>\d+)[\s,:]+(?P<name>.+)", r"(?P<name>.+?)[\s,:]+(?P<number>\d+)")
 
@@ -44,7 +46,8 @@ def read_mmaction2(videos: Videos, files: Sequence[Path], names: Path | None) ->
     lists: dict[str, tuple[Path, list[tuple[str, int, int | None]]]] = {}
     beside = [one for pattern in NAME_FILES for one in files if one.match(pattern)]
     for file in files:
-        split = split_name(file) if file.suffix == ".txt" and file not in (*beside, names) else None
+        is_list = file.suffix.lower() == ".txt" and file not in (*beside, names)
+        split = split_name(file) if is_list else None
         if split is None:
             continue
         if split in lists:
@@ -58,7 +61,8 @@ def read_mmaction2(videos: Videos, files: Sequence[Path], names: Path | None) ->
     entries = [entry for _, own in lists.values() for entry in own]
     if not entries:
         raise UserError(f"no line in {', '.join(str(file) for file, _ in lists.values())}")
-    classes = _class_names(names or next(iter(beside), None), entries)
+    names = names or next(iter(beside), None)
+    classes = _class_names(names, entries)
     find, other_lengths = Finder(videos, (path for path, _, _ in entries)), []
     found: dict[str, list[Item]] = {}
     for split, (_, own) in lists.items():
@@ -71,13 +75,18 @@ def read_mmaction2(videos: Videos, files: Sequence[Path], names: Path | None) ->
                 other_lengths.append(path)
             found[split].append(Item(path, label))
     notes = find.notes(found)
+    labels = {label for _, label, _ in entries}
+    if unlisted := [name for label, name in enumerate(classes) if label not in labels]:
+        notes.append(f"{len(classes)} classes, no list has a video of {some(unlisted)}")
     if other_lengths:
         notes.append(f"not as many frames as listed, all are read: {some(other_lengths)}")
-    return Found(tuple(classes), found, tuple(notes))
+    read = {file for file, _ in lists.values()} | ({names} if names else set())
+    return Found(tuple(classes), found, tuple(notes), read=frozenset(read))
 
 
 def _mmaction2_line(line: str, file: Path) -> tuple[str, int, int | None]:
     """(path, label, frames of a frame folder or None for a video)."""
+    line = line.replace("\\", "/")  # of Windows
     parts = line.rsplit(maxsplit=2)
     numbers = [int(part) if part.isdecimal() else None for part in parts[1:]]
     if len(parts) > 1 and numbers[-1] is not None:
@@ -101,6 +110,11 @@ def _class_names(file: Path | None, entries: Sequence[tuple[str, int, int | None
     count, counted = max(labels) + 1, "" if 0 in labels else "; are the labels counted from 1?"
     if file is not None:
         names = read_names(file)
+        if len(names) > count and names[0].lower() in HEADERS:
+            raise UserError(
+                f"{file}: {len(names)} names for the labels 0 to {count - 1}, and the first, "
+                f"{names[0]!r}, looks like a header; delete that line"
+            )
         if len(names) < count:
             raise UserError(
                 f"{file}: {len(names)} names, but there is a label {count - 1}{counted}"
@@ -159,7 +173,7 @@ def read_ucf101(videos: Videos, files: Sequence[Path]) -> Found:
     entries = {
         (match[1] + match[2], file): [_ucf101_line(line) for line in read_lines(file)]
         for name, file in sorted(by_name.items())
-        if (match := re.fullmatch(r"(train|test)list0*(\d+)\.txt", name))
+        if (match := re.fullmatch(r"(train|test)list0*(\d+)\.txt", name.lower()))
     }
     find = Finder(videos, (path for lines in entries.values() for path, _ in lines))
     lists = {}
@@ -175,7 +189,8 @@ def read_ucf101(videos: Videos, files: Sequence[Path]) -> Found:
                 items.append(Item(found, label))
         lists[split] = items
     lists = _by_number(lists)
-    return Found(tuple(classes), lists, tuple(find.notes(lists)))
+    read = frozenset((by_name["classInd.txt"], *(file for _, file in entries)))
+    return Found(tuple(classes), lists, tuple(find.notes(lists)), read=read)
 
 
 def _ucf101_line(line: str) -> tuple[str, str]:
@@ -211,7 +226,8 @@ def read_hmdb51(videos: Videos, files: Sequence[Path]) -> Found:
             lists[split].append(Item(path, classes.index(name)))
     notes = find.notes(lists)
     notes += [f"split {number}: {n} videos in neither list" for number, n in unused.items()]
-    return Found(tuple(classes), _by_number(lists), tuple(notes))
+    read = frozenset(tables.values())
+    return Found(tuple(classes), _by_number(lists), tuple(notes), read=read)
 
 
 def _by_number(lists: dict[str, list[Item]]) -> dict[str, list[Item]]:

@@ -35,7 +35,8 @@ def read_kinetics(videos: Videos, files: Sequence[Path]) -> Found:
     """
     rows: list[tuple[str, str, str]] = []
     unlabelled = 0
-    for file in filter(is_kinetics, files):
+    tables = [file for file in files if is_kinetics(file)]
+    for file in tables:
         for row in csv.DictReader(read_lines(file)[1:], _header(file), skipinitialspace=True):
             split = _split(row, file)
             label = (row.get("label") or "").strip()
@@ -52,7 +53,7 @@ def read_kinetics(videos: Videos, files: Sequence[Path]) -> Found:
     notes = find.notes(lists)
     if unlabelled:
         notes.append(f"left out, {unlabelled} rows without a label")
-    return Found(tuple(classes), lists, tuple(notes))
+    return Found(tuple(classes), lists, tuple(notes), read=frozenset(tables))
 
 
 def _split(row: dict[str, str], file: Path) -> str:
@@ -69,8 +70,12 @@ def _split(row: dict[str, str], file: Path) -> str:
 def _clip_name(row: dict[str, str], file: Path) -> str:
     try:
         start, end = (int(float(row[name])) for name in _KINETICS[2:])
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{file}: times of {row['youtube_id']} are not numbers: {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        times = " and ".join(str(row[name] or "nothing") for name in _KINETICS[2:])
+        raise UserError(
+            f"{file}: the row of {row['youtube_id']} has {times} as its start and end; numbers of "
+            "seconds are wanted"
+        ) from error
     return f"{row['youtube_id']}_{start:06d}_{end:06d}"
 
 
@@ -115,7 +120,8 @@ def read_ssv2(videos: Videos, files: Sequence[Path]) -> Found:
     notes = find.notes(lists)
     if unlabelled:
         notes.append(f"left out, {unlabelled} entries without a template")
-    return Found(tuple(sorted(ids, key=lambda name: ids[name])), lists, tuple(notes), flip=False)
+    classes = tuple(sorted(ids, key=lambda name: ids[name]))
+    return Found(classes, lists, tuple(notes), flip=False, read=frozenset(tables))
 
 
 def _json(file: Path) -> Any:

@@ -31,6 +31,15 @@ SHARES = (0.7, 0.15, 0.15)
 #: How the videos' classes are known; beside class folders, by lists of these forms.
 Form = Literal["folders", "mmaction2", "kinetics", "ucf101", "hmdb51", "ssv2"]
 
+#: What the files of other projects are called, or have in them.
+LISTS_OF: dict[Form, str] = {
+    "mmaction2": "called NAME.txt, with train, val or test in the name",
+    "kinetics": "CSV files with the columns youtube_id, time_start, time_end between commas",
+    "ucf101": "classInd.txt, trainlist01.txt, testlist01.txt, ...",
+    "hmdb51": "CLASS_test_split1.txt, ...",
+    "ssv2": "labels.json, train.json, validation.json",
+}
+
 
 @dataclass(frozen=True)
 class Request:
@@ -134,7 +143,22 @@ def _find(request: Request, folder: Path) -> Found:
         "hmdb51": read_hmdb51,
         "ssv2": read_ssv2,
     }
-    return readers[form](scan(folder), files)
+    found = readers[form](scan(folder), files)
+    return replace(found, notes=(*found.notes, *_not_read(request, form, files, found)))
+
+
+def _not_read(request: Request, form: Form, files: Sequence[Path], found: Found) -> list[str]:
+    """What is to be said of files that may be lists and were not read. UserError for one that was
+    named itself."""
+    others = [file for file in files if file not in found.read and file != request.names]
+    named = [file for file in others if file in (request.lists or ())]
+    if named:
+        raise UserError(
+            f"--lists {named[0]} was not read: {form}'s lists are {LISTS_OF[form]}; rename it, or "
+            "leave it out"
+        )
+    names = [one.name for one in others if one.suffix.lower() in (".txt", ".csv", ".json", ".lst")]
+    return [f"not read, no list of {form} ({LISTS_OF[form]}): {some(names)}"] if names else []
 
 
 def _list_files(places: Sequence[Path]) -> list[Path]:

@@ -44,13 +44,15 @@ class Found:
     """A data set before it is written: class names by id, and videos.
 
     `lists`: split -> its videos, "" for those that are in no split yet. `notes`: what was left out
-    or substituted. `flip`: does a mirrored clip keep its class?
+    or substituted. `flip`: does a mirrored clip keep its class? `read`: the files of lists and
+    names.
     """
 
     classes: tuple[str, ...]
     lists: dict[str, list[Item]]
     notes: tuple[str, ...] = ()
     flip: bool = True
+    read: frozenset[Path] = frozenset()
 
 
 def scan(folder: Path) -> Videos:

@@ -181,6 +181,7 @@ def test_a_copy_with_another_label(make: Make, tmp_path: Path) -> None:
         ("{train1: train.txt, test1: train.txt, test2: val.txt}", 3),
         ("{train2: train.txt, test1: train.txt}", 0),
         ("{train_16shot: train.txt, test1: train.txt}", 3),
+        ("{train_05shot: train.txt, base_s1: train.txt, base_test: val.txt}", 0),
         ("{train: train.txt, train_2shot: train.txt, val: val.txt}", 0),
         ("{val: val.txt, test: val.txt, train: train.txt}", 0),
     ],
@@ -188,7 +189,7 @@ def test_a_copy_with_another_label(make: Make, tmp_path: Path) -> None:
 def test_training_and_test_lists_by_their_names(make: Make, splits: str, leaked: int) -> None:
     found = checked(make(splits=splits))
     assert found.leaked == leaked
-    others = "training", "held_out", "my_train", "dev", "train1", "train2"
+    others = "training", "held_out", "my_train", "dev", "train_05shot"
     unread = [name for name in others if f"{name}:" in splits]
     said = "no protocol reads a list of this name"
     assert [text for text in found.warnings if said in text] == [f"own {n}: {said}" for n in unread]

@@ -165,7 +165,24 @@ def test_a_list_and_names_are_enough(tmp_path: Path) -> None:
     write(tmp_path, mine__txt="1.mp4 0\n2.mp4 2\n", test__txt="1.mp4 0\n2.mp4 2\n",
           n__txt="0 wave\n1 nod\n2 bow\n")  # fmt: skip
     asked = Request(tmp_path / "videos", lists=(tmp_path / "test.txt",), names=tmp_path / "n.txt")
-    assert content(init(asked)) == {"test": {"1.mp4": "wave", "2.mp4": "bow"}}
+    written = init(asked)
+    assert content(written) == {"test": {"1.mp4": "wave", "2.mp4": "bow"}}
+    assert "3 classes, no list has a video of 1 (nod)" in written.notes
+
+
+def test_files_that_are_not_read_are_said(tmp_path: Path) -> None:
+    empty_videos(tmp_path / "videos", ["a/1.mp4", "b/2.mp4"])
+    lists = write(
+        tmp_path / "lists", TEST__TXT="a\\1.mp4 0\nb\\2.mp4 1\n", fold1__txt="a/1.mp4 0\n"
+    )
+    written = init(Request(tmp_path / "videos", lists=(lists,)))
+    assert content(written) == {"test": {"a/1.mp4": "a", "b/2.mp4": "b"}}
+    assert (
+        "not read, no list of mmaction2 " in written.notes[0] and "(fold1.txt)" in written.notes[0]
+    )
+    named = (lists / "TEST.TXT", lists / "fold1.txt")
+    with pytest.raises(UserError, match=r"--lists .*fold1.txt was not read: mmaction2's lists are"):
+        init(Request(tmp_path / "videos", lists=named, force=True))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +212,9 @@ def test_names_that_are_numbered_with_gaps(text: str, tmp_path: Path) -> None:
         ({"classInd__txt": "1 a\n", "trainlist01__txt": "a/1.mp4 2\n"}, "does not agree with"),
         ({"classInd__txt": "1 b\n", "testlist01__txt": "a/1.mp4\n"}, "does not agree with"),
         ({"a_test_split1__txt": "1.mp4 3\n"}, "is not `video.avi 0`, 1 or 2"),
-        ({"train__csv": "label,youtube_id,time_start,time_end\na,x,one,2\n"}, "not numbers"),
+        ({"train__csv": "label,youtube_id,time_start,time_end\na,x,one,2\n"}, "one and 2 as"),
+        ({"train__csv": "label,youtube_id,time_start,time_end\na,x,1,inf\n"}, "1 and inf as"),
+        ({"train__csv": "label,youtube_id,time_start,time_end\na,x,1\n"}, "1 and nothing as"),
         ({"train__csv": "label,youtube_id,time_start,time_end\na,x,1,2\n"}, "none of the listed"),
         ({"train__csv": f"{HEAD}a,x,1,2,held out,0\n"}, "split 'held out'; known: train, "),
         ({"labels__json": '{"a": "1"}', "train__json": "[]"}, "are not 0 to n-1"),
@@ -213,6 +232,7 @@ def test_names_that_are_numbered_with_gaps(text: str, tmp_path: Path) -> None:
         ({"train__txt": "1.mp4 0\n"}, "give a file with --names"),
         ({"train__txt": "a/1.mp4 0\n", "label_map__txt": "\n"}, "0 names, but there is a label 0"),
         ({"train__txt": "a/1.mp4 1\n", "label_map__txt": "a\n"}, "a label 1; are .* from 1?"),
+        ({"train__txt": "a/1.mp4 0\n", "classes__txt": "name\nwave\n"}, "'name', looks like a he"),
         ({"train__txt": "a/1.mp4 1\n"}, "with --names; are the labels counted from 1"),
         ({"train_a__txt": "a/1.mp4 0\n", "train_b__txt": "a/1.mp4 0\n"}, "are both for train"),
         ({"some__txt": "a/1.mp4 0\n"}, "no list whose name says train, val or test"),
