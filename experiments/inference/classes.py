@@ -23,10 +23,8 @@ FILES = (".txt", ".csv", ".json")
 
 
 def class_names(text: str | None) -> list[str] | None:
-    """The names, in their order; None for None. UserError for an empty list, a bad file or names
-    that are one to the model."""
+    """The names, in their order; None for None. UserError for an empty list or a bad file."""
     from tcclip.data.annotations import read_class_names
-    from tcclip.predict.question import check_distinct
     from tcclip.text_files import parse_json, read_text
 
     if text is None:
@@ -52,6 +50,4 @@ def class_names(text: str | None) -> list[str] | None:
     names = [name.strip() for name in listed if name.strip()]
     if not names:
         raise UserError(f"--classes {text!r} names no class")
-    with user_errors():
-        check_distinct(names)
     return names

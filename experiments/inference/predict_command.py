@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from experiments.errors import UserError, user_errors
+from experiments.errors import user_errors
 from experiments.grid import options as option
 from experiments.inference import checkpoint as given
 from experiments.inference.classes import Classes, class_names
 from tcclip.config import Precision
-
-if TYPE_CHECKING:
-    from tcclip.predict import Source
 
 Videos = Annotated[
     list[str],
@@ -96,10 +92,11 @@ def predict(
     """Which classes your videos show, by any checkpoint, in any words."""
     began = time.monotonic()
     from experiments.inference.answers import formats
+    from experiments.inference.answers.videos import find_videos
 
     with user_errors():
         names = class_names(classes)
-        sources, notes = _sources(videos, write)
+        sources, notes = find_videos(videos)
         found = given.find(checkpoint, out, demo=demo)
         imported = time.monotonic()
         predictor = found.load(
@@ -128,26 +125,6 @@ def readers(wanted: int | None, videos: int) -> int:
     from experiments.machine import cpu_count
 
     return wanted or max(1, min(videos, MOST_READERS, cpu_count()))
-
-
-def _sources(videos: Sequence[str], write: Path | None) -> tuple[list[Source], list[str]]:
-    """The videos and what was left out. UserError if `write` is a folder or would replace one."""
-    from experiments.datasets.video_files import VIDEO_SUFFIXES
-    from experiments.inference.answers.videos import find_videos
-    from tcclip.data.decode.images.frame_folder import FRAME_SUFFIXES
-
-    sources, notes = find_videos(videos)
-    if write is not None and write.is_dir():
-        raise UserError(f"--write {write} is a folder; give a file in it")
-    if write is not None and (
-        write.name.lower().endswith((*VIDEO_SUFFIXES, *FRAME_SUFFIXES))
-        or write.resolve() in {one.path.resolve() for one in sources}
-    ):
-        raise UserError(
-            f"--write {write} would write over a video or an image; name the file of the answers "
-            "right after --write, such as answers.csv"
-        )
-    return sources, notes
 
 
 def _show(text: str, format: str, write: Path | None) -> None:

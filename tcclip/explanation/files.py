@@ -80,7 +80,7 @@ def draw(explanation: Explanation, beside: Sequence[Explanation], groups: int) -
         files["side_by_side.png"] = pictures.sheet(f"{name}, last layers", kinds)
     files["classes.png"] = class_chart(explanation.scores)
     files["animation.gif"] = moving
-    files["index.html"] = page(explanation, layers, moving, kinds).encode(errors="backslashreplace")
+    files["index.html"] = page(explanation, layers, moving, kinds).encode()
     return files
 
 

@@ -53,7 +53,11 @@ class Question:
                 raise ValueError(f"prompt {template!r}: write {NAME} once, where the class goes")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"reject {self.threshold}: a threshold is a probability, 0 to 1")
-        check_distinct((*self.classes, *self.background))
+        names = (*self.classes, *self.background)
+        known = sorted((normalise_name(name).lower(), name) for name in names)
+        for (one, first), (other, second) in pairwise(known):
+            if one == other:
+                raise ValueError(f"{first!r} and {second!r} are one class to the model; drop one")
 
     @property
     def scored(self) -> EvalList:
@@ -97,14 +101,6 @@ class Question:
         best = row[: len(self.classes)].max()
         too_low = self.threshold is not None and bool(best < self.threshold)
         return too_low or bool((row[len(self.classes) :] > best).any())
-
-
-def check_distinct(names: Sequence[str]) -> None:
-    """ValueError for two names that the model cannot tell apart."""
-    known = sorted((normalise_name(name).lower(), name) for name in names)
-    for (one, first), (other, second) in pairwise(known):
-        if one == other:
-            raise ValueError(f"{first!r} and {second!r} are one class to the model; drop one")
 
 
 def rejection(

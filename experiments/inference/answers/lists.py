@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.datasets.paths import DataPaths
-from experiments.datasets.video_files import find_videos
-from experiments.errors import ListsChanged, MissingData, UserError
+from experiments.errors import MissingData, UserError
 from tcclip.data.annotations import Item, read_class_names, read_list
 from tcclip.data.seeding import seeded_rng
 
@@ -45,27 +44,18 @@ def of_file(
     names = own if labels is None else tuple(read_class_names(labels))
     items = read_list(list_file, len(names))
     folder = list_file.parent if folder is None else folder
-    found = find_videos(folder, [item.path for item in items], loose=False)
-    if not found.files:
+    if not any((folder / item.path).exists() for item in items):
         raise MissingData(f"no video of {list_file} is in {folder}; correct --videos")
-    return KnownVideos(items, names, found.locate, str(list_file))
+    return KnownVideos(items, names, folder.joinpath, str(list_file))
 
 
 def of_run(spec: RunSpec, paths: DataPaths) -> KnownVideos:
-    """The validation list of a run. MissingData if the list or its videos are not there,
-    ListsChanged if a user's own list is not what it was."""
+    """The validation list of a run. MissingData if the list or its videos are not there."""
     one = spec.validation[0]
-    data = paths.dataset(one.dataset)
-    folder = paths.annotation_folder(data)
+    folder = paths.annotation_folder(paths.dataset(one.dataset))
     for name in (one.label_file, one.split.annotations):
         if not (folder / name).is_file():
             raise MissingData(f"{one.dataset}: {folder / name} is not there; see --annotations")
-    if one.digest not in (None, one.with_digest(data, read=spec.train.epochs > 0).digest):
-        raise ListsChanged(
-            f"{folder / one.split.annotations} or {folder / one.label_file} has changed since the "
-            "run was planned; put back what was there, or name what to measure on: --list FILE "
-            "--videos FOLDER"
-        )
     names = tuple(read_class_names(folder / one.label_file, one.labels.classes))
     items = read_list(folder / one.split.annotations, len(names))
     found = paths.find_videos(one.dataset, [item.path for item in items])

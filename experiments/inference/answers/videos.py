@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.datasets.own.videos import scan
-from experiments.datasets.video_files import VIDEO_SUFFIXES
 from experiments.errors import UserError
 from tcclip.data.decode.images.frame_folder import FRAME_SUFFIXES
 
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
 def find_videos(arguments: Iterable[str]) -> tuple[list[Source], list[str]]:
     """The videos of files, folders (all below) and patterns (`clips/*.mp4`, `**`), each once.
 
-    A folder of images, without video files below it, is one video, of frames. A file that is not
-    there is listed all the same: its prediction says so. Also: what was left out, in words.
-    UserError if a folder or a pattern has no video.
+    A folder of images alone is one video, of frames. A file that is not there is listed all the
+    same: its prediction says so. Also: what was left out, in words. UserError if a folder or a
+    pattern has no video.
     """
     found: dict[str, Source] = {}
     notes: list[str] = []
@@ -44,8 +43,7 @@ def _of(path: Path) -> tuple[list[Source], Sequence[str]]:
 
     if not path.is_dir():
         return [Source.of(path)], ()
-    has_images = any(one.suffix.lower() in FRAME_SUFFIXES for one in path.iterdir())
-    if has_images and not any(one.suffix.lower() in VIDEO_SUFFIXES for one in path.rglob("*")):
+    if any(one.suffix.lower() in FRAME_SUFFIXES for one in path.iterdir()):
         return [Source.of(path)], ()
     below = scan(path).without_stray_images()
     # As a list would name them, so that views are drawn as in an evaluation.

@@ -55,12 +55,6 @@ def test_folders_patterns_and_what_is_left_out(
     assert code == 0
     assert [one["video"] for one in json.loads(out)] == ["clips/0.mp4", "clips/1.mp4"]
     assert "clips: left out, no videos: 1 files (1 .txt)" in err
-    (folder / "mixed").mkdir()
-    write_video(folder / "mixed" / "own.mp4", shown=pictures(8), g="8")
-    (folder / "mixed" / "cover_1.png").write_bytes(b"no frame")
-    code, out, err = predict("mixed", "--format", "json", "--top", "1")
-    assert (code, [one["video"] for one in json.loads(out)]) == (0, ["mixed/own.mp4"])
-    assert "mixed: left out, no videos: 1 files (1 .png)" in err
     monkeypatch.setenv("HOME", str(folder))
     _, out, _ = predict("~/clips/*1.mp4", "--format", "json", "--top", "1")
     assert [one["video"] for one in json.loads(out)] == [f"{folder}/clips/1.mp4"]
@@ -119,15 +113,6 @@ def test_a_timeline(predict: Run, folder: Path) -> None:
     assert page[:2] == (0, "")
     text = (folder / "page.html").read_text()
     assert text.count('title="0:') == 4 and "http" not in text.replace("http-equiv", "")
-
-
-@pytest.mark.parametrize("target", ["clips/1.mp4", "clips/new.AVI", "clips"])
-def test_answers_are_written_over_no_video(predict: Run, folder: Path, target: str) -> None:
-    before = (folder / "clips" / "1.mp4").read_bytes()
-    code, out, err = predict("clips/0.mp4", "--format", "csv", "--write", target, "clips/1.mp4")
-    assert (code, out) == (2, "") and f"--write {target} " in err
-    assert (folder / "clips" / "1.mp4").read_bytes() == before
-    assert not (folder / "clips" / "new.AVI").exists()
 
 
 def test_other_words(predict: Run, folder: Path) -> None:
