@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from experiments.errors import user_errors
+from experiments.errors import UserError, user_errors
 from experiments.grid import options as option
 from experiments.inference import checkpoint as given
 from experiments.inference.classes import Classes, class_names
@@ -63,7 +63,7 @@ Format = Annotated[
     Literal["terminal", "json", "csv", "html"],
     typer.Option(metavar="NAME", help="terminal, json, csv or html."),
 ]
-Write = Annotated[Path | None, typer.Option(metavar="FILE", help="Into this file instead.")]
+Write = Annotated[Path | None, typer.Option(metavar="FILE", help="Into this new file instead.")]
 #: Videos that are read at once where nobody says how many.
 MOST_READERS = 8
 
@@ -95,13 +95,13 @@ def predict(
     from experiments.inference.answers.videos import find_videos
 
     with user_errors():
-        names = class_names(classes)
+        _check_new(write)
         sources, notes = find_videos(videos)
         found = given.find(checkpoint, out, demo=demo)
         imported = time.monotonic()
         predictor = found.load(
-            classes=names, device=device, ensemble=ensemble, clip_weights=clip_weights,
-            precision=precision,
+            classes=class_names(classes), device=device, ensemble=ensemble,
+            clip_weights=clip_weights, precision=precision,
         )  # fmt: skip
         question = predictor.question(
             prompts=prompts or (), top=top, views=views, window=window, stride=stride,
@@ -125,6 +125,12 @@ def readers(wanted: int | None, videos: int) -> int:
     from experiments.machine import cpu_count
 
     return wanted or max(1, min(videos, MOST_READERS, cpu_count()))
+
+
+def _check_new(write: Path | None) -> None:
+    """UserError if there is something at that place: `--write *.mp4` would replace a video."""
+    if write is not None and write.exists():
+        raise UserError(f"--write {write} is there already; give another file, or move it away")
 
 
 def _show(text: str, format: str, write: Path | None) -> None:

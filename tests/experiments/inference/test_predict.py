@@ -84,6 +84,14 @@ def test_a_broken_video_is_a_row_and_exit_1(
     assert (code, cause in out, NAMES[0] in out) == (1, True, True)
 
 
+@pytest.mark.parametrize("target", ["clips/0.mp4", "clips"])
+def test_what_is_there_is_not_written_over(predict: Run, folder: Path, target: str) -> None:
+    before = (folder / "clips/0.mp4").read_bytes()
+    code, out, err = predict("clips/1.mp4", "--format", "csv", "--write", target)
+    assert (code, out) == (2, "") and f"{target} is there already" in err
+    assert (folder / "clips/0.mp4").read_bytes() == before
+
+
 def test_one_frame_is_a_video(predict: Run, folder: Path) -> None:
     write_video(folder / "one.mp4", shown=pictures(1), g="1")
     code, out, err = predict("one.mp4", "--format", "json", "--window", "4s")
