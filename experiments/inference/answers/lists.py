@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.datasets.paths import DataPaths
+from experiments.datasets.video_files import find_videos
 from experiments.errors import MissingData, UserError
 from tcclip.data.annotations import Item, read_class_names, read_list
 from tcclip.data.seeding import seeded_rng
@@ -44,9 +45,10 @@ def of_file(
     names = own if labels is None else tuple(read_class_names(labels))
     items = read_list(list_file, len(names))
     folder = list_file.parent if folder is None else folder
-    if not any((folder / item.path).exists() for item in items):
+    found = find_videos(folder, [item.path for item in items], loose=False)
+    if not found.files:
         raise MissingData(f"no video of {list_file} is in {folder}; correct --videos")
-    return KnownVideos(items, names, folder.joinpath, str(list_file))
+    return KnownVideos(items, names, found.locate, str(list_file))
 
 
 def of_run(spec: RunSpec, paths: DataPaths) -> KnownVideos:
