@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from experiments.datasets.paths import DataPaths
 from experiments.datasets.video_files import find_videos
-from experiments.errors import MissingData, UserError
+from experiments.errors import ListsChanged, MissingData, UserError
 from tcclip.data.annotations import Item, read_class_names, read_list
 from tcclip.data.seeding import seeded_rng
 
@@ -52,12 +52,18 @@ def of_file(
 
 
 def of_run(spec: RunSpec, paths: DataPaths) -> KnownVideos:
-    """The validation list of a run. MissingData if the list or its videos are not there."""
-    one = spec.validation[0]
-    folder = paths.annotation_folder(paths.dataset(one.dataset))
+    """The validation list of a run. MissingData if the list or its videos are not there,
+    ListsChanged if it is a user's own that has changed since the run was planned."""
+    one, data = spec.validation[0], paths.dataset(spec.validation[0].dataset)
+    folder = paths.annotation_folder(data)
     for name in (one.label_file, one.split.annotations):
         if not (folder / name).is_file():
             raise MissingData(f"{one.dataset}: {folder / name} is not there; see --annotations")
+    if one.digest not in (None, one.with_digest(data, spec.train.epochs > 0).digest):
+        raise ListsChanged(
+            f"{folder / one.split.annotations} or {one.label_file} has changed since the run was "
+            "planned; put the files back, or give --list FILE --videos FOLDER"
+        )
     names = tuple(read_class_names(folder / one.label_file, one.labels.classes))
     items = read_list(folder / one.split.annotations, len(names))
     found = paths.find_videos(one.dataset, [item.path for item in items])

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.inference.answers.lists import KnownVideos
+from experiments.datasets.paths import DataPaths
+from experiments.errors import ListsChanged
+from experiments.inference.answers.lists import KnownVideos, of_run
 from experiments.store.ledger import Ledger
 from tcclip.data.annotations import Item
 from tests.builders import make_result
@@ -87,6 +89,9 @@ def test_a_run_is_calibrated_on_its_validation_list(
     found = json.loads(out)
     assert (found["videos"], found["data"]) == (48, "moving_shapes val")
     assert run.best.with_suffix(".calibration.json").exists()
+    changed = (spec.validation[0].model_copy(update={"digest": "0" * 64}),)
+    with pytest.raises(ListsChanged, match="has changed since the run was planned"):
+        of_run(spec.model_copy(update={"validation": changed}), DataPaths(cache=cache))
 
 
 def test_a_limit_draws_the_same_videos_each_time() -> None:
