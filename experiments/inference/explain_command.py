@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -48,6 +49,7 @@ def explain(
     demo: option.Demo = False,
 ) -> None:
     """What a model saw in a video: attention, seed patches, context tokens, classes."""
+    from experiments.inference.answers.videos import find_videos
     from tcclip.explanation.files import check_folder
     from tcclip.explanation.files import write as write_files
 
@@ -55,12 +57,16 @@ def explain(
         check_folder(write)
     if not video.exists():
         raise UserError(f"no video at {video}")
+    sources, notes = find_videos([str(video)])
+    if len(sources) != 1:
+        raise UserError(f"{video} holds {len(sources)} videos; give one of them")
+    print(*notes, sep="\n", end="\n" if notes else "", file=sys.stderr)
     first = find(checkpoint, out, demo=demo)
     others = [find(one, out, demo=demo) for one in beside or ()]
     others += _other_kinds(first) if kinds else []
     given = {"ensemble": ensemble, "clip_weights": clip_weights, "device": device or "auto"}
     names = class_names(classes)
-    explained = [_explained(one, video, names, given) for one in (first, *others)]
+    explained = [_explained(one, sources[0].path, names, given) for one in (first, *others)]
     with user_errors():
         files = write_files(explained[0], write, beside=explained[1:], groups=groups)
     for line in _said(explained[0], files):

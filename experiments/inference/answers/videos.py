@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def find_videos(arguments: Iterable[str]) -> tuple[list[Source], list[str]]:
     """The videos of files, folders (all below) and patterns (`clips/*.mp4`, `**`), each once.
 
-    A folder of images alone is one video, of frames. A file that is not there is listed all the
-    same: its prediction says so. Also: what was left out, in words. UserError if a folder or a
-    pattern has no video.
+    A folder of images without a video file below it is one video, of frames. A file that is not
+    there is listed all the same: its prediction says so. Also: what was left out, in words.
+    UserError if a folder or a pattern has no video.
     """
     found: dict[str, Source] = {}
     notes: list[str] = []
@@ -43,8 +43,14 @@ def _of(path: Path) -> tuple[list[Source], Sequence[str]]:
 
     if not path.is_dir():
         return [Source.of(path)], ()
-    if any(one.suffix.lower() in FRAME_SUFFIXES for one in path.iterdir()):
+    has_images = any(one.suffix.lower() in FRAME_SUFFIXES for one in path.iterdir())
+    try:
+        below = scan(path).without_stray_images()
+    except UserError:  # no video below it
+        if not has_images:
+            raise
         return [Source.of(path)], ()
-    below = scan(path).without_stray_images()
+    if has_images and below.frames:  # no video files, but folders of images beside its own
+        return [Source.of(path)], ()
     # As a list would name them, so that views are drawn as in an evaluation.
     return [Source(path / name, name) for name in below.paths], below.notes

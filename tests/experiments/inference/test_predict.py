@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import tcclip as package
 from experiments.inference.answers.timeline import clock
@@ -58,6 +59,17 @@ def test_folders_patterns_and_what_is_left_out(
     monkeypatch.setenv("HOME", str(folder))
     _, out, _ = predict("~/clips/*1.mp4", "--format", "json", "--top", "1")
     assert [one["video"] for one in json.loads(out)] == [f"{folder}/clips/1.mp4"]
+
+
+def test_an_image_beside_videos_is_no_video(predict: Run, tmp_path: Path) -> None:
+    (clip,) = make_clips(tmp_path, 1)
+    Image.new("RGB", (40, 40)).save(tmp_path / "cover_1.png")
+    code, out, err = predict(str(tmp_path), "--format", "json")
+    assert (code, [one["video"] for one in json.loads(out)]) == (0, [str(clip)])
+    assert "left out, no videos: 1 files (1 .png)" in err
+    clip.unlink()
+    out = predict(str(tmp_path), "--format", "json")[1]
+    assert [one["video"] for one in json.loads(out)] == [str(tmp_path)]
 
 
 @pytest.mark.parametrize(
