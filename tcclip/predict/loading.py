@@ -14,6 +14,7 @@ from tcclip.model import build_model, load_checkpoint
 from tcclip.model.checkpoints import HUB, describe_checkpoint, fetch, test_view
 from tcclip.predict.calibration import SUFFIX, Calibration
 from tcclip.predict.predictor import Predictor
+from tcclip.predict.question import distinct
 
 #: Of what a checkpoint does not record: as the published checkpoints were trained and tested.
 SEED, PRECISION, CLIP_WEIGHTS = 1024, "bf16", "openai"
@@ -41,12 +42,12 @@ def load(
     them in any case, for its token embedding.
 
     FileNotFoundError for a missing file; ValueError for one that is damaged or of another family,
-    for class names that are missing, empty or too long, and for settings that cannot be used.
+    for class names that are missing, empty, too long or alike, and settings that cannot be used.
     """
     path = checkpoint_file(source)
     about = describe_checkpoint(path)
     config = methods.settings(about["model"])
-    names = about["class_names"] if classes is None else list(classes)
+    names = about["class_names"] if classes is None else distinct(classes)
     if names is None:
         raise ValueError(
             f"{source} does not say what its classes are called; name them (in Python "

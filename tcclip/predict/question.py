@@ -53,11 +53,7 @@ class Question:
                 raise ValueError(f"prompt {template!r}: write {NAME} once, where the class goes")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"reject {self.threshold}: a threshold is a probability, 0 to 1")
-        names = (*self.classes, *self.background)
-        known = sorted((normalise_name(name).lower(), name) for name in names)
-        for (one, first), (other, second) in pairwise(known):
-            if one == other:
-                raise ValueError(f"{first!r} and {second!r} are one class to the model; drop one")
+        distinct((*self.classes, *self.background))
 
     @property
     def scored(self) -> EvalList:
@@ -101,6 +97,15 @@ class Question:
         best = row[: len(self.classes)].max()
         too_low = self.threshold is not None and bool(best < self.threshold)
         return too_low or bool((row[len(self.classes) :] > best).any())
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names; ValueError for two that the model reads as one."""
+    known = sorted((normalise_name(name).lower(), name) for name in names)
+    for (one, first), (other, second) in pairwise(known):
+        if one == other:
+            raise ValueError(f"{first!r} and {second!r} are one class to the model; drop one")
+    return list(names)
 
 
 def rejection(

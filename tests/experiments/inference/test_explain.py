@@ -53,6 +53,7 @@ def test_explaining(folder: Path, tmp_path: Path) -> None:
         ("clips/0.mp4", {"--write": "taken"}, r"taken holds other files \(mine.txt\)"),
         ("clips/0.mp4", {"--classes": " , "}, "names no class"),
         ("clips/0.mp4", {"--classes": "word " * 80}, "is left|are left"),
+        ("clips/0.mp4", {"--classes": "A Dog,a_dog"}, "are one class to the model"),
         ("clips/0.mp4", {"--device": "tpu"}, "tpu"),
         (".", {}, "holds 2 videos; give one of them"),
         ("clips/0.mp4", {"--kinds": None}, "--kinds needs a checkpoint of a run"),

@@ -113,6 +113,7 @@ def test_a_published_checkpoint_needs_names(tcclip: Command, tmp_path: Path) -> 
         (["--format", "pdf"], "--format"),
         (["--classes", " , "], "names no class"),
         (["--classes", "word " * 90], "shorten the name"),
+        (["--classes", "Push Up,push_up"], "are one class to the model"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_written(
