@@ -75,7 +75,7 @@ def explain(
             predictor.model, names, lambda: predictor.model.score(features, texts)[0]
         )
     return Explanation(
-        video=str(video),
+        video=str(video).encode("utf-8", "backslashreplace").decode(),  # whatever its name's bytes
         source=predictor.source,
         config=predictor.config,
         frames=_pixels(clip[0], predictor.augment),

@@ -1,6 +1,7 @@
 """`tcclip explain`, as typed."""
 
 from pathlib import Path
+from shutil import copy
 
 import pytest
 import typer
@@ -35,12 +36,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_explaining(folder: Path, tmp_path: Path) -> None:
-    clip, checkpoint = folder / "clips" / "0.mp4", folder / "best.safetensors"
+    clip, checkpoint = tmp_path / "caf\udce9.mp4", folder / "best.safetensors"
+    copy(folder / "clips" / "0.mp4", clip)
     asked = [clip, "--checkpoint", checkpoint, "--write", tmp_path / "x", "--groups", "2"]
     said = run(*asked, "--classes", folder / "names.txt", "--beside", checkpoint)
     assert "says a dog" in said or "says a cat" in said
     assert "most gained by a" in said and str(tmp_path / "x" / "index.html") in said
     assert (tmp_path / "x" / "side_by_side.png").exists()
+    assert "caf\\udce9.mp4" in (tmp_path / "x" / "index.html").read_text()
 
 
 @pytest.mark.parametrize(
