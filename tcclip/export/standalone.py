@@ -161,12 +161,27 @@ def main() -> None:
     classes = [name.strip() for name in given.classes.split(",")] if given.classes else None
     try:
         classifier = load(device=given.device)
-        for video in given.videos:
-            print(video)
-            for name, probability in classifier.predict(video, classes, top=given.top):
-                print(f"  {probability:6.1%}  {name}")
+        classifier.model.encode_classes(classes)  # wrong names are no video's fault
+        unread = sum(not _shown(classifier, video, classes, given.top) for video in given.videos)
     except (OSError, ValueError, ImportError) as error:
         parser.error(str(error))
+    if unread:
+        parser.exit(1, f"{unread} of {len(given.videos)} videos could not be read\n")
+
+
+def _shown(
+    classifier: VideoClassifier, video: str, classes: Sequence[str] | None, top: int
+) -> bool:
+    """Print the best classes of a video, or why it cannot be read; whether it could."""
+    print(video)
+    try:
+        found = classifier.predict(video, classes, top=top)
+    except (OSError, ValueError) as error:
+        print(f"  {error}")
+        return False
+    for name, probability in found:
+        print(f"  {probability:6.1%}  {name}")
+    return True
 
 
 if __name__ == "__main__":

@@ -144,6 +144,17 @@ def test_what_is_no_video_is_said(
         imported(exported).load().predict(video)
 
 
+def test_the_other_videos_are_predicted(
+    exported: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["", __file__, str(clip), "--top", "1"])
+    with pytest.raises(SystemExit) as ended:
+        imported(exported).main()
+    out, err = capsys.readouterr()
+    assert (ended.value.code, err) == (1, "1 of 2 videos could not be read\n")
+    assert "cannot be read" in out.split(str(clip))[0] and "%  " in out.split(str(clip))[1]
+
+
 def test_a_folder_without_weights_is_said(exported: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"not an exported model.*model\.safetensors"):
         imported(exported).load(tmp_path)
