@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,6 @@ FILES = (".txt", ".csv", ".json")
 
 def class_names(text: str | None) -> list[str] | None:
     """The names, in their order; None for None. UserError for an empty list or a bad file."""
-    from tcclip.data.annotations import read_class_names
     from tcclip.text_files import parse_json, read_text
 
     if text is None:
@@ -46,8 +46,23 @@ def class_names(text: str | None) -> list[str] | None:
             if isinstance(content, list):
                 listed = [str(name) for name in content]
             elif path.suffix.lower() in (".csv", ".json"):
-                listed = read_class_names(path)
+                listed = first_names(path)
     names = [name.strip() for name in listed if name.strip()]
     if not names:
         raise UserError(f"--classes {text!r} names no class")
     return names
+
+
+def first_names(file: Path, classes: int | None = None) -> list[str]:
+    """The name of each class, by id; says on standard error if a class has others, which a run's
+    tests average and these commands do not. FileError as `read_all_names`."""
+    from tcclip.data.annotations import read_all_names
+
+    names = read_all_names(file, classes)
+    if several := sum(len(own) > 1 for own in names):
+        print(
+            f"{file}: {several} of {len(names)} classes have several names; the first is used "
+            "here, a run's tests average all",
+            file=sys.stderr,
+        )
+    return [own[0] for own in names]

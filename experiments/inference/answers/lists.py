@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from experiments.datasets.paths import DataPaths
 from experiments.datasets.video_files import find_videos
 from experiments.errors import ListsChanged, MissingData, UserError
-from tcclip.data.annotations import Item, read_class_names, read_list
+from experiments.inference.classes import first_names
+from tcclip.data.annotations import Item, read_list
 from tcclip.data.seeding import seeded_rng
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def of_file(
 
     MissingData if none of the videos is there.
     """
-    names = own if labels is None else tuple(read_class_names(labels))
+    names = own if labels is None else tuple(first_names(labels))
     items = read_list(list_file, len(names))
     folder = list_file.parent if folder is None else folder
     found = find_videos(folder, [item.path for item in items], loose=False)
@@ -64,7 +65,7 @@ def of_run(spec: RunSpec, paths: DataPaths) -> KnownVideos:
             f"{folder / one.split.annotations} or {one.label_file} has changed since the run was "
             "planned; put the files back, or give --list FILE --videos FOLDER"
         )
-    names = tuple(read_class_names(folder / one.label_file, one.labels.classes))
+    names = tuple(first_names(folder / one.label_file, one.labels.classes))
     items = read_list(folder / one.split.annotations, len(names))
     found = paths.find_videos(one.dataset, [item.path for item in items])
     if not found.files:

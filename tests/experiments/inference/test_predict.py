@@ -145,6 +145,10 @@ def test_other_words(predict: Run, folder: Path) -> None:
         answers.append(json.loads(out)[0]["top"])
         assert (code, {one["class"] for one in answers[-1]}) == (0, {"wave", "ride a bike, fast"})
     assert answers[0] == answers[1] == answers[2]
+    (folder / "names.json").write_text('{"0": ["wave", "greet"], "1": "ride a bike, fast"}')
+    _, out, err = predict("clips/0.mp4", "--classes", "names.json", "--format", "json")
+    assert json.loads(out)[0]["top"] == answers[0]
+    assert "names.json: 1 of 2 classes have several names; the first is used here" in err
     out = predict("clips/0.mp4", "--classes", "wave, jump", "--prompt", "a {} seen")[1]
     assert "wave" in out and "jump" in out and "seen" not in out
 
