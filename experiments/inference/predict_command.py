@@ -140,7 +140,9 @@ def _show(text: str, format: str, write: Path | None) -> None:
     if write is None:
         printing.show(text, format)
     else:
-        write_text(write.absolute(), text + "\n")
+        # A video's name may be no UTF-8.
+        shown = text.encode("utf-8", "backslashreplace").decode()
+        write_text(write.absolute(), shown + "\n")
 
 
 def _rejected(text: str) -> str | float:

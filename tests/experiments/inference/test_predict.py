@@ -104,6 +104,12 @@ def test_what_is_there_is_not_written_over(predict: Run, folder: Path, target: s
     assert (folder / "clips/0.mp4").read_bytes() == before
 
 
+def test_a_name_that_is_no_utf_8_is_written(predict: Run, tmp_path: Path) -> None:
+    clip = make_clips(tmp_path, 1)[0].rename(tmp_path / "caf\udce9.mp4")
+    assert predict(str(clip), "--format", "csv", "--write", str(tmp_path / "new.csv"))[0] == 0
+    assert "caf\\udce9.mp4" in (tmp_path / "new.csv").read_text()
+
+
 def test_one_frame_is_a_video(predict: Run, folder: Path) -> None:
     write_video(folder / "one.mp4", shown=pictures(1), g="1")
     code, out, err = predict("one.mp4", "--format", "json", "--window", "4s")
