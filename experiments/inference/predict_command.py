@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -63,7 +64,7 @@ Format = Annotated[
     Literal["terminal", "json", "csv", "html"],
     typer.Option(metavar="NAME", help="terminal, json, csv or html."),
 ]
-Write = Annotated[Path | None, typer.Option(metavar="FILE", help="Into this new file instead.")]
+Write = Annotated[Path | None, typer.Option(metavar="FILE", help="Into this file instead.")]
 #: Videos that are read at once where nobody says how many.
 MOST_READERS = 8
 
@@ -95,7 +96,7 @@ def predict(
     from experiments.inference.answers.videos import find_videos
 
     with user_errors():
-        _check_new(write)
+        _check_target(write, videos)
         sources, notes = find_videos(videos)
         found = given.find(checkpoint, out, demo=demo)
         imported = time.monotonic()
@@ -127,10 +128,21 @@ def readers(wanted: int | None, videos: int) -> int:
     return wanted or max(1, min(videos, MOST_READERS, cpu_count()))
 
 
-def _check_new(write: Path | None) -> None:
-    """UserError if there is something at that place: `--write *.mp4` would replace a video."""
-    if write is not None and write.exists():
-        raise UserError(f"--write {write} is there already; give another file, or move it away")
+def _check_target(write: Path | None, videos: Sequence[str]) -> None:
+    """UserError if `write` is a folder or would replace a video: `--write *.mp4` names one."""
+    from experiments.datasets.video_files import VIDEO_SUFFIXES
+    from tcclip.data.decode.images.frame_folder import FRAME_SUFFIXES
+
+    if write is None:
+        return
+    if write.is_dir():
+        raise UserError(f"--write {write} is a folder; give a file in it")
+    is_video = write.name.lower().endswith((*VIDEO_SUFFIXES, *FRAME_SUFFIXES))
+    if is_video or write.resolve() in {Path(one).resolve() for one in videos}:
+        raise UserError(
+            f"--write {write} would write over a video or an image; name the file of the answers "
+            "right after --write, such as answers.csv"
+        )
 
 
 def _show(text: str, format: str, write: Path | None) -> None:

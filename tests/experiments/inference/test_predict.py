@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,12 +97,15 @@ def test_a_broken_video_is_a_row_and_exit_1(
     assert (code, cause in out, NAMES[0] in out) == (1, True, True)
 
 
-@pytest.mark.parametrize("target", ["clips/0.mp4", "clips"])
-def test_what_is_there_is_not_written_over(predict: Run, folder: Path, target: str) -> None:
+@pytest.mark.parametrize("target", ["clips/0.mp4", "clips", "new.PNG", "clip"])
+def test_answers_are_written_over_no_video(predict: Run, folder: Path, target: str) -> None:
+    shutil.copy(folder / "clips/0.mp4", folder / "clip")  # a video without its ending
     before = (folder / "clips/0.mp4").read_bytes()
-    code, out, err = predict("clips/1.mp4", "--format", "csv", "--write", target)
-    assert (code, out) == (2, "") and f"{target} is there already" in err
-    assert (folder / "clips/0.mp4").read_bytes() == before
+    code, out, err = predict("clip", "clips/1.mp4", "--format", "csv", "--write", target)
+    assert (code, out) == (2, "") and f"--write {target} " in err
+    assert (folder / "clips/0.mp4").read_bytes() == (folder / "clip").read_bytes() == before
+    assert not (folder / "new.PNG").exists()
+    (folder / "clip").unlink()
 
 
 def test_a_name_that_is_no_utf_8_is_written(predict: Run, tmp_path: Path) -> None:
