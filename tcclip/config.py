@@ -353,6 +353,8 @@ class Execution(FrozenModel):
                 if auto
                 else "--micro-batch and --workers-per-run so that their product divides it"
             )
+            if train.global_batch % train.mix.group:
+                advice = f"a train.global_batch that is a multiple of {train.mix.group}"
             raise ValueError(
                 f"a global batch of {train.global_batch} cannot be made from micro-batches of "
                 f"{size} on {self.workers} workers in mixing groups of {train.mix.group}; "

@@ -258,6 +258,6 @@ def storage_error(path: Location, error: OSError, what: str = "write") -> Storag
         return StorageError(f"cannot read {path}: {error.strerror}; move it away")
     return StorageError(
         f"cannot {what} {path}: {error.strerror or error}; "
-        "choose another folder with --out, or free space and permissions, and start again: "
+        "choose another folder, or free space and permissions, and start again: "
         "finished work is kept"
     )

@@ -162,6 +162,8 @@ def _summary(
         shown["substituted"] = len(examples["substituted"])
     return DatasetCheck(
         dataset=dataset.name,
+        folder=str(found.folder),
+        lists=dataset.digests,
         splits=tuple(_count(one, check, found, same) for one, check in lists),
         listed=len(found.files) + len(found.missing),
         found=len(found.files),

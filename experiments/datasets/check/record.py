@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from experiments.datasets.paths import DataPaths
 from tcclip.config import FrozenModel
@@ -51,9 +51,12 @@ class DatasetCheck(FrozenModel):
     `leaked` (in a training and a test list of the same setting) and `leaked_copies` (a byte copy
     is) are counts; `examples` names some of each. `decoded` of `listed` were decoded. `labels`: the
     LLM-rephrased class names, where there are any. `warnings`: what is odd, but can be used.
+    `folder`: the videos'; `lists`: sha256 of a user's own files.
     """
 
     dataset: str
+    folder: str = ""
+    lists: dict[str, str] = Field(default_factory=dict)
     splits: tuple[SplitCheck, ...]
     listed: int
     found: int
@@ -87,10 +90,14 @@ def check_file(data_paths: DataPaths, name: str) -> Path:
 
 
 def last_check(data_paths: DataPaths, name: str) -> dict[str, int] | None:
-    """The counts of the last check of data set `name`; None without one that can be read."""
+    """The counts of the last check of data set `name`; None without one that can be read, or of
+    other videos or lists than those of now, as of another data set of that name."""
     try:
         data = read_regular(check_file(data_paths, name), TEXT_BYTES)
         check = DatasetCheck.model_validate_json(data)
     except (OSError, ValidationError):
+        return None
+    dataset = data_paths.dataset(name)
+    if (check.folder, check.lists) != (str(data_paths.video_folder(dataset)), dataset.digests):
         return None
     return {count: getattr(check, count) for count in COUNTS}

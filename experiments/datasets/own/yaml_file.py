@@ -151,6 +151,13 @@ def _split(
             f"{name}: {{annotations: {split.annotations}, labels: {begins}}}"
         )
     label_set = split.labels or (begins if begins in known else "all")
-    videos = read_list(folder / split.annotations, known.get(label_set))
+    if label_set not in known:
+        wanted = split.labels or " or ".join(dict.fromkeys((begins, "all")))
+        raise FileError(
+            f"split {name}: its ids need a label set {wanted}, and labels has "
+            f"{', '.join(known) or 'none'}; "
+            f"add it, or say which it is: {name}: {{annotations: {split.annotations}, labels: ...}}"
+        )
+    videos = read_list(folder / split.annotations, known[label_set])
     digests[split.annotations] = content_digest(videos)
     return Split(name=name, annotations=split.annotations, labels=label_set, videos=len(videos))

@@ -119,7 +119,7 @@ def test_lists_of_base_and_novel_classes_take_their_own_names(tmp_path: Path) ->
     with pytest.raises(UserError, match=r"novel_val: .* say which: .*labels: novel"):
         read_own(path)
     path = _own(tmp_path, f"{head}labels: {{base: labels.csv}}\n{splits}")
-    with pytest.raises(UserError, match="no label set 'all'; it has: base"):
+    with pytest.raises(UserError, match="need a label set novel or all, and labels has base"):
         read_own(path)
 
 
@@ -136,13 +136,13 @@ def test_two_own_data_sets_of_one_name(tmp_path: Path) -> None:
         ("name: gestures", "name: k400", "the name 'k400' is taken"),
         ("flip: false", "flop: false", "flop"),
         ("train.txt", "gone.txt", "gone.txt is not there"),
-        ("labels: novel}", "labels: base}", "label set 'base'"),
+        ("labels: novel}", "labels: base}", "need a label set base, and labels has all, novel"),
         ("novel.txt", "train.txt", "label 1 is out of range"),
         ("name: gestures", "name: ../gestures", "name"),
         ("name: gestures", "name: ge(s)t", "name"),
         ("train_2shot:", "train/2:", "splits"),
         (LABELS, ".", "gestures.yaml: .* cannot be read: Is a directory"),
-        (LABELS, "{}", "gestures.yaml: .*the file: .*no label set 'all'"),
+        (LABELS, "{}", "gestures.yaml: .*need a label set train or all, and labels has none"),
         (OWN[OWN.index("splits:") :], "splits: {}\n", "gestures.yaml:6: splits: .*at least 1 item"),
     ],
 )

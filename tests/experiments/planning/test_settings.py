@@ -37,7 +37,7 @@ def geometry(**sizes: int) -> dict[str, Any]:
         ({"augment__crop_scales": [1.0, 1.5]}, r"crop_scales \[1.0, 1.5\]: give shares"),
         ({"augment__crop_scales": [1.0, 0.01]}, "of at least one of its 36 pixels"),
         ({"train__global_batch": 8}, "its 4 videos do not fill one global batch of 8"),
-        ({"train__global_batch": 3}, "a global batch of 3 cannot be made"),
+        ({"train__global_batch": 3}, "choose a train.global_batch that is a multiple of"),
         ({"train__precision": "fp16"}, "fp16 needs a CUDA device"),
         ({"train__clip_weights": "openai"}, "OpenAI published no weights for .*tiny"),
         (

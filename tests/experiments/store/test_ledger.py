@@ -64,7 +64,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path, spec: RunSpec) -> None:
     (tmp_path / "runs").write_text("")
-    with pytest.raises(StorageError, match="choose another folder with --out"):
+    with pytest.raises(StorageError, match="choose another folder, or free"):
         Ledger(tmp_path).add([spec])
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from experiments.datasets.check.check import check
 from experiments.datasets.check.plan import ListFindings, check_lists
-from experiments.datasets.check.record import DatasetCheck
+from experiments.datasets.check.record import DatasetCheck, check_file, last_check
 from experiments.datasets.commands import app
 from experiments.datasets.own.yaml_file import read_own
 from experiments.datasets.paths import DataPaths
@@ -60,6 +60,19 @@ def checked(data_paths: DataPaths) -> DatasetCheck:
 def planned(data_paths: DataPaths) -> ListFindings:
     grid = Grid("few_shot", datasets=("own",), shots=(2,))
     return check_lists(expand(grid, data_paths.datasets()), data_paths)
+
+
+def test_a_check_counts_for_the_lists_and_videos_that_it_saw(make: Make, tmp_path: Path) -> None:
+    data_paths = make()
+    kept = check_file(data_paths, "own")
+    kept.parent.mkdir(parents=True)
+    kept.write_text(checked(data_paths).model_dump_json())
+    assert last_check(data_paths, "own") is not None
+    (tmp_path / "val.txt").write_text("a2.mp4 1\n")
+    now = (read_own(tmp_path / "own.yaml"),)
+    assert last_check(DataPaths(cache=data_paths.cache, own=now), "own") is None
+    moved = (data_paths.own[0].model_copy(update={"videos": tmp_path}),)
+    assert last_check(DataPaths(cache=data_paths.cache, own=moved), "own") is None
 
 
 def test_missing_videos_are_a_problem_of_the_plan(make: Make, tmp_path: Path) -> None:
