@@ -8,17 +8,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.datasets.pack.pack import pack
-from experiments.datasets.pack.record import PackedFile, plain_name, read_pack
+from experiments.datasets.pack.record import PackedFile, file_name, plain_name, read_pack
 from experiments.datasets.paths import DataPaths
+from experiments.datasets.video_files import first_few
 from experiments.errors import MissingData, UserError
 from protocols.datasets import Dataset, Pack
 from tcclip.data.annotations import read_list
+from tcclip.data.decode.images.packed_video import ENDING
+
+#: Videos that a note names.
+NAMED = 3
 
 
 class PackReport(NamedTuple):
     """A complete pack. `missing`: listed videos that are not there. `source_bytes`: of the others.
 
-    `notes`: lists that are not there.
+    `notes`: lists that are not there, videos that may have changed since they were packed.
     """
 
     dataset: str
@@ -54,8 +59,14 @@ def pack_dataset(
     found = paths.find_videos(name, listed, lambda *done: progress("find", *done))
     if not found.files:
         raise MissingData(f"{name}: none of {len(listed)} listed videos is in {source}")
+    videos = {plain_name(path): found.locate(path) for path in found.files}
+    if newer := sorted(one for one, file in videos.items() if _is_newer(file, folder, one)):
+        notes.append(
+            f"{name}: packed before the video was last written: {first_few(newer, NAMED)}; if it "
+            f"shows something else now, delete NAME{ENDING} in {folder} and give the command again"
+        )
     files = pack(
-        {plain_name(path): found.locate(path) for path in found.files},
+        videos,
         folder,
         settings,
         workers=workers or len(os.sched_getaffinity(0)),
@@ -65,6 +76,12 @@ def pack_dataset(
     assert made is not None
     size = sum(file.size for file in found.files.values())
     return PackReport(name, folder, made, files, found.missing, size, notes)
+
+
+def _is_newer(video: Path, folder: Path, name: str) -> bool:
+    """Whether the video was written after its frames in the pack; a copy of all files is, too."""
+    packed = folder / file_name(name)
+    return packed.is_file() and video.stat().st_mtime > packed.stat().st_mtime
 
 
 def _listed(data: Dataset, paths: DataPaths) -> tuple[list[str], list[str]]:

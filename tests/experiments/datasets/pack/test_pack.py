@@ -1,6 +1,7 @@
 """Packs as a user makes and uses them: `tcclip data pack`, `data check`, runs."""
 
 import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -142,7 +143,11 @@ def test_what_cannot_be_packed_is_said_and_tried_again(here: Path) -> None:
     _, text = tcclip("data", "check", "--dataset-file", "packed.yaml", "--datasets", "mine")
     assert "0/0.mp4 (could not be packed: pyav" in text and "1/1.mp4 (not in the pack" in text
     Path("videos/0/0.mp4").write_bytes(whole)
-    assert "could not" not in pack()[1]
+    _, text = pack()
+    assert "could not" not in text and "packed before" not in text
+    later = Path("packs/mine/0/0.mp4.frames.zip").stat().st_mtime + 1
+    os.utime("videos/0/0.mp4", (later, later))
+    assert "mine: packed before the video was last written: 0/0.mp4; if it shows" in pack()[1]
 
 
 def test_a_full_disk_is_refused_before_and_during(
