@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import sys
 import threading
 import uuid
@@ -100,7 +101,9 @@ class RaySearch(RayExecutor):
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
-        with contextlib.redirect_stdout(io.StringIO()):  # Tune prints over the sweep's display
+        # Tune prints over the sweep's display, and logs what trials raise, which the sweep says.
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        with contextlib.redirect_stdout(io.StringIO()):
             results = tuner.fit()
         ended: dict[str, AttemptError | None] = dict.fromkeys(by_id)
         for result in results:
