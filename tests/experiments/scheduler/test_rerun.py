@@ -12,6 +12,7 @@ from experiments.datasets.paths import DataPaths
 from experiments.grid.plan import Grid, expand
 from experiments.grid.spec import RunSpec
 from experiments.monitor.dry_run import dry_run, print_plan
+from experiments.planning import problems
 from experiments.scheduler.executor import AttemptError
 from experiments.store.attempt_records import record_failure
 from experiments.store.files import write_text
@@ -53,6 +54,8 @@ def test_a_run_that_cannot_begin_again_is_as_before(
     out, spec = again
     monkeypatch.setenv("TCCLIP_CACHE", str(cache))
     before = content(out)
+    # A GPU that is gone when the run begins.
+    monkeypatch.setattr(problems, "_device_problem", lambda _: ())
     with pytest.raises(SystemExit, match="1"):
         tcclip(monkeypatch, *options(spec, out), "--rerun", "all", "--device", "cuda")
     shown = capsys.readouterr()
