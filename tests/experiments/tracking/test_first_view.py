@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,7 @@ def test_the_selected_weights_are_a_model_that_points_to_their_file(
     folder = Ledger(out).folder(spec.run_id)
     (model,) = models_of(made.client, run)
     assert (model.tags[WEIGHTS], model.status) == (str(folder.best), "READY")
-    assert f"--checkpoint {folder.best}" in model.tags["mlflow.note.content"]
+    assert f"--checkpoint {shlex.quote(str(folder.best))}" in model.tags["mlflow.note.content"]
     assert [one.model_id for one in run.outputs.model_outputs] == [model.model_id]
     lists = {one.dataset.name: one.dataset.digest for one in run.inputs.dataset_inputs}
     numbers = {one.key: one for one in model.metrics}
