@@ -67,6 +67,9 @@ def status_text(
     columns_left_out: list[str] = []
     if shown:
         cells = _cells(shown)
+        if width is not None:
+            room = width - len(GAP) - max(map(cell_len, cells[STATE]))
+            cells[RUN] = [_end_of(name, room) for name in cells[RUN]]
         columns = _columns_that_fit(cells, width)
         columns_left_out = [column.head for column in cells if column not in columns]
         lines += _table({column: cells[column] for column in columns}, shown)
@@ -76,7 +79,7 @@ def status_text(
         lines.append(Text(f"not shown: {counts}; --state chooses, --format md has all", "dim"))
     if columns_left_out:
         names = ", ".join(columns_left_out)
-        lines.append(Text(f"no room for: {names}; --format md has all", "dim"))
+        lines.append(Text(f"--format md has all; no room for: {names}", "dim"))
     if width is not None:
         for line in lines:
             line.truncate(width, overflow="ellipsis" if printable("…") == "…" else "crop")
@@ -191,9 +194,10 @@ def _epoch(row: RunStatus) -> str:
 
 
 RUN = Column("run", lambda row: row.run_id, 10)
+STATE = Column("state", lambda row: str(row.state), 9)
 COLUMNS = (
     RUN,
-    Column("state", lambda row: str(row.state), 9),
+    STATE,
     Column("name", lambda row: row.name or NONE, 6),
     Column("node", lambda row: row.node or NONE, 2),
     Column("on", _workers_and_device, 3),
@@ -226,6 +230,11 @@ def _short_names(rows: Sequence[RunStatus]) -> list[str]:
         if all(short) and len(set(short)) == len(short):
             return short
     return ids
+
+
+def _end_of(name: str, most: int) -> str:
+    """A run's name in `most` characters: its end, which says variant and seed."""
+    return name if len(name) <= most else printable("…") + name[len(name) - max(most, 2) + 1 :]
 
 
 def _columns_that_fit(cells: Mapping[Column, Sequence[str]], width: int | None) -> Sequence[Column]:
