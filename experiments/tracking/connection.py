@@ -49,7 +49,11 @@ def home(out: Location) -> Path:
 
 def sqlite_uri(path: Path) -> str:
     """The tracking URI of a SQLite file, with its absolute path."""
-    return "sqlite:///" + urllib.parse.quote(str(path.absolute()), safe="/ ")
+    # MLflow makes the folder of the path as it is written here: so letters stay as they are.
+    name = str(path.absolute())
+    return "sqlite:///" + re.sub(
+        r"[%?#\x00-\x1f]", lambda found: urllib.parse.quote(found[0]), name
+    )
 
 
 def sqlite_file(uri: str) -> Path | None:

@@ -56,3 +56,11 @@ def test_copies_of_deleted_runs_go_also_after_the_folder_was_moved(
     shutil.rmtree(moved / "runs")
     assert tcclip("ui", "--sync", "--out", moved)[0] == 0
     assert not Mirror(Ledger(moved), default_uri(moved)).runs.search(), "nor their sweep's"
+
+
+def test_nothing_is_made_outside_of_the_output_folder(out: Path, tcclip: Command) -> None:
+    """MLflow makes the folder that a database's address names, quoted or not."""
+    named = out.rename(out.parent / "né wlé")
+    assert tcclip("ui", "--sync", "--out", named)[0] == 0
+    assert (named / "mlflow.db").is_file()
+    assert [one.name for one in out.parent.iterdir()] == ["né wlé"]
