@@ -81,12 +81,18 @@ class Written:
         if not any(re.fullmatch(r"(val|test)\d*", name) for name in self.lists):
             return found
         for protocol, lists in (("few_shot", r"train_\d+shot"), ("fully_supervised", "train1?")):
-            videos = [n for name, n in self.lists.items() if re.fullmatch(lists, name)]
-            train, least = protocols.get(protocol).train, min(videos, default=0)
-            batch = least // train.mix.group * train.mix.group
-            if batch:
-                changed = f" --set train.global_batch={batch}" if least < train.global_batch else ""
-                found.append(f"tcclip sweep {protocol} --dataset-file {file}{changed}")
+            train = protocols.get(protocol).train
+            videos = {name: n for name, n in self.lists.items() if re.fullmatch(lists, name)}
+            # Those that fill a group whose videos are mixed.
+            enough = {name: n for name, n in videos.items() if n >= train.mix.group}
+            if enough:
+                least, more = min(enough.values()), ""
+                if len(enough) < len(videos):
+                    more = " --shots " + ",".join(re.sub(r"\D", "", name) for name in enough)
+                if least < train.global_batch:
+                    batch = least // train.mix.group * train.mix.group
+                    more += f" --set train.global_batch={batch}"
+                found.append(f"tcclip sweep {protocol} --dataset-file {file}{more}")
         return [*found, f"tcclip evaluate zero_shot --dataset-file {file} --checkpoint FILE"]
 
 

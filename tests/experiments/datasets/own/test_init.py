@@ -106,6 +106,8 @@ def test_the_commands_to_go_on_with_fit_the_lists(tmp_path: Path) -> None:
         "tcclip sweep fully_supervised --set train.global_batch=20",
         "tcclip evaluate zero_shot --checkpoint FILE",
     ]
+    few = init(Request(tmp_path, name="mine", shots=(1, 5), force=True)).commands[1]
+    assert few.endswith(" --shots 5 --set train.global_batch=12"), "three videos are no group"
     made(tmp_path / "more", {str(number) + " wave": 40 for number in range(32)})
     assert init(Request(tmp_path / "more", shots=(2,))).commands[1].endswith("yaml")
 
