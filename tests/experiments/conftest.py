@@ -28,8 +28,8 @@ def again(
     """A copy of the finished run, to be changed; commands read the lists that it has read."""
     out, spec = finished
     monkeypatch.setenv("TCCLIP_CACHE", str(cache))
-    shutil.copytree(out, tmp_path / "the out")
-    return tmp_path / "the out", spec
+    shutil.copytree(out, tmp_path / "out")
+    return tmp_path / "out", spec
 
 
 @pytest.fixture(autouse=True)

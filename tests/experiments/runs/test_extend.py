@@ -41,6 +41,7 @@ def test_two_epochs_go_on_to_four_as_the_settings_say(
     tmp_path: Path,
 ) -> None:
     out, old = again
+    out = out.rename(tmp_path / "the out")  # to be quoted where a command is printed
     new = extended(out, old, tcclip)
     assert (new.parent, new.extends, new.train.epochs) == (old.run_id, 2, 4)
     # What it has to be: the old state, gone on with by a run of four epochs.

@@ -35,12 +35,12 @@ COMMAND = str(Path(sys.executable).with_name("tcclip"))
 
 def start(
     spec: RunSpec, folder: Path, cache: Path, *more: str, executor: str = "local",
-    prefix: Sequence[str] = (), **popen: Any,
+    models: str = "tc_clip", prefix: Sequence[str] = (), **popen: Any,
 ) -> subprocess.Popen[str]:  # fmt: skip
     """The sweep of `spec` by its command line, in a process group of its own."""
     changed = [part for one in spec.key.overrides for part in ("--set", one)]
     arguments = [
-        "sweep", "zero_shot", "--demo", "--models", "tc_clip", "--seeds", "0", *changed, "--device",
+        "sweep", "zero_shot", "--demo", "--models", models, "--seeds", "0", *changed, "--device",
         "cpu", "--micro-batch", "32", "--eval-batch", "64", "--executor", executor, "--out", "out",
     ]  # fmt: skip
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -359,8 +359,7 @@ def test_signals_during_the_cleaning_up_change_nothing(monkeypatch: pytest.Monke
 @pytest.mark.slow
 def test_two_sweeps_on_one_folder_share_its_runs(tmp_path: Path, cache: Path) -> None:
     specs = small_specs(models=("vifi_clip", "clip"), train__epochs=1, model__num_frames=2)
-    more = ("--models", "vifi_clip,clip")
-    sweeps = [start(specs[0], tmp_path, cache, *more) for _ in range(2)]
+    sweeps = [start(specs[0], tmp_path, cache, models="vifi_clip,clip") for _ in range(2)]
     ends = [process.communicate(timeout=240) for process in sweeps]
     assert [process.returncode for process in sweeps] == [0, 0], ends
     assert ends[0][0] == ends[1][0], "the same table"
