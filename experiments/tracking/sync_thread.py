@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 import warnings
 from collections.abc import Callable, Collection
@@ -39,6 +40,9 @@ class SyncThread:
         self._thread = threading.Thread(target=self._run, daemon=True, name="mlflow")
 
     def __enter__(self) -> SyncThread:
+        # Known from here on. MLflow would ask `uname` in the thread: a loader process that is
+        # forked meanwhile keeps the pipe open, and all who ask wait until it ends.
+        platform.platform()
         self._thread.start()
         return self
 

@@ -1,6 +1,7 @@
 """The thread that copies runs during a sweep: whatever the tracker does, the sweep goes on."""
 
 import io
+import platform
 import socket
 import threading
 import time
@@ -39,6 +40,20 @@ def test_the_last_look_comes_after_the_end_and_the_thread_ends(
     assert "mlflow" not in {one.name for one in threading.enumerate()}
     has_all(mirror_of(out), spec)
     assert [run.info.status for run in copies(mirror_of(out), OTHER)] == ["KILLED"]
+
+
+def test_what_mlflow_asks_uname_is_known_before_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "_uname_cache", None)
+    monkeypatch.setattr(platform, "_platform_cache", {})
+    known = list[bool]()
+    monkeypatch.setattr(
+        threading.Thread, "start", lambda _: known.append("processor" in vars(platform.uname()))
+    )
+    monkeypatch.setattr(threading.Thread, "join", lambda *_: None)
+    with SyncThread(Ledger(tmp_path), default_uri(tmp_path), ["run"], print):
+        assert known == [True]
 
 
 def test_every_kind_of_trouble_is_said_once(
