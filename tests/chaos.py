@@ -192,12 +192,14 @@ def check(
     kills: int,
     executor: str,
     seed: int,
-    longest: float,
+    longest: float | None = None,
     grid: tuple[str, ...] = LONG,
 ) -> Chaos:
-    """Both sweeps in `folder`; AssertionError with the differences."""
-    calm = folder / "calm" / "out"
+    """Both sweeps in `folder`; AssertionError with the differences. `longest`: seconds between
+    kills, by default a fifth of what the undisturbed sweep takes."""
+    calm, began = folder / "calm" / "out", time.monotonic()
     undisturbed(calm, grid)
+    longest = longest or (time.monotonic() - began) / 5
     runs, dice = len(numbers(calm)), random.Random(seed)
     chaos = Chaos(folder / "chaos" / "out", executor, grid, runs, dice, longest)
     chaos.out.parent.mkdir()
@@ -217,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=20, help="SIGKILLs")
     parser.add_argument("--executor", choices=("ray", "local"), default="ray", help="ray")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
-    parser.add_argument("--longest", type=float, default=18.0, help="seconds between kills")
+    parser.add_argument("--longest", type=float, help="seconds between kills; by default by speed")
     parser.add_argument("--keep", action="store_true", help="keep the folder")
     options = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="tcclip-chaos-"))
