@@ -196,10 +196,10 @@ def check(
     grid: tuple[str, ...] = LONG,
 ) -> Chaos:
     """Both sweeps in `folder`; AssertionError with the differences. `longest`: seconds between
-    kills, by default a fifth of what the undisturbed sweep takes."""
+    kills, by default a seventh of what the undisturbed sweep takes."""
     calm, began = folder / "calm" / "out", time.monotonic()
     undisturbed(calm, grid)
-    longest = longest or (time.monotonic() - began) / 5
+    longest = longest or (time.monotonic() - began) / 7
     runs, dice = len(numbers(calm)), random.Random(seed)
     chaos = Chaos(folder / "chaos" / "out", executor, grid, runs, dice, longest)
     chaos.out.parent.mkdir()
